@@ -1,0 +1,60 @@
+# make demo    the bundled model on the bundled sample: scores, a picture, and napari when there is a display
+# make test    formatting, lint, types and every test
+# make help    the rest
+#
+# The first call builds .venv from a Python 3.11 or later (PYTHON=... names another one).
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRAS ?= train,qt,dev
+OUTPUT ?= demo
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := napari_hidiff training tests $(wildcard benchmarks docs)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick lint format types pytest build clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## create .venv with everything, in the tested versions
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "napari-hidiff needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(STAMP)  ## run the bundled model on the bundled sample (OUTPUT=folder of the picture)
+	$(BIN)/napari-hidiff demo --output $(OUTPUT)
+
+test: lint types pytest  ## formatting, lint, types and every test
+
+quick: $(STAMP)  ## the tests that take seconds
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(STAMP)  ## ruff: rules and formatting
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+format: $(STAMP)  ## mend what ruff can mend
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# training/ is installed as napari_hidiff.training: the types are checked in that layout.
+types: $(STAMP)  ## mypy
+	@rm -rf build/types && mkdir -p build/types
+	@cp -Rp napari_hidiff build/types/napari_hidiff && cp -Rp training build/types/napari_hidiff/training
+	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p napari_hidiff
+
+pytest: $(STAMP)  ## every test
+	$(BIN)/python -m pytest -q
+
+build: $(STAMP)  ## source archive and wheel in dist/
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## remove what the targets above made, but for .venv
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info
