@@ -1,0 +1,113 @@
+"""Which case trains, which one chooses, which one is reported: split files and their checks."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from napari_hidiff.errors import InputError
+
+from .base import SPLITS, Case
+
+Splits = dict[str, tuple[Case, ...]]
+
+
+def fixed_split(
+    cases: Iterable[Case], val: Collection[str], test: Collection[str]
+) -> tuple[Splits, tuple[str, ...]]:
+    """The owner's split by case id: what is in neither ``val`` nor ``test`` trains.
+
+    An incomplete copy may hold no case of ``val``; then the last group of the training cases
+    takes its place, and the returned notes say so.
+    """
+    cases = tuple(cases)
+    splits = {
+        "train": tuple(c for c in cases if c.id not in val and c.id not in test),
+        "val": tuple(c for c in cases if c.id in val),
+        "test": tuple(c for c in cases if c.id in test),
+    }
+    groups = sorted({case.group for case in splits["train"]})
+    if splits["val"] or len(groups) < 2:
+        return splits, ()
+    train = splits["train"]
+    splits["val"] = tuple(case for case in train if case.group == groups[-1])
+    splits["train"] = tuple(case for case in train if case.group != groups[-1])
+    return splits, (f"no official validation case here, {groups[-1]} of the training set serves",)
+
+
+def random_split(cases: Iterable[Case], seed: int, val: float = 0.15, test: float = 0.15) -> Splits:
+    """Deal whole groups at random, always in the same way for one seed.
+
+    ``val`` and ``test`` are shares of the groups, rounded, but at least one group each as long as
+    training keeps one: two groups make train and val, one group trains alone.
+    """
+    cases = tuple(cases)
+    groups = sorted({case.group for case in cases})
+    spare = len(groups) - 1
+    n_val = min(max(1, round(val * len(groups))), spare)
+    n_test = min(max(1, round(test * len(groups))), spare - n_val)
+    order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    part = dict.fromkeys(order[:n_val], "val")
+    part |= dict.fromkeys(order[n_val : n_val + n_test], "test")
+    return {
+        name: tuple(case for case in cases if part.get(case.group, "train") == name)
+        for name in SPLITS
+    }
+
+
+def read_split(path: Path, cases: Iterable[Case]) -> Splits:
+    """Apply a split file, JSON ``{"train": [ids], "val": [ids], "test": [ids]}``, to ``cases``.
+
+    A split may be left out (empty) and a case may be in none.  InputError for a file that is not
+    that, an unknown id, an id twice, or a group in two splits.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read this split file ({error})") from error
+    _check_form(path, content)
+    by_id = {case.id: case for case in cases}
+    home: dict[str, str] = {}
+    for name, ids in content.items():
+        for id_ in ids:
+            if id_ not in by_id:
+                raise InputError(f"{path}: unknown case {id_!r} in {name}; known: {_some(by_id)}")
+            if id_ in home:
+                raise InputError(f"{path}: case {id_!r} is in {home[id_]} and again in {name}")
+            home[id_] = name
+    splits = {name: tuple(by_id[id_] for id_ in content.get(name, ())) for name in SPLITS}
+    divided = divided_group(splits)
+    if divided is not None:
+        raise InputError(f"{path}: {divided}")
+    return splits
+
+
+def divided_group(splits: Mapping[str, Iterable[Case]]) -> str | None:
+    """One line about the first group that two splits share, or None if none is divided."""
+    home: dict[str, tuple[str, Case]] = {}
+    for name, cases in splits.items():
+        for case in cases:
+            other, first = home.setdefault(case.group, (name, case))
+            if other != name:
+                return (
+                    f"group {case.group!r} is divided: "
+                    f"{first.id!r} is in {other}, {case.id!r} in {name}"
+                )
+    return None
+
+
+def _check_form(path: Path, content: object) -> None:
+    wanted = '{"train": [ids], "val": [ids], "test": [ids]}'
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: a split file is JSON {wanted}")
+    for name, ids in content.items():
+        if name not in SPLITS:
+            raise InputError(f"{path}: unknown split {name!r}; a split file is JSON {wanted}")
+        if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+            raise InputError(f"{path}: {name} is not a list of case ids (strings)")
+
+
+def _some(ids: Iterable[str], most: int = 3) -> str:
+    ids = list(ids)
+    return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")
