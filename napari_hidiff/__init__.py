@@ -1,0 +1,29 @@
+"""Bernoulli-diffusion refinement of segmentation masks, with an annotator in the loop.
+
+Importing the package loads neither torch nor Qt; the names below load what they need on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff, available_models, load_model
+
+__version__ = "0.1.0"
+
+SAMPLERS = ("one-step", "ddim", "ancestral")
+"""Names of the samplers that :meth:`HiDiff.refine` accepts (see :mod:`napari_hidiff.samplers`)."""
+
+__all__ = ["SAMPLERS", "HiDiff", "__version__", "available_models", "load_model"]
+
+_LAZY = {
+    "HiDiff": "napari_hidiff.model",
+    "available_models": "napari_hidiff.model",
+    "load_model": "napari_hidiff.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,73 @@
+"""The card of a model: what it is, what it expects, how it is built, how it scored."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from napari_hidiff.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label value of a mask: its name and its colour ``#rrggbb``."""
+
+    name: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Stored as JSON in the metadata of a model file; every field is plain data.
+
+    classes : one :class:`Label` per label value, background first.
+    channels : names of the image's channels, in order.
+    segmentor, refiner, diffusion : keyword arguments of ``build_segmentor``, ``Refiner`` and
+        ``BernoulliDiffusion``.
+    defaults : sampler, steps and samples that refinement uses unless told otherwise.
+    soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.
+    scores : measured results; training : recipe, command, seeds; versions : of the software.
+    spacing : physical size of a training pixel, or None where the images have none.
+    """
+
+    name: str
+    classes: tuple[Label, ...]
+    channels: tuple[str, ...]
+    summary: str = ""
+    dataset: str = ""
+    licence: str = ""
+    attribution: str = ""
+    spacing: tuple[float, ...] | None = None
+    segmentor: dict[str, Any] = field(default_factory=lambda: {"name": "unet"})
+    refiner: dict[str, Any] = field(default_factory=dict)
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(
+        default_factory=lambda: {"sampler": "ddim", "steps": 3, "samples": 5}
+    )
+    soften: dict[str, float] = field(default_factory=lambda: {"sigma": 1.0, "confidence": 0.9})
+    scores: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """K, the channels of the network's mask: 1 for one foreground class."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+    def to_json(self) -> str:
+        """The card as one JSON object, with the version of its format."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Card":
+        """The inverse of :meth:`to_json`; InputError when the text is no card of this format."""
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise InputError("the model was written by another version of napari-hidiff")
+            values["classes"] = tuple(Label(**label) for label in values["classes"])
+            values["channels"] = tuple(values["channels"])
+            return cls(**values)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise InputError(f"the model's card cannot be read ({error})") from error

@@ -1,0 +1,8 @@
+"""The one exception that means: the input was wrong, and here is a line that says how."""
+
+
+class InputError(ValueError):
+    """Something a user gave cannot be used; ``str(error)`` is one clear line for that user.
+
+    Commands print the line and leave with exit status 2, the plugin shows it as a notification.
+    """

@@ -1,0 +1,310 @@
+"""HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_hidiff import SAMPLERS, preprocess
+from napari_hidiff.bernoulli import BernoulliDiffusion
+from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError
+from napari_hidiff.network import Refiner, build_segmentor, probabilities
+from napari_hidiff.refine import Result, Step, entropy, mask_of, stamp, stream
+
+MODELS = Path(__file__).parent / "models"
+ENGINES = ("auto", "packed", "torch")
+PIXELS_AT_ONCE = 2**20
+"""Samples are denoised together up to this many pixels; more only costs memory."""
+BYTES_PER_PIXEL = {1: 2400, 2: 900}
+"""Peak memory of one denoised pixel at width 32, by the stem's stride (measured, see docs)."""
+
+
+class Estimate(NamedTuple):
+    """What a refinement will take: seconds on this device, bytes of memory at its peak."""
+
+    seconds: float
+    bytes: int
+
+
+class HiDiff:
+    """A trained model. Images are [H, W] or [H, W, C] of any size and numeric dtype.
+
+    Attributes
+    ----------
+    card : the :class:`Card`; classes : K, channels of a probability; labels : values of a mask.
+    segmentor, refiner : torch modules in evaluation mode; process : the diffusion.
+    device : torch.device; engine : ``torch`` (the packed engine is not part of this version).
+    """
+
+    def __init__(
+        self, card: Card, segmentor: nn.Module, refiner: Refiner, device: torch.device | str = "cpu"
+    ) -> None:
+        self.card, self.device, self.engine = card, torch.device(device), "torch"
+        self.classes, self.labels = card.outputs, len(card.classes)
+        self.process = BernoulliDiffusion(**card.diffusion)
+        self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
+        self.refiner = refiner.to(self.device).eval().requires_grad_(False)
+
+    @classmethod
+    def create(cls, card: Card, seed: int = 0) -> "HiDiff":
+        """An untrained model of the card's architecture; its refiner returns the prior."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            segmentor, refiner = networks(card)
+        return cls(card, segmentor, refiner)
+
+    def check_image(self, image: np.ndarray) -> None:
+        """InputError with one clear line if this model cannot read the image."""
+        preprocess.check_image(image, self.card.channels)
+
+    def mask_of(self, probability: np.ndarray) -> np.ndarray:
+        """uint8 [H, W] from float [K, H, W]: >= .5 for K = 1, else the argmax."""
+        return mask_of(probability)
+
+    def prior(self, image: np.ndarray) -> np.ndarray:
+        """The segmentor's probabilities f(x), float32 [K, H, W]."""
+        with torch.inference_mode():
+            return self._segment(self._tensor(image))[0][0].float().cpu().numpy()
+
+    def steps(
+        self,
+        image: np.ndarray,
+        prior: np.ndarray | None = None,
+        fixed: np.ndarray | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Step]:
+        """The steps of one refinement, streamed; None = what the card recommends.
+
+        prior : probabilities float [K, H, W], an integer mask [H, W] (softened by the card's
+            rule), or None for the segmentor's.
+        fixed : int [H, W], -1 = free, else the label that the pixel keeps in every step.
+        sampler : ``one-step``, ``ddim`` or ``ancestral``; steps : 1..T; samples : masks drawn.
+
+        Raises
+        ------
+        InputError : at once, before anything is computed, when an argument does not fit.
+        """
+        tensor = self._tensor(image)
+        size = (tensor.shape[2], tensor.shape[3])
+        given = None if prior is None else self._check_prior(prior, size)
+        labels = np.full(size, -1) if fixed is None else fixed
+        labels = preprocess.check_labels(labels, size, self.labels, "fixed map")
+        settings = self._settings(sampler, steps, samples)
+        return self._steps(tensor, given, labels, seed=seed, **settings)
+
+    def refine(
+        self,
+        image: np.ndarray,
+        prior: np.ndarray | None = None,
+        fixed: np.ndarray | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> Result:
+        """A whole refinement; the arguments are those of :meth:`steps`."""
+        taken = list(self.steps(image, prior, fixed, sampler, steps, samples, seed))
+        probability = taken[-1].probability
+        return Result(
+            mask_of(probability),
+            probability,
+            entropy(probability),
+            taken,
+            self.engine,
+        )
+
+    def estimate(
+        self,
+        shape: tuple[int, ...],
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+    ) -> Estimate:
+        """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
+        settings = self._settings(sampler, steps, samples)
+        pixels = int(np.prod(shape[:2]))
+        once = settings["sampler"] == "one-step"
+        forwards = 1 if once else settings["steps"] * settings["samples"]
+        segment, denoise = self._seconds_per_pixel
+        together = 1 if once else min(settings["samples"], max(1, PIXELS_AT_ONCE // pixels))
+        width, stem = self.refiner.entry.out_channels, self.refiner.stem
+        memory = BYTES_PER_PIXEL[stem] * width // 32 * pixels * together
+        return Estimate(pixels * (segment + forwards * denoise), memory)
+
+    def save(self, path: Path | str) -> None:
+        """Write weights (float16) and card as one safetensors file, in place of an older one."""
+        tensors = {}
+        for part, module in (("segmentor", self.segmentor), ("refiner", self.refiner)):
+            learned = dict(module.named_parameters())
+            for name, value in module.state_dict().items():
+                half = value.half() if name in learned else value
+                tensors[f"{part}.{name}"] = half.cpu().contiguous()
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        save_file(tensors, partial, metadata={"card": self.card.to_json()})
+        partial.replace(path)
+
+    def with_card(self, **changes: Any) -> "HiDiff":
+        """The same networks under a changed card (scores, defaults)."""
+        return HiDiff(replace(self.card, **changes), self.segmentor, self.refiner, self.device)
+
+    def _tensor(self, image: np.ndarray) -> Tensor:
+        """The normalised image, float32 [1, C, H, W] on the device."""
+        checked = preprocess.check_image(image, self.card.channels)
+        return torch.from_numpy(preprocess.standardize(checked))[None].to(self.device)
+
+    def _segment(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        logits, features = self.segmentor(image)
+        return probabilities(logits), features
+
+    def _steps(
+        self, image: Tensor, given: np.ndarray | None, labels: np.ndarray, **settings: Any
+    ) -> Iterator[Step]:
+        # Inference mode belongs to a thread and a generator may change threads between steps,
+        # so it is entered anew for every step and never held across a yield.
+        with torch.inference_mode():
+            prior, features = self._segment(image)
+            if given is not None:
+                prior = torch.from_numpy(given)[None].to(self.device)
+            fixed = torch.from_numpy(labels).to(self.device)
+            prior = stamp(prior, fixed)
+            condition = self.refiner.condition(image, prior, fixed[None], features)
+
+        def denoise(y_t: Tensor, t: int) -> Tensor:
+            chunk = max(1, PIXELS_AT_ONCE // y_t[0, 0].numel())
+            parts = [probabilities(self.refiner(y, t, condition)) for y in y_t.split(chunk)]
+            return torch.cat(parts)
+
+        run = stream(self.process, denoise, prior[0], fixed, **settings)
+        while True:
+            with torch.inference_mode():
+                step = next(run, None)
+            if step is None:
+                return
+            yield step
+
+    def _check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        prior = np.asarray(prior)
+        if prior.dtype.kind != "f":
+            mask = preprocess.check_labels(prior, size, self.labels, "prior mask")
+            return preprocess.soften(mask, self.classes, **self.card.soften)
+        if prior.shape != (self.classes, *size):
+            raise InputError(
+                f"the prior has shape {prior.shape}, the image needs {(self.classes, *size)}"
+            )
+        if not (np.isfinite(prior).all() and prior.min() >= 0 and prior.max() <= 1):
+            raise InputError("a prior holds probabilities between 0 and 1")
+        return prior.astype(np.float32)
+
+    def _settings(
+        self, sampler: str | None, steps: int | None, samples: int | None
+    ) -> dict[str, Any]:
+        settings = dict(self.card.defaults)
+        chosen = {"sampler": sampler, "steps": steps, "samples": samples}
+        settings |= {key: value for key, value in chosen.items() if value is not None}
+        if settings["sampler"] not in SAMPLERS:
+            raise InputError(
+                f"the sampler must be one of {', '.join(SAMPLERS)}, not {settings['sampler']!r}"
+            )
+        if not 1 <= settings["steps"] <= self.process.steps:
+            raise InputError(f"steps must lie in 1..{self.process.steps}, not {settings['steps']}")
+        if settings["samples"] < 1:
+            raise InputError(f"samples must be at least 1, not {settings['samples']}")
+        return settings
+
+    @cached_property
+    def _seconds_per_pixel(self) -> tuple[float, float]:
+        """Measured seconds per pixel of the segmentor and of one refiner forward."""
+        side = 256
+        image = torch.zeros(1, len(self.card.channels), side, side, device=self.device)
+        free = torch.full((1, side, side), -1, device=self.device)
+        with torch.inference_mode():
+            for _ in range(2):  # the first round pays for allocation and kernel choice
+                start = time.perf_counter()
+                prior, features = self._segment(image)
+                middle = time.perf_counter()
+                condition = self.refiner.condition(image, prior, free, features)
+                self.refiner(prior, self.process.steps, condition).sum().item()
+                end = time.perf_counter()
+        return (middle - start) / side**2, (end - middle) / side**2
+
+
+def networks(card: Card) -> tuple[nn.Module, Refiner]:
+    """Untrained segmentor and refiner of the card's architecture, from the global generator."""
+    segmentor = build_segmentor(channels=len(card.channels), classes=card.outputs, **card.segmentor)
+    steps = BernoulliDiffusion(**card.diffusion).steps
+    refiner = Refiner(
+        len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
+    )
+    return segmentor, refiner
+
+
+def available_models() -> list[str]:
+    """Names of the bundled models, sorted."""
+    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
+
+
+def load_model(name: str | Path, device: str = "auto", engine: str = "auto") -> HiDiff:
+    """A bundled model by its name, or a model file.
+
+    device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
+    engine : ``auto``, ``packed`` or ``torch``.
+
+    Raises
+    ------
+    InputError : no such model, a file that is broken or no model, an unknown device or engine.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if engine == "packed":
+        raise InputError("the packed engine is not part of this version; use auto or torch")
+    path = MODELS / f"{name}.safetensors" if name in available_models() else Path(name)
+    if not path.is_file():
+        known = ", ".join(available_models()) or "none"
+        raise InputError(f"no model {str(name)!r}: neither a file nor bundled (bundled: {known})")
+    where = _device(device)
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("card")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a readable model file ({error})") from error
+    if text is None:
+        raise InputError(f"{path} holds weights but no card; it is not a model of napari-hidiff")
+    card = Card.from_json(text)
+    segmentor, refiner = networks(card)
+    try:
+        for part, module in (("segmentor", segmentor), ("refiner", refiner)):
+            prefix = f"{part}."
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+    except RuntimeError as error:
+        raise InputError(f"the weights in {path} do not fit the card") from error
+    return HiDiff(card, segmentor, refiner, where)
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(f"the device {name!r} cannot be used ({line})") from error
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,6 @@
+"""The networks of HiDiff: a segmentor (any, behind an adapter) and the binarized refiner."""
+
+from napari_hidiff.network.refiner import Condition, Refiner, probabilities
+from napari_hidiff.network.segmentor import SEGMENTORS, Segmentor, build_segmentor
+
+__all__ = ["SEGMENTORS", "Condition", "Refiner", "Segmentor", "build_segmentor", "probabilities"]

@@ -1,0 +1,120 @@
+"""Binary arithmetic: sign with a straight-through gradient, and the convolutions built on it.
+
+A refiner is built from one of two classes, :class:`BinaryConv2d` or its twin :class:`RealConv2d`;
+no other module knows which. Values of a binary layer are +1 or -1, so that its product is
+XNOR + popcount: a . w = n - 2 popcount(a XOR w). Zero padding contributes 0.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+
+class _SignActivation(torch.autograd.Function):
+    """sign(x) with sign(0) = +1; gradient 2 - 2|x| inside [-1, 1] (Bi-Real Net, ECCV 2018)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradients[0] * (2 - 2 * x.abs()).clamp(min=0)
+
+
+class _SignWeight(torch.autograd.Function):
+    """sign(w) with sign(0) = +1; the gradient passes where |w| <= 1 (clipped straight-through)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, w: Tensor) -> Tensor:
+        ctx.save_for_backward(w)
+        return torch.where(w >= 0, 1.0, -1.0).to(w.dtype)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        (w,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradients[0] * (w.abs() <= 1)
+
+
+def sign(x: Tensor) -> Tensor:
+    """+1 where x >= 0, else -1; straight-through gradient for activations."""
+    return _SignActivation.apply(x)
+
+
+def binarize_weight(weight: Tensor) -> Tensor:
+    """sign(W) scaled by mean |W| of each output channel (the first axis); the scale is a constant.
+
+    The scale takes no gradient, as in ReActNet: the latent weights only decide signs.
+    """
+    scale = weight.detach().abs().flatten(1).mean(1)
+    return _SignWeight.apply(weight) * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+
+
+class TimeThreshold(nn.Module):
+    """TB, time-dependent binarization: +1 if u >= alpha_i(t) else -1, one alpha per channel.
+
+    u [B, C, H, W] and a time embedding [B or 1, time_width] give values in {-1, +1}.
+    """
+
+    def __init__(self, channels: int, time_width: int) -> None:
+        super().__init__()
+        self.alpha = nn.Linear(time_width, channels)
+        nn.init.zeros_(self.alpha.weight)
+        nn.init.zeros_(self.alpha.bias)
+
+    def forward(self, u: Tensor, time: Tensor) -> Tensor:
+        return sign(u - self.alpha(time)[:, :, None, None])
+
+
+class BinaryConv2d(nn.Module):
+    """TB, then a convolution of signs with signs, scaled by mean |W| per output channel."""
+
+    binary: ClassVar[bool] = True
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, time_width: int
+    ) -> None:
+        super().__init__()
+        self.threshold = TimeThreshold(inputs, time_width)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+        nn.init.normal_(self.weight, std=(2 / (inputs * kernel**2)) ** 0.5)
+        self.stride, self.padding = stride, kernel // 2
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        signs = self.threshold(x, time)
+        weight = binarize_weight(self.weight).to(signs.dtype)
+        return F.conv2d(signs, weight, stride=self.stride, padding=self.padding)
+
+    @staticmethod
+    def quantize(x: Tensor) -> Tensor:
+        """The sign, for operands of a product outside a convolution (attention)."""
+        return sign(x)
+
+
+class RealConv2d(nn.Conv2d):
+    """The real twin: the same signature, an ordinary convolution; the time is not used."""
+
+    binary: ClassVar[bool] = False
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, time_width: int
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+    @staticmethod
+    def quantize(x: Tensor) -> Tensor:
+        """The identity: real operands stay as they are."""
+        return x
+
+
+Convolution = type[BinaryConv2d] | type[RealConv2d]
+
+CONVOLUTIONS: dict[str, Convolution] = {"binary": BinaryConv2d, "real": RealConv2d}

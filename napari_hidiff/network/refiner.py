@@ -1,0 +1,185 @@
+"""The diffusion refiner g: a time-conditioned U-Net whose convolution is passed in.
+
+What depends on the image and the prior alone is computed once (:class:`Condition`); a step of the
+reverse process then runs the body on y_t.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_hidiff.network.binary import CONVOLUTIONS, Convolution
+from napari_hidiff.network.blocks import Block, TimeEmbedding
+from napari_hidiff.network.segmentor import STRIDES, pad_to_multiple
+from napari_hidiff.network.xformer import XFormer
+
+FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
+"""Channels of the level at each stride, in multiples of the width."""
+
+OUTPUTS = ("y0", "eps")
+TRUST = 1e-3
+"""A prior enters the residual head as a logit of at most ln(1/TRUST): it can be overruled."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that a refiner step knows beside y_t; made by :meth:`Refiner.condition`.
+
+    static: image, prior and edit channels, padded [B, C + K + labels, H', W'];
+    features: the segmentor's features, projected to the levels' channels;
+    residual: logits of the prior [B, K, H, W]; their size is the size of the image.
+    """
+
+    static: Tensor
+    features: list[Tensor]
+    residual: Tensor
+
+
+class Refiner(nn.Module):
+    """Predicts the clean mask y_0 from y_t, the time, and a condition.
+
+    Parameters
+    ----------
+    channels : image channels C >= 1.
+    classes : K >= 1 network channels of the mask (1 = one foreground class, read by the sigmoid).
+    feature_channels : channels of the segmentor's features at strides 4, 8, 16, 32.
+    steps : T of the diffusion process.
+    width : channels of the finest level, a multiple of 32.
+    convolution : ``binary`` (TB, TA, signs) or ``real`` (its twin of the same topology).
+    stem : stride of the input convolution, 1 or 2; 2 puts 2 x 2 pixels into the channels of one
+        position, a quarter of the work of 1.
+    output : what the last layer means: logits of y0 (added to the prior's logits), or of eps (the
+        paper; logit y0 = (1 - 2 y_t) logit eps). The result is logits of y0 in both cases.
+
+    Normalisation is BatchNorm and attention is windowed, so no layer sees the whole image.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        feature_channels: Sequence[int],
+        steps: int = 10,
+        width: int = 32,
+        convolution: str = "binary",
+        stem: int = 1,
+        output: str = "y0",
+        time_width: int = 32,
+    ) -> None:
+        super().__init__()
+        if width < 32 or width % 32:
+            raise ValueError(f"width must be a multiple of 32, not {width}")
+        if stem not in (1, 2):
+            raise ValueError(f"stem must be 1 or 2, not {stem}")
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {OUTPUTS}, not {output!r}")
+        if convolution not in CONVOLUTIONS:
+            raise ValueError(
+                f"convolution must be one of {tuple(CONVOLUTIONS)}, not {convolution!r}"
+            )
+        self.classes, self.labels, self.stem, self.output = classes, max(2, classes), stem, output
+        strides = [stride for stride in FACTORS if stride >= stem]
+        widths = [width * FACTORS[stride] for stride in strides]
+        conv = CONVOLUTIONS[convolution]
+        self.time = TimeEmbedding(steps, time_width)
+        pixels = (channels + 2 * classes + self.labels) * stem**2
+        self.entry = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.features = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inputs, width * FACTORS[stride], 1),
+                nn.BatchNorm2d(width * FACTORS[stride]),
+            )
+            for inputs, stride in zip(feature_channels, STRIDES, strict=True)
+        )
+        self.down = nn.ModuleList(
+            Level(before, after, time_width, conv, stride=1 if i == 0 else 2)
+            for i, (before, after) in enumerate(zip([widths[0], *widths], widths, strict=False))
+        )
+        self.xformer = XFormer(widths[-1], time_width, conv)
+        self.middle = Block(widths[-1], widths[-1], time_width, conv)
+        self.up = nn.ModuleList(
+            UpLevel(below, level, time_width, conv)
+            for below, level in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], classes * stem**2, 3, padding=1)
+        for parameter in self.head.parameters():  # an untrained refiner returns its prior
+            nn.init.zeros_(parameter)
+
+    def condition(
+        self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
+    ) -> Condition:
+        """Everything that stays the same over the steps.
+
+        image [B, C, H, W] normalised; prior [B, K, H, W] in [0, 1] with fixed pixels stamped in;
+        fixed [B, H, W] int64, -1 = free, else the label; features from the segmentor.
+        """
+        edits = F.one_hot(fixed + 1, self.labels + 1)[..., 1:].movedim(-1, 1).to(image.dtype)
+        static = pad_to_multiple(torch.cat([image, prior, edits], 1))
+        projected = [project(f) for project, f in zip(self.features, features, strict=True)]
+        trusted = prior.clamp(TRUST, 1 - TRUST)
+        residual = trusted.logit() if self.classes == 1 else trusted.log()
+        return Condition(static, projected, residual)
+
+    def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
+        """Logits of y_0 [B, K, H, W] for y_t [B, K, H, W] in {0, 1} at time t (int or int64 [B]).
+
+        A condition of one image serves any number of samples B.
+        """
+        batch, _, height, width = y_t.shape
+        y_t = y_t.to(condition.static.dtype)
+        time = self.time(t).to(y_t.dtype)
+        static = condition.static.expand(batch, -1, -1, -1)
+        x = torch.cat([static, pad_to_multiple(y_t)], 1)
+        x = self.entry(F.pixel_unshuffle(x, self.stem))
+        skips, features = [], list(condition.features)
+        for level in self.down:
+            x = level(x, time)
+            if len(self.down) - len(skips) <= len(features):  # the levels of strides 4 to 32
+                x = x + features[len(skips) - len(self.down)]
+            skips.append(x)
+        x = self.xformer(skips.pop(), features[-1].expand(batch, -1, -1, -1), time)
+        x = self.middle(x, time)
+        for level in self.up:
+            x = level(x, skips.pop(), time)
+        out = F.pixel_shuffle(self.head(x), self.stem)[..., :height, :width]
+        if self.output == "y0":
+            return out + condition.residual
+        logits = (1 - 2 * y_t) * out
+        return logits if self.classes == 1 else F.logsigmoid(logits)
+
+
+class Level(nn.Module):
+    """Two blocks of the encoder, the first with the stride."""
+
+    def __init__(
+        self, inputs: int, outputs: int, time_width: int, convolution: Convolution, stride: int
+    ) -> None:
+        super().__init__()
+        self.first = Block(inputs, outputs, time_width, convolution, stride=stride)
+        self.second = Block(outputs, outputs, time_width, convolution)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.second(self.first(x, time), time)
+
+
+class UpLevel(nn.Module):
+    """Nearest upsampling and a block, then a block that reads the skip connection."""
+
+    def __init__(
+        self, inputs: int, outputs: int, time_width: int, convolution: Convolution
+    ) -> None:
+        super().__init__()
+        self.grow = Block(inputs, outputs, time_width, convolution)
+        self.join = Block(2 * outputs, outputs, time_width, convolution)
+
+    def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
+        x = self.grow(F.interpolate(x, scale_factor=2, mode="nearest"), time)
+        return self.join(torch.cat([x, skip], 1), time)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Class probabilities of logits [B, K, ...]: the sigmoid for K = 1, else the softmax."""
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)

@@ -1,0 +1,182 @@
+"""Refinement: from a prior to a mask, one generator of steps for plugin, commands and tests.
+
+A sampler is a short generator named after its algorithm. It knows the process, a denoiser
+``denoise(y_t [S, K, H, W], t) -> y0_hat [S, K, H, W]``, the prior f and a clamp for the pixels that
+the annotator fixed; it knows neither networks nor images. Noise is drawn in one order: y_T first,
+then one array [S, K, H, W] per step, over the whole image grid.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hidiff.bernoulli import BernoulliDiffusion, bernoulli
+
+EPSILON = 1e-6
+"""Priors and y0_hat stay this far from 0 and 1, so that no 0/0 arises in equation (7)."""
+
+Denoiser = Callable[[Tensor, int], Tensor]
+Clamp = Callable[[Tensor], Tensor]
+State = tuple[int, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a refinement, as shown to the annotator.
+
+    index, total : the 1-based number of this step, and how many there are.
+    t : the time that was denoised (the prior is not a step).
+    sample : uint8 [S, K, H, W], the masks after the step.
+    probability : float32 [K, H, W], mean of y0_hat over the samples; what *Step* shows.
+    """
+
+    index: int
+    total: int
+    t: int
+    sample: np.ndarray
+    probability: np.ndarray
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask of ``probability``, uint8 [H, W]."""
+        return mask_of(self.probability)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished refinement; arrays as in :class:`Step`.
+
+    mask : uint8 [H, W]; uncertainty : float32 [H, W], entropy of ``probability`` in nats;
+    engine : ``packed`` or ``torch``, as really run.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    uncertainty: np.ndarray
+    steps: list[Step]
+    engine: str
+
+
+def mask_of(probability: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] from float [K, H, W]: probability >= .5 for K = 1, else the argmax."""
+    if probability.shape[0] == 1:
+        return (probability[0] >= 0.5).astype(np.uint8)
+    return probability.argmax(0).astype(np.uint8)
+
+
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Entropy in nats of each pixel's class distribution, float32 [H, W]."""
+    p = np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
+    p = p.clip(EPSILON, 1)
+    return -(p * np.log(p)).sum(0).astype(np.float32)
+
+
+def one_step(
+    process: BernoulliDiffusion, denoise: Denoiser, prior: Tensor, clamp: Clamp
+) -> Iterator[State]:
+    """One forward at T from y_T = [f >= .5] (argmax for K > 1); nothing is random."""
+    y0_hat = clamp(denoise(clamp(_harden(prior)), process.steps))
+    yield process.steps, _harden(y0_hat), y0_hat
+
+
+def ddim(
+    process: BernoulliDiffusion,
+    denoise: Denoiser,
+    prior: Tensor,
+    clamp: Clamp,
+    times: list[int],
+    generator: torch.Generator,
+) -> Iterator[State]:
+    """y_s ~ B(sigma y_t + (1 - sigma) y0_hat) along ``times``, which start at T and end in 0."""
+    y = clamp(bernoulli(prior, generator))
+    for t, s in pairwise([*times, 0]):
+        y0_hat = clamp(denoise(y, t))
+        y = clamp(bernoulli(process.ddim_mean(y0_hat, y, t, s), generator))
+        yield t, y, y0_hat
+
+
+def ancestral(
+    process: BernoulliDiffusion,
+    denoise: Denoiser,
+    prior: Tensor,
+    clamp: Clamp,
+    times: list[int],
+    generator: torch.Generator,
+    posterior: str = "mixture",
+) -> Iterator[State]:
+    """y_s ~ p(y_s | y_t, f), equation (9), along ``times``, which start at T and end in 0."""
+    y = clamp(bernoulli(prior, generator))
+    for t, s in pairwise([*times, 0]):
+        y0_hat = clamp(denoise(y, t))
+        y = clamp(bernoulli(process.reverse_mean(y0_hat, y, prior, t, posterior, s), generator))
+        yield t, y, y0_hat
+
+
+def stream(
+    process: BernoulliDiffusion,
+    denoise: Denoiser,
+    prior: Tensor,
+    fixed: Tensor,
+    sampler: str,
+    steps: int,
+    samples: int,
+    seed: int,
+) -> Iterator[Step]:
+    """The steps of one refinement.
+
+    prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`); fixed : int64 [H, W], -1 = free.
+    ``sampler`` is ``one-step`` (which needs neither steps nor samples), ``ddim`` or ``ancestral``.
+    A fixed pixel is u in y_t and y0_hat at every time: by equation (6) it is a pixel without noise.
+    """
+
+    def clamp(x: Tensor) -> Tensor:
+        return stamp(x, fixed)
+
+    def guarded(y_t: Tensor, t: int) -> Tensor:
+        return denoise(y_t, t).clamp(EPSILON, 1 - EPSILON)
+
+    generator = torch.Generator().manual_seed(seed)
+    soft = prior.clamp(EPSILON, 1 - EPSILON)
+    if sampler == "one-step":
+        times = [process.steps]
+        states = one_step(process, guarded, soft[None], clamp)
+    else:
+        times = process.timesteps(steps)
+        run: Any = {"ddim": ddim, "ancestral": ancestral}[sampler]
+        many = soft.expand(samples, *soft.shape)
+        states = run(process, guarded, many, clamp, times, generator)
+    for index, (t, sample, y0_hat) in enumerate(states, 1):
+        yield Step(
+            index,
+            len(times),
+            t,
+            sample.to(torch.uint8).cpu().numpy(),
+            y0_hat.mean(0).float().cpu().numpy(),
+        )
+
+
+def stamp(x: Tensor, fixed: Tensor) -> Tensor:
+    """x [..., K, H, W] with fixed pixels set to their class.
+
+    fixed : int64 [H, W] or [B, H, W], -1 = free. For K = 1 the value is the label (0 or 1),
+    otherwise the channels become one-hot.
+    """
+    fixed = fixed.unsqueeze(-3)
+    if x.shape[-3] == 1:
+        value = fixed
+    else:
+        value = (fixed == torch.arange(x.shape[-3], device=x.device)[:, None, None]).to(fixed.dtype)
+    return torch.where(fixed >= 0, value.to(x.dtype), x)
+
+
+def _harden(probability: Tensor) -> Tensor:
+    """[S, K, H, W] probabilities as a mask in {0, 1}: >= .5, or one-hot argmax for K > 1."""
+    if probability.shape[1] == 1:
+        return (probability >= 0.5).to(probability.dtype)
+    winner = probability.argmax(1, keepdim=True)
+    return torch.zeros_like(probability).scatter_(1, winner, 1)

@@ -1,0 +1,1 @@
+"""Training and evaluation of HiDiff models; imports :mod:`napari_hidiff`, never the other way."""
