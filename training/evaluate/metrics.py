@@ -1,0 +1,139 @@
+"""How well a mask agrees with the truth: overlap and surface distance, in any dimension.
+
+| name | of one class, prediction P and truth T | empty masks |
+|---|---|---|
+| dice | 2 |P & T| / (|P| + |T|) | both empty 1, one empty 0 |
+| iou | |P & T| / |P or T| | both empty 1, one empty 0 |
+| recall | |P & T| / |T| | T empty 1: nothing was there to miss |
+| accuracy | share of pixels with the right label | |
+| hd95 | see :func:`hd95`, in units of the spacing | both empty 0, one empty the diagonal |
+
+Every image has every score, so that two methods are always compared on the same images; how many
+masks were empty is counted beside the scores (:func:`empty`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from napari_hidiff.scores import dice
+
+METRICS = ("dice", "iou", "recall", "accuracy", "hd95")
+"""The scores of one mask, in the order in which tables show them."""
+
+HIGHER_IS_BETTER = {"dice": True, "iou": True, "recall": True, "accuracy": True, "hd95": False}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one mask: per class (foreground only) and their mean.
+
+    ``mean["accuracy"]`` is the share of pixels with the right label; ``per_class[c]["accuracy"]``
+    that of class ``c`` against all others.  ``empty``: classes of which the mask has no pixel.
+    """
+
+    mean: dict[str, float]
+    per_class: dict[int, dict[str, float]]
+    empty: int
+
+
+def score(
+    mask: np.ndarray,
+    truth: np.ndarray,
+    labels: int = 2,
+    spacing: Sequence[float] | None = None,
+    field_of_view: np.ndarray | None = None,
+) -> Scores:
+    """Score an integer mask against an integer truth of the same shape, any dimension.
+
+    labels: how many there are, background 0 included.  spacing: size of a pixel per axis; None
+    counts in pixels.  field_of_view: bool, same shape; pixels outside it do not exist for any
+    score.  ValueError when the shapes differ.
+    """
+    if mask.shape != truth.shape:
+        raise ValueError(f"mask {mask.shape} and truth {truth.shape} differ in shape")
+    inside = np.ones(truth.shape, bool) if field_of_view is None else field_of_view
+    if inside.shape != truth.shape:
+        raise ValueError(f"field of view {inside.shape} and truth {truth.shape} differ in shape")
+    per_class = {
+        label: _score_class((mask == label) & inside, (truth == label) & inside, inside, spacing)
+        for label in range(1, labels)
+    }
+    mean = {
+        name: float(np.mean([scores[name] for scores in per_class.values()])) for name in METRICS
+    }
+    mean["accuracy"] = _share(mask == truth, inside)
+    return Scores(mean, per_class, empty(mask, labels, inside))
+
+
+def empty(mask: np.ndarray, labels: int = 2, field_of_view: np.ndarray | None = None) -> int:
+    """How many of the classes ``1..labels-1`` have no pixel (within the field of view)."""
+    seen = mask if field_of_view is None else mask[field_of_view]
+    return sum(not (seen == label).any() for label in range(1, labels))
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union (Jaccard index) of two bool arrays, 0..1."""
+    union = int((mask | truth).sum())
+    return int((mask & truth).sum()) / union if union else 1.0
+
+
+def recall(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the true pixels that a bool mask holds (sensitivity), 0..1."""
+    total = int(truth.sum())
+    return int((mask & truth).sum()) / total if total else 1.0
+
+
+def hd95(mask: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> float:
+    """95th percentile of the Hausdorff distance of two bool arrays, in units of the spacing.
+
+    The larger of the two directed 95th percentiles (linear interpolation) of the distance from
+    every surface pixel of one mask to the surface of the other.  Both empty: 0.  One empty: the
+    diagonal of the array, the largest distance there can be.
+    """
+    if not mask.any() and not truth.any():
+        return 0.0
+    if not mask.any() or not truth.any():
+        steps = np.ones(mask.ndim) if spacing is None else np.asarray(spacing, float)
+        return float(np.linalg.norm(np.array(mask.shape) * steps))
+    there, back = surface_distances(mask, truth, spacing)
+    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def surface_distances(
+    mask: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances from each surface pixel of ``mask`` to the surface of ``truth``, and back.
+
+    Two 1-D float arrays in units of the spacing; both masks must hold a pixel.  A surface pixel
+    belongs to the mask and has a face neighbour outside it or outside the array.
+    """
+    box = ndimage.find_objects((mask | truth).astype(np.uint8))[
+        0
+    ]  # nothing outside it is a surface of either
+    of_mask, of_truth = _surface(mask[box]), _surface(truth[box])
+    to_truth = ndimage.distance_transform_edt(~of_truth, sampling=spacing)
+    to_mask = ndimage.distance_transform_edt(~of_mask, sampling=spacing)
+    return to_truth[of_mask], to_mask[of_truth]
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    return mask & ~ndimage.binary_erosion(mask)
+
+
+def _share(flags: np.ndarray, inside: np.ndarray) -> float:
+    return float(flags[inside].mean()) if inside.any() else 1.0
+
+
+def _score_class(
+    mask: np.ndarray, truth: np.ndarray, inside: np.ndarray, spacing: Sequence[float] | None
+) -> dict[str, float]:
+    return {
+        "dice": dice(mask, truth),
+        "iou": iou(mask, truth),
+        "recall": recall(mask, truth),
+        "accuracy": _share(mask == truth, inside),
+        "hd95": hd95(mask, truth, spacing),
+    }
