@@ -21,7 +21,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create .venv with everything, in the tested versions
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg constraints.txt
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "napari-hidiff needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)

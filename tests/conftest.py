@@ -1,12 +1,18 @@
 """What all tests share: one CPU thread, a screen, the bundled sample, real data if any."""
 
+import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,3 +83,49 @@ def sample_pair(_sample: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.
     """The bundled sample: image uint8 ``[960, 999, 3]``, truth uint8 ``[960, 999]``; own copies."""
     image, truth = _sample
     return image.copy(), truth.copy()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> "Callable[..., HiDiff]":
+    """``tiny(labels=2, channels=3)``: a small untrained model that changes its prior."""
+    import torch
+
+    from napari_hidiff.card import Card, Label
+    from napari_hidiff.model import HiDiff
+
+    colors = ("#000000", "#ff4040", "#40a0ff", "#40ff80")
+    names = ("background", "vessel", "disc", "lesion")
+
+    @functools.cache
+    def make(labels: int = 2, channels: int = 3) -> HiDiff:
+        card = Card(
+            name="tiny",
+            summary="untrained, for tests",
+            classes=tuple(itertools.starmap(Label, zip(names[:labels], colors, strict=False))),
+            channels=("red", "green", "blue", "infrared")[:channels],
+            segmentor={"name": "unet", "filters": [4, 4, 8, 8, 8, 8]},
+            refiner={"width": 32, "stem": 2},
+            defaults={"sampler": "ddim", "steps": 2, "samples": 2},
+        )
+        model = HiDiff.create(card, seed=0)
+        generator = torch.Generator().manual_seed(0)
+        torch.nn.init.normal_(model.refiner.head.weight, std=0.05, generator=generator)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny: "Callable[..., HiDiff]", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model of RGB images and one foreground class, as a file."""
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    tiny().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_file: Path) -> "HiDiff":
+    """The tiny model as its file holds it (weights in float16)."""
+    from napari_hidiff import load_model
+
+    return load_model(tiny_file, device="cpu")

@@ -1,0 +1,79 @@
+"""Open napari with the widget docked: on files, or on the demo."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari import Viewer
+
+    from napari_hidiff.card import Card
+    from napari_hidiff.demo import Demo
+
+PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
+
+
+def window_problem() -> str | None:
+    """Why no window can be opened here, in one line; None if one can.
+
+    Qt ends the whole process when it cannot reach a display, so a second process tries first.
+    """
+    linux = sys.platform.startswith("linux")
+    if linux and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display"
+    if os.environ.get("QT_QPA_PLATFORM") in {"offscreen", "minimal"}:
+        return "QT_QPA_PLATFORM keeps Qt from showing windows"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "Qt does not answer"
+    if tried.returncode == 0:
+        return None
+    if "QtBindingsNotFoundError" in tried.stderr:
+        return "no Qt binding is installed (pip install PySide6-Essentials)"
+    reason = next((line for line in tried.stderr.splitlines() if line.strip()), "no reason given")
+    return f"Qt cannot open a window ({reason.strip()})"
+
+
+def open_files(images: Sequence[Path]) -> None:
+    """Show napari with the widget docked and these files opened; returns when it is closed."""
+    import napari
+
+    viewer = napari.Viewer()
+    for path in images:
+        viewer.open(path)
+    dock(viewer)
+    napari.run()
+
+
+def open_demo(demo: "Demo", card: "Card") -> None:
+    """Show napari on the demo's image, truth and result; returns when it is closed."""
+    import napari
+
+    viewer = napari.Viewer()
+    add_demo(viewer, demo, card)
+    dock(viewer)
+    napari.run()
+
+
+def add_demo(viewer: "Viewer", demo: "Demo", card: "Card") -> None:
+    """Add the image, the truth (hidden) and the result, in the colours of the model's card."""
+    from napari.utils import DirectLabelColormap
+
+    colors: dict[int | None, str] = {None: "transparent"}
+    colors |= {value: label.color for value, label in enumerate(card.classes)}
+    colormap = DirectLabelColormap(color_dict=colors | {0: "transparent"})
+    image = demo.image
+    viewer.add_image(image, name=demo.record["image"], rgb=image.ndim == 3)
+    viewer.add_labels(demo.truth, name="truth", colormap=colormap, visible=False)
+    viewer.add_labels(demo.stages[-1].mask, name="result", colormap=colormap, opacity=0.6)
+
+
+def dock(viewer: "Viewer") -> None:
+    """Dock the widget as the Plugins menu does."""
+    viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")

@@ -1,0 +1,223 @@
+"""The commands ``napari-hidiff`` (window, demo) and ``napari-hidiff-refine`` (files, no window).
+
+Nothing heavy is imported before the arguments are understood, so that ``--help`` answers at once.
+"""
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+import napari_hidiff
+from napari_hidiff.console import (
+    DeviceOption,
+    JsonOption,
+    SamplerOption,
+    SamplesOption,
+    SeedOption,
+    StepsOption,
+    log,
+    new_app,
+    print_json,
+    progress,
+    run,
+)
+from napari_hidiff.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_hidiff.refine import Step
+
+window_app = new_app(
+    help="Segment, correct and refine medical images in napari.\n\n"
+    "**napari-hidiff** opens napari with the widget docked, **napari-hidiff fundus.jpg** opens it "
+    "on an image, **napari-hidiff demo** shows a refinement of the bundled sample."
+)
+refine_app = new_app()
+
+ModelOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="A bundled model (chase-vessels) or a .safetensors file."),
+]
+
+
+def main() -> NoReturn:
+    """Entry point of ``napari-hidiff``; ``napari-hidiff IMAGE`` is short for its ``open``."""
+    commands = {"open", "demo", "-h", "--help"}
+    if not commands.intersection(sys.argv[1:2]):
+        sys.argv.insert(1, "open")
+    run(window_app, "napari-hidiff")
+
+
+def refine_main() -> NoReturn:
+    """Entry point of ``napari-hidiff-refine``."""
+    run(refine_app, "napari-hidiff-refine")
+
+
+@window_app.command("open")
+def open_window(
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Files that napari opens.")
+    ] = None,
+) -> None:
+    """Open napari with the widget "HiDiff refine" docked, on the images if any are given.
+
+    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, device,
+    sampler and seed are settings of the widget.
+    """
+    from napari_hidiff._qt.launch import open_files, window_problem
+
+    for path in images or ():
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+    if problem := window_problem():
+        raise InputError(f"{problem}; napari-hidiff-refine works without a window")
+    open_files(images or [])
+
+
+@window_app.command("demo")
+def demo_command(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for demo.png and the mask.")
+    ] = Path("demo"),
+    model: ModelOption = "chase-vessels",
+    window: Annotated[
+        bool, typer.Option("--window/--no-window", help="Open napari afterwards, given a display.")
+    ] = True,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    samples: SamplesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Refine the bundled sample: print the Dice of every step, write a picture, open napari.
+
+    The sample is a test image of CHASE_DB1 that the bundled model has not been trained on. With a
+    display napari opens on image, truth and mask; without one the files and the numbers are all.
+    """
+    from napari_hidiff.demo import run_demo, save_demo
+
+    make_folder(output)
+    loaded = napari_hidiff.load_model(model, device=device)
+    settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
+    with progress() as bar:
+        task = bar.add_task("refining the sample", total=1)
+        demo = run_demo(loaded, settings, partial(advance, bar, task, 0))
+    written = save_demo(demo, output)
+    if json:
+        print_json({"command": command("napari-hidiff"), **demo.record, "files": written})
+    else:
+        table = Table("mask", "Dice", title=f"{loaded.card.name} on {demo.record['image']}")
+        for stage in demo.stages:
+            table.add_row(stage.name, f"{stage.dice:.4f}")
+        Console().print(table)
+        for name, path in written.items():
+            print(f"{name}: {path}")
+    if window:
+        from napari_hidiff._qt.launch import open_demo, window_problem
+
+        if problem := window_problem():
+            log(f"napari is not opened: {problem}")
+        else:
+            open_demo(demo, loaded.card)
+
+
+@refine_app.command()
+def refine_command(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Images (png, jpg, tif) or folders of them."),
+    ],
+    model: ModelOption,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the masks; made if it is missing.")
+    ],
+    prior: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Start from this mask (class numbers; 0 and 255 for one class) instead of the "
+            "model's own. For several images: a folder with the same stems.",
+        ),
+    ] = None,
+    fixed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Pixels that must keep their class: the class number where fixed; free is 255 in "
+            "unsigned files and -1 in signed ones. For several images: a folder.",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace masks that exist already.")
+    ] = False,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    samples: SamplesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> int:
+    """Segment images and refine the masks, without a window.
+
+    For each image NAME.jpg, DIR/NAME_mask.png (.tif for a tif) holds the class number of every
+    pixel, 0 for background, and DIR/NAME_steps.json what was done. Class numbers look black in a
+    photo viewer; napari shows them in colour.
+
+    An image that cannot be used gets one line on stderr, the others are still done, and the exit
+    status is 2.
+
+    **napari-hidiff-refine fundus.jpg --model chase-vessels --output masks**
+
+    **napari-hidiff-refine photos/ --model mine.safetensors --output masks --prior drafts/**
+    """
+    from napari_hidiff.batch import find_images, plan, refine_file
+
+    jobs = plan(find_images(images), output, prior, fixed, overwrite)
+    loaded = napari_hidiff.load_model(model, device=device)
+    settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
+    make_folder(output)
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    with progress() as bar:
+        task = bar.add_task("images", total=len(jobs))
+        for position, job in enumerate(jobs):
+            bar.update(task, description=job.image.name, completed=position)
+            try:
+                on_step = partial(advance, bar, task, position)
+                record = refine_file(loaded, job, settings, on_step)
+            except InputError as error:
+                failed.append({"image": str(job.image), "error": str(error)})
+                log(f"napari-hidiff-refine: {error}")
+            else:
+                done.append(record)
+                log(f"{job.image}: {len(record['steps'])} steps, {record['seconds']:.1f} s")
+                if not json:
+                    print(record["mask"], flush=True)
+    if json:
+        print_json({"command": command("napari-hidiff-refine"), "images": done, "failed": failed})
+    return 2 if failed else 0
+
+
+def advance(bar: Progress, task: TaskID, done: int, step: "Step") -> None:
+    """Move a progress bar that counts images: ``done`` of them, and this step of the next."""
+    bar.update(task, completed=done + step.index / step.total)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results; InputError if that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be made: {error.strerror}") from error
+
+
+def command(name: str) -> str:
+    """The command line as it was given, for the record."""
+    return shlex.join([name, *sys.argv[1:]])
