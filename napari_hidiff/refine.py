@@ -80,8 +80,8 @@ def one_step(
     process: BernoulliDiffusion, denoise: Denoiser, prior: Tensor, clamp: Clamp
 ) -> Iterator[State]:
     """One forward at T from y_T = [f >= .5] (argmax for K > 1); nothing is random."""
-    y0_hat = clamp(denoise(clamp(_harden(prior)), process.steps))
-    yield process.steps, _harden(y0_hat), y0_hat
+    y0_hat = clamp(denoise(clamp(harden(prior)), process.steps))
+    yield process.steps, harden(y0_hat), y0_hat
 
 
 def ddim(
@@ -174,7 +174,7 @@ def stamp(x: Tensor, fixed: Tensor) -> Tensor:
     return torch.where(fixed >= 0, value.to(x.dtype), x)
 
 
-def _harden(probability: Tensor) -> Tensor:
+def harden(probability: Tensor) -> Tensor:
     """[S, K, H, W] probabilities as a mask in {0, 1}: >= .5, or one-hot argmax for K > 1."""
     if probability.shape[1] == 1:
         return (probability >= 0.5).to(probability.dtype)

@@ -1,0 +1,113 @@
+"""A network with what it takes to train it: optimizer, learning rate, averaged weights."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from napari_hidiff.network.binary import BinaryConv2d
+
+WARMUP = 0.05
+GRADIENT_NORM = 1.0
+
+
+class Learner:
+    """AdamW with linear warm-up and cosine decay, and an exponential average of the weights.
+
+    The average covers the buffers (normalisation statistics) too; its decay grows from 0 to
+    ``decay``, so that the first weights are forgotten.
+
+    Attributes
+    ----------
+    module : the network in training; averaged : its average, frozen, in evaluation mode: what is
+    validated, exported, and shown to the other network.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        lr: float,
+        iterations: int,
+        weight_decay: float,
+        decay: float,
+        accelerator: Accelerator,
+    ) -> None:
+        self.accelerator, self.decay, self.updates = accelerator, decay, 0
+        module = module.to(accelerator.device)
+        optimizer = torch.optim.AdamW(parameter_groups(module, weight_decay), lr=lr)
+        self.module, self.optimizer = accelerator.prepare(module, optimizer)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warm_cosine(iterations))
+        self.average = AveragedModel(
+            accelerator.unwrap_model(self.module), multi_avg_fn=self._follow, use_buffers=True
+        )
+        self.average.requires_grad_(False).eval()
+
+    @property
+    def averaged(self) -> nn.Module:
+        return self.average.module
+
+    def step(self, losses: Iterable[Tensor], count: int) -> float:
+        """One update from the mean of ``count`` losses, each of which is made, used and freed."""
+        total = 0.0
+        for loss in losses:
+            self.accelerator.backward(loss / count)
+            total += loss.item() / count
+        self.accelerator.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        self.average.update_parameters(self.accelerator.unwrap_model(self.module))
+        return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs to go on as if it had never stopped."""
+        return {
+            "module": self.accelerator.unwrap_model(self.module).state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.accelerator.unwrap_model(self.module).load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.updates = state["updates"]
+
+    def _follow(self, means: Any, now: Any, count: Any) -> None:
+        decay = min(self.decay, self.updates / (self.updates + 10))
+        get_ema_multi_avg_fn(decay)(means, now, count)
+
+
+def warm_cosine(iterations: int) -> Callable[[int], float]:
+    """Factor of the learning rate: linear warm-up over 5 %, then a cosine down to a hundredth."""
+    warmup = max(1, round(iterations * WARMUP))
+
+    def factor(iteration: int) -> float:
+        if iteration < warmup:
+            return (iteration + 1) / warmup
+        progress = min(1.0, (iteration - warmup) / max(1, iterations - warmup))
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+
+    return factor
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Only real weight matrices decay; decaying latent binary weights would make signs flip."""
+    binary = {id(m.weight) for m in module.modules() if isinstance(m, BinaryConv2d)}
+    decayed, free = [], []
+    for parameter in module.parameters():
+        plain = parameter.ndim < 2 or id(parameter) in binary
+        (free if plain else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
