@@ -64,11 +64,17 @@ def open_window(
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE...", help="Files that napari opens.")
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed that the widget starts with.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda|mps", help="Device that it starts with.")
+    ] = None,
 ) -> None:
     """Open napari with the widget "HiDiff refine" docked, on the images if any are given.
 
-    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, device,
-    sampler and seed are settings of the widget.
+    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, sampler and steps are
+    chosen in the widget.
     """
     from napari_hidiff._qt.launch import open_files, window_problem
 
@@ -77,7 +83,7 @@ def open_window(
             raise InputError(f"{path}: no such file")
     if problem := window_problem():
         raise InputError(f"{problem}; napari-hidiff-refine works without a window")
-    open_files(images or [])
+    open_files(images or [], device, seed)
 
 
 @window_app.command("demo")

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_hidiff.errors import InputError
+
 if TYPE_CHECKING:
     from napari import Viewer
 
+    from napari_hidiff._qt.widget import HiDiffWidget
     from napari_hidiff.card import Card
     from napari_hidiff.demo import Demo
 
@@ -40,14 +43,22 @@ def window_problem() -> str | None:
     return f"Qt cannot open a window ({reason.strip()})"
 
 
-def open_files(images: Sequence[Path]) -> None:
-    """Show napari with the widget docked and these files opened; returns when it is closed."""
+def open_files(images: Sequence[Path], device: str | None = None, seed: int | None = None) -> None:
+    """Show napari with these files opened and the widget docked; returns when it is closed.
+
+    device, seed: preset in the widget's settings.  Raises InputError for an unknown device and for
+    a file that napari cannot open.
+    """
     import napari
 
     viewer = napari.Viewer()
-    for path in images:
-        viewer.open(path)
-    dock(viewer)
+    widget = dock(viewer)
+    try:
+        preset(widget, device, seed)
+        add_files(viewer, images)
+    except InputError:
+        viewer.close()
+        raise
     napari.run()
 
 
@@ -74,6 +85,28 @@ def add_demo(viewer: "Viewer", demo: "Demo", card: "Card") -> None:
     viewer.add_labels(demo.stages[-1].mask, name="result", colormap=colormap, opacity=0.6)
 
 
-def dock(viewer: "Viewer") -> None:
+def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
+    """Open files with napari's readers; InputError names the first that none of them can read."""
+    for path in images:
+        try:
+            viewer.open(path)
+        except Exception as error:  # readers are plugins: they raise anything
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: napari cannot open it: {reason}") from error
+
+
+def dock(viewer: "Viewer") -> "HiDiffWidget":
     """Dock the widget as the Plugins menu does."""
-    viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    return widget
+
+
+def preset(widget: "HiDiffWidget", device: str | None, seed: int | None) -> None:
+    """Set device and seed in the widget's settings; InputError if it has no such device."""
+    if device is not None:
+        known = widget.settings.device.choices
+        if device not in known:
+            raise InputError(f"the device must be one of {', '.join(known)}, not {device!r}")
+        widget.settings.device.value = device
+    if seed is not None:
+        widget.settings.seed.value = seed
