@@ -105,9 +105,9 @@ def evaluate_command(
     Dice, IoU, recall, accuracy and HD95 for every image and in the mean, at the original
     resolution; the difference with the 95 % interval of a paired bootstrap over images.
 
-    [bold]napari-hidiff-evaluate --model chase-vessels --dataset chase --data CHASEDB1[/]
+    **napari-hidiff-evaluate --model chase-vessels --dataset chase --data CHASEDB1**
 
-    [bold]napari-hidiff-evaluate --model mine.safetensors --dataset folder --data mine --damage[/]
+    **napari-hidiff-evaluate --model mine.safetensors --dataset folder --data mine --damage**
     """
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
