@@ -263,6 +263,12 @@ def test_class_files_that_are_refused(tmp_path, text):
     assert "classes.txt" in message(open_dataset, "folder", root)
 
 
+def test_a_class_file_that_is_no_text(tmp_path):
+    root = layouts.write_folder(tmp_path / "mine", count=3)
+    (root / "classes.txt").write_bytes(b"\xff\xfe\x00vessel")
+    assert "classes.txt" in message(open_dataset, "folder", root)
+
+
 def test_too_many_labels_without_names(tmp_path):
     root = layouts.write_folder(tmp_path / "mine", count=3)
     Image.fromarray(np.full((60, 64), 200, np.uint8)).save(root / "masks" / "case01.png")

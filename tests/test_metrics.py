@@ -2,6 +2,7 @@
 
 import itertools
 
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.metrics import compute_hausdorff_distance
 
+from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import metrics
 from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
 from napari_hidiff.training.evaluate.damage import damage
@@ -219,8 +221,6 @@ def test_damage_of_an_empty_prior_invents_nothing():
 
 
 def vessel_pictures():
-    import layouts
-
     return [layouts.fundus(seed, 240, 256)[:2] for seed in range(3)]
 
 
@@ -234,13 +234,13 @@ def test_damage_costs_enough_to_be_worth_repairing():
 
 
 def test_damage_on_real_vessels(real_data):
-    from napari_hidiff.io import read_labels
-
-    folder = real_data("CHASEDB1")
+    """From the second observer's masks as priors, over the 8 test images."""
+    dataset = open_dataset("chase", real_data("CHASEDB1"))
     lost = []
-    for name in ("Image_11L", "Image_13R"):
-        truth = read_labels(folder / f"{name}_1stHO.png", 2).astype(bool)
-        second = read_labels(folder / f"{name}_2ndHO.png", 2).astype(bool)
+    for case in dataset.split("test"):
+        sample = dataset.load(case)
+        truth, second = sample.mask == 1, dataset.load_second(sample) == 1
         after = damage(soft(second))[0] >= 0.5
         lost.append(metrics.dice(second, truth) - metrics.dice(after, truth))
     assert all(0.05 < value < 0.15 for value in lost)
+    assert np.mean(lost) == pytest.approx(0.097, abs=0.001)

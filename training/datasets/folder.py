@@ -68,7 +68,10 @@ def _classes(root: Path, cases: list[Case]) -> tuple[str, ...]:
     path = root / "classes.txt"
     if not path.is_file():
         return _counted_classes(cases)
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if names and names[0].lower() != "background":
         names = ("background", *names)

@@ -11,7 +11,7 @@ from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 
 from .damage import damage
-from .metrics import METRICS, Scores, empty, score
+from .metrics import METRICS, empty, score
 
 PRIOR, REFINED, SECOND = "prior", "refined", "second_observer"
 DAMAGED, REPAIRED = "damaged", "repaired"
@@ -199,19 +199,3 @@ def _score_arm(arm: Arm, sample: Sample, prior: np.ndarray, labels: int) -> ArmS
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
-
-
-def observer_scores(dataset: Dataset, cases: Sequence[Case]) -> list[Scores]:
-    """How the second human observer scores against the truth, without any model.
-
-    InputError where a case has no second observer.
-    """
-    scores = []
-    for case in cases:
-        sample = dataset.load(case)
-        mask = dataset.load_second(sample)
-        if mask is None:
-            raise InputError(f"{dataset.name} has no second observer for {case.id}")
-        labels = len(dataset.classes)
-        scores.append(score(mask, sample.mask, labels, sample.spacing, sample.field_of_view))
-    return scores
