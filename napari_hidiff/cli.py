@@ -7,7 +7,7 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -68,7 +68,8 @@ def open_window(
         int | None, typer.Option(min=0, help="Seed that the widget starts with.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="auto|cpu|cuda|mps", help="Device that it starts with.")
+        Literal["auto", "cpu", "cuda", "mps"] | None,
+        typer.Option(help="Device that it starts with."),
     ] = None,
 ) -> None:
     """Open napari with the widget "HiDiff refine" docked, on the images if any are given.

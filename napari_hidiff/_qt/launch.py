@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from napari_hidiff.card import Card
     from napari_hidiff.demo import Demo
 
+SETTLE = 300
+"""Milliseconds after which a window has its final layout."""
+
 PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
 
 
@@ -46,20 +49,19 @@ def window_problem() -> str | None:
 def open_files(images: Sequence[Path], device: str | None = None, seed: int | None = None) -> None:
     """Show napari with these files opened and the widget docked; returns when it is closed.
 
-    device, seed: preset in the widget's settings.  Raises InputError for an unknown device and for
-    a file that napari cannot open.
+    device, seed: preset in the widget's settings.  Raises InputError for a file that napari cannot
+    open; the widget, which starts to work at once, is docked after them.
     """
     import napari
 
     viewer = napari.Viewer()
-    widget = dock(viewer)
     try:
-        preset(widget, device, seed)
         add_files(viewer, images)
     except InputError:
         viewer.close()
         raise
-    napari.run()
+    preset(dock(viewer), device, seed)
+    show(viewer)
 
 
 def open_demo(demo: "Demo", card: "Card") -> None:
@@ -69,6 +71,15 @@ def open_demo(demo: "Demo", card: "Card") -> None:
     viewer = napari.Viewer()
     add_demo(viewer, demo, card)
     dock(viewer)
+    show(viewer)
+
+
+def show(viewer: "Viewer") -> None:
+    """Run napari until its window is closed; the view is fitted once the dock has its place."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    QTimer.singleShot(SETTLE, viewer.reset_view)
     napari.run()
 
 
@@ -102,11 +113,8 @@ def dock(viewer: "Viewer") -> "HiDiffWidget":
 
 
 def preset(widget: "HiDiffWidget", device: str | None, seed: int | None) -> None:
-    """Set device and seed in the widget's settings; InputError if it has no such device."""
+    """Set device (one of the widget's choices) and seed in its settings; None leaves them."""
     if device is not None:
-        known = widget.settings.device.choices
-        if device not in known:
-            raise InputError(f"the device must be one of {', '.join(known)}, not {device!r}")
         widget.settings.device.value = device
     if seed is not None:
         widget.settings.seed.value = seed
