@@ -1,0 +1,200 @@
+"""The workbench of one image: its mask, its helper layers, its annotation and its sidecar."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+from napari.utils import DirectLabelColormap
+
+from napari_hidiff._qt import layers
+from napari_hidiff._qt.autosave import Autosave
+from napari_hidiff._qt.mask import MaskLink
+from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import (
+    Annotation,
+    Changes,
+    Index,
+    Session,
+    SliceRecord,
+    difference,
+    slicer,
+)
+
+CHANGES = DirectLabelColormap(color_dict=layers.CHANGED)
+PREVIEW = DirectLabelColormap(color_dict={None: "#00e5ff", 0: "transparent"})
+
+
+class Bench:
+    """Everything that belongs to one image while it is worked on.
+
+    viewer : napari's viewer; image : the layer; card : of the model, None without one.
+    keep : asked before each saving of the sidecar; changed : called after every change.
+    kept : strokes and accepted masks of an earlier session to go on from.
+
+    Raises
+    ------
+    InputError : the image layer is of a kind that is refused, or ``kept`` does not fit it.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        card: Card | None,
+        keep: Callable[[], bool],
+        changed: Callable[[], None],
+        kept: Mapping[Index, SliceRecord] | None = None,
+    ) -> None:
+        layers.check_layer(image)
+        self.image = image
+        self.changes: Changes | None = None
+        self._viewer, self._changed = viewer, changed
+        self.leading = layers.channel_axes(image, card)
+        shape = layers.mask_shape(image, self.leading)
+        data = np.zeros(shape, np.uint8)
+        self.annotation = Annotation(shape)
+        self.annotation.restore(kept or {}, data)
+        self.mask = layers.mask_layer(image, card, self.leading, data)
+        self.autosave = Autosave(self.annotation, keep)
+        self._helpers: dict[str, Layer] = {}
+        self._add(self.mask)
+        self.link = MaskLink(self.mask, self.annotation, self._shown_index, self._on_change)
+
+    @property
+    def helpers(self) -> list[Layer]:
+        """The layers that this bench made beside the mask."""
+        return list(self._helpers.values())
+
+    def plane(self) -> layers.Plane:
+        """The slice of the image on display; raises InputError as :func:`layers.shown_plane`."""
+        return layers.shown_plane(self._viewer.dims, self.image, self.leading)
+
+    def session(self, index: Index) -> Session:
+        """The session of a slice; raises InputError as :meth:`MaskLink.session`."""
+        return self.link.session(index)
+
+    def show_probability(self, index: Index, probability: np.ndarray) -> None:
+        """Put a foreground probability into its layer; probability : float32 [K, H, W]."""
+        foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+        self._map("probability", 1.0, index, foreground)
+
+    def show_uncertainty(self, index: Index, entropy: np.ndarray, labels: int) -> None:
+        """Put the entropy [H, W], in nats, of a result with so many labels into its layer."""
+        self._map("uncertainty", float(np.log(labels)), index, entropy)
+
+    def preview(self, index: Index, step: int | None) -> None:
+        """Show the outline of a step of the run over the mask; None hides it."""
+        session = self.annotation.sessions.get(index)
+        if step is None or session is None or session.run is None:
+            if "step" in self._helpers:
+                self._helpers["step"].visible = False
+            return
+        self._outline("step", PREVIEW, index, session.view(step))
+        self.show_probability(index, session.run.shown[step].probability)
+
+    def show_changes(self, index: Index, before: np.ndarray, after: np.ndarray) -> None:
+        """Count what a result changed, and draw it into a layer; :meth:`reveal` shows it."""
+        kinds, self.changes = difference(before, after)
+        self._outline("changes", CHANGES, index, kinds)
+
+    def reveal(self, visible: bool) -> None:
+        """Show or hide what the last result changed."""
+        if "changes" in self._helpers:
+            self._helpers["changes"].visible = visible
+
+    def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
+        """Take a slice's mask as it stands for final, and write down how it came about."""
+        self.session(index).accept()
+        self.annotation.note("accept", slice=index, **facts)
+        key = "napari-hidiff"
+        accepted = {**self.mask.metadata.get(key, {}), str(index): dict(facts)}
+        self.mask.metadata = {**self.mask.metadata, key: accepted}
+        self.autosave.touch()
+        self.autosave.flush()
+
+    def export(self, path: Path) -> None:
+        """Write the whole mask as uint8: png or tif for two axes, tif for more.
+
+        Raises
+        ------
+        InputError : the file cannot hold the mask or cannot be written.
+        """
+        from napari_hidiff.io import write_mask
+
+        mask = self.mask.data
+        if mask.ndim == 2:
+            write_mask(path, mask)
+            return
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise InputError(f"{path.name}: a mask of {mask.ndim} axes is written as .tif.")
+        part = path.with_name(f".{path.name}.part")
+        try:
+            tifffile.imwrite(part, mask, photometric="minisblack", compression="zlib")
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise InputError(f"{path} cannot be written ({error}).") from error
+
+    def close(self) -> None:
+        """Save, let go of the mask, take the outlines away; mask and maps stay."""
+        self.autosave.close()
+        self.link.close()
+        for name in ("step", "changes"):
+            helper = self._helpers.pop(name, None)
+            if helper is not None and helper in self._viewer.layers:
+                self._viewer.layers.remove(helper)
+
+    def _on_change(self) -> None:
+        self.autosave.touch()
+        self._changed()
+
+    def _shown_index(self) -> Index | None:
+        try:
+            return self.plane().index
+        except InputError:
+            return None
+
+    def _map(self, name: str, top: float, index: Index, values: np.ndarray) -> None:
+        layer = self._helper(
+            name,
+            lambda: layers.map_layer(self.image, self.leading, self.annotation.shape, name, top),
+            below_mask=True,
+        )
+        layer.data[slicer(index)] = values
+        layer.refresh()
+
+    def _outline(
+        self, name: str, colours: DirectLabelColormap, index: Index, values: np.ndarray
+    ) -> None:
+        layer = self._helper(
+            name,
+            lambda: layers.outline_layer(
+                self.image, self.leading, self.annotation.shape, name, colours
+            ),
+        )
+        layer.data[slicer(index)] = values
+        layer.visible = True
+        layer.refresh()
+
+    def _helper(self, name: str, make: Callable[[], Layer], below_mask: bool = False) -> Layer:
+        layer = self._helpers.get(name)
+        if layer is None or layer not in self._viewer.layers:  # the user may have removed it
+            layer = self._helpers[name] = make()
+            position = self._viewer.layers.index(self.mask) if below_mask else None
+            self._add(layer, position)
+        return layer
+
+    def _add(self, layer: Image | Labels, position: int | None = None) -> None:
+        """Add a layer; the brush stays in the hand: a helper never becomes the active layer."""
+        selection = self._viewer.layers.selection
+        active = self.mask if layer is self.mask else selection.active
+        if position is None:
+            self._viewer.layers.append(layer)
+        else:
+            self._viewer.layers.insert(position, layer)
+        selection.active = active

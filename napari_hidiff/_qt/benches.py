@@ -1,0 +1,117 @@
+"""One workbench per image layer, and what earlier sessions kept of each image."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import show_warning
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject
+
+from napari_hidiff import sidecar
+from napari_hidiff._qt import jobs, preferences
+from napari_hidiff._qt.bench import Bench
+from napari_hidiff.card import Card
+
+
+class Benches(QObject):
+    """Opens, finds and closes workbenches; looks for sidecars in a thread.
+
+    viewer : napari's viewer.
+    changed : called when something was found, or something changed on a bench.
+    abandon : called before a bench is closed; ends the work on it and tells if there was some.
+    """
+
+    def __init__(
+        self, viewer: Viewer, changed: Callable[[], None], abandon: Callable[[Bench], bool]
+    ) -> None:
+        super().__init__()
+        self._viewer, self._changed, self._abandon = viewer, changed, abandon
+        self._open: dict[Image, Bench] = {}
+        self._keys: dict[Image, str] = {}
+        self._offers: dict[Image, sidecar.Kept] = {}
+        self._looking: dict[Image, jobs.Job] = {}
+
+    def __iter__(self) -> Iterator[Bench]:
+        return iter(self._open.values())
+
+    def of(self, image: Image | None) -> Bench | None:
+        """The bench of an image, once something was done to it."""
+        return None if image is None else self._open.get(image)
+
+    def offer(self, image: Image | None) -> sidecar.Kept | None:
+        """What an earlier session kept of an image, until work on it has begun."""
+        return None if image is None or image in self._open else self._offers.get(image)
+
+    def images(self) -> list[Image]:
+        """The image layers that are not made by a bench."""
+        return [layer for layer in self._others() if isinstance(layer, Image)]
+
+    def masks(self) -> list[Labels]:
+        """The Labels layers that are not helpers of a bench."""
+        return [layer for layer in self._others() if isinstance(layer, Labels)]
+
+    def look_up(self, image: Image) -> None:
+        """Find out, once per image, what an earlier session kept of it."""
+        if image not in self._looking and isinstance(image.data, np.ndarray):
+            self._looking[image] = jobs.Job(
+                jobs.look_up, image.data, done=lambda found: self._found(image, *found)
+            )
+
+    def open(self, image: Image, card: Card | None, go_on: bool = False) -> Bench:
+        """The bench of an image; a new one, if need be, and then from the kept strokes.
+
+        Without ``go_on`` the kept strokes stay in their file, which is moved aside as soon as
+        there are new ones. Raises InputError for an image of a kind that is refused.
+        """
+        if image not in self._open:
+            kept = self._offers.get(image) if go_on else None
+            slices = kept.slices if kept else None
+            keep = preferences.keep_strokes
+            bench = Bench(self._viewer, image, card, keep, self._changed, slices)
+            self._open[image] = bench
+            self._offers.pop(image, None)
+            if image in self._keys:
+                bench.autosave.into(sidecar.path_of(self._keys[image]), replace=kept is not None)
+        return self._open[image]
+
+    def decline(self, image: Image) -> None:
+        """The user does not want to go on from what was kept."""
+        self._offers.pop(image, None)
+        self._changed()
+
+    def removed(self, layer: Layer) -> None:
+        """A layer left the viewer: close the bench it was the image or the mask of."""
+        for image, bench in list(self._open.items()):
+            if layer in (image, bench.mask):
+                if self._abandon(bench):
+                    show_warning(
+                        f"{layer.name} was removed: the work on it was stopped, strokes are kept."
+                    )
+                del self._open[image]
+                bench.close()
+                self._looking.pop(image, None)
+                if image in self._viewer.layers:
+                    self.look_up(image)
+        if layer in self._looking:
+            self._looking.pop(layer).cancel()
+
+    def close(self) -> None:
+        """Save and let go of everything."""
+        for job in self._looking.values():
+            job.cancel()
+        for bench in self._open.values():
+            bench.close()
+        self._open.clear()
+
+    def _others(self) -> list[Layer]:
+        helpers = [layer for bench in self for layer in bench.helpers]
+        return [layer for layer in self._viewer.layers if layer not in helpers]
+
+    def _found(self, image: Image, key: str, kept: sidecar.Kept | None) -> None:
+        self._keys[image] = key
+        if image in self._open:
+            self._open[image].autosave.into(sidecar.path_of(key), replace=False)
+        elif kept is not None and kept.slices:
+            self._offers[image] = kept
+        self._changed()

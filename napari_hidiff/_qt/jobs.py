@@ -1,0 +1,184 @@
+"""Work that runs in napari's worker threads: arrays go in, arrays come out, no layer is touched."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import QObject
+
+from napari_hidiff import sidecar
+from napari_hidiff._qt.choices import Settings
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import Prior
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import Estimate, HiDiff
+    from napari_hidiff.refine import Step
+
+log = logging.getLogger(__name__)
+
+
+class Job(QObject):
+    """One piece of work in a thread; its callbacks run in the main thread.
+
+    function : called with ``args`` in the thread; with ``step`` it must return an iterator.
+    done : called with the function's answer, unless it failed or the job was cancelled.
+    step : called with every item of the iterator. ended : called last, whatever happened.
+    progress : napari's progress bar, see :func:`napari.qt.threading.create_worker`.
+
+    A failure is shown as a notification: one line for an InputError, which is the user's to mend;
+    anything else goes to the log with its traceback as well.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        done: Callable[..., None] | None = None,
+        step: Callable[[Any], None] | None = None,
+        ended: Callable[[], None] | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._done, self._step, self._ended = done, step, ended
+        self._worker = create_worker(
+            _each if step else _once,
+            function,
+            args,
+            _connect={"returned": self._on_returned, "finished": self._on_finished},
+            _progress=dict(progress) if progress else None,
+            _start_thread=False,
+        )
+        if step:
+            self._worker.yielded.connect(self._on_yielded)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the work to stop at its next step; ``ended`` is still called."""
+        self._worker.quit()
+
+    def cancel(self) -> None:
+        """Stop, and call nobody any more."""
+        self._done = self._step = self._ended = None
+        self._worker.quit()
+
+    def _on_yielded(self, item: Any) -> None:
+        if isinstance(item, _Failure):
+            item.show()
+        elif self._step is not None:
+            self._step(item)
+
+    def _on_returned(self, answer: Any) -> None:
+        if isinstance(answer, _Failure):
+            if self._ended is not None:  # nobody is left to read it after cancel()
+                answer.show()
+        elif self._done is not None:
+            self._done(answer)
+
+    def _on_finished(self) -> None:
+        if self._ended is not None:
+            self._ended()
+
+
+class _Failure(NamedTuple):
+    text: str
+    by_user: bool
+
+    def show(self) -> None:
+        (show_warning if self.by_user else show_error)(self.text)
+
+
+def _once(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return function(*args)
+    except Exception as error:
+        return _failure(error)
+
+
+def _each(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
+    # An exception must not leave the generator: superqt drops RuntimeErrors, PyTorch's included,
+    # and the worker would never finish.
+    try:
+        yield from function(*args)
+    except Exception as error:
+        yield _failure(error)
+
+
+def _failure(error: Exception) -> _Failure:
+    if isinstance(error, InputError):
+        return _Failure(str(error), True)
+    log.exception("a job of the HiDiff widget failed")
+    first = (str(error).splitlines() or [""])[0]
+    memory = isinstance(error, MemoryError) or "memory" in first.lower()
+    advice = " Choose fewer samples or the one-step sampler, or crop the image." if memory else ""
+    return _Failure(f"{type(error).__name__}: {first}.{advice}", False)
+
+
+def list_models() -> list[str]:
+    """Names of the bundled models; loads torch."""
+    import napari_hidiff
+
+    return napari_hidiff.available_models()
+
+
+def load(name: str, device: str) -> "HiDiff":
+    """A bundled model or a model file, on a device."""
+    import napari_hidiff
+
+    return napari_hidiff.load_model(name, device=device)
+
+
+def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None]:
+    """The key of an image and what its sidecar holds, if there is one."""
+    key = sidecar.image_key(image)
+    return key, sidecar.load(sidecar.path_of(key))
+
+
+def describe(
+    model: "HiDiff", image: np.ndarray, settings: Settings
+) -> tuple[str | None, "Estimate | None"]:
+    """Why the model does not fit an image [H, W] or [H, W, C], or what a refinement will take."""
+    try:
+        model.check_image(image)
+        return None, model.estimate(
+            image.shape[:2], settings.sampler, settings.steps, settings.samples
+        )
+    except InputError as error:
+        return str(error), None
+
+
+def segment(model: "HiDiff", image: np.ndarray, mask: np.ndarray | None) -> Prior:
+    """The segmentor's prior of an image, or a mask [H, W] of the user as the prior."""
+    if mask is None:
+        probability = model.prior(image)
+        return Prior(probability, probability, model.mask_of(probability))
+    model.check_image(image)
+    labels = (1,) if model.classes == 1 else range(model.classes)
+    onehot = np.stack([mask == label for label in labels]).astype(np.float32)
+    return Prior(mask, onehot, mask)
+
+
+def steps(
+    model: "HiDiff", image: np.ndarray, prior: np.ndarray, fixed: np.ndarray, settings: Settings
+) -> Iterator["Step"]:
+    """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
+    yield from model.steps(
+        image,
+        prior,
+        fixed,
+        sampler=settings.sampler,
+        steps=settings.steps,
+        samples=settings.samples,
+        seed=settings.seed,
+    )
+
+
+def advance(run: Iterator["Step"], single: bool) -> Iterator["Step"]:
+    """One or all of the remaining steps of a run, which keeps its place for the next call."""
+    for step in run:
+        yield step
+        if single:
+            return

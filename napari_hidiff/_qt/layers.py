@@ -1,0 +1,162 @@
+"""Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils import DirectLabelColormap
+
+from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index, slicer
+
+STROKES = "#ffd400"
+CHANGED: dict[int | None, str] = {
+    None: "transparent",
+    0: "transparent",
+    ADDED: "#35d05b",
+    REMOVED: "#ff40c0",
+    RELABELLED: "#ffb000",
+}
+"""Colours of the outline layer: pixels that a result added, removed or gave another label."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The slice of an image layer on display.
+
+    index : its place in the mask; image : [H, W] or [H, W, C], a view of the layer's data.
+    """
+
+    index: Index
+    image: np.ndarray
+
+
+def channel_axes(layer: Image, card: Card | None) -> int:
+    """How many leading axes of the layer are channels: 1 for a stack [C, ..., H, W], else 0.
+
+    A layer that is not RGB counts as such a stack if the model has several channels and the first
+    axis is exactly as long.
+    """
+    if card is None or layer.rgb or len(card.channels) < 2 or layer.ndim < 3:
+        return 0
+    return int(layer.data.shape[0] == len(card.channels))
+
+
+def check_layer(layer: Image) -> None:
+    """Refuse what cannot be worked on, before anything is allocated.
+
+    Raises
+    ------
+    InputError : a multiscale or lazy layer, or one without pixels.
+    """
+    if layer.multiscale:
+        raise InputError(
+            f"{layer.name} is multiscale: open one resolution of it as an image of its own."
+        )
+    if not isinstance(layer.data, np.ndarray):
+        kind = type(layer.data).__module__.split(".")[0]
+        raise InputError(f"{layer.name} is lazy ({kind}): load the part you need into memory.")
+    if layer.data.size == 0:
+        raise InputError(f"{layer.name} has no pixels: its shape is {layer.data.shape}.")
+    if layer.ndim < 2:
+        raise InputError(f"{layer.name} has {layer.ndim} axis; an image needs two.")
+
+
+def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
+    """The shape of the mask of a layer, whose first ``leading`` axes are channels."""
+    return tuple(layer.data.shape[leading : layer.ndim])
+
+
+def shown_plane(dims: Any, layer: Image, leading: int) -> Plane:
+    """The slice of ``layer`` that a viewer with these ``dims`` shows.
+
+    Raises
+    ------
+    InputError : :func:`check_layer`'s, or the layer is not shown as a plane of pixels.
+    """
+    check_layer(layer)
+    if dims.ndisplay != 2:
+        raise InputError("The view is 3-D: switch to 2-D (the cube button) to work on a slice.")
+    axes = sorted(axis - (dims.ndim - layer.ndim) for axis in dims.displayed)
+    if axes[0] < leading:
+        raise InputError(f"{layer.name} is not shown as a plane: choose two of its image axes.")
+    at = np.round(layer.world_to_data(dims.point)).astype(int)
+    place = [-1 if axis in axes else int(at[axis]) for axis in range(leading, layer.ndim)]
+    hidden = [axis for axis in range(leading, layer.ndim) if axis not in axes]
+    if any(not 0 <= at[axis] < layer.data.shape[axis] for axis in hidden):
+        raise InputError(f"{layer.name} has no slice where the viewer stands.")
+    index = tuple(place)
+    image = layer.data[(slice(None),) * leading + slicer(index)]
+    return Plane(index, np.moveaxis(image, 0, -1) if leading else image)
+
+
+def placement(layer: Image, leading: int) -> dict[str, Any]:
+    """What a layer of the mask's shape needs to lie exactly over the image."""
+    kept = slice(leading, None)
+    shear = np.asarray(layer.shear)
+    if shear.ndim == 1:  # the upper triangle of a matrix, row by row
+        rows = np.triu_indices(layer.ndim, 1)[0]
+        shear = shear[rows >= leading]
+    else:
+        shear = shear[kept, kept]
+    return {
+        "scale": layer.scale[kept],
+        "translate": layer.translate[kept],
+        "rotate": layer.rotate[kept, kept],
+        "shear": shear,
+        "affine": layer.affine.affine_matrix[kept, kept],
+        "units": layer.units[kept],
+        "axis_labels": layer.axis_labels[kept],
+        "metadata": dict(layer.metadata),
+    }
+
+
+def class_colours(card: Card | None) -> DirectLabelColormap:
+    """The card's colours for its labels, background transparent; any other label in yellow."""
+    colours: dict[int | None, str] = {None: STROKES, 0: "transparent", 1: "#ff4b3e"}
+    if card is not None:
+        colours |= {label: kind.color for label, kind in enumerate(card.classes) if label}
+    return DirectLabelColormap(color_dict=colours)
+
+
+def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) -> Labels:
+    """The mask over an image: where the user paints and results are written."""
+    return Labels(
+        data,
+        name=f"{layer.name} mask",
+        colormap=class_colours(card),
+        opacity=0.6,
+        **placement(layer, leading),
+    )
+
+
+def outline_layer(
+    layer: Image, leading: int, shape: tuple[int, ...], name: str, colours: DirectLabelColormap
+) -> Labels:
+    """A layer that shows outlines and cannot be painted on, hidden at first."""
+    outlines = Labels(
+        np.zeros(shape, np.uint8),
+        name=f"{layer.name} {name}",
+        colormap=colours,
+        opacity=1.0,
+        visible=False,
+        **placement(layer, leading),
+    )
+    outlines.contour = 1
+    outlines.editable = False
+    return outlines
+
+
+def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top: float) -> Image:
+    """A float layer of the mask's shape over an image, 0..``top``, hidden at first."""
+    return Image(
+        np.zeros(shape, np.float32),
+        name=f"{layer.name} {name}",
+        colormap="magma",
+        contrast_limits=(0.0, top),
+        blending="additive",
+        visible=False,
+        **placement(layer, leading),
+    )

@@ -1,0 +1,161 @@
+"""A Labels layer and its annotation, kept in step.
+
+The layer's events are taken as hints that something changed; what changed is found by comparison
+(:mod:`napari_hidiff.timeline`). A result is written as one undo step, around fixed pixels, and
+never into the middle of a stroke: napari would file it under the stroke's own undo step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
+
+from napari_hidiff._qt.strokes import Path, StrokeRecorder, brushed, enclosed
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import Annotation, Index, Session, slicer
+
+
+class MaskLink:
+    """Follows what happens to a mask and writes results into it.
+
+    layer : the mask, of the annotation's shape. annotation : what is kept about it.
+    shown : says which slice the viewer shows (None: no slice of this mask).
+    changed : called after every change of strokes or content.
+    """
+
+    def __init__(
+        self,
+        layer: Labels,
+        annotation: Annotation,
+        shown: Callable[[], Index | None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.layer, self.annotation = layer, annotation
+        self._shown, self._changed = shown, changed
+        self._stroke_open = False  # pixels changed, but the stroke is not in napari's history yet
+        self._announced = False  # a stroke made by a call: its history entry comes first
+        self._writing = False
+        self._waiting: list[Callable[[], None]] = []
+        self._recorder = StrokeRecorder(layer, self._on_stroke)
+        layer.events.labels_update.connect(self._on_update)
+        layer.events.paint.connect(self._on_paint)
+        layer.events.set_data.connect(self._on_set_data)
+
+    def close(self) -> None:
+        """Let go of the layer; it stays as it is."""
+        self._recorder.close()
+        self.layer.events.labels_update.disconnect(self._on_update)
+        self.layer.events.paint.disconnect(self._on_paint)
+        self.layer.events.set_data.disconnect(self._on_set_data)
+        self._waiting.clear()
+
+    def session(self, index: Index) -> Session:
+        """The session of a slice of the mask.
+
+        Raises
+        ------
+        InputError : the layer's data were replaced by an array of another shape.
+        """
+        if self.layer.data.shape != self.annotation.shape:
+            raise InputError(
+                f"{self.layer.name} now has shape {self.layer.data.shape}, the image needs "
+                f"{self.annotation.shape}: press Segment for a new mask; this one is left alone."
+            )
+        return self.annotation.session(index, self.layer.data[slicer(index)])
+
+    def write(
+        self,
+        index: Index,
+        mask: np.ndarray,
+        step: int | None = None,
+        then: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    ) -> None:
+        """Write a model's mask [H, W] into a slice, around fixed pixels, as one undo step.
+
+        A stroke in progress is waited for. Nothing is written, and a warning says why, if the
+        layer's data were replaced by another shape. step : the entry of the run it comes from.
+        then : called with the slice's mask before and after, once it is written.
+        """
+
+        def put() -> None:
+            session = self.session(index)
+            before = session.timeline.content.copy()
+            after = session.timeline.around_fixed(mask)
+            where = np.nonzero(before != after)
+            shown = iter(where)
+            place = tuple(next(shown) if at < 0 else np.full(where[0].size, at) for at in index)
+            self._writing = True
+            try:
+                if where[0].size:
+                    self.layer.data_setitem(place, after[where])
+            finally:
+                self._writing = False
+            session.wrote(self.layer.data[slicer(index)], step)
+            self._changed()
+            if then is not None:
+                then(before, after)
+
+        self._waiting.append(put)
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._waiting and not self._stroke_open:
+            try:
+                self._waiting.pop(0)()
+            except InputError as error:
+                show_warning(str(error))
+
+    def _on_update(self, event: Any = None) -> None:
+        if self._writing:
+            return
+        self._stroke_open = not self._announced
+        self._announced = False
+        self._compare(painted=True)
+
+    def _on_paint(self, event: Any = None) -> None:
+        if self._writing:
+            return
+        self._announced = not self._stroke_open
+        self._close_stroke()
+
+    def _on_set_data(self, event: Any = None) -> None:
+        if not self._writing and self._compare(painted=False):
+            self._close_stroke()  # undone, or given up half-way
+
+    def _close_stroke(self) -> None:
+        self._stroke_open = False
+        # Not before the event loop is back: napari is still filing the stroke under its history.
+        QTimer.singleShot(0, self._settle)
+
+    def _compare(self, painted: bool) -> int:
+        if self.layer.data.shape != self.annotation.shape:
+            return 0
+        index = self._shown() if painted else None
+        if index is not None:
+            fresh = index not in self.annotation.sessions
+            count = self.session(index).timeline.fixed_count if fresh else 0
+        else:
+            count = 0
+        count += self.annotation.changed(self.layer.data, painted)
+        if count:
+            self._changed()
+        return count
+
+    def _on_stroke(self, path: Path, label: int, area: bool) -> None:
+        index = self._shown()
+        if index is None or self.layer.data.shape != self.annotation.shape:
+            return
+        axes = [axis for axis, at in enumerate(index) if at < 0]
+        points = np.array(path)[:, axes]
+        session = self.session(index)
+        shape = session.timeline.content.shape
+        touched = brushed(points, self.layer.brush_size, self.layer.scale[axes], shape)
+        if area:
+            inside = enclosed(points, shape)
+            touched = inside if self.layer.mode == "polygon" else np.union1d(touched, inside)
+        same = session.timeline.content.ravel()[touched] == label
+        if session.timeline.confirm(touched[same]):
+            self._changed()

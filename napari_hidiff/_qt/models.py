@@ -1,0 +1,113 @@
+"""The model box: which models there are, and the chosen one, loaded in a thread."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QFileDialog
+
+from napari_hidiff._qt import jobs
+from napari_hidiff._qt.choices import FROM_FILE
+from napari_hidiff.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff
+
+
+class Models(QObject):
+    """Fills the model box, and loads what is chosen in it.
+
+    box, device : the two magicgui boxes; changed : called when another model is ready, or none.
+    """
+
+    def __init__(self, box: Any, device: Any, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self.model: HiDiff | None = None
+        """The chosen model, once it is loaded."""
+        self._box, self._device, self._changed = box, device, changed
+        self._ready: dict[tuple[str, str], HiDiff] = {}
+        self._chosen: str | None = None
+        self._listed = False
+        self._job: jobs.Job | None = None
+        self._listing = jobs.Job(jobs.list_models, done=self._on_listed)
+        self._offer([])
+        box.changed.connect(self._on_choice)
+        device.changed.connect(self._load)
+
+    @property
+    def none_known(self) -> bool:
+        """Whether the models are listed and none is chosen."""
+        return self._listed and self._chosen is None
+
+    def loaded(self) -> "HiDiff":
+        """The chosen model; raises InputError where there is none yet."""
+        if self.model is None:
+            raise InputError("The model is not loaded yet.")
+        return self.model
+
+    def use(self, name: str) -> None:
+        """Offer a model by name or path, and choose it."""
+        self._offer([*self._names(), name])
+        self._box.value = name
+
+    def close(self) -> None:
+        """Wait for nobody."""
+        self._listing.cancel()
+        if self._job is not None:
+            self._job.cancel()
+
+    def _names(self) -> list[str]:
+        return [name for name in self._box.choices if name not in (None, FROM_FILE)]
+
+    def _offer(self, names: list[str]) -> None:
+        with self._box.changed.blocked():
+            self._box.choices = [*dict.fromkeys(names), FROM_FILE]
+            self._box.value = self._chosen
+
+    def _on_listed(self, names: list[str]) -> None:
+        self._listed = True
+        self._offer([*names, *self._names()])
+        if self._chosen is None and names:
+            self._box.value = names[0]
+        elif self._chosen is None:
+            self._changed()
+
+    def _on_choice(self, name: str | None) -> None:
+        if name == FROM_FILE:
+            path, _ = QFileDialog.getOpenFileName(
+                self._box.native, "Open a model", "", "Models (*.safetensors)"
+            )
+            with self._box.changed.blocked():
+                self._box.value = self._chosen
+            if path:
+                self.use(path)
+        elif name is not None and name != self._chosen:
+            self._chosen = name
+            self._load()
+
+    def _load(self, event: Any = None) -> None:
+        if self._chosen is None:
+            return
+        key = (self._chosen, str(self._device.value))
+        self.model = self._ready.get(key)
+        self._changed()
+        if self.model is None:
+            if self._job is not None:
+                self._job.cancel()
+            self._job = jobs.Job(
+                jobs.load,
+                *key,
+                done=lambda model: self._on_loaded(key, model),
+                ended=self._on_ended,
+            )
+
+    def _on_loaded(self, key: tuple[str, str], model: "HiDiff") -> None:
+        self._ready[key] = self.model = model
+        self._changed()
+
+    def _on_ended(self) -> None:
+        if self.model is None:  # it could not be loaded; the reason is on the screen
+            self._chosen = None
+            with self._box.changed.blocked():
+                self._box.value = None
+            self._changed()

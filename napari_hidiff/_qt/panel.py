@@ -1,0 +1,225 @@
+"""What the widget looks like. It knows no image, no model and no session: it shows and asks."""
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+WIDTH = 290
+KEYS = {
+    "segment": "G",
+    "step": "N",
+    "run": "U",
+    "stop": "Q",
+    "rerefine": "H",
+    "changes": "W",
+    "accept": "K",
+    "back": ",",
+    "forth": ".",
+}
+"""Shortcuts, printed on the controls; free in napari and in its layers."""
+
+
+class Panel(QScrollArea):
+    """The controls, top to bottom in the order of the work.
+
+    choose, settings : the two magicgui boxes of :mod:`napari_hidiff._qt.choices`.
+    """
+
+    def __init__(self, choose: Any, settings: Any) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+        self.message = _text("message")
+        self.segment = _button("segment", "Segment", "The model's first mask, at once.")
+        self.step = _button("step", "Step", "One step of the refinement, then wait.")
+        self.run = _button("run", "Run", "All (remaining) steps; what you paint meanwhile stays.")
+        self.stop = _button("stop", "Stop", "Stop after the step under way; Run goes on.")
+        self.steps_slider = QSlider(Qt.Orientation.Horizontal)
+        self.steps_slider.setObjectName("steps_slider")
+        self.steps_slider.setToolTip("Look at any step of the run; 0 is the prior.")
+        self.steps_slider.setPageStep(1)
+        self.moment = _text("moment")
+        self.progress = QProgressBar()
+        self.progress.setObjectName("progress")
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(6)
+        self.cost = _text("cost")
+        self.rerefine = _button(
+            "rerefine", "Re-refine", "Start again with everything you painted; it stays as it is."
+        )
+        self.changes = QCheckBox(f"Show what changed  [{KEYS['changes']}]")
+        self.changes.setObjectName("changes")
+        self.changes.setChecked(True)
+        self.changes.setToolTip("Outlines: green added, pink removed, orange relabelled.")
+        self.counts = _text("counts")
+        self.accept = _button("accept", "Accept", "Take the mask (at the shown step) for final.")
+        self.export = _button("export", "Export …", "Write the mask to a png or tif file.")
+        self.new_mask = _button("new_mask", "New mask", "An empty mask to paint strokes on.")
+        self.complete = _button(
+            "complete", "Complete strokes", "Random walker: strokes grow to a mask; no model."
+        )
+        self.go_on = _button("go_on", "Go on", "Bring the kept strokes and masks back.")
+        self.start_anew = _button("start_anew", "Start anew", "Keep the old file aside.")
+        self.kept = _text("kept")
+
+        self._without_model = _group(
+            _text("", "Without a model: paint object and background (label 0), then complete."),
+            _row(self.new_mask, self.complete),
+        )
+        self._offer = _group(self.kept, _row(self.go_on, self.start_anew))
+        more = QCollapsible("Settings")
+        more.setObjectName("more")
+        more.addWidget(_form(settings))
+        self._lay_out(
+            _form(choose),
+            self.message,
+            self._offer,
+            self._without_model,
+            self.segment,
+            _heading("Refine"),
+            _row(self.step, self.run, self.stop),
+            self.progress,
+            self._slider_row(),
+            self.cost,
+            _heading("Correct: paint on the mask"),
+            self.rerefine,
+            self.changes,
+            self.counts,
+            _heading("Finish"),
+            _row(self.accept, self.export),
+            more,
+        )
+        self.offer(None)
+        self.show_moment(0, 0, 0, None)
+        self.show_progress(None)
+
+    def offer(self, text: str | None) -> None:
+        """Offer to go on from kept strokes, described by ``text``; None takes the offer away."""
+        self.kept.setText(text or "")
+        self._offer.setVisible(text is not None)
+
+    def say(self, text: str, without_model: bool = False) -> None:
+        """The line on top; with ``without_model`` the random walker is offered below it."""
+        self.message.setText(text)
+        self._without_model.setVisible(without_model)
+
+    def show_moment(self, step: int, steps: int, total: int, written: int | None) -> None:
+        """Set the slider to a step of 0..steps, of ``total``; ``written`` is in the mask."""
+        self.steps_slider.blockSignals(True)
+        self.steps_slider.setMaximum(steps)
+        self.steps_slider.setValue(step)
+        self.steps_slider.blockSignals(False)
+        self.steps_slider.setEnabled(steps > 0)
+        name = "prior" if step == 0 else f"step {step} of {total}"
+        shown = " (in the mask)" if step == written else " (outline)"
+        self.moment.setText(f"{name}{shown}" if steps else "no steps yet")
+
+    def show_progress(self, done: float | None) -> None:
+        """0..1 of the work under way; negative: busy, nobody knows how long; None: idle."""
+        self.progress.setRange(0, 0 if done is not None and done < 0 else 1000)
+        self.progress.setValue(0 if done is None else int(1000 * done))
+        policy = self.progress.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.progress.setSizePolicy(policy)
+        self.progress.setVisible(done is not None)
+
+    def _slider_row(self) -> QWidget:
+        back, forth = QLabel(f"[{KEYS['back']}]"), QLabel(f"[{KEYS['forth']}]")
+        box = QWidget()
+        grid = QGridLayout(box)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setVerticalSpacing(0)
+        grid.addWidget(back, 0, 0)
+        grid.addWidget(self.steps_slider, 0, 1)
+        grid.addWidget(forth, 0, 2)
+        grid.addWidget(self.moment, 1, 0, 1, 3)
+        self.moment.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        return box
+
+    def _lay_out(self, *parts: Any) -> None:
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(6, 4, 6, 4)
+        column.setSpacing(5)
+        for part in parts:
+            column.addWidget(part)
+        column.addStretch()
+        self.setWidget(inside)
+        bar = self.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(max(WIDTH, inside.minimumSizeHint().width() + bar))
+
+
+def _form(box: Any) -> QWidget:
+    """The widgets of a magicgui box as rows whose labels line up."""
+    rows = QWidget()
+    form = QFormLayout(rows)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setVerticalSpacing(4)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for widget in box:
+        form.addRow(widget.label, widget.native)
+    return rows
+
+
+def _button(name: str, text: str, tip: str) -> QPushButton:
+    key = KEYS.get(name)
+    button = QPushButton(f"{text}  [{key}]" if key else text)
+    button.setObjectName(name)
+    button.setToolTip(tip)
+    button.setMinimumWidth(40)
+    return button
+
+
+def _text(name: str, text: str = "") -> QLabel:
+    label = QLabel(text)
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(f"<b>{text}</b>")
+    label.setWordWrap(True)
+    label.setContentsMargins(0, 5, 0, 0)
+    return label
+
+
+def _row(*widgets: QWidget) -> QWidget:
+    box = QWidget()
+    row = QHBoxLayout(box)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.setSpacing(4)
+    for widget in widgets:
+        row.addWidget(widget)
+    return box
+
+
+def _group(*widgets: QWidget) -> QFrame:
+    box = QFrame()
+    box.setFrameShape(QFrame.Shape.StyledPanel)
+    column = QVBoxLayout(box)
+    column.setContentsMargins(6, 4, 6, 4)
+    column.setSpacing(3)
+    for widget in widgets:
+        column.addWidget(widget)
+    return box

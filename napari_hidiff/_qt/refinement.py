@@ -1,0 +1,266 @@
+"""The work under way: a segmentation, the steps of a run, or a completion; one at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from napari_hidiff import walker
+from napari_hidiff._qt import jobs
+from napari_hidiff._qt.bench import Bench
+from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.panel import Panel
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import Index, Prior, Session
+from napari_hidiff.timeline import check_labels
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff
+    from napari_hidiff.refine import Step
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to work on: a slice [H, W] or [H, W, C], where it lies, and whose bench it is.
+
+    bench : gives the image's workbench and makes it where there is none, so that nothing is
+    allocated before there is something to show.
+    """
+
+    bench: Callable[[], Bench]
+    index: Index
+    image: np.ndarray
+
+
+@dataclass
+class Going:
+    """A run that can be continued; it keeps its place between Step, Stop and Run."""
+
+    bench: Bench
+    index: Index
+    model: "HiDiff"
+    settings: Settings
+    steps: "Iterator[Step]"
+
+
+class Refinement(QObject):
+    """Runs one thing at a time and shows it in the panel.
+
+    refresh : called whenever something begins, moves on or ends.
+    """
+
+    def __init__(self, panel: Panel, refresh: Callable[[], None]) -> None:
+        super().__init__()
+        self._panel, self._refresh = panel, refresh
+        self._job: jobs.Job | None = None
+        self._working_on: Bench | None = None
+        self._going: Going | None = None
+        self._then: Callable[[], None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way in a thread."""
+        return self._job is not None
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether it is a run, which can be stopped between two steps."""
+        return self.busy and self._going is not None
+
+    def segment(
+        self,
+        target: Target,
+        model: "HiDiff",
+        mask: np.ndarray | None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Show the segmentor's prior, or start from ``mask`` [H, W] of the user.
+
+        then : what to go on with. Raises InputError for a label that the model does not know.
+        """
+        if mask is not None:
+            check_labels(mask, model.labels, "The mask to start from")
+            mask = mask.copy()
+        self._going, self._then = None, then
+
+        def done(prior: Prior) -> None:
+            bench = target.bench()
+            session = bench.session(target.index)
+            session.prior, session.run = prior, None
+            source = "mask" if mask is not None else "segmentor"
+            bench.annotation.note(
+                "segment", slice=target.index, model=model.card.name, prior=source
+            )
+            bench.show_probability(target.index, prior.probability)
+            bench.preview(target.index, None)
+            bench.link.write(target.index, prior.mask)
+
+        self._start(jobs.segment, model, target.image, mask, done=_kindly(done))
+
+    def advance(
+        self, target: Target, model: "HiDiff", settings: Settings, single: bool, restart: bool
+    ) -> None:
+        """One step (``single``) or all that remain; ``restart`` begins at the prior again.
+
+        Raises InputError, before anything starts, for strokes that the model does not know.
+        """
+        bench = target.bench()
+        session = bench.session(target.index)
+        going = self._going
+        same = (bench, target.index, model, settings)
+        if (
+            restart
+            or going is None
+            or (going.bench, going.index, going.model, going.settings) != same
+            or session.run is None
+            or session.run.finished
+        ):
+            run = session.start(settings.total, model.labels)
+            if session.prior is None:
+                raise InputError("Segment first: there is nothing to refine yet.")
+            steps = jobs.steps(model, target.image, session.prior.given, run.fixed, settings)
+            going = Going(bench, target.index, model, settings, steps)
+            bench.annotation.note(
+                "run",
+                slice=target.index,
+                model=model.card.name,
+                fixed=session.timeline.fixed_count,
+                **vars(settings),
+            )
+            self._going = going
+        self._working_on = bench
+        self._panel.show_progress(-1)
+        self._start(
+            jobs.advance,
+            going.steps,
+            single,
+            step=self._on_step,
+            progress={"total": settings.total, "desc": "HiDiff refine"},
+        )
+
+    def complete(self, target: Target) -> None:
+        """Let the strokes of the slice grow by the random walker; raises InputError."""
+        bench = target.bench()
+        fixed = bench.session(target.index).timeline.fixed
+        self._going, self._working_on = None, bench
+
+        def done(mask: np.ndarray) -> None:
+            bench.annotation.note("walker", slice=target.index)
+            bench.link.write(target.index, mask, then=self._written(bench, target.index))
+
+        self._start(walker.complete, np.array(target.image), fixed, done=_kindly(done))
+
+    def accept(self, target: Target, model: "HiDiff | None") -> None:
+        """Take the shown step into the mask, and the mask for final; raises InputError."""
+        bench, index = target.bench(), target.index
+        session = bench.session(index)
+        run, step = session.run, self._panel.steps_slider.value()
+
+        def final(*_: np.ndarray) -> None:
+            facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
+            if run is not None and model is not None:
+                from napari_hidiff.refine import entropy
+
+                shown = run.shown[step]
+                bench.show_uncertainty(index, entropy(shown.probability), model.labels)
+                facts |= {"model": model.card.name, "step": step, "steps": run.total}
+            bench.accept(index, facts)
+            bench.preview(index, None)
+            self._refresh()
+
+        if run is not None and run.steps and step != run.written:
+            bench.link.write(index, run.shown[step].mask, step, then=final)
+        else:
+            final()
+
+    def stop(self) -> None:
+        """Stop after the step under way; the run can be continued."""
+        self._then = None
+        if self._job is not None:
+            self._job.stop()
+
+    def abandon(self, bench: Bench | None = None) -> bool:
+        """Forget the work on a bench (None: any), and tell whether there was some."""
+        if bench is not None and bench not in (
+            self._working_on,
+            self._going.bench if self._going else None,
+        ):
+            return False
+        was_busy = self.busy
+        if self._job is not None:
+            self._job.cancel()
+        self._job = self._going = self._working_on = self._then = None
+        self._panel.show_progress(None)
+        return was_busy
+
+    def show(self, bench: Bench, index: Index, step: int) -> None:
+        """Show a step of the slice's run: as an outline, unless it stands in the mask."""
+        run = bench.session(index).run
+        if run is None:
+            return
+        bench.show_probability(index, run.shown[step].probability)
+        bench.preview(index, None if step == run.written else step)
+        self._panel.show_moment(step, run.steps, run.total, run.written)
+
+    def _start(self, function: Callable[..., Any], *args: Any, **callbacks: Any) -> None:
+        self._panel.show_progress(-1)
+        self._job = jobs.Job(function, *args, ended=self._on_ended, **callbacks)
+        self._refresh()
+
+    def _on_step(self, step: "Step") -> None:
+        going = self._going
+        if going is None:
+            return
+        session = going.bench.session(going.index)
+        session.add_step(step.mask, step.probability)
+        self.show(going.bench, going.index, step.index)
+        self._panel.show_progress(step.index / step.total)
+
+    def _on_ended(self) -> None:
+        self._job = None
+        self._panel.show_progress(None)
+        then, self._then = self._then, None
+        going = self._going
+        if going is not None:
+            session = going.bench.session(going.index)
+            if session.run is not None and session.run.finished:
+                self._going = None
+                self._write_last(going, session)
+        self._refresh()
+        if then is not None:
+            then()
+
+    def _write_last(self, going: Going, session: Session) -> None:
+        if session.run is not None:
+            last = session.run.steps
+            going.bench.link.write(
+                going.index,
+                session.run.shown[last].mask,
+                last,
+                then=self._written(going.bench, going.index),
+            )
+
+    def _written(self, bench: Bench, index: Index) -> Callable[[np.ndarray, np.ndarray], None]:
+        def then(before: np.ndarray, after: np.ndarray) -> None:
+            bench.preview(index, None)
+            bench.show_changes(index, before, after)
+            bench.reveal(self._panel.changes.isChecked())
+            self._refresh()
+
+        return then
+
+
+def _kindly(done: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A callback whose InputError becomes one line on the screen."""
+
+    def kind(answer: Any) -> None:
+        from napari.utils.notifications import show_warning
+
+        try:
+            done(answer)
+        except InputError as error:
+            show_warning(str(error))
+
+    return kind

@@ -1,0 +1,349 @@
+"""The dock widget "HiDiff refine": it joins layers, models, the panel and the work under way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_info, show_warning
+from napari.viewer import Viewer
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from napari_hidiff._qt import choices, jobs, preferences, words
+from napari_hidiff._qt.bench import Bench
+from napari_hidiff._qt.benches import Benches
+from napari_hidiff._qt.layers import channel_axes, mask_shape, shown_plane
+from napari_hidiff._qt.models import Models
+from napari_hidiff._qt.panel import KEYS, Panel
+from napari_hidiff._qt.refinement import Refinement, Target
+from napari_hidiff._qt.shortcuts import Shortcuts
+from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import Session, slicer
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import Estimate
+
+ACTIONS = (
+    *("segment", "step", "run", "rerefine", "accept", "export"),
+    *("new_mask", "complete", "go_on", "start_anew"),
+)
+"""Buttons whose click calls the method of the same name."""
+SETTLE = 150
+"""Milliseconds without a change of choice or settings before the fit is checked again."""
+
+
+class HiDiffWidget(QWidget):
+    """Segment the shown slice, refine it step by step, correct it, refine it again.
+
+    viewer : napari's viewer; napari passes it to a plugin's widget.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._problem: str | None = "not looked at yet"  # why the model does not fit the image
+        self._jobs: dict[str, jobs.Job] = {}
+        self._closed = False
+
+        self.benches = Benches(viewer, self.refresh, lambda bench: self.work.abandon(bench))
+        self.settings = choices.settings_box()
+        self.settings.device.value = preferences.device()
+        self.choose = choices.choose_box(
+            lambda: self.benches.images(), lambda: self.benches.masks()
+        )
+        self.panel = Panel(self.choose, self.settings)
+        self.work = Refinement(self.panel, self.refresh)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.panel)
+        self.setSizePolicy(self.panel.sizePolicy())
+        self.setMinimumWidth(self.panel.minimumWidth())
+        self.models = Models(self.choose.model, self.settings.device, self._model_changed)
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(SETTLE)
+        self._settle.timeout.connect(self._describe)
+        self._connect()
+        self._layers_changed()
+
+    @property
+    def image(self) -> Image | None:
+        """The chosen image layer."""
+        image: Image | None = self.choose.image.value
+        return image
+
+    @property
+    def bench(self) -> Bench | None:
+        """The workbench of the chosen image, once something was done to it."""
+        return self.benches.of(self.image)
+
+    @property
+    def session(self) -> Session | None:
+        """The session of the shown slice, once something was done to it."""
+        try:
+            target = self._target()
+        except InputError:
+            return None
+        return self.bench.annotation.sessions.get(target.index) if self.bench else None
+
+    # What the buttons do.
+
+    def segment(self) -> None:
+        """Show the prior: the model's segmentation, or the Labels layer to start from."""
+        target = self._target()
+        self.work.segment(target, self.models.loaded(), self._mask_to_start_from(target))
+
+    def step(self) -> None:
+        """One step of the run, and wait."""
+        self._advance(single=True)
+
+    def run(self) -> None:
+        """All remaining steps; the last one is written into the mask."""
+        self._advance(single=False)
+
+    def rerefine(self) -> None:
+        """Begin again at the prior, with everything painted so far fixed."""
+        self._advance(single=False, restart=True)
+
+    def accept(self) -> None:
+        """Take the mask, at the step that the slider shows, for final."""
+        self.work.accept(self._target(), self.models.model)
+        show_info("Accepted, and kept beside your strokes.")
+
+    def export(self, path: Path | str | None = None) -> None:
+        """Write the mask to a file; without ``path`` a dialog asks for it."""
+        if self.bench is None:
+            raise InputError("There is no mask yet: segment first.")
+        if path is None:
+            name = f"{self.bench.mask.name}.{'png' if self.bench.mask.ndim == 2 else 'tif'}"
+            path, _ = QFileDialog.getSaveFileName(self, "Export the mask", name, "*.png *.tif")
+        if path:
+            self.bench.export(Path(path))
+            show_info(f"Mask written to {path}")
+
+    def new_mask(self) -> None:
+        """An empty mask to paint strokes on, for work without a model."""
+        target = self._target()
+        target.bench().session(target.index)
+        self.refresh()
+
+    def complete(self) -> None:
+        """Let strokes grow to a mask by the random walker."""
+        if self.bench is None:
+            raise InputError("Press New mask and paint strokes on it first.")
+        self.work.complete(self._target())
+
+    def go_on(self) -> None:
+        """Bring back what an earlier session kept of this image."""
+        if self.image is not None:
+            self.benches.open(self.image, self._card(), go_on=True)
+            self.refresh()
+
+    def start_anew(self) -> None:
+        """Leave the kept strokes in their file, which is moved aside at the first new stroke."""
+        if self.image is not None:
+            self.benches.decline(self.image)
+
+    def use_model(self, path: Path | str) -> None:
+        """Offer a model file in the model box and choose it."""
+        self.models.use(str(path))
+
+    def refresh(self) -> None:
+        """Bring buttons and lines up to date."""
+        if self._closed:
+            return
+        panel, bench, session = self.panel, self.bench, self.session
+        ready = self._problem is None and not self.work.busy
+        prior = session is not None and session.prior is not None
+        for button in (panel.segment, panel.step, panel.run):
+            button.setEnabled(ready)
+        panel.stop.setEnabled(self.work.stoppable)
+        panel.rerefine.setEnabled(ready and prior)
+        panel.accept.setEnabled(session is not None and not self.work.busy)
+        panel.export.setEnabled(bench is not None)
+        panel.new_mask.setEnabled(self.image is not None and bench is None)
+        panel.complete.setEnabled(session is not None and not self.work.busy)
+        kept = self.benches.offer(self.image)
+        panel.offer(words.offer(kept) if kept else None)
+        panel.counts.setText(
+            words.counts(bench.changes if bench else None, bench.annotation if bench else None)
+        )
+        if session is None or session.run is None:
+            panel.show_moment(0, 0, 0, None)
+        elif not self.work.busy:
+            run = session.run
+            step = min(panel.steps_slider.value(), run.steps)
+            panel.show_moment(step, run.steps, run.total, run.written)
+
+    # How it comes about.
+
+    def _advance(self, single: bool, restart: bool = False) -> None:
+        target, model = self._target(), self.models.loaded()
+        if self.session is None or self.session.prior is None:
+            mask = self._mask_to_start_from(target)
+            self.work.segment(target, model, mask, lambda: self._attempt(again))
+        else:
+            self.work.advance(target, model, self.settings(), single, restart)
+
+        def again() -> None:
+            if self.session is not None and self.session.prior is not None:
+                self._advance(single, restart)
+
+    def _target(self) -> Target:
+        image = self.image
+        if image is None:
+            raise InputError("Open an image and choose it first.")
+        card = self._card()
+        leading = self.bench.leading if self.bench else channel_axes(image, card)
+        plane = shown_plane(self._viewer.dims, image, leading)
+        return Target(lambda: self.benches.open(image, card), plane.index, plane.image)
+
+    def _card(self) -> Card | None:
+        return self.models.model.card if self.models.model else None
+
+    def _mask_to_start_from(self, target: Target) -> np.ndarray | None:
+        layer: Labels | None = self.choose.prior.value
+        if layer is None or self.image is None:
+            return None
+        wanted = mask_shape(self.image, channel_axes(self.image, self.models.loaded().card))
+        if layer.data.shape != wanted:
+            raise InputError(
+                f"{layer.name} has shape {layer.data.shape}, the image needs {wanted}."
+            )
+        return np.asarray(layer.data[slicer(target.index)])
+
+    def _connect(self) -> None:
+        panel = self.panel
+        actions: dict[str, Callable[[], None]] = {name: getattr(self, name) for name in ACTIONS}
+        actions["stop"] = self.work.stop
+        for name, action in actions.items():
+            getattr(panel, name).clicked.connect(lambda _=False, do=action: self._attempt(do))
+        slider = panel.steps_slider
+        slider.valueChanged.connect(self._scrubbed)
+        panel.changes.toggled.connect(self._reveal)
+        keys = {
+            key: getattr(panel, name).click for name, key in KEYS.items() if hasattr(panel, name)
+        }
+        keys[KEYS["back"]] = lambda: slider.setValue(slider.value() - 1)
+        keys[KEYS["forth"]] = lambda: slider.setValue(slider.value() + 1)
+        self._shortcuts = Shortcuts(self._viewer, keys)
+        self.choose.image.changed.connect(self._image_changed)
+        self.choose.prior.changed.connect(self._forget_priors)
+        self.settings.changed.connect(self._settings_changed)
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.reordered, events.renamed):
+            event.connect(self._layers_changed)
+        events.removed.connect(self._layer_removed)
+        self._viewer.dims.events.current_step.connect(self._slice_changed)
+        self._viewer.dims.events.ndisplay.connect(self._slice_changed)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        """Do something that the user asked for; what is wrong with it becomes one line."""
+        try:
+            action()
+        except InputError as error:
+            show_warning(str(error))
+
+    def _layers_changed(self, event: Any = None) -> None:
+        self.choose.image.reset_choices()
+        self.choose.prior.reset_choices()
+
+    def _layer_removed(self, event: Any) -> None:
+        self.benches.removed(event.value)
+        self._layers_changed()
+        self.refresh()
+
+    def _image_changed(self, image: Image | None = None) -> None:
+        if self.image is not None:
+            self.benches.look_up(self.image)
+        self._slice_changed()
+
+    def _slice_changed(self, event: Any = None) -> None:
+        self.refresh()
+        self._settle.start()
+
+    def _settings_changed(self, event: Any = None) -> None:
+        self._settle.start()
+
+    def _forget_priors(self, event: Any = None) -> None:
+        for bench in self.benches:
+            for session in bench.annotation.sessions.values():
+                session.prior = None
+        self.refresh()
+
+    def _model_changed(self) -> None:
+        if self.models.model is not None:
+            choices.adopt(self.settings, self.models.model.card)
+        self._forget_priors()
+        self._settle.start()
+
+    def _scrubbed(self, step: int) -> None:
+        if self.bench is not None and self.session is not None:
+            self.work.show(self.bench, self._target().index, step)
+
+    def _reveal(self, visible: bool) -> None:
+        if self.bench is not None:
+            self.bench.reveal(visible)
+
+    def _describe(self) -> None:
+        panel, model = self.panel, self.models.model
+        self._problem = "waiting"
+        try:
+            plane = self._target()
+        except InputError as error:
+            self._problem = str(error)
+            panel.say(self._problem)
+        else:
+            if model is not None:
+                self._jobs["describe"] = jobs.Job(
+                    jobs.describe, model, plane.image, self.settings(), done=self._described
+                )
+            elif self.models.none_known:
+                panel.say(words.no_model(), without_model=True)
+            else:
+                panel.say("Loading the model …")
+        if model is None:
+            panel.cost.setText("")
+        self.refresh()
+
+    def _described(self, found: "tuple[str | None, Estimate | None]") -> None:
+        if self.models.model is None:
+            return
+        self._problem, estimate = found
+        card = self.models.model.card
+        if self._problem is None:
+            self.panel.say(words.fits(card))
+        else:
+            self.panel.say(words.no_fit(card.name, self._problem), without_model=True)
+        self.panel.cost.setText(words.cost(estimate) if estimate else "")
+        self.refresh()
+
+    # The end.
+
+    def event(self, event: QEvent) -> bool:
+        """napari takes a closed dock widget out of its parent: that is the end of this one."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        return bool(super().event(event))
+
+    def shut_down(self) -> None:
+        """Save, stop, disconnect; mask layers stay. Called once, when the dock is closed."""
+        if self._closed:
+            return
+        self._closed = True
+        self._settle.stop()
+        self.work.abandon()
+        self.models.close()
+        for job in self._jobs.values():
+            job.cancel()
+        self._shortcuts.close()
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.reordered, events.renamed):
+            event.disconnect(self._layers_changed)
+        events.removed.disconnect(self._layer_removed)
+        self._viewer.dims.events.current_step.disconnect(self._slice_changed)
+        self._viewer.dims.events.ndisplay.disconnect(self._slice_changed)
+        self.benches.close()

@@ -1,0 +1,69 @@
+"""The sentences of the widget that carry numbers."""
+
+from typing import TYPE_CHECKING
+
+from napari_hidiff.card import Card
+from napari_hidiff.session import Annotation, Changes
+from napari_hidiff.sidecar import Kept
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import Estimate
+
+TRAIN = "napari-hidiff-train"
+
+
+def no_model() -> str:
+    """Nothing is bundled and nothing was chosen."""
+    return (
+        f"No model is installed. Train one on your images with {TRAIN} and choose its file above, "
+        "or go on without:"
+    )
+
+
+def no_fit(name: str, problem: str) -> str:
+    """The model cannot read the image."""
+    return (
+        f"{name} does not fit: {problem}. Choose another model, train one with {TRAIN}, "
+        "or go on without:"
+    )
+
+
+def fits(card: Card) -> str:
+    """What the model finds, in whose images."""
+    found = ", ".join(kind.name for kind in card.classes[1:])
+    return f"{card.name} fits this image and finds: {found}."
+
+
+def cost(estimate: "Estimate") -> str:
+    """What a run will take."""
+    return f"A run takes about {_seconds(estimate.seconds)} and {_memory(estimate.bytes)}."
+
+
+def counts(changes: Changes | None, annotation: Annotation | None) -> str:
+    """What the last result changed, and how much is the user's."""
+    yours = annotation.fixed_count if annotation else 0
+    kept = f"{_pixels(yours)} painted by you, all kept." if yours else ""
+    if changes is None:
+        return kept or "Nothing painted yet."
+    relabelled = f", {changes.relabelled:,} relabelled" if changes.relabelled else ""
+    return f"+{changes.added:,} added, -{changes.removed:,} removed{relabelled}. {kept}".strip()
+
+
+def offer(kept: Kept) -> str:
+    """What a sidecar holds for this image."""
+    accepted = f" and {kept.accepted} accepted mask{'s' * (kept.accepted > 1)}"
+    return f"From {kept.saved}: {_pixels(kept.strokes)} of strokes{accepted * (kept.accepted > 0)}."
+
+
+def _pixels(count: int) -> str:
+    return f"{count:,} pixel{'s' * (count != 1)}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def _memory(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{max(count / 1e6, 1):.0f} MB"
