@@ -110,8 +110,8 @@ def demo_command(
     """
     from napari_hidiff.demo import run_demo, save_demo
 
-    make_folder(output)
     loaded = napari_hidiff.load_model(model, device=device)
+    make_folder(output)
     settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
     with progress() as bar:
         task = bar.add_task("refining the sample", total=1)
