@@ -44,5 +44,5 @@ def complete(image: np.ndarray, fixed: np.ndarray, beta: float = BETA) -> np.nda
         seeds[fixed == label] = number
     if np.any(seeds == 0):
         axis = -1 if pixels.ndim == 3 else None
-        seeds = random_walker(pixels, seeds, beta, mode="cg_j", tol=1e-3, channel_axis=axis)
+        seeds = random_walker(pixels, seeds, beta, mode="cg_j", tol=1e-5, channel_axis=axis)
     return labels[np.asarray(seeds) - 1].astype(np.uint8)
