@@ -178,5 +178,5 @@ def _betas(steps: int, schedule: str, s: float) -> Tensor:
         cap = 0.999
     else:
         raise ValueError(f"schedule must be one of {SCHEDULES}, not {schedule!r}")
-    betas = [min(1 - after / before, cap) for before, after in pairwise(curve)]
-    return torch.tensor(betas, dtype=torch.float64)
+    capped = [min(1 - after / before, cap) for before, after in pairwise(curve)]
+    return torch.tensor(capped, dtype=torch.float64)

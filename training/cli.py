@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -11,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_hidiff.console import DeviceOption, JsonOption, new_app, print_json, run
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.recipes import RECIPES, Recipe, as_in_the_paper
 
-app = typer.Typer(add_completion=False)
+app = new_app()
 
 
 def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -28,10 +28,12 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 
     def option(field: dataclasses.Field) -> inspect.Parameter:
         text = f"{field.metadata['help']} (usually {field.default})"
-        info = typer.Option(help=text, rich_help_panel="Recipe", show_default=False)
-        kind = Annotated[field.type | None, info]  # type: ignore[operator]
+        kind: Any = field.type
         return inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=typer.Option(None, help=text, rich_help_panel="Recipe", show_default=False),
+            annotation=kind | None,
         )
 
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
@@ -51,21 +53,19 @@ def train_command(
         Path | None,
         typer.Option(help="Its folder; else $NAPARI_HIDIFF_DATA/<name>, then ./data/<name>."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the run (runs/<dataset>).")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run (runs/<dataset>).")] = None,
     split_file: Annotated[
         Path | None, typer.Option(help="JSON with lists of case ids: train, val, test.")
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's mode: eps output, KL + focal loss.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and the data found.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a HiDiff model: a segmentor first, then segmentor and refiner in turns.
 
@@ -87,7 +87,7 @@ def train_command(
         "notes": list(found.notes),
     }
     if dry_run:
-        print(json.dumps(plan, indent=None if as_json else 1))
+        print_json(plan)
         return
 
     from napari_hidiff.training.loop import train
@@ -95,16 +95,15 @@ def train_command(
     command = "napari-hidiff-train " + shlex.join(sys.argv[1:])
     folder = output or Path("runs") / dataset
     path = train(recipe, found, folder, device, resume, command)
-    print(json.dumps({"model": str(path)}) if as_json else f"model: {path}")
+    if as_json:
+        print_json({"model": str(path)})
+    else:
+        print(f"model: {path}")
 
 
 def main() -> None:
     """Entry point: bad input is one line on stderr and exit status 2."""
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(app, "napari-hidiff-train")
 
 
 if __name__ == "__main__":

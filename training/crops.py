@@ -85,7 +85,7 @@ class Crops(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         set_track_meta(False)
         rng = np.random.default_rng([self.recipe.seed, self.stage, self.first + index])
-        case = self.cases[rng.integers(len(self.cases))]
+        case = self.cases[int(rng.integers(len(self.cases)))]
         self.transform.set_random_state(int(rng.integers(2**31)))
         whole = {"image": case.image, "truth": case.truth[None], "prior": case.prior}
         crop = self.transform({key: whole[key] for key in self.keys})[0]

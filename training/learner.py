@@ -103,7 +103,8 @@ def warm_cosine(iterations: int) -> Callable[[int], float]:
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Only real weight matrices decay; decaying latent binary weights would make signs flip."""
     binary = {id(m.weight) for m in module.modules() if isinstance(m, BinaryConv2d)}
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in module.parameters():
         plain = parameter.ndim < 2 or id(parameter) in binary
         (free if plain else decayed).append(parameter)

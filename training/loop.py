@@ -142,6 +142,7 @@ def _export(card, held_out, folder, history, accelerator) -> Path:
 def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
     """The card of a model that is about to be trained; scores come from an evaluation."""
     labels = zip(dataset.classes, dataset.colors, strict=True)
+    seen = {split: [case.id for case in dataset.splits[split]] for split in ("train", "val")}
     return Card(
         name=dataset.name,
         summary=f"{', '.join(dataset.classes[1:])} in {'/'.join(dataset.channels)} images",
@@ -167,7 +168,7 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
             "steps": recipe.steps,
             "samples": recipe.samples,
         },
-        training={"recipe": asdict(recipe), "command": command},
+        training={"recipe": asdict(recipe), "command": command, "cases": seen},
         versions=versions(),
     )
 

@@ -91,7 +91,7 @@ def simulate_corrections(
     sizes = np.bincount(errors.ravel())[1:]
     strokes = min(count, int(rng.integers(1, most + 1)))
     chosen = rng.choice(count, strokes, replace=False, p=sizes / sizes.sum())
-    rows, columns = np.indices(truth.shape, sparse=True)
+    rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
     for component in chosen + 1:
         ys, xs = np.nonzero(errors == component)
         at = rng.integers(len(ys))

@@ -19,9 +19,9 @@ class Recipe:
 
     segmentor: str = field(default="unet", metadata={"help": "unet or flexible-unet."})
     pretrain_iterations: int = field(
-        default=1000, metadata={"help": "Iterations of the segmentor before the refiner starts."}
+        default=1200, metadata={"help": "Iterations of the segmentor before the refiner starts."}
     )
-    pretrain_lr: float = field(default=3e-3, metadata={"help": "Peak learning rate, segmentor."})
+    pretrain_lr: float = field(default=2e-3, metadata={"help": "Peak learning rate, segmentor."})
     folds: int = field(
         default=2,
         metadata={
@@ -42,7 +42,7 @@ class Recipe:
     loss: str = field(default="ce-dice", metadata={"help": f"One of {', '.join(LOSSES)}."})
     posterior: str = field(default="mixture", metadata={"help": "Posterior in the KL."})
 
-    iterations: int = field(default=1800, metadata={"help": "Iterations of the refiner."})
+    iterations: int = field(default=2000, metadata={"help": "Iterations of the refiner."})
     lr: float = field(default=2e-3, metadata={"help": "Peak learning rate, refiner."})
     segmentor_every: int = field(
         default=4, metadata={"help": "A segmentor step after every n refiner steps; 0 = never."}
@@ -50,7 +50,7 @@ class Recipe:
     segmentor_lr: float = field(default=1e-4, metadata={"help": "Learning rate of these steps."})
     lambda_diff: float = field(default=1.0, metadata={"help": "Weight of L_Diff in them."})
     crop: int = field(default=256, metadata={"help": "Side of the training crops, pixels."})
-    batch: int = field(default=8, metadata={"help": "Crops per forward pass."})
+    batch: int = field(default=4, metadata={"help": "Crops per forward pass."})
     accumulate: int = field(default=1, metadata={"help": "Forward passes per update, averaged."})
     weight_decay: float = field(default=1e-4, metadata={"help": "Of real weight matrices."})
     ema: float = field(default=0.99, metadata={"help": "Decay of the averaged weights."})
@@ -69,7 +69,7 @@ class Recipe:
 
     seed: int = field(default=0, metadata={"help": "Of weights, crops and noise."})
     workers: int = field(default=1, metadata={"help": "Processes that prepare crops."})
-    validate_every: int = field(default=600, metadata={"help": "Iterations between validations."})
+    validate_every: int = field(default=500, metadata={"help": "Iterations between validations."})
     sampler: str = field(default="ddim", metadata={"help": "Default sampler of the model."})
     steps: int = field(default=3, metadata={"help": "Its steps."})
     samples: int = field(default=5, metadata={"help": "Its samples, averaged."})

@@ -25,7 +25,7 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, t: Tensor | int) -> Tensor:
-        device = self.mlp[0].weight.device
+        device = next(self.parameters()).device
         time = torch.as_tensor(t, dtype=torch.float32, device=device).reshape(-1, 1) / self.steps
         frequencies = torch.arange(1, TIME_FREQUENCIES + 1, device=device) * (math.pi / 2)
         return self.mlp(

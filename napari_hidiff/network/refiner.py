@@ -134,7 +134,8 @@ class Refiner(nn.Module):
         static = condition.static.expand(batch, -1, -1, -1)
         x = torch.cat([static, pad_to_multiple(y_t)], 1)
         x = self.entry(F.pixel_unshuffle(x, self.stem))
-        skips, features = [], list(condition.features)
+        features = condition.features
+        skips: list[Tensor] = []
         for level in self.down:
             x = level(x, time)
             if len(self.down) - len(skips) <= len(features):  # the levels of strides 4 to 32

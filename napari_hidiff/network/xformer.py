@@ -70,8 +70,8 @@ class CrossBlock(nn.Module):
         present = windows(q.new_ones(1, 1, height, width), 1)[:, :, None, :, 0] > 0
         present = present.repeat(q.shape[0], 1, 1, 1)
         bias = torch.where(present, self.position.to(q.dtype), float("-inf"))
-        heads = (windows(part, self.heads) for part in (q, k, v))
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=bias)
+        q, k, v = (windows(part, self.heads) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return unwindow(attended, height, width)
 
 
