@@ -140,11 +140,11 @@ class Bench:
             part.unlink(missing_ok=True)
             raise InputError(f"{path} cannot be written ({error}).") from error
 
-    def close(self) -> None:
-        """Save, let go of the mask, take the outlines away; mask and maps stay."""
+    def close(self, tidy: bool = True) -> None:
+        """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""
         self.autosave.close()
         self.link.close()
-        for name in ("step", "changes"):
+        for name in ("step", "changes") if tidy else ():
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)

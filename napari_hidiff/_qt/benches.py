@@ -96,20 +96,24 @@ class Benches(QObject):
         if layer in self._looking:
             self._looking.pop(layer).cancel()
 
-    def close(self) -> None:
-        """Save and let go of everything."""
+    def close(self, tidy: bool) -> None:
+        """Save and let go of everything; with ``tidy`` outlines are removed from the viewer."""
         for job in self._looking.values():
             job.cancel()
         for bench in self._open.values():
-            bench.close()
+            bench.close(tidy)
         self._open.clear()
 
     def _others(self) -> list[Layer]:
         helpers = [layer for bench in self for layer in bench.helpers]
         return [layer for layer in self._viewer.layers if layer not in helpers]
 
-    def _found(self, image: Image, key: str, kept: sidecar.Kept | None) -> None:
+    def _found(
+        self, image: Image, key: str, kept: sidecar.Kept | None, problem: str | None
+    ) -> None:
         self._keys[image] = key
+        if problem is not None:
+            show_warning(problem)
         if image in self._open:
             self._open[image].autosave.into(sidecar.path_of(key), replace=False)
         elif kept is not None and kept.slices:

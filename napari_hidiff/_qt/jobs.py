@@ -44,6 +44,7 @@ class Job(QObject):
     ) -> None:
         super().__init__()
         self._done, self._step, self._ended = done, step, ended
+        self._cancelled = False
         self._worker = create_worker(
             _each if step else _once,
             function,
@@ -62,25 +63,26 @@ class Job(QObject):
 
     def cancel(self) -> None:
         """Stop, and call nobody any more."""
-        self._done = self._step = self._ended = None
+        self._cancelled = True
         self._worker.quit()
 
     def _on_yielded(self, item: Any) -> None:
-        if isinstance(item, _Failure):
-            item.show()
-        elif self._step is not None:
-            self._step(item)
+        self._hand_over(item, self._step)
 
     def _on_returned(self, answer: Any) -> None:
-        if isinstance(answer, _Failure):
-            if self._ended is not None:  # nobody is left to read it after cancel()
-                answer.show()
-        elif self._done is not None:
-            self._done(answer)
+        self._hand_over(answer, self._done)
 
     def _on_finished(self) -> None:
-        if self._ended is not None:
+        if self._ended is not None and not self._cancelled:
             self._ended()
+
+    def _hand_over(self, item: Any, receive: Callable[[Any], None] | None) -> None:
+        if self._cancelled:
+            return
+        if isinstance(item, _Failure):
+            item.show()
+        elif receive is not None:
+            receive(item)
 
 
 class _Failure(NamedTuple):
@@ -131,10 +133,13 @@ def load(name: str, device: str) -> "HiDiff":
     return napari_hidiff.load_model(name, device=device)
 
 
-def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None]:
-    """The key of an image and what its sidecar holds, if there is one."""
+def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None, str | None]:
+    """The key of an image, what its sidecar holds if there is one, and what is wrong with it."""
     key = sidecar.image_key(image)
-    return key, sidecar.load(sidecar.path_of(key))
+    try:
+        return key, sidecar.load(sidecar.path_of(key)), None
+    except InputError as error:
+        return key, None, str(error)
 
 
 def describe(

@@ -50,6 +50,14 @@ class Models(QObject):
         self._offer([*self._names(), name])
         self._box.value = name
 
+    def forget(self) -> None:
+        """Choose none."""
+        if self._job is not None:
+            self._job.cancel()
+        self.model = self._chosen = None
+        self._offer(self._names())
+        self._changed()
+
     def close(self) -> None:
         """Wait for nobody."""
         self._listing.cancel()
@@ -81,7 +89,9 @@ class Models(QObject):
                 self._box.value = self._chosen
             if path:
                 self.use(path)
-        elif name is not None and name != self._chosen:
+        elif name is None:
+            self.forget()
+        elif name != self._chosen:
             self._chosen = name
             self._load()
 
@@ -107,7 +117,4 @@ class Models(QObject):
 
     def _on_ended(self) -> None:
         if self.model is None:  # it could not be loaded; the reason is on the screen
-            self._chosen = None
-            with self._box.changed.blocked():
-                self._box.value = None
-            self._changed()
+            self.forget()

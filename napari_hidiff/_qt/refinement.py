@@ -181,19 +181,20 @@ class Refinement(QObject):
         if self._job is not None:
             self._job.stop()
 
-    def abandon(self, bench: Bench | None = None) -> bool:
-        """Forget the work on a bench (None: any), and tell whether there was some."""
-        if bench is not None and bench not in (
-            self._working_on,
-            self._going.bench if self._going else None,
-        ):
+    def abandon(self, bench: Bench) -> bool:
+        """Forget the work on a bench, and tell whether there was some."""
+        if bench not in (self._working_on, self._going.bench if self._going else None):
             return False
         was_busy = self.busy
+        self.close()
+        self._panel.show_progress(None)
+        return was_busy
+
+    def close(self) -> None:
+        """Stop whatever is under way, and touch nothing any more."""
         if self._job is not None:
             self._job.cancel()
         self._job = self._going = self._working_on = self._then = None
-        self._panel.show_progress(None)
-        return was_busy
 
     def show(self, bench: Bench, index: Index, step: int) -> None:
         """Show a step of the slice's run: as an outline, unless it stands in the mask."""

@@ -31,6 +31,7 @@ ACTIONS = (
     *("new_mask", "complete", "go_on", "start_anew"),
 )
 """Buttons whose click calls the method of the same name."""
+WAITING = "Loading the model …"
 SETTLE = 150
 """Milliseconds without a change of choice or settings before the fit is checked again."""
 
@@ -44,7 +45,8 @@ class HiDiffWidget(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._problem: str | None = "not looked at yet"  # why the model does not fit the image
+        self.problem: str | None = WAITING
+        """Why the model cannot run on the shown slice; None when it can."""
         self._jobs: dict[str, jobs.Job] = {}
         self._closed = False
 
@@ -62,12 +64,14 @@ class HiDiffWidget(QWidget):
         self.setSizePolicy(self.panel.sizePolicy())
         self.setMinimumWidth(self.panel.minimumWidth())
         self.models = Models(self.choose.model, self.settings.device, self._model_changed)
-        self._settle = QTimer(self)
+        self._settle = QTimer()
         self._settle.setSingleShot(True)
         self._settle.setInterval(SETTLE)
         self._settle.timeout.connect(self._describe)
         self._connect()
+        self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         self._layers_changed()
+        self._image_changed()
 
     @property
     def image(self) -> Image | None:
@@ -156,7 +160,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         panel, bench, session = self.panel, self.bench, self.session
-        ready = self._problem is None and not self.work.busy
+        ready = self.problem is None and not self.work.busy
         prior = session is not None and session.prior is not None
         for button in (panel.segment, panel.step, panel.run):
             button.setEnabled(ready)
@@ -290,21 +294,22 @@ class HiDiffWidget(QWidget):
 
     def _describe(self) -> None:
         panel, model = self.panel, self.models.model
-        self._problem = "waiting"
+        self.problem = WAITING
         try:
             plane = self._target()
         except InputError as error:
-            self._problem = str(error)
-            panel.say(self._problem)
+            self.problem = str(error)
+            panel.say(self.problem)
         else:
             if model is not None:
                 self._jobs["describe"] = jobs.Job(
                     jobs.describe, model, plane.image, self.settings(), done=self._described
                 )
             elif self.models.none_known:
-                panel.say(words.no_model(), without_model=True)
+                self.problem = words.no_model()
+                panel.say(self.problem, without_model=True)
             else:
-                panel.say("Loading the model …")
+                panel.say(WAITING)
         if model is None:
             panel.cost.setText("")
         self.refresh()
@@ -312,12 +317,12 @@ class HiDiffWidget(QWidget):
     def _described(self, found: "tuple[str | None, Estimate | None]") -> None:
         if self.models.model is None:
             return
-        self._problem, estimate = found
+        self.problem, estimate = found
         card = self.models.model.card
-        if self._problem is None:
+        if self.problem is None:
             self.panel.say(words.fits(card))
         else:
-            self.panel.say(words.no_fit(card.name, self._problem), without_model=True)
+            self.panel.say(words.no_fit(card.name, self.problem), without_model=True)
         self.panel.cost.setText(words.cost(estimate) if estimate else "")
         self.refresh()
 
@@ -329,16 +334,17 @@ class HiDiffWidget(QWidget):
             self.shut_down()
         return bool(super().event(event))
 
-    def shut_down(self) -> None:
-        """Save, stop, disconnect; mask layers stay. Called once, when the dock is closed."""
+    def shut_down(self, window_gone: bool = False) -> None:
+        """Save, stop, disconnect; mask layers stay. Called when dock or window are closed."""
         if self._closed:
             return
         self._closed = True
         self._settle.stop()
-        self.work.abandon()
+        self.work.close()
         self.models.close()
         for job in self._jobs.values():
             job.cancel()
+        self.benches.close(tidy=not window_gone)
         self._shortcuts.close()
         events = self._viewer.layers.events
         for event in (events.inserted, events.reordered, events.renamed):
@@ -346,4 +352,3 @@ class HiDiffWidget(QWidget):
         events.removed.disconnect(self._layer_removed)
         self._viewer.dims.events.current_step.disconnect(self._slice_changed)
         self._viewer.dims.events.ndisplay.disconnect(self._slice_changed)
-        self.benches.close()

@@ -1,0 +1,188 @@
+"""A real napari window with the widget docked, and a hand that moves the mouse in it."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari.utils.notifications import Notification, notification_manager
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
+
+from napari_hidiff._qt.widget import WAITING, HiDiffWidget
+from napari_hidiff.sidecar import VARIABLE
+
+PATIENCE = 60.0
+
+
+class Hand:
+    """What a user can do: click buttons by their objectName, paint with the mouse, read lines."""
+
+    def __init__(
+        self, viewer: Any, dock: QWidget, widget: HiDiffWidget, notes: list[Notification]
+    ) -> None:
+        self.viewer, self.dock, self.widget, self.notes = viewer, dock, widget, notes
+
+    @property
+    def mask(self) -> Labels:
+        assert self.widget.bench is not None
+        return self.widget.bench.mask
+
+    @property
+    def fixed(self) -> np.ndarray:
+        assert self.widget.session is not None
+        return self.widget.session.timeline.fixed
+
+    def control(self, name: str) -> QWidget:
+        found = self.widget.findChild(QWidget, name)
+        assert found is not None, f"no control {name}"
+        return found
+
+    def wait(self, until: Callable[[], Any], what: str = "") -> None:
+        end = time.monotonic() + PATIENCE
+        while not until():
+            assert time.monotonic() < end, f"waited in vain for {what or until}"
+            QTest.qWait(5)
+
+    def idle(self) -> None:
+        self.wait(lambda: not self.widget.work.busy, "the work to end")
+        QTest.qWait(1)
+
+    def click(self, name: str, wait: bool = True) -> None:
+        button = self.control(name)
+        assert isinstance(button, QAbstractButton)
+        assert button.isEnabled(), f"{name} is disabled: {self.widget.panel.message.text()}"
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+        if wait:
+            self.idle()
+
+    def use(self, model: Path | str) -> None:
+        """Choose a model and wait until it is known to fit or not."""
+        self.widget.use_model(model)
+        self.wait(lambda: self.widget.models.model is not None, "the model")
+        self.known()
+
+    def use_none(self) -> None:
+        """Work without a model, also where models are bundled."""
+        self.wait(lambda: self.widget.models._listed, "the list of models")
+        self.widget.models.forget()
+        self.known()
+
+    def known(self) -> None:
+        """Wait until the widget has looked at image and model."""
+        QTest.qWait(200)
+        self.wait(lambda: self.widget.problem != WAITING, "the check of the image")
+
+    def key(self, key: Qt.Key, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
+        self.canvas.setFocus()
+        QTest.keyClick(self.canvas, key, modifier)
+
+    @property
+    def canvas(self) -> QWidget:
+        window = self.dock.window()
+        return next(
+            child
+            for child in window.findChildren(QWidget)
+            if type(child).__name__ == "CanvasBackendDesktop" and child.isVisible()
+        )
+
+    def point(self, row: float, column: float) -> QPoint:
+        """Where a data position of the mask is on the canvas."""
+        world = np.array(self.mask.data_to_world((*([0] * (self.mask.ndim - 2)), row, column)))[-2:]
+        centre, zoom = np.array(self.viewer.camera.center)[-2:], self.viewer.camera.zoom
+        size = self.canvas.size()
+        y, x = (world - centre) * zoom + (size.height() / 2, size.width() / 2)
+        return QPoint(round(x), round(y))
+
+    def press(self, row: float, column: float, mode: str = "paint", label: int = 1) -> None:
+        self.viewer.layers.selection.active = self.mask
+        self.mask.mode, self.mask.selected_label, self.mask.brush_size = mode, label, 3
+        at = self.point(row, column)
+        QTest.mouseMove(self.canvas, at)
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=at)
+
+    def drag(self, row: float, column: float) -> None:
+        QTest.mouseMove(self.canvas, self.point(row, column))
+        QApplication.processEvents()
+
+    def release(self, row: float, column: float) -> None:
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=self.point(row, column))
+        QTest.qWait(1)
+
+    def stroke(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        mode: str = "paint",
+        label: int = 1,
+    ) -> np.ndarray:
+        """Paint from start to end with the mouse; where the mask changed, bool [..., H, W]."""
+        before = self.mask.data.copy()
+        self.press(*start, mode=mode, label=label)
+        for part in (0.25, 0.5, 0.75, 1.0):
+            self.drag(*(np.array(start) + part * (np.array(end) - np.array(start))))
+        self.release(*end)
+        return self.mask.data != before
+
+    def said(self) -> str:
+        return "\n".join(str(note.message) for note in self.notes)
+
+
+@pytest.fixture(autouse=True)
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for sidecars."""
+    folder = tmp_path / "sessions"
+    monkeypatch.setenv(VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable[..., Hand]]:
+    """``open_hand(image, **layer_settings)``: napari on an image (or a layer), widget docked."""
+    hands: list[Hand] = []
+    listening: list[list[Notification]] = []
+
+    def make(image: Any = None, **settings: Any) -> Hand:
+        notes: list[Notification] = []
+        notification_manager.notification_ready.connect(notes.append)
+        listening.append(notes)
+        viewer = make_napari_viewer_proxy(show=True)
+        viewer.window.resize(1280, 800)
+        if isinstance(image, Image):
+            viewer.add_layer(image)
+        elif image is not None:
+            viewer.add_image(image, name="image", **settings)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+        QTest.qWait(50)
+        viewer.reset_view()
+        hands.append(Hand(viewer, dock, widget, notes))
+        return hands[-1]
+
+    yield make
+    for hand in hands:
+        hand.widget.shut_down()
+    for notes in listening:
+        notification_manager.notification_ready.disconnect(notes.append)
+    # Threads may still be busy with what nobody waits for any more.
+    QTest.qWait(10)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A small RGB image with dark branches on a bright ground, uint8 [72, 96, 3]."""
+    rows, columns = np.mgrid[:72, :96]
+    branch = (abs(rows - 36 - 12 * np.sin(columns / 15)) < 3) | (abs(columns - rows) < 2)
+    noise = np.random.default_rng(0).integers(0, 40, (72, 96, 3))
+    return (np.where(branch[..., None], 60, 170) + noise).astype(np.uint8)
+
+
+@pytest.fixture
+def hand(open_hand: Callable[..., Hand], picture: np.ndarray, tiny_file: Path) -> Hand:
+    """The picture with the tiny model, which fits it."""
+    hand = open_hand(picture, rgb=True)
+    hand.use(tiny_file)
+    return hand

@@ -1,0 +1,252 @@
+"""How the widget comes and goes: menu, shortcuts, closing, crashing, going on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QPushButton
+
+from napari_hidiff import sidecar
+from napari_hidiff._qt.choices import EXPLAINED, refine_by
+from napari_hidiff._qt.panel import KEYS
+
+CONTROLS = (
+    "image model segment step run stop rerefine accept steps_slider sampler steps seed device"
+)
+
+
+def test_controls_have_their_names_and_say_their_keys(hand) -> None:
+    for name in CONTROLS.split():
+        control = hand.control(name)
+        assert control.toolTip(), f"{name} is not explained"
+        if isinstance(control, QPushButton):
+            assert f"[{KEYS[name]}]" in control.text()
+
+
+def test_every_sampler_is_explained() -> None:
+    import napari_hidiff
+
+    assert tuple(EXPLAINED) == napari_hidiff.SAMPLERS
+    assert refine_by(sampler="one-step", steps=5).total == 1
+
+
+def test_nothing_is_cut_off_in_a_small_window(hand) -> None:
+    hand.viewer.window.resize(1280, 720)
+    hand.click("segment")
+    QTest.qWait(300)
+    viewport = hand.widget.panel.viewport()
+    assert hand.widget.panel.widget().width() <= viewport.width()
+    for name in CONTROLS.split()[:9]:
+        control = hand.control(name)
+        assert control.width() >= control.minimumSizeHint().width(), name
+        assert control.mapTo(viewport, control.rect().bottomLeft()).y() <= viewport.height(), name
+
+
+def test_the_plugin_is_found_fast_and_torch_is_not_loaded_for_it() -> None:
+    code = (
+        "import sys, time\n"
+        "start = time.perf_counter()\n"
+        "from npe2 import PluginManager\n"
+        "manager = PluginManager.instance(); manager.discover()\n"
+        "found = [w.display_name for w in manager.iter_widgets() "
+        "if w.plugin_name == 'napari-hidiff']\n"
+        "assert found == ['HiDiff refine'], found\n"
+        "assert 'torch' not in sys.modules\n"
+        "import napari_hidiff._qt.widget\n"
+        "assert 'torch' not in sys.modules, 'importing the widget loads torch'\n"
+        "assert 'monai' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_shortcuts_leave_with_the_widget(hand) -> None:
+    def bound() -> list[str]:
+        return [str(key) for key in hand.viewer.keymap]
+
+    assert len(bound()) == len(KEYS)
+    hand.click("segment")
+    hand.key(Qt.Key.Key_U)
+    hand.idle()
+    assert hand.widget.session.run.written == 2
+    hand.viewer.window.remove_dock_widget(hand.dock)
+    assert bound() == []
+
+
+def test_a_key_in_use_keeps_its_meaning(open_hand, picture) -> None:
+    hand = open_hand(picture, rgb=True)
+    hand.viewer.window.remove_dock_widget(hand.dock)
+    pressed = []
+    hand.viewer.bind_key("G", lambda viewer: pressed.append(1))
+    from napari_hidiff._qt.widget import HiDiffWidget
+
+    other = HiDiffWidget(hand.viewer)
+    hand.key(Qt.Key.Key_G)
+    assert pressed == [1]
+    assert "leaves keys that are in use alone: G" in hand.said()
+    other.shut_down()
+    hand.key(Qt.Key.Key_G)
+    assert pressed == [1, 1]
+
+
+def last(hand) -> None:
+    """A run that lasts."""
+    hand.widget.settings.samples.value = 12
+    hand.widget.settings.steps.value = 8
+    hand.click("run", wait=False)
+    hand.wait(lambda: hand.widget.session and hand.widget.session.run)
+
+
+def test_closing_the_dock_during_a_run_leaves_no_trace(hand, sessions: Path, capfd) -> None:
+    hand.click("segment")
+    mask = hand.mask
+    hand.stroke((20, 30), (26, 60))
+    last(hand)
+    hand.viewer.window.remove_dock_widget(hand.dock)
+    before = mask.data.copy()
+    QTest.qWait(1500)  # the step under way ends in nobody's arms
+    np.testing.assert_array_equal(mask.data, before)
+    assert "image step" not in hand.viewer.layers
+    assert len(list(sessions.glob("*.npz"))) == 1
+    assert [note for note in hand.notes if str(note.severity) == "error"] == []
+    assert "Traceback" not in capfd.readouterr().err
+    mask.paint((3, 3), 1)  # the mask lives on without us
+    hand.viewer.layers.remove(mask)
+
+
+def test_closing_the_window_during_a_run_leaves_no_trace(hand, capfd) -> None:
+    hand.click("segment")
+    last(hand)
+    hand.viewer.close()
+    QTest.qWait(1500)
+    assert [note for note in hand.notes if str(note.severity) == "error"] == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
+CRASH = """
+import sys, time
+import napari, numpy as np
+from qtpy.QtTest import QTest
+viewer = napari.Viewer()
+viewer.add_image(np.load(sys.argv[1]), name="image", rgb=True)
+dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+widget.new_mask()
+mask = widget.bench.mask
+row = 0
+while True:
+    mask.paint((2 + row % 60, 5 + row // 60), 1)
+    QTest.qWait(20)
+    row += 1
+    print(time.time(), int(mask.data.sum()), flush=True)
+"""
+
+
+def test_a_killed_program_loses_at_most_two_seconds(
+    open_hand, picture, tmp_path: Path, sessions: Path
+) -> None:
+    np.save(tmp_path / "image.npy", picture)
+    program = subprocess.Popen(
+        [sys.executable, "-c", CRASH, str(tmp_path / "image.npy")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    lines = []
+    for line in program.stdout:
+        lines.append(line.split())
+        if float(lines[-1][0]) > float(lines[0][0]) + 4:
+            break
+    program.send_signal(signal.SIGKILL)
+    killed = time.time()
+    program.wait()
+    sure = [int(count) for at, count in lines if float(at) < killed - 2]
+    assert len(sure) > 10
+
+    hand = open_hand(picture, rgb=True)
+    hand.wait(lambda: hand.control("go_on").isVisible(), "the offer to go on")
+    assert "pixels of strokes" in hand.control("kept").text()
+    hand.click("go_on")
+    found = int((hand.mask.data == 1).sum())
+    assert found >= sure[-1], "more than two seconds of strokes were lost"
+    np.testing.assert_array_equal(hand.fixed, np.where(hand.mask.data == 1, 1, -1))
+
+
+def test_going_on_keeps_strokes_and_accepted_masks(open_hand, picture, tiny_file: Path) -> None:
+    hand = open_hand(picture, rgb=True)
+    hand.use(tiny_file)
+    hand.click("segment")
+    hand.stroke((20, 30), (26, 60))
+    hand.click("accept")
+    hand.stroke((50, 30), (50, 60))
+    mask, strokes = hand.mask.data.copy(), hand.fixed
+    hand.viewer.window.remove_dock_widget(hand.dock)
+    hand.viewer.layers.clear()
+
+    hand.viewer.add_image(picture, name="again", rgb=True)
+    _, hand.widget = hand.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    hand.use(tiny_file)
+    hand.wait(lambda: hand.control("go_on").isVisible(), "the offer to go on")
+    assert "1 accepted mask" in hand.control("kept").text()
+    hand.click("go_on")
+    assert not hand.control("go_on").isVisible()
+    np.testing.assert_array_equal(hand.mask.data, mask)
+    np.testing.assert_array_equal(hand.fixed, strokes)
+    hand.click("rerefine" if hand.control("rerefine").isEnabled() else "run")
+    hand.wait(lambda: hand.widget.session.run is not None)
+    hand.idle()
+    np.testing.assert_array_equal(hand.mask.data[strokes >= 0], strokes[strokes >= 0])
+    hand.widget.shut_down()
+
+
+def test_starting_anew_moves_the_old_file_aside(open_hand, picture, sessions: Path) -> None:
+    path = sidecar.path_of(sidecar.image_key(picture))
+    fixed = np.full(picture.shape[:2], -1)
+    fixed[:5] = 1
+    from napari_hidiff.session import SliceRecord
+
+    sidecar.save(path, fixed.shape, {(-1, -1): SliceRecord(fixed, None)}, [])
+    old = path.read_bytes()
+    hand = open_hand(picture, rgb=True)
+    hand.wait(lambda: hand.control("go_on").isVisible(), "the offer to go on")
+    hand.click("start_anew")
+    assert not hand.control("go_on").isVisible()
+    assert path.read_bytes() == old
+    hand.use_none()
+    hand.click("new_mask")
+    hand.stroke((40, 30), (40, 60))
+    hand.wait(lambda: len(list(sessions.glob("*.npz"))) == 2, "the saving")
+    aside = next(other for other in sessions.glob("*.npz") if other != path)
+    assert aside.read_bytes() == old
+
+
+def test_a_broken_sidecar_is_one_line_and_stays(open_hand, picture) -> None:
+    path = sidecar.path_of(sidecar.image_key(picture))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no sidecar")
+    hand = open_hand(picture, rgb=True)
+    hand.wait(lambda: "cannot be read" in hand.said())
+    hand.use_none()
+    hand.click("new_mask")
+    hand.stroke((40, 30), (40, 60))
+    QTest.qWait(1000)
+    assert any(other.read_bytes() == b"no sidecar" for other in path.parent.glob("*.npz"))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_preference_decides_whether_strokes_are_kept(
+    open_hand, picture, sessions: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    from napari.settings import get_plugin_settings
+
+    monkeypatch.setattr(get_plugin_settings("napari-hidiff").work, "keep_strokes", keep)
+    hand = open_hand(picture, rgb=True)
+    hand.use_none()
+    hand.click("new_mask")
+    hand.stroke((40, 30), (40, 60))
+    QTest.qWait(1000)
+    assert bool(list(sessions.glob("*.npz"))) == keep

@@ -1,0 +1,187 @@
+"""One annotator's session from the first click to acceptance, with real mouse and key events."""
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+def test_segment_shows_the_prior_at_once(hand) -> None:
+    hand.click("segment")
+    model, image = hand.widget.models.loaded(), hand.widget.image
+    prior = model.prior(image.data)
+    np.testing.assert_array_equal(hand.mask.data, model.mask_of(prior))
+    names = [layer.name for layer in hand.viewer.layers]
+    assert names == ["image", "image probability", "image mask"]
+    probability = hand.viewer.layers["image probability"]
+    assert not probability.visible
+    np.testing.assert_array_equal(probability.data, prior[0])
+    assert hand.widget.session.timeline.fixed_count == 0
+
+
+def test_step_run_and_scrub_back(hand) -> None:
+    hand.click("segment")
+    prior = hand.mask.data.copy()
+    hand.click("step")
+    run = hand.widget.session.run
+    assert (run.steps, run.total, run.written) == (1, 2, None)
+    np.testing.assert_array_equal(hand.mask.data, prior)  # a step is a preview
+    outline = hand.viewer.layers["image step"]
+    assert outline.visible
+    assert not outline.editable
+    hand.click("run")
+    assert hand.widget.session.run is run  # it went on, and did not begin again
+    assert run.written == 2
+    assert not outline.visible
+    model, image = hand.widget.models.loaded(), hand.widget.image.data
+    np.testing.assert_array_equal(hand.mask.data, model.refine(image).mask)
+
+    slider = hand.control("steps_slider")
+    slider.setFocus()
+    QTest.keyClick(slider, Qt.Key.Key_Home)
+    assert slider.value() == 0
+    assert outline.visible
+    np.testing.assert_array_equal(outline.data, prior)
+    hand.key(Qt.Key.Key_Period)
+    np.testing.assert_array_equal(outline.data, run.shown[1].mask)
+    hand.key(Qt.Key.Key_Period)
+    assert not outline.visible
+    np.testing.assert_array_equal(hand.mask.data, run.shown[2].mask)
+
+
+def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -> None:
+    hand.click("segment")
+    prior = hand.mask.data.copy()
+    hand.click("run")
+    first = hand.mask.data.copy()
+    painted = hand.stroke((20, 30), (26, 60))
+    assert painted.sum() > 20
+    assert (hand.fixed[painted] == 1).all()
+    erased = hand.stroke((50, 20), (50, 50), mode="erase")
+    assert erased.sum() > 0
+    strokes = hand.fixed
+    edited = hand.mask.data.copy()
+
+    hand.click("rerefine")
+    assert hand.widget.session.run.written == 2
+    refined = hand.mask.data.copy()
+    assert (refined[strokes >= 0] == strokes[strokes >= 0]).all()
+    free = strokes < 0
+    model, image = hand.widget.models.loaded(), hand.widget.image.data
+    expected = model.refine(image, fixed=strokes).mask
+    np.testing.assert_array_equal(refined, expected)
+    assert (refined[free] != first[free]).any(), "the correction did not reach its surroundings"
+
+    hand.key(Qt.Key.Key_Z, CONTROL)  # the model's write
+    np.testing.assert_array_equal(hand.mask.data, edited)
+    np.testing.assert_array_equal(hand.fixed, strokes)
+    hand.key(Qt.Key.Key_Z, CONTROL)  # the eraser
+    assert (hand.fixed[erased] == -1).all()
+    hand.key(Qt.Key.Key_Z, CONTROL)  # the brush; what it only confirmed goes with it
+    np.testing.assert_array_equal(hand.mask.data, first)
+    assert hand.widget.session.timeline.fixed_count == 0
+    hand.key(Qt.Key.Key_Z, CONTROL)  # the first run
+    np.testing.assert_array_equal(hand.mask.data, prior)
+    assert hand.widget.session.timeline.fixed_count == 0, "undoing a model's write made edits"
+    for _ in range(4):
+        hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
+    np.testing.assert_array_equal(hand.mask.data, refined)
+    np.testing.assert_array_equal(hand.fixed, strokes)
+
+
+def test_what_changed_is_counted_and_drawn(hand) -> None:
+    hand.click("segment")
+    hand.click("run")
+    before = hand.mask.data.copy()
+    hand.stroke((20, 30), (26, 60))
+    painted = hand.mask.data.copy()
+    hand.click("rerefine")
+    changes = hand.widget.bench.changes
+    after = hand.mask.data
+    assert changes.added == np.sum((painted == 0) & (after == 1))
+    assert changes.removed == np.sum((painted == 1) & (after == 0))
+    drawn = hand.viewer.layers["image changes"]
+    assert drawn.visible
+    np.testing.assert_array_equal(drawn.data > 0, painted != after)
+    assert f"+{changes.added:,} added" in hand.control("counts").text()
+    hand.key(Qt.Key.Key_W)
+    assert not drawn.visible
+    assert before.shape == after.shape
+
+
+def test_painting_over_right_pixels_keeps_them_too(hand) -> None:
+    """A stroke that changes nothing says: this is right."""
+    hand.click("segment")
+    first = hand.stroke((60, 20), (60, 60), mode="erase")
+    assert first[60].sum() > 5
+    assert not hand.stroke((60, 20), (60, 60), mode="erase").any()
+    np.testing.assert_array_equal(hand.fixed[60, 20:60], 0)
+    assert hand.fixed[50].max() == -1
+
+
+def test_a_confirmed_pixel_is_not_changed_by_the_model(hand) -> None:
+    hand.click("segment")
+    hand.click("run")
+    target = hand.widget.session.run.shown[2].mask
+    inside = np.argwhere(target == 1)
+    row, column = inside[np.abs(inside - (36, 48)).sum(1).argmin()]
+    hand.stroke((row, column), (row, column))
+    assert hand.fixed[row, column] == 1
+    hand.click("rerefine")
+    assert hand.mask.data[row, column] == 1
+
+
+def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None:
+    from napari_hidiff import sidecar
+
+    hand.click("segment")
+    hand.click("run")
+    hand.stroke((20, 30), (26, 60))
+    strokes = hand.fixed
+    hand.control("steps_slider").setValue(1)
+    hand.click("accept")
+    step = hand.widget.session.run.shown[1].mask
+    np.testing.assert_array_equal(hand.mask.data, np.where(strokes >= 0, strokes, step))
+    uncertainty = hand.viewer.layers["image uncertainty"].data
+    assert 0 <= uncertainty.min() <= uncertainty.max() <= np.log(2) + 1e-6
+    kept = sidecar.load(sidecar.path_of(sidecar.image_key(hand.widget.image.data)))
+    np.testing.assert_array_equal(kept.slices[-1, -1].accepted, hand.mask.data)
+    assert [entry["action"] for entry in kept.log] == ["segment", "run", "accept"]
+    assert kept.log[-1]["step"] == 1
+
+
+def test_an_own_mask_is_the_prior_and_stays_as_it_is(hand) -> None:
+    mine = np.zeros((72, 96), np.int32)
+    mine[30:40, 20:70] = 1
+    layer = hand.viewer.add_labels(mine.copy(), name="mine")
+    hand.widget.choose.prior.value = layer
+    hand.click("segment")
+    np.testing.assert_array_equal(hand.mask.data, mine)
+    assert hand.widget.session.timeline.fixed_count == 0
+    hand.click("run")
+    model, image = hand.widget.models.loaded(), hand.widget.image.data
+    np.testing.assert_array_equal(hand.mask.data, model.refine(image, prior=mine).mask)
+    np.testing.assert_array_equal(layer.data, mine)
+
+
+def test_run_without_segment_segments_first(hand) -> None:
+    hand.click("run")
+    hand.wait(lambda: hand.widget.session.run is not None)
+    hand.idle()
+    assert hand.widget.session.run.written == 2
+
+
+def test_cost_is_said_before_the_run(hand) -> None:
+    text = hand.control("cost").text()
+    assert "A run takes about" in text
+    assert " s and " in text
+    assert text.endswith("B.")
+
+
+def test_the_canvas_is_not_flat(hand) -> None:
+    hand.click("segment")
+    QTest.qWait(300)
+    canvas = hand.viewer.screenshot(canvas_only=True, flash=False)
+    assert canvas[..., :3].std() > 10
+    assert len(np.unique(canvas.reshape(-1, canvas.shape[-1]), axis=0)) > 100
