@@ -75,9 +75,11 @@ def check_labels(mask: np.ndarray, shape: tuple[int, int], labels: int, what: st
 
 
 def soften(mask: np.ndarray, classes: int, sigma: float, confidence: float) -> np.ndarray:
-    """A hard mask as a prior: one-hot, blurred, and shrunk towards the uniform distribution.
+    """A hard mask as a prior: half blurred, and shrunk towards the uniform distribution.
 
-    p = uniform + (confidence - uniform) / (1 - uniform) * (gaussian(onehot, sigma) - uniform)
+    p = uniform + (confidence - uniform) / (1 - uniform) * (m - uniform), with m the mean of the
+    one-hot mask and its Gaussian blur. The one-hot half keeps structures of one pixel: the mask of
+    the prior is the mask.
 
     mask : int [H, W]; sigma in pixels; confidence in (uniform, 1) is the probability far from any
     border. Returns float32 [K, H, W]; training softens masks by the same function.
@@ -86,5 +88,5 @@ def soften(mask: np.ndarray, classes: int, sigma: float, confidence: float) -> n
     onehot = (mask == np.arange(labels)[:, None, None]).astype(np.float32)
     blurred = gaussian(onehot, sigma=(0, sigma, sigma), mode="nearest") if sigma > 0 else onehot
     uniform = 1 / labels
-    prior = uniform + (confidence - uniform) / (1 - uniform) * (blurred - uniform)
+    prior = uniform + (confidence - uniform) / (1 - uniform) * ((onehot + blurred) / 2 - uniform)
     return (prior[1:] if classes == 1 else prior).astype(np.float32)

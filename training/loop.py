@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -17,6 +18,7 @@ from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import batches, load_cases
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.learner import Learner
+from napari_hidiff.training.losses import RefinerLoss
 from napari_hidiff.training.pretrain import out_of_fold, predict, pretrain
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.validate import calibration, validate
@@ -45,9 +47,9 @@ def train(
     ------
     InputError : bad data, a folder that holds another run, a recipe that does not fit.
     """
-    prepare_folder(folder, recipe, resume)
     card = blank_card(recipe, dataset, command)
-    HiDiff.create(card)  # a recipe that cannot be built fails here, before any data are read
+    check_recipe(recipe, card)
+    prepare_folder(folder, recipe, resume)
     accelerator = _accelerator(device)
     cases, held_out = load_cases(dataset, "train"), load_cases(dataset, "val")
     watch = Watch(folder)
@@ -171,6 +173,17 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
         training={"recipe": asdict(recipe), "command": command, "cases": seen},
         versions=versions(),
     )
+
+
+def check_recipe(recipe: Recipe, card: Card) -> None:
+    """InputError if the recipe cannot be built, before any data are read or written."""
+    blank = np.zeros((32, 32, len(card.channels)), np.uint8)
+    try:
+        model = HiDiff.create(card)
+        RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
+        model.steps(blank)  # checks the default sampler, computes nothing
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:

@@ -7,7 +7,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
+from napari_hidiff.bernoulli import POSTERIORS, BernoulliDiffusion
 from napari_hidiff.network import probabilities
 from napari_hidiff.refine import EPSILON
 
@@ -45,6 +45,8 @@ class RefinerLoss(nn.Module):
         super().__init__()
         if mode not in ("ce-dice", "kl", "kl-focal"):
             raise ValueError(f"loss must be ce-dice, kl or kl-focal, not {mode!r}")
+        if posterior not in POSTERIORS:
+            raise ValueError(f"posterior must be one of {POSTERIORS}, not {posterior!r}")
         self.process, self.mode, self.posterior = process, mode, posterior
         self.segmentation = segmentation_loss(classes)
 

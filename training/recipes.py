@@ -42,7 +42,7 @@ class Recipe:
     loss: str = field(default="ce-dice", metadata={"help": f"One of {', '.join(LOSSES)}."})
     posterior: str = field(default="mixture", metadata={"help": "Posterior in the KL."})
 
-    iterations: int = field(default=2000, metadata={"help": "Iterations of the refiner."})
+    iterations: int = field(default=1500, metadata={"help": "Iterations of the refiner."})
     lr: float = field(default=2e-3, metadata={"help": "Peak learning rate, refiner."})
     segmentor_every: int = field(
         default=4, metadata={"help": "A segmentor step after every n refiner steps; 0 = never."}

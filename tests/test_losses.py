@@ -1,0 +1,73 @@
+"""Losses against the numbers that were computed independently from the paper's formulas."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_hidiff.bernoulli import BernoulliDiffusion
+from napari_hidiff.training.losses import RefinerLoss, bernoulli_kl, focal
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "bernoulli.json").read_text())
+
+
+def number(value):
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
+def test_kl():
+    for row in VECTORS["losses"]["bernoulli_kl(q||p)"]:
+        value = bernoulli_kl(number(row["p"]), number(row["q"]))
+        assert math.isclose(float(value), row["KL_nats"], abs_tol=1e-12), row
+
+
+def test_focal():
+    for row in VECTORS["losses"]["focal_gamma2"]:
+        value = focal(number(row["eps_hat"]), number(row["eps"]))
+        assert math.isclose(float(value), row["focal_gamma2_nats"], abs_tol=1e-12), row
+
+
+@pytest.mark.parametrize("mode", ["kl", "kl-focal"])
+def test_the_paper_s_loss_on_worked_examples(mode):
+    loss = RefinerLoss(BernoulliDiffusion(10), 1, mode, "plugin")
+    for row in VECTORS["training_examples"]["vectors"]:
+        y0_hat = abs(row["yt"] - row["eps_hat"])
+        logits, y0, y_t, prior = (
+            number(x).reshape(1, 1, 1, 1)
+            for x in (math.log(y0_hat / (1 - y0_hat)), row["y0"], row["yt"], row["f"])
+        )
+        value = float(loss(logits, y0, y_t, prior, torch.tensor([row["t"]])))
+        expected = row["KL_nats"] + (row["focal"] if mode == "kl-focal" else 0)
+        assert math.isclose(value, expected, abs_tol=1e-9), row
+
+
+@pytest.mark.parametrize("mode", ["ce-dice", "kl", "kl-focal"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_losses_fall_towards_the_truth_and_have_finite_gradients(mode, classes):
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(0, max(2, classes), (2, 8, 8), generator=generator)
+    y0 = (
+        truth[:, None].double()
+        if classes == 1
+        else torch.nn.functional.one_hot(truth, classes).movedim(-1, 1).double()
+    )
+    prior = torch.rand(y0.shape, generator=generator, dtype=torch.float64)
+    prior[:, :, 0] = y0[:, :, 0]  # exact priors, as at fixed pixels
+    y_t = (torch.rand(y0.shape, generator=generator) < prior).double()
+    y_t[:, :, 0] = y0[:, :, 0]
+    loss = RefinerLoss(BernoulliDiffusion(10), classes, mode, "mixture")
+    values = []
+    for confidence in (-2.0, 0.0, 2.0, 40.0):
+        logits = (confidence * (2 * y0 - 1)).requires_grad_()
+        value = loss(logits, y0, y_t, prior, torch.tensor([1, 7]))
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert torch.isfinite(gradient).all()
+        values.append(value.item())
+    assert values == sorted(values, reverse=True)
+
+
+def test_an_unknown_loss_is_named():
+    with pytest.raises(ValueError, match="'mse'"):
+        RefinerLoss(BernoulliDiffusion(10), 1, "mse", "mixture")

@@ -1,0 +1,306 @@
+"""Training through the real command: a model comes out, and an interrupted run ends the same."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import layouts
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.model import load_model
+from napari_hidiff.training import checkpoint
+from napari_hidiff.training.crops import Crops, Loaded, batches
+from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
+from napari_hidiff.training.loop import train
+from napari_hidiff.training.recipes import RECIPES, as_in_the_paper
+
+TINY = {
+    "pretrain_iterations": 3,
+    "fold_iterations": 2,
+    "iterations": 4,
+    "crop": 32,
+    "batch": 2,
+    "segmentor_every": 2,
+    "validate_every": 2,
+    "workers": 0,
+    "steps": 2,
+    "samples": 1,
+}
+FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return layouts.write_folder(tmp_path_factory.mktemp("data"))
+
+
+def tiny(**changes):
+    return dataclasses.replace(RECIPES["folder"], **(TINY | changes))
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "napari_hidiff.training.cli", *map(str, arguments)]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True)
+
+
+def same(first, second):
+    one, other = load_file(first), load_file(second)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_command_trains_a_model_that_refines(data, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ("--dataset", "folder", "--data", data, "--output", folder, *FLAGS, "--json")
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    model = load_model(json.loads(done.stdout)["model"])
+    dataset = open_dataset("folder", data)
+    assert [label.name for label in model.card.classes] == list(dataset.classes)
+    assert model.card.training["recipe"]["iterations"] == 4
+    assert model.card.training["cases"]["val"] == [c.id for c in dataset.splits["val"]]
+    image = dataset.load(dataset.splits["test"][0]).image
+    assert model.refine(image).mask.shape == image.shape[:2]
+    report = json.loads((folder / "report.json").read_text())
+    assert [row["t"] for row in report["calibration"]] == list(range(1, 11))
+    for row in report["calibration"]:
+        assert 0 <= row["predicted"] <= 1
+        assert 0 <= row["true"] <= 1
+    assert [row["iteration"] for row in report["validation"]] == [2, 4]
+    assert list((folder / "events").iterdir())
+    again = run(*arguments)
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+
+
+def test_the_paper_s_mode_is_one_switch_away(data, tmp_path):
+    recipe = as_in_the_paper(tiny(steps=2))
+    assert (recipe.predicts, recipe.loss, recipe.posterior) == ("eps", "kl-focal", "plugin")
+    path = train(
+        dataclasses.replace(recipe, iterations=2, stem=2),
+        open_dataset("folder", data),
+        tmp_path / "run",
+        device="cpu",
+    )
+    model = load_model(path)
+    assert model.refiner.output == "eps"
+    assert model.card.defaults["sampler"] == "ancestral"
+    assert np.isfinite(model.refine(np.zeros((40, 40, 3), np.uint8)).probability).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [6, 9, 12])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    data, tmp_path, seconds, monkeypatch
+):
+    for module in ("pretrain", "loop"):
+        monkeypatch.setattr(f"napari_hidiff.training.{module}.SAVE_EVERY", 1)
+    whole = train(tiny(), open_dataset("folder", data), tmp_path / "whole", device="cpu")
+    code = (
+        "from napari_hidiff.training import loop, pretrain, cli; "
+        "loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1; cli.main()"
+    )
+    arguments = ("--dataset", "folder", "--data", data, "--output", tmp_path / "cut", *FLAGS)
+    arguments = [*map(str, arguments), "--device", "cpu"]
+    first = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    if not (tmp_path / "cut" / "recipe.json").exists():
+        arguments = [a for a in arguments if a != "--resume"]
+    else:
+        arguments.append("--resume")
+    second = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+    )
+    assert second.returncode == 0, second.stderr
+    assert same(whole, tmp_path / "cut" / "model.safetensors")
+
+
+def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_hidiff.training.loop.SAVE_EVERY", 1)
+    dataset = open_dataset("folder", data)
+    whole = train(tiny(), dataset, tmp_path / "whole", device="cpu")
+
+    real = batches
+
+    def cut(cases, recipe, rule, stage, done, iterations):
+        for i, group in enumerate(real(cases, recipe, rule, stage, done, iterations)):
+            if stage == 100 and done + i == 3:
+                raise KeyboardInterrupt
+            yield group
+
+    monkeypatch.setattr("napari_hidiff.training.loop.batches", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), dataset, tmp_path / "cut", device="cpu")
+    monkeypatch.setattr("napari_hidiff.training.loop.batches", real)
+    resumed = train(tiny(), dataset, tmp_path / "cut", device="cpu", resume=True)
+    assert same(whole, resumed)
+    with pytest.raises(InputError, match="other settings"):
+        train(tiny(lr=0.1), dataset, tmp_path / "cut", device="cpu", resume=True)
+
+
+def test_dry_run_prints_the_recipe_and_trains_nothing(data, tmp_path):
+    done = run(
+        "--dataset",
+        "folder",
+        "--data",
+        data,
+        "--output",
+        tmp_path / "no",
+        "--width",
+        64,
+        "--dry-run",
+    )
+    plan = json.loads(done.stdout)
+    assert plan["recipe"]["width"] == 64
+    assert set(plan["cases"]) == {"train", "val", "test"}
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "nope"], "no data set 'nope'; known are chase, drive, folder"),
+        (["--dataset", "folder", "--data", "missing"], "missing"),
+        (["--dataset", "folder", "--width", "33"], "width must be a multiple of 32, not 33"),
+        (["--dataset", "folder", "--schedule", "linear"], "betas"),
+        (["--dataset", "folder", "--loss", "mse"], "mse"),
+        (["--dataset", "folder", "--resume"], "no run to resume"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(data, tmp_path, arguments, message):
+    if "--data" not in arguments:
+        arguments = [*arguments, "--data", str(data)]
+    done = run(*arguments, "--output", tmp_path / "run")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_torn_checkpoint_is_named_and_never_replaces_a_good_one(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"iteration": 1})
+
+    def torn(state, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"iteration": 2})
+    assert checkpoint.load(path) == {"iteration": 1}
+    path.write_bytes(b"half")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        checkpoint.load(path)
+
+
+def case(seed=0):
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((70, 50)) < 0.2).astype(np.uint8)
+    image = rng.normal(size=(3, 70, 50)).astype(np.float32)
+    return Loaded("a", image, truth, rng.random((1, 70, 50)).astype(np.float16))
+
+
+def test_a_crop_is_decided_by_its_number_alone():
+    recipe = tiny()
+    rule = {"sigma": 1.0, "confidence": 0.9}
+    whole = Crops([case(0), case(1)], recipe, rule, 5, 0, 6)
+    late = Crops([case(0), case(1)], recipe, rule, 5, 4, 2)
+    for key, value in whole[4].items():
+        assert torch.equal(value, late[0][key])
+    assert not torch.equal(whole[4]["image"], whole[5]["image"])
+    item = whole[0]
+    assert item["image"].shape == (3, 32, 32)
+    assert set(item["truth"].unique().tolist()) <= {0, 1}
+    where = item["fixed"] >= 0
+    assert (item["fixed"][where] == item["truth"][where]).all()
+
+
+def accelerator():
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=True)
+
+
+def test_micro_batches_are_averaged():
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5), torch.randn(8, 1)
+    weights = []
+    for parts in (1, 4):
+        torch.manual_seed(1)
+        learner = Learner(torch.nn.Linear(5, 1), 0.1, 10, 0.0, 0.9, accelerator())
+
+        def losses(parts=parts, learner=learner):
+            for a, b in zip(x.chunk(parts), y.chunk(parts), strict=True):
+                yield (learner.module(a) - b).square().mean()
+
+        learner.step(losses(), parts)
+        weights.append(learner.module.weight.detach().clone())
+    torch.testing.assert_close(*weights)
+
+
+def test_the_average_follows_weights_and_buffers():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    learner = Learner(net, 0.05, 100, 0.0, 0.9, accelerator())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        x = 3 + torch.randn(16, 3, generator=generator)
+        learner.step(iter([learner.module(x).square().mean()]), 1)
+    average = learner.averaged
+    assert not average.training
+    assert not any(p.requires_grad for p in average.parameters())
+    assert not torch.equal(average[0].weight, net[0].weight)
+    torch.testing.assert_close(average[0].weight, net[0].weight, atol=0.3, rtol=0)
+    assert not torch.equal(average[1].running_mean, torch.zeros(3))
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    factor = warm_cosine(100)
+    values = [factor(i) for i in range(101)]
+    assert max(values) == 1
+    assert values[:6] == sorted(values[:6])
+    assert values[5:] == sorted(values[5:], reverse=True)
+    assert values[-1] == pytest.approx(0.01)
+
+
+def test_latent_binary_weights_do_not_decay():
+    from napari_hidiff.network.binary import BinaryConv2d
+
+    net = torch.nn.Sequential(torch.nn.Conv2d(32, 32, 3), BinaryConv2d(32, 32, 3, 1, 8))
+    decayed, free = parameter_groups(net, 0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert any(p is net[0].weight for p in decayed["params"])
+    assert any(p is net[1].weight for p in free["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))
+
+
+def test_every_recipe_can_be_built():
+    from napari_hidiff.training.loop import blank_card
+    from napari_hidiff.training.recipes import Recipe
+
+    assert all(recipe.dataset == name for name, recipe in RECIPES.items())
+    dataset = type("D", (), {})()
+    dataset.__dict__ |= {
+        "name": "x",
+        "classes": ("background", "a"),
+        "colors": ("#000000", "#ffffff"),
+        "channels": ("gray",),
+        "licence": "",
+        "attribution": "",
+        "splits": {"train": (), "val": (), "test": ()},
+    }
+    for recipe in RECIPES.values():
+        assert isinstance(recipe, Recipe)
+        assert blank_card(recipe, dataset, "").refiner["width"] == recipe.width

@@ -1,0 +1,60 @@
+"""Turn a run's model into a bundled one: a name, a summary, the scores that were measured.
+
+``python -m napari_hidiff.training.publish runs/chase/model.safetensors --name chase-vessels
+--output napari_hidiff/models`` and, once the test split has been evaluated, the same on the
+published file with ``--scores results/chase-vessels.json``. Weights are never touched.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_hidiff.console import new_app, run
+from napari_hidiff.errors import InputError
+from napari_hidiff.model import load_model
+
+LARGEST = 10_000_000
+"""Bytes that a bundled model may have."""
+
+app = new_app()
+
+
+def scores_of(report: dict[str, Any]) -> dict[str, Any]:
+    """What the card says of an evaluation: every mean score, the difference, and how it was run."""
+    kept = ("dataset", "split", "n", "seeds", "settings", "mean", "difference", "damage")
+    return {key: report[key] for key in (*kept, "command", "versions") if key in report}
+
+
+@app.command()
+def publish_command(
+    model: Annotated[Path, typer.Argument(metavar="FILE", help="A trained model.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the published model.")],
+    name: Annotated[str | None, typer.Option(help="Name of the published model.")] = None,
+    summary: Annotated[str | None, typer.Option(help="One line: what it segments.")] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON that napari-hidiff-evaluate --output wrote."),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="New default sampler.")] = None,
+) -> None:
+    """Write a model under a name, with the scores of an evaluation on its card."""
+    loaded = load_model(model, device="cpu")
+    changes: dict[str, Any] = {"name": name or loaded.card.name}
+    if summary is not None:
+        changes["summary"] = summary
+    if sampler is not None:
+        changes["defaults"] = loaded.card.defaults | {"sampler": sampler}
+    if scores is not None:
+        changes["scores"] = scores_of(json.loads(scores.read_text()))
+    path = output / f"{changes['name']}.safetensors"
+    loaded.with_card(**changes).save(path)
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise InputError(f"{path} has {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled")
+    print(f"{path}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run(app, "napari_hidiff.training.publish")
