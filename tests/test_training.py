@@ -19,7 +19,7 @@ from napari_hidiff.training import checkpoint
 from napari_hidiff.training.crops import Crops, Loaded, batches
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
-from napari_hidiff.training.loop import train
+from napari_hidiff.training.loop import REFINER_STAGE, blank_card, check_recipe, train
 from napari_hidiff.training.recipes import RECIPES, as_in_the_paper
 
 TINY = {
@@ -98,56 +98,55 @@ def test_the_paper_s_mode_is_one_switch_away(data, tmp_path):
     assert np.isfinite(model.refine(np.zeros((40, 40, 3), np.uint8)).probability).all()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return train(tiny(), open_dataset("folder", data), folder, device="cpu")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [6, 9, 12])
+@pytest.mark.parametrize("after", ["fold0.pt", "segmentor.pt", "last.pt"])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    data, tmp_path, seconds, monkeypatch
+    data, tmp_path, uninterrupted, after
 ):
-    for module in ("pretrain", "loop"):
-        monkeypatch.setattr(f"napari_hidiff.training.{module}.SAVE_EVERY", 1)
-    whole = train(tiny(), open_dataset("folder", data), tmp_path / "whole", device="cpu")
+    """SIGKILL as soon as a checkpoint is there, which may be in the middle of the next one."""
     code = (
         "from napari_hidiff.training import loop, pretrain, cli; "
         "loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1; cli.main()"
     )
-    arguments = ("--dataset", "folder", "--data", data, "--output", tmp_path / "cut", *FLAGS)
-    arguments = [*map(str, arguments), "--device", "cpu"]
-    first = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
-    time.sleep(seconds)
+    folder = tmp_path / "cut"
+    arguments = ("--dataset", "folder", "--data", data, "--output", folder, *FLAGS)
+    arguments = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+    first = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    while not (folder / after).exists():
+        assert first.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    if not (tmp_path / "cut" / "recipe.json").exists():
-        arguments = [a for a in arguments if a != "--resume"]
-    else:
-        arguments.append("--resume")
-    second = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True
-    )
+    assert not (folder / "model.safetensors").exists()
+    second = subprocess.run([*arguments, "--resume"], capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
-    assert same(whole, tmp_path / "cut" / "model.safetensors")
+    assert same(uninterrupted, folder / "model.safetensors")
 
 
-def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, monkeypatch):
+def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, uninterrupted, monkeypatch):
     monkeypatch.setattr("napari_hidiff.training.loop.SAVE_EVERY", 1)
-    dataset = open_dataset("folder", data)
-    whole = train(tiny(), dataset, tmp_path / "whole", device="cpu")
-
-    real = batches
+    dataset, folder = open_dataset("folder", data), tmp_path / "cut"
 
     def cut(cases, recipe, rule, stage, done, iterations):
-        for i, group in enumerate(real(cases, recipe, rule, stage, done, iterations)):
-            if stage == 100 and done + i == 3:
+        for i, group in enumerate(batches(cases, recipe, rule, stage, done, iterations)):
+            if stage == REFINER_STAGE and done + i == 3:
                 raise KeyboardInterrupt
             yield group
 
     monkeypatch.setattr("napari_hidiff.training.loop.batches", cut)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(), dataset, tmp_path / "cut", device="cpu")
-    monkeypatch.setattr("napari_hidiff.training.loop.batches", real)
-    resumed = train(tiny(), dataset, tmp_path / "cut", device="cpu", resume=True)
-    assert same(whole, resumed)
+        train(tiny(), dataset, folder, device="cpu")
+    monkeypatch.setattr("napari_hidiff.training.loop.batches", batches)
+    resumed = train(tiny(), dataset, folder, device="cpu", resume=True)
+    assert same(uninterrupted, resumed)
     with pytest.raises(InputError, match="other settings"):
-        train(tiny(lr=0.1), dataset, tmp_path / "cut", device="cpu", resume=True)
+        train(tiny(lr=0.1), dataset, folder, device="cpu", resume=True)
 
 
 def test_dry_run_prints_the_recipe_and_trains_nothing(data, tmp_path):
@@ -286,21 +285,9 @@ def test_latent_binary_weights_do_not_decay():
     assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))
 
 
-def test_every_recipe_can_be_built():
-    from napari_hidiff.training.loop import blank_card
-    from napari_hidiff.training.recipes import Recipe
-
+def test_every_recipe_can_be_built(data):
+    dataset = open_dataset("folder", data)
     assert all(recipe.dataset == name for name, recipe in RECIPES.items())
-    dataset = type("D", (), {})()
-    dataset.__dict__ |= {
-        "name": "x",
-        "classes": ("background", "a"),
-        "colors": ("#000000", "#ffffff"),
-        "channels": ("gray",),
-        "licence": "",
-        "attribution": "",
-        "splits": {"train": (), "val": (), "test": ()},
-    }
     for recipe in RECIPES.values():
-        assert isinstance(recipe, Recipe)
-        assert blank_card(recipe, dataset, "").refiner["width"] == recipe.width
+        for mode in (recipe, as_in_the_paper(recipe)):
+            check_recipe(mode, blank_card(mode, dataset, ""))

@@ -92,7 +92,9 @@ def train_command(
 
     from napari_hidiff.training.loop import train
 
-    command = "napari-hidiff-train " + shlex.join(sys.argv[1:])
+    # A resumed run ends with the weights of an uninterrupted one: the card names that command.
+    given = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    command = shlex.join(["napari-hidiff-train", *given])
     folder = output or Path("runs") / dataset
     path = train(recipe, found, folder, device, resume, command)
     if as_json:

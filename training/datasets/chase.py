@@ -27,7 +27,7 @@ def open_chase(root: Path, seed: int = 0) -> Dataset:
         name="chase",
         classes=("background", "vessel"),
         channels=RGB,
-        colors=("#000000", "#ff4040"),
+        colors=("#000000", "#00d0ff"),
         licence="CC BY 4.0",
         attribution="CHASE_DB1, Kingston University, Fraz et al. 2012, "
         "doi 10.1109/TBME.2012.2205687",
