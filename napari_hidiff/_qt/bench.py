@@ -26,7 +26,7 @@ from napari_hidiff.session import (
 )
 
 CHANGES = DirectLabelColormap(color_dict=layers.CHANGED)
-PREVIEW = DirectLabelColormap(color_dict={None: "#00e5ff", 0: "transparent"})
+PREVIEW = DirectLabelColormap(color_dict={None: "#ffffff", 0: "transparent"})
 
 
 class Bench:

@@ -47,6 +47,7 @@ class HiDiffWidget(QWidget):
         self._viewer = viewer
         self.problem: str | None = WAITING
         """Why the model cannot run on the shown slice; None when it can."""
+        self._about: Any = None  # what the problem is about: model, image and shape
         self._jobs: dict[str, jobs.Job] = {}
         self._closed = False
 
@@ -293,26 +294,34 @@ class HiDiffWidget(QWidget):
             self.bench.reveal(visible)
 
     def _describe(self) -> None:
+        """Find out, in a thread, whether the model fits the shown slice and what a run takes."""
         panel, model = self.panel, self.models.model
-        self.problem = WAITING
         try:
-            plane = self._target()
+            image = self._target().image
         except InputError as error:
-            self.problem = str(error)
-            panel.say(self.problem)
+            self._judge(None, str(error))
+            panel.say(str(error))
         else:
             if model is not None:
+                # A verdict stands while only settings or slices of the same kind change.
+                about = (id(model), self.image, image.shape)
+                if about != self._about:
+                    self._judge(about, WAITING)
                 self._jobs["describe"] = jobs.Job(
-                    jobs.describe, model, plane.image, self.settings(), done=self._described
+                    jobs.describe, model, image, self.settings(), done=self._described
                 )
             elif self.models.none_known:
-                self.problem = words.no_model()
-                panel.say(self.problem, without_model=True)
+                self._judge(None, words.no_model())
+                panel.say(words.no_model(), without_model=True)
             else:
+                self._judge(None, WAITING)
                 panel.say(WAITING)
         if model is None:
             panel.cost.setText("")
         self.refresh()
+
+    def _judge(self, about: Any, problem: str | None) -> None:
+        self._about, self.problem = about, problem
 
     def _described(self, found: "tuple[str | None, Estimate | None]") -> None:
         if self.models.model is None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 from napari.utils.notifications import Notification, notification_manager
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
 
@@ -17,6 +17,13 @@ from napari_hidiff._qt.widget import WAITING, HiDiffWidget
 from napari_hidiff.sidecar import VARIABLE
 
 PATIENCE = 60.0
+
+
+def pause(milliseconds: int) -> None:
+    """Let the event loop run; asleep between events, where QTest.qWait would burn the processor."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
 
 
 class Hand:
@@ -46,11 +53,14 @@ class Hand:
         end = time.monotonic() + PATIENCE
         while not until():
             assert time.monotonic() < end, f"waited in vain for {what or until}"
-            QTest.qWait(5)
+            pause(5)
 
     def idle(self) -> None:
         self.wait(lambda: not self.widget.work.busy, "the work to end")
-        QTest.qWait(1)
+        pause(1)
+
+    def pause(self, milliseconds: int) -> None:
+        pause(milliseconds)
 
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
@@ -74,7 +84,7 @@ class Hand:
 
     def known(self) -> None:
         """Wait until the widget has looked at image and model."""
-        QTest.qWait(200)
+        pause(200)
         self.wait(lambda: self.widget.problem != WAITING, "the check of the image")
 
     def key(self, key: Qt.Key, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
@@ -111,7 +121,7 @@ class Hand:
 
     def release(self, row: float, column: float) -> None:
         QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=self.point(row, column))
-        QTest.qWait(1)
+        pause(1)
 
     def stroke(
         self,
@@ -157,7 +167,7 @@ def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable
         elif image is not None:
             viewer.add_image(image, name="image", **settings)
         dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-        QTest.qWait(50)
+        pause(50)
         viewer.reset_view()
         hands.append(Hand(viewer, dock, widget, notes))
         return hands[-1]
@@ -168,7 +178,7 @@ def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable
     for notes in listening:
         notification_manager.notification_ready.disconnect(notes.append)
     # Threads may still be busy with what nobody waits for any more.
-    QTest.qWait(10)
+    pause(10)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from napari_hidiff._qt.layers import check_layer
 from napari_hidiff.errors import InputError
@@ -168,7 +167,6 @@ def slow(hand) -> None:
     """Settings that make a run last."""
     hand.widget.settings.samples.value = 12
     hand.widget.settings.steps.value = 6
-    QTest.qWait(200)
 
 
 def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
@@ -179,7 +177,11 @@ def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
     painted = hand.stroke((20, 30), (26, 60))
     erased = hand.stroke((50, 20), (50, 50), mode="erase")
     assert hand.widget.work.busy, "the run ended before the strokes"
-    hand.idle()
+    answered = 0
+    while hand.widget.work.busy:
+        hand.pause(5)
+        answered += 1
+    assert answered > 10, "the window did not answer during the run"
     run = hand.widget.session.run
     assert run.written == run.total
     assert painted.any()
@@ -223,17 +225,6 @@ def test_stop_keeps_the_steps_and_run_goes_on(hand) -> None:
     assert run.written == run.total
 
 
-def test_the_window_answers_during_a_run(hand) -> None:
-    hand.click("segment")
-    slow(hand)
-    hand.click("run", wait=False)
-    answered = 0
-    while hand.widget.work.busy:
-        QTest.qWait(5)
-        answered += 1
-    assert answered > 10
-
-
 @pytest.mark.parametrize("what", ["image", "image mask"])
 def test_a_layer_removed_during_a_run_is_one_line_and_strokes_are_kept(
     hand, sessions: Path, what: str
@@ -247,7 +238,7 @@ def test_a_layer_removed_during_a_run_is_one_line_and_strokes_are_kept(
     assert f"{what} was removed" in hand.said()
     assert hand.widget.bench is None
     assert not hand.widget.work.busy
-    QTest.qWait(300)
+    hand.pause(300)
     assert len(list(sessions.glob("*.npz"))) == 1
     assert all(str(note.severity) != "error" for note in hand.notes)
     if what == "image mask":

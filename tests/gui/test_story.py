@@ -8,6 +8,9 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
 def test_segment_shows_the_prior_at_once(hand) -> None:
+    cost = hand.control("cost").text()
+    assert "A run takes about" in cost
+    assert cost.endswith("B.")
     hand.click("segment")
     model, image = hand.widget.models.loaded(), hand.widget.image
     prior = model.prior(image.data)
@@ -18,6 +21,10 @@ def test_segment_shows_the_prior_at_once(hand) -> None:
     assert not probability.visible
     np.testing.assert_array_equal(probability.data, prior[0])
     assert hand.widget.session.timeline.fixed_count == 0
+    hand.pause(300)
+    canvas = hand.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+    assert canvas.std() > 10, "the canvas is flat"
+    assert len(np.unique(canvas.reshape(-1, 3), axis=0)) > 100
 
 
 def test_step_run_and_scrub_back(hand) -> None:
@@ -73,6 +80,15 @@ def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -
     np.testing.assert_array_equal(refined, expected)
     assert (refined[free] != first[free]).any(), "the correction did not reach its surroundings"
 
+    changes, drawn = hand.widget.bench.changes, hand.viewer.layers["image changes"]
+    assert changes.added == np.sum((edited == 0) & (refined == 1))
+    assert changes.removed == np.sum((edited == 1) & (refined == 0))
+    assert f"+{changes.added:,} added" in hand.control("counts").text()
+    np.testing.assert_array_equal(drawn.data > 0, edited != refined)
+    assert drawn.visible
+    hand.key(Qt.Key.Key_W)
+    assert not drawn.visible
+
     hand.key(Qt.Key.Key_Z, CONTROL)  # the model's write
     np.testing.assert_array_equal(hand.mask.data, edited)
     np.testing.assert_array_equal(hand.fixed, strokes)
@@ -90,46 +106,23 @@ def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -
     np.testing.assert_array_equal(hand.fixed, strokes)
 
 
-def test_what_changed_is_counted_and_drawn(hand) -> None:
-    hand.click("segment")
-    hand.click("run")
-    before = hand.mask.data.copy()
-    hand.stroke((20, 30), (26, 60))
-    painted = hand.mask.data.copy()
-    hand.click("rerefine")
-    changes = hand.widget.bench.changes
-    after = hand.mask.data
-    assert changes.added == np.sum((painted == 0) & (after == 1))
-    assert changes.removed == np.sum((painted == 1) & (after == 0))
-    drawn = hand.viewer.layers["image changes"]
-    assert drawn.visible
-    np.testing.assert_array_equal(drawn.data > 0, painted != after)
-    assert f"+{changes.added:,} added" in hand.control("counts").text()
-    hand.key(Qt.Key.Key_W)
-    assert not drawn.visible
-    assert before.shape == after.shape
-
-
 def test_painting_over_right_pixels_keeps_them_too(hand) -> None:
     """A stroke that changes nothing says: this is right."""
-    hand.click("segment")
+    hand.click("run")
+    hand.wait(lambda: hand.widget.session and hand.widget.session.run)
+    hand.idle()
+    inside = np.argwhere(hand.mask.data == 1)
+    row, column = inside[np.abs(inside - (36, 48)).sum(1).argmin()]
+    hand.stroke((row, column), (row, column))
+    assert hand.fixed[row, column] == 1
     first = hand.stroke((60, 20), (60, 60), mode="erase")
     assert first[60].sum() > 5
     assert not hand.stroke((60, 20), (60, 60), mode="erase").any()
     np.testing.assert_array_equal(hand.fixed[60, 20:60], 0)
     assert hand.fixed[50].max() == -1
-
-
-def test_a_confirmed_pixel_is_not_changed_by_the_model(hand) -> None:
-    hand.click("segment")
-    hand.click("run")
-    target = hand.widget.session.run.shown[2].mask
-    inside = np.argwhere(target == 1)
-    row, column = inside[np.abs(inside - (36, 48)).sum(1).argmin()]
-    hand.stroke((row, column), (row, column))
-    assert hand.fixed[row, column] == 1
     hand.click("rerefine")
     assert hand.mask.data[row, column] == 1
+    assert not hand.mask.data[60, 20:60].any()
 
 
 def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None:
@@ -163,25 +156,3 @@ def test_an_own_mask_is_the_prior_and_stays_as_it_is(hand) -> None:
     model, image = hand.widget.models.loaded(), hand.widget.image.data
     np.testing.assert_array_equal(hand.mask.data, model.refine(image, prior=mine).mask)
     np.testing.assert_array_equal(layer.data, mine)
-
-
-def test_run_without_segment_segments_first(hand) -> None:
-    hand.click("run")
-    hand.wait(lambda: hand.widget.session.run is not None)
-    hand.idle()
-    assert hand.widget.session.run.written == 2
-
-
-def test_cost_is_said_before_the_run(hand) -> None:
-    text = hand.control("cost").text()
-    assert "A run takes about" in text
-    assert " s and " in text
-    assert text.endswith("B.")
-
-
-def test_the_canvas_is_not_flat(hand) -> None:
-    hand.click("segment")
-    QTest.qWait(300)
-    canvas = hand.viewer.screenshot(canvas_only=True, flash=False)
-    assert canvas[..., :3].std() > 10
-    assert len(np.unique(canvas.reshape(-1, canvas.shape[-1]), axis=0)) > 100
