@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_hidiff import SAMPLERS, preprocess
@@ -155,7 +155,7 @@ class HiDiff:
                 tensors[f"{part}.{name}"] = half.cpu().contiguous()
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata={"card": self.card.to_json()})
+        partial.write_bytes(save(tensors, metadata={"card": self.card.to_json()}))
         partial.replace(path)
 
     def with_card(self, **changes: Any) -> "HiDiff":

@@ -135,10 +135,20 @@ def _export(card, held_out, folder, history, accelerator) -> Path:
         "calibration": calibration(model, held_out),
     }
     write_json(folder / "report.json", report)
-    training = card.training | {"best_iteration": state["iteration"], "validation": history[-1]}
+    scores = next(row for row in history if row["iteration"] == state["iteration"])
+    training = card.training | {"best_iteration": state["iteration"], "validation": scores}
     path = folder / "model.safetensors"
-    model.with_card(training=training).save(path)
+    model.with_card(training=training, defaults=recommended(card, scores)).save(path)
     return path
+
+
+def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
+    """The card's defaults; the one-step pass becomes the sampler where validation found it as good.
+
+    Steps and samples stay: they apply whenever a sampler that takes steps is chosen.
+    """
+    one_step = scores["one-step"] >= scores["refined"]
+    return card.defaults | ({"sampler": "one-step"} if one_step else {})
 
 
 def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:

@@ -70,7 +70,9 @@ class Recipe:
     seed: int = field(default=0, metadata={"help": "Of weights, crops and noise."})
     workers: int = field(default=1, metadata={"help": "Processes that prepare crops."})
     validate_every: int = field(default=500, metadata={"help": "Iterations between validations."})
-    sampler: str = field(default="ddim", metadata={"help": "Default sampler of the model."})
+    sampler: str = field(
+        default="ddim", metadata={"help": "Default sampler, unless one-step validates as well."}
+    )
     steps: int = field(default=3, metadata={"help": "Its steps."})
     samples: int = field(default=5, metadata={"help": "Its samples, averaged."})
 
