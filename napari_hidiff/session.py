@@ -48,7 +48,7 @@ class Run:
     fixed : int32 [H, W], the fixed map that it started from.
     shown : what the slider shows; entry 0 is the prior, entry i the i-th step.
     total : the number of steps asked for.
-    written : the entry that stands in the mask, or None while none does.
+    written : the entry that was written into the mask last, or None.
     """
 
     fixed: np.ndarray
@@ -135,6 +135,14 @@ class Session:
             raise InputError("There is no such step: run the refinement first.")
         return self.timeline.around_fixed(self.run.shown[step].mask)
 
+    @property
+    def standing(self) -> int | None:
+        """The step that stands in the mask: the one written last, unless it was undone."""
+        written = None if self.run is None else self.run.written
+        if written is None or not np.array_equal(self.view(written), self.timeline.content):
+            return None
+        return written
+
     def wrote(self, now: np.ndarray, step: int | None = None) -> None:
         """A model's mask was written; the layer shows ``now`` [H, W].
 
@@ -191,6 +199,28 @@ class Annotation:
             news = session.timeline.painted if painted else session.timeline.moved
             count += news(mask[slicer(index)])
         return count
+
+    def around_fixed(self, index: Index, mask: np.ndarray) -> np.ndarray:
+        """``mask`` [H, W] around every fixed pixel, also of slices that cross this one."""
+        merged = self.sessions[index].timeline.around_fixed(mask)
+        shown = [at < 0 for at in index]
+        for other, session in self.sessions.items():
+            if [at < 0 for at in other] != shown:
+                fixed = np.full(self.shape, FREE, np.int32)
+                fixed[slicer(other)] = session.timeline.fixed
+                where = fixed[slicer(index)] != FREE
+                merged[where] = fixed[slicer(index)][where]
+        return merged
+
+    def wrote(self, index: Index, mask: np.ndarray, step: int | None = None) -> None:
+        """A model's mask was written into a slice; ``mask`` is the whole mask.
+
+        step : the entry of the slice's run that it came from, if any.
+        """
+        self.sessions[index].wrote(mask[slicer(index)], step)
+        for other, session in self.sessions.items():
+            if other != index:
+                session.timeline.wrote(mask[slicer(other)])
 
     @property
     def fixed_count(self) -> int:

@@ -316,3 +316,36 @@ def test_the_session_needs_neither_torch_nor_qt() -> None:
         "assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_step_no_longer_stands_once_it_is_undone(session: Session) -> None:
+    session.start(total=1, labels=2)
+    before = session.timeline.content.copy()
+    session.add_step(np.ones(SHAPE, np.uint8), np.ones((1, *SHAPE), np.float32))
+    assert session.standing is None
+    session.wrote(session.view(1), step=1)
+    assert session.standing == 1
+    session.timeline.moved(before)
+    assert session.standing is None
+    session.timeline.moved(session.view(1))
+    assert session.standing == 1
+    painted = session.timeline.content.copy()
+    painted[STROKE] = 0
+    session.timeline.painted(painted)
+    assert session.standing == 1, "a stroke on top of a step does not undo it"
+
+
+def test_a_result_goes_around_strokes_of_slices_that_cross_it() -> None:
+    mask = np.zeros((3, *SHAPE), np.uint8)
+    annotation = Annotation(mask.shape)
+    across = annotation.session((-1, 4, -1), mask[:, 4])
+    mask[:, 4, 2:6] = 1
+    annotation.changed(mask, painted=True)
+    flat = (0, -1, -1)
+    annotation.session(flat, mask[0])
+    result = annotation.around_fixed(flat, np.zeros(SHAPE, np.uint8))
+    assert (result[4, 2:6] == 1).all()
+    assert result.sum() == 4
+    mask[0] = annotation.around_fixed(flat, np.ones(SHAPE, np.uint8))
+    annotation.wrote(flat, mask)
+    assert across.timeline.fixed_count == 12, "a result in one slice is no stroke in another"

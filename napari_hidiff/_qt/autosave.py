@@ -48,31 +48,35 @@ class Autosave:
 
     def flush(self) -> None:
         """Save what is not saved yet, and wait for it."""
-        wait([self._saving] if self._saving else [])
-        self._save()
+        self._submit()
         wait([self._saving] if self._saving else [])
         self._report()
-        self._timer.stop()
 
     def close(self) -> None:
-        """Flush and stop."""
+        """Flush and stop; needs no event loop and no timer, which may be gone by now."""
         self.flush()
         self._thread.shutdown()
+        self._path = None
 
     def _save(self) -> None:
         if self._saving is not None and not self._saving.done():
             self._timer.start()
             return
         self._report()
+        if self._submit():
+            self._timer.start()  # to see how it went
+
+    def _submit(self) -> bool:
         if not self._dirty or self._path is None or not self._enabled():
-            return
+            return False
         self._dirty = False
         records, log = self._annotation.records(), list(self._annotation.log)
-        if records or self._path.exists():
+        # An older file is not moved aside before there is something to take its place.
+        if records or (self._path.exists() and not self._aside):
             aside, self._aside = self._aside, False
             shape = self._annotation.shape
             self._saving = self._thread.submit(_write, self._path, aside, shape, records, log)
-            self._timer.start()  # to see how it went
+        return self._saving is not None
 
     def _report(self) -> None:
         error = None if self._saving is None else self._saving.exception()

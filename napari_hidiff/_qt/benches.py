@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject
 
@@ -12,6 +12,7 @@ from napari_hidiff import sidecar
 from napari_hidiff._qt import jobs, preferences
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError
 
 
 class Benches(QObject):
@@ -62,15 +63,18 @@ class Benches(QObject):
         """The bench of an image; a new one, if need be, and then from the kept strokes.
 
         Without ``go_on`` the kept strokes stay in their file, which is moved aside as soon as
-        there are new ones. Raises InputError for an image of a kind that is refused.
+        there are new ones. Raises InputError for an image that is refused or was removed.
         """
         if image not in self._open:
+            if image not in self._viewer.layers:
+                raise InputError(f"{image.name} was removed: the work on it was stopped.")
             kept = self._offers.get(image) if go_on else None
             slices = kept.slices if kept else None
             keep = preferences.keep_strokes
             bench = Bench(self._viewer, image, card, keep, self._changed, slices)
             self._open[image] = bench
-            self._offers.pop(image, None)
+            if self._offers.pop(image, None) is not None and not go_on:
+                show_info("The strokes of an earlier session stay in their file.")
             if image in self._keys:
                 bench.autosave.into(sidecar.path_of(self._keys[image]), replace=kept is not None)
         return self._open[image]

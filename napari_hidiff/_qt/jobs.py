@@ -74,7 +74,7 @@ class Job(QObject):
 
     def _on_finished(self) -> None:
         if self._ended is not None and not self._cancelled:
-            self._ended()
+            attempt(self._ended)
 
     def _hand_over(self, item: Any, receive: Callable[[Any], None] | None) -> None:
         if self._cancelled:
@@ -82,7 +82,15 @@ class Job(QObject):
         if isinstance(item, _Failure):
             item.show()
         elif receive is not None:
-            receive(item)
+            attempt(receive, item)
+
+
+def attempt(action: Callable[..., Any], *args: Any) -> None:
+    """Do something; what is wrong with it (an InputError) becomes one line on the screen."""
+    try:
+        action(*args)
+    except InputError as error:
+        show_warning(str(error))
 
 
 class _Failure(NamedTuple):

@@ -83,7 +83,7 @@ class MaskLink:
         def put() -> None:
             session = self.session(index)
             before = session.timeline.content.copy()
-            after = session.timeline.around_fixed(mask)
+            after = self.annotation.around_fixed(index, mask)
             where = np.nonzero(before != after)
             shown = iter(where)
             place = tuple(next(shown) if at < 0 else np.full(where[0].size, at) for at in index)
@@ -93,7 +93,7 @@ class MaskLink:
                     self.layer.data_setitem(place, after[where])
             finally:
                 self._writing = False
-            session.wrote(self.layer.data[slicer(index)], step)
+            self.annotation.wrote(index, self.layer.data, step)
             self._changed()
             if then is not None:
                 then(before, after)

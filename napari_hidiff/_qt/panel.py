@@ -109,7 +109,7 @@ class Panel(QScrollArea):
             more,
         )
         self.offer(None)
-        self.show_moment(0, 0, 0, None)
+        self.show_moment(0, 0, 0, "")
         self.show_progress(None)
 
     def offer(self, text: str | None) -> None:
@@ -122,16 +122,15 @@ class Panel(QScrollArea):
         self.message.setText(text)
         self._without_model.setVisible(without_model)
 
-    def show_moment(self, step: int, steps: int, total: int, written: int | None) -> None:
-        """Set the slider to a step of 0..steps, of ``total``; ``written`` is in the mask."""
+    def show_moment(self, step: int, steps: int, total: int, where: str) -> None:
+        """Set the slider to a step of 0..steps, of ``total``, and say where it is shown."""
         self.steps_slider.blockSignals(True)
         self.steps_slider.setMaximum(steps)
         self.steps_slider.setValue(step)
         self.steps_slider.blockSignals(False)
         self.steps_slider.setEnabled(steps > 0)
         name = "prior" if step == 0 else f"step {step} of {total}"
-        shown = " (in the mask)" if step == written else " (outline)"
-        self.moment.setText(f"{name}{shown}" if steps else "no steps yet")
+        self.moment.setText(f"{name}, {where}" if steps else "no steps yet")
 
     def show_progress(self, done: float | None) -> None:
         """0..1 of the work under way; negative: busy, nobody knows how long; None: idle."""

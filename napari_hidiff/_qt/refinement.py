@@ -58,6 +58,7 @@ class Refinement(QObject):
         self._working_on: Bench | None = None
         self._going: Going | None = None
         self._then: Callable[[], None] | None = None
+        self._outlined: tuple[Bench, Index, int] | None = None  # the step shown over the mask
 
     @property
     def busy(self) -> bool:
@@ -88,7 +89,7 @@ class Refinement(QObject):
         def done(prior: Prior) -> None:
             bench = target.bench()
             session = bench.session(target.index)
-            session.prior, session.run = prior, None
+            session.prior, session.run, self._outlined = prior, None, None
             source = "mask" if mask is not None else "segmentor"
             bench.annotation.note(
                 "segment", slice=target.index, model=model.card.name, prior=source
@@ -97,7 +98,7 @@ class Refinement(QObject):
             bench.preview(target.index, None)
             bench.link.write(target.index, prior.mask)
 
-        self._start(jobs.segment, model, target.image, mask, done=_kindly(done))
+        self._start(jobs.segment, model, target.image, mask, done=done)
 
     def advance(
         self, target: Target, model: "HiDiff", settings: Settings, single: bool, restart: bool
@@ -129,9 +130,10 @@ class Refinement(QObject):
                 fixed=session.timeline.fixed_count,
                 **vars(settings),
             )
-            self._going = going
+            self._going, self._outlined = going, None
+            bench.preview(target.index, None)
+            self._panel.show_moment(0, 0, run.total, "")
         self._working_on = bench
-        self._panel.show_progress(-1)
         self._start(
             jobs.advance,
             going.steps,
@@ -150,28 +152,30 @@ class Refinement(QObject):
             bench.annotation.note("walker", slice=target.index)
             bench.link.write(target.index, mask, then=self._written(bench, target.index))
 
-        self._start(walker.complete, np.array(target.image), fixed, done=_kindly(done))
+        self._start(walker.complete, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:
-        """Take the shown step into the mask, and the mask for final; raises InputError."""
+        """Take the mask for final, with the step in it that is outlined; raises InputError."""
         bench, index = target.bench(), target.index
         session = bench.session(index)
-        run, step = session.run, self._panel.steps_slider.value()
+        outlined = self._outlined[2] if self._outlined and self._is_at(bench, index) else None
+        step = session.standing if outlined is None else outlined
 
         def final(*_: np.ndarray) -> None:
             facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
-            if run is not None and model is not None:
+            if step is not None and session.run is not None and model is not None:
                 from napari_hidiff.refine import entropy
 
-                shown = run.shown[step]
-                bench.show_uncertainty(index, entropy(shown.probability), model.labels)
-                facts |= {"model": model.card.name, "step": step, "steps": run.total}
+                uncertainty = entropy(session.run.shown[step].probability)
+                bench.show_uncertainty(index, uncertainty, model.labels)
+                facts |= {"model": model.card.name, "step": step, "steps": session.run.total}
             bench.accept(index, facts)
+            self._outlined = None
             bench.preview(index, None)
             self._refresh()
 
-        if run is not None and run.steps and step != run.written:
-            bench.link.write(index, run.shown[step].mask, step, then=final)
+        if outlined is not None and session.run is not None:
+            bench.link.write(index, session.run.shown[outlined].mask, outlined, then=final)
         else:
             final()
 
@@ -194,16 +198,34 @@ class Refinement(QObject):
         """Stop whatever is under way, and touch nothing any more."""
         if self._job is not None:
             self._job.cancel()
-        self._job = self._going = self._working_on = self._then = None
+        self._job = self._going = self._working_on = self._then = self._outlined = None
 
     def show(self, bench: Bench, index: Index, step: int) -> None:
         """Show a step of the slice's run: as an outline, unless it stands in the mask."""
-        run = bench.session(index).run
-        if run is None:
+        session = bench.session(index)
+        if session.run is None:
             return
-        bench.show_probability(index, run.shown[step].probability)
-        bench.preview(index, None if step == run.written else step)
-        self._panel.show_moment(step, run.steps, run.total, run.written)
+        bench.show_probability(index, session.run.shown[step].probability)
+        stands = step == session.standing
+        self._outlined = None if stands else (bench, index, step)
+        bench.preview(index, None if stands else step)
+        self.tell(bench, index, step)
+
+    def tell(self, bench: Bench, index: Index, step: int) -> None:
+        """Set the slider to a step of the slice's run and say where the step is to be seen."""
+        session = bench.session(index)
+        if session.run is None:
+            self._panel.show_moment(0, 0, 0, "")
+            return
+        step = min(step, session.run.steps)
+        if self._outlined == (bench, index, step):
+            where = "outlined"
+        else:
+            where = "in the mask" if step == session.standing else "not in the mask"
+        self._panel.show_moment(step, session.run.steps, session.run.total, where)
+
+    def _is_at(self, bench: Bench, index: Index) -> bool:
+        return self._outlined is not None and self._outlined[:2] == (bench, index)
 
     def _start(self, function: Callable[..., Any], *args: Any, **callbacks: Any) -> None:
         self._panel.show_progress(-1)
@@ -220,7 +242,7 @@ class Refinement(QObject):
         self._panel.show_progress(step.index / step.total)
 
     def _on_ended(self) -> None:
-        self._job = None
+        self._job = self._working_on = None
         self._panel.show_progress(None)
         then, self._then = self._then, None
         going = self._going
@@ -245,23 +267,10 @@ class Refinement(QObject):
 
     def _written(self, bench: Bench, index: Index) -> Callable[[np.ndarray, np.ndarray], None]:
         def then(before: np.ndarray, after: np.ndarray) -> None:
+            self._outlined = None
             bench.preview(index, None)
             bench.show_changes(index, before, after)
             bench.reveal(self._panel.changes.isChecked())
             self._refresh()
 
         return then
-
-
-def _kindly(done: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A callback whose InputError becomes one line on the screen."""
-
-    def kind(answer: Any) -> None:
-        from napari.utils.notifications import show_warning
-
-        try:
-            done(answer)
-        except InputError as error:
-            show_warning(str(error))
-
-    return kind

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 from napari_hidiff._qt import choices, jobs, preferences, words
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.benches import Benches
+from napari_hidiff._qt.jobs import attempt
 from napari_hidiff._qt.layers import channel_axes, mask_shape, shown_plane
 from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
@@ -130,9 +131,17 @@ class HiDiffWidget(QWidget):
             show_info(f"Mask written to {path}")
 
     def new_mask(self) -> None:
-        """An empty mask to paint strokes on, for work without a model."""
+        """A mask to paint strokes on, for work without a model.
+
+        It is empty, or starts with the strokes of the Labels layer that is chosen.
+        """
         target = self._target()
-        target.bench().session(target.index)
+        strokes = self._labels_to_start_from()
+        bench = target.bench()
+        if strokes is not None:
+            where = np.nonzero(strokes)
+            bench.mask.data_setitem(where, strokes[where])
+        bench.session(target.index)
         self.refresh()
 
     def complete(self) -> None:
@@ -176,12 +185,10 @@ class HiDiffWidget(QWidget):
         panel.counts.setText(
             words.counts(bench.changes if bench else None, bench.annotation if bench else None)
         )
-        if session is None or session.run is None:
-            panel.show_moment(0, 0, 0, None)
+        if bench is None or session is None:
+            panel.show_moment(0, 0, 0, "")
         elif not self.work.busy:
-            run = session.run
-            step = min(panel.steps_slider.value(), run.steps)
-            panel.show_moment(step, run.steps, run.total, run.written)
+            self.work.tell(bench, self._target().index, panel.steps_slider.value())
 
     # How it comes about.
 
@@ -189,7 +196,7 @@ class HiDiffWidget(QWidget):
         target, model = self._target(), self.models.loaded()
         if self.session is None or self.session.prior is None:
             mask = self._mask_to_start_from(target)
-            self.work.segment(target, model, mask, lambda: self._attempt(again))
+            self.work.segment(target, model, mask, lambda: attempt(again))
         else:
             self.work.advance(target, model, self.settings(), single, restart)
 
@@ -201,31 +208,36 @@ class HiDiffWidget(QWidget):
         image = self.image
         if image is None:
             raise InputError("Open an image and choose it first.")
-        card = self._card()
-        leading = self.bench.leading if self.bench else channel_axes(image, card)
-        plane = shown_plane(self._viewer.dims, image, leading)
-        return Target(lambda: self.benches.open(image, card), plane.index, plane.image)
+        plane = shown_plane(self._viewer.dims, image, self._leading(image))
+        return Target(lambda: self.benches.open(image, self._card()), plane.index, plane.image)
 
     def _card(self) -> Card | None:
         return self.models.model.card if self.models.model else None
 
     def _mask_to_start_from(self, target: Target) -> np.ndarray | None:
+        labels = self._labels_to_start_from()
+        return None if labels is None else labels[slicer(target.index)]
+
+    def _labels_to_start_from(self) -> np.ndarray | None:
         layer: Labels | None = self.choose.prior.value
         if layer is None or self.image is None:
             return None
-        wanted = mask_shape(self.image, channel_axes(self.image, self.models.loaded().card))
-        if layer.data.shape != wanted:
-            raise InputError(
-                f"{layer.name} has shape {layer.data.shape}, the image needs {wanted}."
-            )
-        return np.asarray(layer.data[slicer(target.index)])
+        labels, wanted = layer.data, mask_shape(self.image, self._leading(self.image))
+        if layer.multiscale or not isinstance(labels, np.ndarray) or labels.shape != wanted:
+            raise InputError(f"{layer.name} has shape {labels.shape}, the image needs {wanted}.")
+        if labels.min() < 0 or labels.max() > 255:
+            raise InputError(f"{layer.name} has labels beyond 0 to 255.")
+        return labels
+
+    def _leading(self, image: Image) -> int:
+        return self.bench.leading if self.bench else channel_axes(image, self._card())
 
     def _connect(self) -> None:
         panel = self.panel
         actions: dict[str, Callable[[], None]] = {name: getattr(self, name) for name in ACTIONS}
         actions["stop"] = self.work.stop
         for name, action in actions.items():
-            getattr(panel, name).clicked.connect(lambda _=False, do=action: self._attempt(do))
+            getattr(panel, name).clicked.connect(lambda _=False, do=action: attempt(do))
         slider = panel.steps_slider
         slider.valueChanged.connect(self._scrubbed)
         panel.changes.toggled.connect(self._reveal)
@@ -244,13 +256,6 @@ class HiDiffWidget(QWidget):
         events.removed.connect(self._layer_removed)
         self._viewer.dims.events.current_step.connect(self._slice_changed)
         self._viewer.dims.events.ndisplay.connect(self._slice_changed)
-
-    def _attempt(self, action: Callable[[], Any]) -> None:
-        """Do something that the user asked for; what is wrong with it becomes one line."""
-        try:
-            action()
-        except InputError as error:
-            show_warning(str(error))
 
     def _layers_changed(self, event: Any = None) -> None:
         self.choose.image.reset_choices()
@@ -295,6 +300,8 @@ class HiDiffWidget(QWidget):
 
     def _describe(self) -> None:
         """Find out, in a thread, whether the model fits the shown slice and what a run takes."""
+        if self._closed:
+            return
         panel, model = self.panel, self.models.model
         try:
             image = self._target().image
@@ -307,6 +314,8 @@ class HiDiffWidget(QWidget):
                 about = (id(model), self.image, image.shape)
                 if about != self._about:
                     self._judge(about, WAITING)
+                if "describe" in self._jobs:
+                    self._jobs["describe"].cancel()
                 self._jobs["describe"] = jobs.Job(
                     jobs.describe, model, image, self.settings(), done=self._described
                 )
@@ -348,7 +357,8 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
-        self._settle.stop()
+        if not window_gone:
+            self._settle.stop()
         self.work.close()
         self.models.close()
         for job in self._jobs.values():

@@ -7,6 +7,7 @@ import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
+from napari_hidiff._qt.jobs import attempt
 from napari_hidiff._qt.layers import check_layer
 from napari_hidiff.errors import InputError
 
@@ -283,5 +284,5 @@ def test_export_writes_what_is_shown(hand, tmp_path: Path) -> None:
     for name in ("mask.png", "mask.tif"):
         hand.widget.export(tmp_path / name)
         np.testing.assert_array_equal(read_mask(tmp_path / name), hand.mask.data)
-    hand.widget._attempt(lambda: hand.widget.export(tmp_path / "mask.bmp"))
+    attempt(hand.widget.export, tmp_path / "mask.bmp")
     assert "mask.bmp" in hand.said()

@@ -127,6 +127,7 @@ def test_closing_the_window_during_a_run_leaves_no_trace(hand, capfd) -> None:
 CRASH = """
 import sys, time
 import napari, numpy as np
+from qtpy.QtTest import QTest
 viewer = napari.Viewer()
 viewer.add_image(np.load(sys.argv[1]), name="image", rgb=True)
 dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
