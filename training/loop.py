@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff, networks
+from napari_hidiff.network import Refiner
 from napari_hidiff.training import checkpoint
 from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import batches, load_cases
@@ -145,9 +146,11 @@ def _export(card, held_out, folder, history, accelerator) -> Path:
 def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
     """The card's defaults; the one-step pass becomes the sampler where validation found it as good.
 
-    Steps and samples stay: they apply whenever a sampler that takes steps is chosen.
+    That needs a network which has seen the start of that pass in training. Steps and samples
+    stay: they apply whenever a sampler that takes steps is chosen.
     """
-    one_step = scores["one-step"] >= scores["refined"]
+    trained = card.training["recipe"]["one_step"] > 0
+    one_step = trained and scores["one-step"] >= scores["refined"]
     return card.defaults | ({"sampler": "one-step"} if one_step else {})
 
 
@@ -232,7 +235,7 @@ def _weights(run: Alternation) -> dict[str, Any]:
 def _model(card: Card, run: Alternation) -> HiDiff:
     """The averaged networks as a model, to validate."""
     device = run.accelerator.device
-    return HiDiff(card, run.segmentor.averaged, run.refiner.averaged, device)
+    return HiDiff(card, run.segmentor.averaged, cast(Refiner, run.refiner.averaged), device)
 
 
 def _merit(scores: dict[str, float]) -> float:
