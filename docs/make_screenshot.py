@@ -68,7 +68,7 @@ def picture(model: str, size: tuple[int, int]) -> np.ndarray:
     viewer.add_image(image, name="fundus", rgb=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
     widget.use_model(model)
-    wait(lambda: widget.problem is None)
+    wait(lambda: widget.fit.problem is None)
 
     def click(name: str) -> None:
         getattr(widget.panel, name).click()
@@ -83,8 +83,10 @@ def picture(model: str, size: tuple[int, int]) -> np.ndarray:
         mask.paint((row, column), 1)
     click("rerefine")
     rows, columns = np.nonzero(missed)
-    viewer.camera.center = (rows.mean(), columns.mean())
-    viewer.camera.zoom *= 2.5
+    camera = viewer.scene.camera
+    middle = np.array(mask.data.shape) / 2
+    camera.center = tuple(0.5 * middle + 0.5 * np.array([rows.mean(), columns.mean()]))
+    camera.zoom *= 1.6
     pause(SETTLE)
     shot = viewer.screenshot(canvas_only=False, flash=False)
     viewer.close()

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
-from napari_hidiff._qt import choices, jobs, preferences, words
+from napari_hidiff._qt import choices, preferences, words
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.benches import Benches
+from napari_hidiff._qt.fit import Fit
 from napari_hidiff._qt.jobs import attempt
 from napari_hidiff._qt.layers import channel_axes, mask_shape, shown_plane
 from napari_hidiff._qt.models import Models
@@ -24,17 +25,11 @@ from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.session import Session, slicer
 
-if TYPE_CHECKING:
-    from napari_hidiff.model import Estimate
-
 ACTIONS = (
     *("segment", "step", "run", "rerefine", "accept", "export"),
     *("new_mask", "complete", "go_on", "start_anew"),
 )
 """Buttons whose click calls the method of the same name."""
-WAITING = "Loading the model …"
-SETTLE = 150
-"""Milliseconds without a change of choice or settings before the fit is checked again."""
 
 
 class HiDiffWidget(QWidget):
@@ -46,10 +41,6 @@ class HiDiffWidget(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self.problem: str | None = WAITING
-        """Why the model cannot run on the shown slice; None when it can."""
-        self._about: Any = None  # what the problem is about: model, image and shape
-        self._jobs: dict[str, jobs.Job] = {}
         self._closed = False
 
         self.benches = Benches(viewer, self.refresh, lambda bench: self.work.abandon(bench))
@@ -66,10 +57,9 @@ class HiDiffWidget(QWidget):
         self.setSizePolicy(self.panel.sizePolicy())
         self.setMinimumWidth(self.panel.minimumWidth())
         self.models = Models(self.choose.model, self.settings.device, self._model_changed)
-        self._settle = QTimer()
-        self._settle.setSingleShot(True)
-        self._settle.setInterval(SETTLE)
-        self._settle.timeout.connect(self._describe)
+        self.fit = Fit(
+            self.panel, self.models, lambda: self._target().image, self.settings, self.refresh
+        )
         self._connect()
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         self._layers_changed()
@@ -170,7 +160,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         panel, bench, session = self.panel, self.bench, self.session
-        ready = self.problem is None and not self.work.busy
+        ready = self.fit.problem is None and not self.work.busy
         prior = session is not None and session.prior is not None
         for button in (panel.segment, panel.step, panel.run):
             button.setEnabled(ready)
@@ -273,10 +263,10 @@ class HiDiffWidget(QWidget):
 
     def _slice_changed(self, event: Any = None) -> None:
         self.refresh()
-        self._settle.start()
+        self.fit.check_soon()
 
     def _settings_changed(self, event: Any = None) -> None:
-        self._settle.start()
+        self.fit.check_soon()
 
     def _forget_priors(self, event: Any = None) -> None:
         for bench in self.benches:
@@ -288,7 +278,7 @@ class HiDiffWidget(QWidget):
         if self.models.model is not None:
             choices.adopt(self.settings, self.models.model.card)
         self._forget_priors()
-        self._settle.start()
+        self.fit.check_soon()
 
     def _scrubbed(self, step: int) -> None:
         if self.bench is not None and self.session is not None:
@@ -297,52 +287,6 @@ class HiDiffWidget(QWidget):
     def _reveal(self, visible: bool) -> None:
         if self.bench is not None:
             self.bench.reveal(visible)
-
-    def _describe(self) -> None:
-        """Find out, in a thread, whether the model fits the shown slice and what a run takes."""
-        if self._closed:
-            return
-        panel, model = self.panel, self.models.model
-        try:
-            image = self._target().image
-        except InputError as error:
-            self._judge(None, str(error))
-            panel.say(str(error))
-        else:
-            if model is not None:
-                # A verdict stands while only settings or slices of the same kind change.
-                about = (id(model), self.image, image.shape)
-                if about != self._about:
-                    self._judge(about, WAITING)
-                if "describe" in self._jobs:
-                    self._jobs["describe"].cancel()
-                self._jobs["describe"] = jobs.Job(
-                    jobs.describe, model, image, self.settings(), done=self._described
-                )
-            elif self.models.none_known:
-                self._judge(None, words.no_model())
-                panel.say(words.no_model(), without_model=True)
-            else:
-                self._judge(None, WAITING)
-                panel.say(WAITING)
-        if model is None:
-            panel.cost.setText("")
-        self.refresh()
-
-    def _judge(self, about: Any, problem: str | None) -> None:
-        self._about, self.problem = about, problem
-
-    def _described(self, found: "tuple[str | None, Estimate | None]") -> None:
-        if self.models.model is None:
-            return
-        self.problem, estimate = found
-        card = self.models.model.card
-        if self.problem is None:
-            self.panel.say(words.fits(card))
-        else:
-            self.panel.say(words.no_fit(card.name, self.problem), without_model=True)
-        self.panel.cost.setText(words.cost(estimate) if estimate else "")
-        self.refresh()
 
     # The end.
 
@@ -357,12 +301,9 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
-        if not window_gone:
-            self._settle.stop()
+        self.fit.close()
         self.work.close()
         self.models.close()
-        for job in self._jobs.values():
-            job.cancel()
         self.benches.close(tidy=not window_gone)
         self._shortcuts.close()
         events = self._viewer.layers.events

@@ -51,8 +51,9 @@ def counts(changes: Changes | None, annotation: Annotation | None) -> str:
 
 def offer(kept: Kept) -> str:
     """What a sidecar holds for this image."""
-    accepted = f" and {kept.accepted} accepted mask{'s' * (kept.accepted > 1)}"
-    return f"From {kept.saved}: {_pixels(kept.strokes)} of strokes{accepted * (kept.accepted > 0)}."
+    masks = f" and {kept.accepted} accepted mask{'s' * (kept.accepted > 1)}"
+    content = f"{_pixels(kept.strokes)} of strokes{masks if kept.accepted else ''}"
+    return f"Kept from {kept.saved}: {content}."
 
 
 def _pixels(count: int) -> str:

@@ -1,5 +1,6 @@
 """A real napari window with the widget docked, and a hand that moves the mouse in it."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
 
-from napari_hidiff._qt.widget import WAITING, HiDiffWidget
+from napari_hidiff._qt.fit import WAITING
+from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.sidecar import VARIABLE
 
 PATIENCE = 60.0
@@ -85,7 +87,7 @@ class Hand:
     def known(self) -> None:
         """Wait until the widget has looked at image and model."""
         pause(200)
-        self.wait(lambda: self.widget.problem != WAITING, "the check of the image")
+        self.wait(lambda: self.widget.fit.problem != WAITING, "the check of the image")
 
     def key(self, key: Qt.Key, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
         self.canvas.setFocus()
@@ -103,7 +105,8 @@ class Hand:
     def point(self, row: float, column: float) -> QPoint:
         """Where a data position of the mask is on the canvas."""
         world = np.array(self.mask.data_to_world((*([0] * (self.mask.ndim - 2)), row, column)))[-2:]
-        centre, zoom = np.array(self.viewer.camera.center)[-2:], self.viewer.camera.zoom
+        camera = self.viewer.scene.camera
+        centre, zoom = np.array(camera.center)[-2:], camera.zoom
         size = self.canvas.size()
         y, x = (world - centre) * zoom + (size.height() / 2, size.width() / 2)
         return QPoint(round(x), round(y))
@@ -142,6 +145,16 @@ class Hand:
         return "\n".join(str(note.message) for note in self.notes)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def lighter_collections() -> None:
+    """napari's fixture collects garbage after each test; spare it what torch will never free."""
+    import napari_hidiff.model
+
+    assert napari_hidiff.model
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for sidecars."""
@@ -161,7 +174,7 @@ def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable
         notification_manager.notification_ready.connect(notes.append)
         listening.append(notes)
         viewer = make_napari_viewer_proxy(show=True)
-        viewer.window.resize(1280, 800)
+        viewer.window.resize(1000, 640)  # every drawn pixel costs: there is no graphics card
         if isinstance(image, Image):
             viewer.add_layer(image)
         elif image is not None:

@@ -1,0 +1,104 @@
+"""Whether the model can run on the shown slice, and what a run would take."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+
+from napari_hidiff._qt import jobs, words
+from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.models import Models
+from napari_hidiff._qt.panel import Panel
+from napari_hidiff.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import Estimate
+
+WAITING = "Loading the model …"
+SETTLE = 150
+"""Milliseconds without a change of choice or settings before the fit is checked again."""
+
+
+class Fit:
+    """Keeps the line on top of the panel and the cost of a run up to date.
+
+    shown : gives the slice on display, [H, W] or [H, W, C], or raises InputError.
+    settings : gives how to refine. changed : called after every verdict.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        models: Models,
+        shown: Callable[[], np.ndarray],
+        settings: Callable[[], Settings],
+        changed: Callable[[], None],
+    ) -> None:
+        self.problem: str | None = WAITING
+        """Why nothing can be run now; None when it can."""
+        self._panel, self._models = panel, models
+        self._shown, self._settings, self._changed = shown, settings, changed
+        self._about: Any = None  # what the verdict is about: model, kind of image
+        self._job: jobs.Job | None = None
+        self._closed = False
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SETTLE)
+        self._timer.timeout.connect(self._check)
+
+    def check_soon(self) -> None:
+        """Something was chosen or set; look again when the hand rests."""
+        if not self._closed:
+            self._timer.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        if self._job is not None:
+            self._job.cancel()
+
+    def _check(self) -> None:
+        if self._closed:
+            return
+        model = self._models.model
+        if model is None:
+            self._panel.cost.setText("")
+        try:
+            image = self._shown()
+        except InputError as error:
+            self._judge(None, str(error), str(error))
+            return
+        if model is not None:
+            # A verdict stands while only settings, or slices of the same kind, change.
+            about = (id(model), image.shape, image.dtype)
+            if about != self._about:
+                self._judge(about, WAITING, WAITING)
+            if self._job is not None:
+                self._job.cancel()
+            self._job = jobs.Job(
+                jobs.describe, model, image, self._settings(), done=self._described
+            )
+        elif self._models.none_known:
+            self._judge(None, words.no_model(), words.no_model(), without_model=True)
+        else:
+            self._judge(None, WAITING, WAITING)
+
+    def _described(self, found: "tuple[str | None, Estimate | None]") -> None:
+        model = self._models.model
+        if model is None:
+            return
+        problem, estimate = found
+        self._panel.cost.setText(words.cost(estimate) if estimate else "")
+        if problem is None:
+            self._judge(self._about, None, words.fits(model.card))
+        else:
+            line = words.no_fit(model.card.name, problem)
+            self._judge(self._about, problem, line, without_model=True)
+
+    def _judge(
+        self, about: Any, problem: str | None, line: str, without_model: bool = False
+    ) -> None:
+        self._about, self.problem = about, problem
+        self._panel.say(line, without_model)
+        self._changed()
