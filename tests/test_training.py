@@ -83,6 +83,21 @@ def test_the_command_trains_a_model_that_refines(data, tmp_path):
     assert "already holds a run" in again.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dataset", "write"), [("chase", layouts.write_chase), ("drive", layouts.write_drive)]
+)
+def test_the_official_layouts_train_by_name(dataset, write, tmp_path):
+    data = write(tmp_path / "data")
+    arguments = ("--dataset", dataset, "--data", data, "--output", tmp_path / "run", *FLAGS)
+    done = run(*arguments, "--folds", 0, "--validate-every", 4, "--segmentor", "flexible-unet")
+    assert done.returncode == 0, done.stderr
+    card = load_model(tmp_path / "run" / "model.safetensors").card
+    assert card.dataset == dataset
+    assert card.segmentor == {"name": "flexible-unet"}
+    assert [label.name for label in card.classes] == ["background", "vessel"]
+
+
 def test_the_paper_s_mode_is_one_switch_away(data, tmp_path):
     recipe = as_in_the_paper(tiny(steps=2))
     assert (recipe.predicts, recipe.loss, recipe.posterior) == ("eps", "kl-focal", "plugin")
