@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from skimage.draw import polygon, polygon_perimeter
+from PIL import Image, ImageDraw
 
 Path = list[tuple[float, ...]]
 """Positions of the mouse in data coordinates of the layer."""
@@ -96,10 +96,10 @@ def enclosed(path: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The pixels on and inside a closed path [n, 2]: flat positions, int64, sorted."""
     if len(path) < 3:
         return np.empty(0, np.int64)
-    corners = np.round(path).astype(int)
-    inside = np.stack(polygon(corners[:, 0], corners[:, 1], shape), 1)
-    border = np.stack(polygon_perimeter(corners[:, 0], corners[:, 1], shape, clip=True), 1)
-    return _flat(np.concatenate([inside, border]), shape)
+    canvas = Image.new("L", shape[::-1])
+    corners = [(int(column), int(row)) for row, column in np.round(path)]
+    ImageDraw.Draw(canvas).polygon(corners, outline=1, fill=1)
+    return np.flatnonzero(np.asarray(canvas))
 
 
 def _dense(path: np.ndarray, size: float) -> np.ndarray:
