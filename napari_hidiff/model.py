@@ -286,7 +286,8 @@ def load_model(name: str | Path, device: str = "auto", engine: str = "auto") -> 
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("card")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a readable model file ({error})") from error
     if text is None:
