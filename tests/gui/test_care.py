@@ -45,6 +45,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(
     assert len(hand.viewer.layers) == 1 + len(refused), "something was allocated"
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # of napari
 def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(InputError, match="has no pixels"):
         check_layer(Image(np.zeros((0, 5, 5), np.uint8), contrast_limits=(0, 1)))
