@@ -229,9 +229,6 @@ def test_a_refiner_that_knows_the_truth_regains_more_than_was_lost(model, chase)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    MODEL not in napari_hidiff.available_models(), reason=f"{MODEL} is not among the models"
-)
 def test_the_bundled_model_repairs_the_bundled_sample(chase):
     image, truth = bundled_sample()
     case = Case("sample", "sample", chase.split("test")[0].image, chase.split("test")[0].mask)
