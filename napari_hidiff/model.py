@@ -25,8 +25,8 @@ MODELS = Path(__file__).parent / "models"
 ENGINES = ("auto", "packed", "torch")
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""
-BYTES_PER_PIXEL = {1: 1240, 2: 480}
-"""Peak memory of one denoised pixel at width 32, by the stem's stride (benchmarks/memory.py)."""
+BYTES_PER_PIXEL = {1: 1260, 2: 530}
+"""Peak memory of one denoised pixel at width 32, by the stem's stride (results/memory.json)."""
 
 
 class Estimate(NamedTuple):
