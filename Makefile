@@ -33,8 +33,8 @@ demo: $(STAMP)  ## run the bundled model on the bundled sample (OUTPUT=folder of
 
 test: lint types pytest  ## formatting, lint, types and every test
 
-quick: $(STAMP)  ## the tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow"
+quick: $(STAMP)  ## the tests that take seconds, on two processes
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check $(SOURCES)
@@ -50,8 +50,8 @@ types: $(STAMP)  ## mypy
 	@cp -Rp napari_hidiff build/types/napari_hidiff && cp -Rp training build/types/napari_hidiff/training
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p napari_hidiff
 
-pytest: $(STAMP)  ## every test
-	$(BIN)/python -m pytest -q
+pytest: $(STAMP)  ## every test, on two processes
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 build: $(STAMP)  ## source archive and wheel in dist/
 	$(BIN)/python -m build --no-isolation
