@@ -32,7 +32,7 @@ def has_display() -> bool:
 
 @pytest.hookimpl(trylast=True)  # after pytest-xvfb, which must find Qt's platform still open
 def pytest_configure(config: pytest.Config) -> None:
-    # The process that only deals out tests (pytest -n) has no screen, but its workers get their own.
+    # The process that only deals out tests (pytest -n) has no screen; its workers have their own.
     deals_out = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
     if not deals_out and not has_display():
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
