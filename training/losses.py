@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from napari_hidiff.bernoulli import POSTERIORS, BernoulliDiffusion
 from napari_hidiff.network import probabilities
 from napari_hidiff.refine import EPSILON
+from napari_hidiff.training.recipes import LOSSES
 
 
 def segmentation_loss(classes: int) -> nn.Module:
@@ -43,8 +44,8 @@ class RefinerLoss(nn.Module):
         self, process: BernoulliDiffusion, classes: int, mode: str, posterior: str
     ) -> None:
         super().__init__()
-        if mode not in ("ce-dice", "kl", "kl-focal"):
-            raise ValueError(f"loss must be ce-dice, kl or kl-focal, not {mode!r}")
+        if mode not in LOSSES:
+            raise ValueError(f"loss must be one of {LOSSES}, not {mode!r}")
         if posterior not in POSTERIORS:
             raise ValueError(f"posterior must be one of {POSTERIORS}, not {posterior!r}")
         self.process, self.mode, self.posterior = process, mode, posterior

@@ -37,22 +37,26 @@ def publish_command(
         Path | None,
         typer.Option(metavar="FILE", help="JSON that napari-hidiff-evaluate --output wrote."),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="New default sampler.")] = None,
+    note: Annotated[
+        str | None, typer.Option(help="What a reader of the card should know of the training.")
+    ] = None,
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
     loaded = load_model(model, device="cpu")
+    size = model.stat().st_size  # weights decide it, and they stay
+    if size > LARGEST:
+        raise InputError(
+            f"{model} has {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"
+        )
     changes: dict[str, Any] = {"name": name or loaded.card.name}
     if summary is not None:
         changes["summary"] = summary
-    if sampler is not None:
-        changes["defaults"] = loaded.card.defaults | {"sampler": sampler}
+    if note is not None:
+        changes["training"] = loaded.card.training | {"note": note}
     if scores is not None:
         changes["scores"] = scores_of(json.loads(scores.read_text()))
     path = output / f"{changes['name']}.safetensors"
     loaded.with_card(**changes).save(path)
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise InputError(f"{path} has {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled")
     print(f"{path}: {size / 1e6:.1f} MB")
 
 

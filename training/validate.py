@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_hidiff.bernoulli import bernoulli
 from napari_hidiff.model import HiDiff
 from napari_hidiff.network import probabilities
 from napari_hidiff.refine import EPSILON
@@ -57,8 +58,7 @@ def calibration(model: HiDiff, cases: Sequence[Loaded], seed: int = 0) -> list[d
             condition = model.refiner.condition(image, prior, free, features)
             for t in range(1, model.process.steps + 1):
                 mean = model.process.forward_mean(y0, prior, t)
-                noise = torch.rand(mean.shape, generator=generator).to(mean)
-                y_t = (noise < mean).to(mean)
+                y_t = bernoulli(mean, generator).to(mean)
                 y0_hat = probabilities(model.refiner(y_t, t, condition))
                 predicted, true = (y_t - y0_hat).abs(), (y_t - y0).abs()
                 sure = predicted >= 0.5
