@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_hidiff.model import HiDiff, available_models, load_model
+    from napari_hidiff.loading import available_models, load_model
+    from napari_hidiff.model import HiDiff
 
 __version__ = "0.1.0"
 
@@ -18,8 +19,8 @@ __all__ = ["SAMPLERS", "HiDiff", "__version__", "available_models", "load_model"
 
 _LAZY = {
     "HiDiff": "napari_hidiff.model",
-    "available_models": "napari_hidiff.model",
-    "load_model": "napari_hidiff.model",
+    "available_models": "napari_hidiff.loading",
+    "load_model": "napari_hidiff.loading",
 }
 
 

@@ -26,6 +26,7 @@ class Card:
     segmentor, refiner, diffusion : keyword arguments of ``build_segmentor``, ``Refiner`` and
         ``BernoulliDiffusion``.
     defaults : sampler, steps and samples that refinement uses unless told otherwise.
+    intensity : keyword arguments of ``preprocess.Intensity``, how grey values are normalised.
     soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
     spacing : physical size of a training pixel, or None where the images have none.
@@ -39,6 +40,7 @@ class Card:
     licence: str = ""
     attribution: str = ""
     spacing: tuple[float, ...] | None = None
+    intensity: dict[str, Any] = field(default_factory=lambda: {"rule": "standardize"})
     segmentor: dict[str, Any] = field(default_factory=lambda: {"name": "unet"})
     refiner: dict[str, Any] = field(default_factory=dict)
     diffusion: dict[str, Any] = field(default_factory=dict)

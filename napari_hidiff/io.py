@@ -48,17 +48,18 @@ def read_mask(path: FilePath) -> np.ndarray:
     return mask // 255 if mask.max() == 255 and np.isin(mask, (0, 255)).all() else mask
 
 
-def read_labels(path: FilePath, labels: int) -> np.ndarray:
+def read_labels(path: FilePath, labels: int, cut: bool = False) -> np.ndarray:
     """Read a label mask with values ``0..labels-1``: uint8 ``[H, W]``.
 
     A JPEG cannot keep labels exactly: with two labels it is cut at ``> 127``, with more refused.
+    ``cut`` does the same to any file of two labels (masks with stray greys).
     Raises InputError like :func:`read_mask`, and for a label that is not among the classes.
     """
     jpeg = Path(path).suffix.lower() in JPEG
     if jpeg and labels != 2:
         raise InputError(f"{path}: JPEG blurs labels; store masks of several classes as png")
     mask = read_mask(path)
-    if jpeg and mask.max() > 1:
+    if (jpeg or cut) and mask.max() > 1:
         mask = mask > 127
     if mask.min() < 0 or mask.max() >= labels:
         unknown = mask.max() if mask.max() >= labels else mask.min()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -21,8 +20,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.network import Refiner, build_segmentor, probabilities
 from napari_hidiff.refine import Result, Step, entropy, mask_of, stamp, stream
 
-MODELS = Path(__file__).parent / "models"
-ENGINES = ("auto", "packed", "torch")
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""
 BYTES_PER_PIXEL = {1: 1260, 2: 530}
@@ -52,6 +49,7 @@ class HiDiff:
         self.card, self.device, self.engine = card, torch.device(device), "torch"
         self.classes, self.labels = card.outputs, len(card.classes)
         self.process = BernoulliDiffusion(**card.diffusion)
+        self.intensity = preprocess.Intensity(**card.intensity)
         self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
         self.refiner = refiner.to(self.device).eval().requires_grad_(False)
         self._seen: tuple[bytes, tuple[Tensor, list[Tensor]]] | None = None
@@ -72,10 +70,14 @@ class HiDiff:
         """uint8 [H, W] from float [K, H, W]: >= .5 for K = 1, else the argmax."""
         return mask_of(probability)
 
-    def prior(self, image: np.ndarray) -> np.ndarray:
-        """The segmentor's probabilities f(x), float32 [K, H, W]."""
+    def prior(self, image: np.ndarray, normalised: bool = False) -> np.ndarray:
+        """The segmentor's probabilities f(x), float32 [K, H, W].
+
+        normalised : the grey values went through ``intensity`` already, as those of a volume's
+        slice have to (:mod:`napari_hidiff.volumes`).
+        """
         with torch.inference_mode():
-            return self._segment(self._tensor(image))[0][0].float().cpu().numpy()
+            return self._segment(self._tensor(image, normalised))[0][0].float().cpu().numpy()
 
     def steps(
         self,
@@ -86,6 +88,7 @@ class HiDiff:
         steps: int | None = None,
         samples: int | None = None,
         seed: int = 0,
+        normalised: bool = False,
     ) -> Iterator[Step]:
         """The steps of one refinement, streamed; None = what the card recommends.
 
@@ -93,12 +96,13 @@ class HiDiff:
             rule), or None for the segmentor's.
         fixed : int [H, W], -1 = free, else the label that the pixel keeps in every step.
         sampler : ``one-step``, ``ddim`` or ``ancestral``; steps : 1..T; samples : masks drawn.
+        normalised : see :meth:`prior`.
 
         Raises
         ------
         InputError : at once, before anything is computed, when an argument does not fit.
         """
-        tensor = self._tensor(image)
+        tensor = self._tensor(image, normalised)
         size = (tensor.shape[2], tensor.shape[3])
         given = None if prior is None else self._check_prior(prior, size)
         labels = np.full(size, -1) if fixed is None else fixed
@@ -115,9 +119,10 @@ class HiDiff:
         steps: int | None = None,
         samples: int | None = None,
         seed: int = 0,
+        normalised: bool = False,
     ) -> Result:
         """A whole refinement; the arguments are those of :meth:`steps`."""
-        taken = list(self.steps(image, prior, fixed, sampler, steps, samples, seed))
+        taken = list(self.steps(image, prior, fixed, sampler, steps, samples, seed, normalised))
         probability = taken[-1].probability
         return Result(
             mask_of(probability),
@@ -162,10 +167,13 @@ class HiDiff:
         """The same networks under a changed card (scores, defaults)."""
         return HiDiff(replace(self.card, **changes), self.segmentor, self.refiner, self.device)
 
-    def _tensor(self, image: np.ndarray) -> Tensor:
+    def _tensor(self, image: np.ndarray, normalised: bool) -> Tensor:
         """The normalised image, float32 [1, C, H, W] on the device."""
         checked = preprocess.check_image(image, self.card.channels)
-        return torch.from_numpy(preprocess.standardize(checked))[None].to(self.device)
+        scaled = checked if normalised else self.intensity(checked)
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None].to(
+            self.device
+        )
 
     def _segment(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Prior and features of a normalised image; those of the last image are remembered."""
@@ -257,63 +265,3 @@ def networks(card: Card) -> tuple[nn.Module, Refiner]:
         len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
     )
     return segmentor, refiner
-
-
-def available_models() -> list[str]:
-    """Names of the bundled models, sorted."""
-    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
-
-
-def load_model(name: str | Path, device: str = "auto", engine: str = "auto") -> HiDiff:
-    """A bundled model by its name, or a model file.
-
-    device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
-    engine : ``auto``, ``packed`` or ``torch``.
-
-    Raises
-    ------
-    InputError : no such model, a file that is broken or no model, an unknown device or engine.
-    """
-    if engine not in ENGINES:
-        raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    if engine == "packed":
-        raise InputError("the packed engine is not part of this version; use auto or torch")
-    path = MODELS / f"{name}.safetensors" if name in available_models() else Path(name)
-    if not path.is_file():
-        known = ", ".join(available_models()) or "none"
-        raise InputError(f"no model {str(name)!r}: neither a file nor bundled (bundled: {known})")
-    where = _device(device)
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("card")
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable model file ({error})") from error
-    if text is None:
-        raise InputError(f"{path} holds weights but no card; it is not a model of napari-hidiff")
-    card = Card.from_json(text)
-    segmentor, refiner = networks(card)
-    try:
-        for part, module in (("segmentor", segmentor), ("refiner", refiner)):
-            prefix = f"{part}."
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-    except RuntimeError as error:
-        raise InputError(f"the weights in {path} do not fit the card") from error
-    return HiDiff(card, segmentor, refiner, where)
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            device = torch.device(name)
-            torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            line = str(error).splitlines()[0]
-            raise InputError(f"the device {name!r} cannot be used ({line})") from error
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,5 +1,8 @@
 """Arrays of the outside world in, arrays that a model understands out; and what is refused."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from skimage.filters import gaussian
 
@@ -7,6 +10,8 @@ from napari_hidiff.errors import InputError
 
 SMALLEST = 16
 """Pixels that the shorter side of an image needs at least."""
+INTENSITIES = ("standardize", "zscore", "window")
+"""Rules of :class:`Intensity`."""
 
 
 def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
@@ -44,16 +49,68 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     return image
 
 
-def standardize(image: np.ndarray) -> np.ndarray:
-    """float32 [H, W, C] -> float32 [C, H, W] with mean 0 and deviation 1 per channel.
+@dataclass(frozen=True)
+class Intensity:
+    """How grey values become what a network sees; statistics are those of the whole array.
 
-    The statistics are those of the whole image, taken before it is cut into crops or tiles, so
-    that bit depth, gain and offset of a camera do not matter. A constant channel becomes 0.
+    rule :
+        ``standardize``: mean 0 and deviation 1 per channel (fundus, endoscopy, microscopy), so
+        that bit depth, gain and offset of a camera do not matter.
+        ``zscore``: the same over the voxels that are not 0, the rest stays 0 (MRI, whose
+        background was removed).
+        ``window``: ``low`` to ``high`` become -1 to 1, what lies outside is clipped (CT, in HU).
+
+    Called on a numeric array [..., C]; returns float32 of the same shape. A constant channel
+    becomes 0. Take the statistics of an image before it is cut into tiles, and those of a volume
+    before it is cut into slices.
+
+    Raises
+    ------
+    ValueError : an unknown rule, or a window whose ends are not in order.
     """
-    mean = image.mean((0, 1), dtype=np.float64)
-    deviation = image.std((0, 1), dtype=np.float64)
-    scaled = (image - mean) / np.where(deviation > 0, deviation, 1)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+
+    rule: str = "standardize"
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in INTENSITIES:
+            known = ", ".join(INTENSITIES)
+            raise ValueError(f"the intensity rule must be one of {known}, not {self.rule!r}")
+        if self.rule == "window" and not self.low < self.high:
+            raise ValueError(f"a window needs low < high, not {self.low:g} and {self.high:g}")
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        image = image.astype(np.float32)
+        if self.rule == "window":
+            clipped = image.clip(self.low, self.high)
+            return (clipped - self.low) * np.float32(2 / (self.high - self.low)) - 1
+        scaled = np.zeros_like(image)
+        for channel in range(image.shape[-1]):
+            values = image[..., channel]
+            inside = values != 0 if self.rule == "zscore" else np.ones_like(values, bool)
+            counted = values[inside].astype(np.float64)
+            if counted.size and counted.std() > 0:
+                scaled[..., channel][inside] = (counted - counted.mean()) / counted.std()
+        return scaled
+
+
+def parse_intensity(text: str) -> dict[str, Any]:
+    """The card's form of ``standardize``, ``zscore`` or ``window:LOW:HIGH``; checked.
+
+    ValueError says what is wrong.
+    """
+    rule, *ends = text.split(":")
+    try:
+        numbers = [float(end) for end in ends]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(ends) or len(ends) != (2 if rule == "window" else 0):
+        known = "standardize, zscore or window:LOW:HIGH"
+        raise ValueError(f"an intensity rule is {known}, not {text!r}")
+    values: dict[str, Any] = {"rule": rule} | dict(zip(("low", "high"), numbers, strict=False))
+    Intensity(**values)
+    return values
 
 
 def check_labels(mask: np.ndarray, shape: tuple[int, int], labels: int, what: str) -> np.ndarray:

@@ -231,7 +231,7 @@ def test_a_refiner_that_knows_the_truth_regains_more_than_was_lost(model, chase)
 @pytest.mark.slow
 def test_the_bundled_model_repairs_the_bundled_sample(chase):
     image, truth = bundled_sample()
-    case = Case("sample", "sample", chase.split("test")[0].image, chase.split("test")[0].mask)
+    case = Case("sample", "sample", chase.split("test")[0].images, chase.split("test")[0].mask)
     model = napari_hidiff.load_model(MODEL, device="cpu")
     plan = Plan(seeds=(0,), damage=True)
     samples = [Sample(case, image, truth, None, None)]

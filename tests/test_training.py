@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import load_model
+from napari_hidiff.loading import load_model
 from napari_hidiff.training import checkpoint
 from napari_hidiff.training.crops import Crops, Loaded, batches
 from napari_hidiff.training.datasets import open_dataset

@@ -26,7 +26,7 @@ from monai.transforms import (
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from napari_hidiff.preprocess import check_image, soften, standardize
+from napari_hidiff.preprocess import Intensity, check_image, soften
 from napari_hidiff.refine import mask_of
 from napari_hidiff.training import datasets
 from napari_hidiff.training.priors import corrupt, simulate_corrections
@@ -52,7 +52,9 @@ def load_cases(dataset: datasets.Dataset, split: str) -> list[Loaded]:
     loaded = []
     for case in dataset.split(split):
         sample = dataset.load(case)
-        image = standardize(check_image(sample.image, dataset.channels))
+        image = Intensity(**dataset.intensity)(
+            check_image(sample.image, dataset.channels)
+        ).transpose(2, 0, 1)
         loaded.append(Loaded(case.id, image, sample.mask))
     return loaded
 

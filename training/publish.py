@@ -13,7 +13,7 @@ import typer
 
 from napari_hidiff.console import new_app, run
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import load_model
+from napari_hidiff.loading import load_model
 
 LARGEST = 10_000_000
 """Bytes that a bundled model may have."""

@@ -14,11 +14,12 @@ from .base import SPLITS, Case, Dataset, DatasetFormat, Sample
 from .chase import CHASE
 from .drive import DRIVE
 from .folder import FOLDER
+from .msd import MSD
 from .splits import read_split
 
 __all__ = ["DATASETS", "SPLITS", "Case", "Dataset", "DatasetFormat", "Sample", "open_dataset"]
 
-DATASETS: dict[str, DatasetFormat] = {entry.name: entry for entry in (CHASE, DRIVE, FOLDER)}
+DATASETS: dict[str, DatasetFormat] = {entry.name: entry for entry in (CHASE, DRIVE, MSD, FOLDER)}
 """Every data set that ``--dataset`` knows, by name."""
 
 

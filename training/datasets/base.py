@@ -1,54 +1,115 @@
 """What every data set is to the rest of the package: cases, splits and a way to load one case.
 
 A module of this package describes one data set as its owner distributes it: one
-:class:`DatasetFormat` that recognises the folder and opens it as a :class:`Dataset`.
+:class:`DatasetFormat` that recognises the folder and opens it as a :class:`Dataset`.  A case is a
+picture or a whole volume; what belongs to one patient or video is one group.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import read_image, read_labels
+from napari_hidiff.nifti import read_volume
 
 SPLITS = ("train", "val", "test")
 
 RGB = ("red", "green", "blue")
 
+COLORS = ("#ff4040", "#40a0ff", "#40d060", "#ffc020", "#c060ff", "#20d0d0", "#ff80b0", "#a07040")
+
+
+def palette(labels: int) -> tuple[str, ...]:
+    """A colour ``#rrggbb`` per label; black for the background."""
+    return ("#000000", *(COLORS[i % len(COLORS)] for i in range(labels - 1)))
+
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its truth, as files.
+    """One image or volume with its truth, as files.
 
     ``group`` names what a split must never divide (the patient, the video sequence).
+    ``images``: one file, or several (one per channel, one per slice) as the reader of the data
+    set wants them.  ``mask`` may be the same file where a file holds both.
     """
 
     id: str
     group: str
-    image: Path
+    images: tuple[Path, ...]
     mask: Path
     field_of_view: Path | None = None
     second: Path | None = None
     """The same image as a second human observer segmented it."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that image and truth come from, each once."""
+        more = (self.mask, *(path for path in (self.field_of_view,) if path is not None))
+        return tuple(dict.fromkeys((*self.images, *more)))
 
 
 @dataclass(frozen=True)
 class Sample:
     """A case in memory.
 
-    image: ``[H, W]`` or ``[H, W, C]`` in the file's dtype and range.
-    mask: uint8 ``[H, W]``, values ``0..labels-1`` with 0 the background.
-    field_of_view: bool ``[H, W]``, the pixels that count in a score; None where all do.
-    spacing: physical size of a pixel per axis (mm), or None where the data set does not say.
+    image: ``[H, W, C]``, or ``[D, H, W, C]`` for a volume, in the file's dtype and range.
+    mask: uint8 ``[H, W]`` or ``[D, H, W]``, values ``0..labels-1`` with 0 the background.
+    field_of_view: bool like the mask, the pixels that count in a score; None where all do.
+    spacing: physical size of a pixel per axis of the mask (mm), None where nothing says it.
     """
 
     case: Case
     image: np.ndarray
     mask: np.ndarray
-    field_of_view: np.ndarray | None
-    spacing: tuple[float, float] | None
+    field_of_view: np.ndarray | None = None
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def volume(self) -> bool:
+        """Whether the case is a volume [D, H, W]."""
+        return self.mask.ndim == 3
+
+
+Reader = Callable[["Dataset", Case], Sample]
+"""Files of a case -> sample, whose mask still holds the labels of the file."""
+
+
+def read_picture(dataset: "Dataset", case: Case) -> Sample:
+    """A 2-D image file with a mask file, and a field of view where the case has one."""
+    image = read_image(case.images[0])
+    image = image if image.ndim == 3 else image[..., None]
+    labels = max(dataset.codes, default=len(dataset.classes) - 1) + 1
+    mask = read_labels(case.mask, labels, cut=dataset.cut)
+    inside = None
+    if case.field_of_view is not None:
+        inside = read_labels(case.field_of_view, labels=2).astype(bool)
+    return Sample(case, image, mask, inside)
+
+
+def read_nifti(dataset: "Dataset", case: Case) -> Sample:
+    """A NIfTI volume per channel, or one with all channels, and a NIfTI mask.
+
+    InputError names the file whose size is not that of the first.
+    """
+    del dataset  # the same for every data set
+    volumes = [read_volume(path) for path in case.images]
+    size = volumes[0].array.shape[:3]
+    for path, volume in zip(case.images, volumes, strict=True):
+        if volume.array.shape[:3] != size:
+            raise InputError(
+                f"{path}: {_size(volume.array.shape[:3])} voxels, but {case.images[0].name} has "
+                f"{_size(size)}"
+            )
+    parts = [v.array if v.array.ndim == 4 else v.array[..., None] for v in volumes]
+    mask = read_volume(case.mask).array
+    if mask.ndim != 3 or (mask.dtype.kind == "f" and not (mask % 1 == 0).all()):
+        raise InputError(f"{case.mask}: a mask has one whole class number per voxel")
+    spacing = volumes[0].spacing
+    return Sample(case, np.concatenate(parts, -1), mask.astype(np.int32), None, spacing)
 
 
 @dataclass(frozen=True)
@@ -58,6 +119,11 @@ class Dataset:
     classes: a name per label, background first.  channels: a name per image channel.
     colors: ``"#rrggbb"`` per label.  splits: the keys are exactly train, val and test; a split
     may be empty.  notes: what is missing or odd about this copy, a line each.
+    intensity: keyword arguments of :class:`napari_hidiff.preprocess.Intensity`.
+    codes: label in the files -> label of the classes, where the two differ (others are unknown).
+    regions: named unions of labels that are scored beside the classes, and whose mean is *the*
+    score where there are any (BraTS).  reader: files -> sample.
+    cut: masks with two labels are grey pictures, foreground above 127.
     """
 
     name: str
@@ -68,6 +134,11 @@ class Dataset:
     attribution: str
     splits: Mapping[str, tuple[Case, ...]]
     notes: tuple[str, ...] = ()
+    intensity: Mapping[str, Any] = field(default_factory=lambda: {"rule": "standardize"})
+    codes: Mapping[int, int] = field(default_factory=dict)
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    reader: Reader = read_picture
+    cut: bool = False
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split; InputError if there is no such split or it is empty."""
@@ -79,40 +150,63 @@ class Dataset:
 
     def load(self, case: Case) -> Sample:
         """Read a case and check it; InputError names the first file that is not as it should be."""
-        image = read_image(case.image)
-        channels = image.shape[2] if image.ndim == 3 else 1
+        sample = self.reader(self, case)
+        first, channels = case.images[0], sample.image.shape[-1]
         if channels != len(self.channels):
             raise InputError(
-                f"{case.image}: {channels} channels, but {self.name} images have "
+                f"{first}: {channels} channels, but {self.name} images have "
                 f"{len(self.channels)} ({', '.join(self.channels)})"
             )
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise InputError(f"{case.image}: NaN or infinite values in the image")
-        inside = None
-        if case.field_of_view is not None:
-            inside = self._labels(case.field_of_view, case, image, labels=2).astype(bool)
-        mask = self._labels(case.mask, case, image, len(self.classes))
-        return Sample(case, image, mask, inside, spacing=None)
+        self._check_finite(sample)
+        size = sample.image.shape[:-1]
+        _check_size(case.mask, sample.mask, first, size)
+        if sample.field_of_view is not None and case.field_of_view is not None:
+            _check_size(case.field_of_view, sample.field_of_view, first, size)
+        mask = self._decode(sample.mask, case.mask)
+        return Sample(case, sample.image, mask, sample.field_of_view, sample.spacing)
 
     def load_second(self, sample: Sample) -> np.ndarray | None:
         """The second observer's mask of a loaded case, uint8 ``[H, W]``, or None without one."""
         if sample.case.second is None:
             return None
-        return self._labels(sample.case.second, sample.case, sample.image, len(self.classes))
-
-    def _labels(self, path: Path, case: Case, image: np.ndarray, labels: int) -> np.ndarray:
-        """Read a label file that belongs to ``image``: same size, values below ``labels``."""
-        mask = read_labels(path, labels)
-        if mask.shape != image.shape[:2]:
-            raise InputError(
-                f"{path}: {_size(mask)} pixels, but {case.image.name} has {_size(image)} "
-                "(height x width)"
-            )
+        mask = read_labels(sample.case.second, len(self.classes))
+        _check_size(sample.case.second, mask, sample.case.images[0], sample.image.shape[:-1])
         return mask
 
+    def _check_finite(self, sample: Sample) -> None:
+        if sample.image.dtype.kind != "f" or np.isfinite(sample.image).all():
+            return
+        files, last = sample.case.images, sample.image.shape[-1]
+        bad = next(c for c in range(last) if not np.isfinite(sample.image[..., c]).all())
+        path = files[bad] if len(files) == last else files[0]
+        raise InputError(f"{path}: NaN or infinite values in the image")
 
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[0]} x {array.shape[1]}"
+    def _decode(self, mask: np.ndarray, path: Path) -> np.ndarray:
+        """Labels of the file as labels of the classes, uint8; InputError for an unknown one."""
+        codes = self.codes or {label: label for label in range(len(self.classes))}
+        decoded, known = np.zeros(mask.shape, np.uint8), np.zeros(mask.shape, bool)
+        for code, label in codes.items():
+            here = mask == code
+            decoded[here] = label
+            known |= here
+        if not known.all():
+            raise InputError(
+                f"{path}: unknown label {mask[~known].flat[0]}; known are "
+                f"{', '.join(map(str, sorted(codes)))}"
+            )
+        return decoded
+
+
+def _check_size(path: Path, array: np.ndarray, image: Path, size: tuple[int, ...]) -> None:
+    if array.shape != size:
+        axes = "height x width" if len(size) == 2 else "depth x height x width"
+        raise InputError(
+            f"{path}: {_size(array.shape)} pixels, but {image.name} has {_size(size)} ({axes})"
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def _case(root: Path, eye: str) -> Case:
     return Case(
         id=eye,
         group=eye[:-1],
-        image=root / f"{eye}.jpg",
+        images=(root / f"{eye}.jpg",),
         mask=mask,
         second=second if second.is_file() else None,
     )

@@ -66,7 +66,7 @@ def _case(root: Path, id_: str) -> Case:
     return Case(
         id=id_,
         group=id_,
-        image=_image(root, id_),
+        images=(_image(root, id_),),
         mask=_manual(root, id_, 1),
         field_of_view=inside,
         second=second if second.is_file() else None,

@@ -12,11 +12,10 @@ import numpy as np
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import IMAGES, JPEG, read_image, read_mask
 
-from .base import RGB, Case, Dataset, DatasetFormat
+from .base import RGB, Case, Dataset, DatasetFormat, palette
 from .splits import random_split
 
 MOST_LABELS = 64
-COLORS = ("#ff4040", "#40a0ff", "#40d060", "#ffc020", "#c060ff", "#20d0d0", "#ff80b0", "#a07040")
 
 
 def open_folder(root: Path, seed: int = 0) -> Dataset:
@@ -27,13 +26,13 @@ def open_folder(root: Path, seed: int = 0) -> Dataset:
         if stem in images:
             raise InputError(f"{images[stem]}: no mask of this name in {_mask_folder(root).name}/")
         raise InputError(f"{masks[stem]}: no image of this name in images/")
-    cases = [Case(stem, stem, images[stem], masks[stem]) for stem in sorted(images)]
+    cases = [Case(stem, stem, (images[stem],), masks[stem]) for stem in sorted(images)]
     classes = _classes(root, cases)
     return Dataset(
         name="folder",
         classes=classes,
-        channels=_channels(cases[0].image),
-        colors=("#000000", *(COLORS[i % len(COLORS)] for i in range(len(classes) - 1))),
+        channels=_channels(cases[0].images[0]),
+        colors=palette(len(classes)),
         licence="as the owner of the folder states",
         attribution=root.resolve().name,
         splits=random_split(cases, seed),

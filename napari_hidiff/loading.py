@@ -1,0 +1,74 @@
+"""From a name or a file to a model; a file is weights and a card and can run no code."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError
+from napari_hidiff.model import HiDiff, networks
+
+MODELS = Path(__file__).parent / "models"
+ENGINES = ("auto", "packed", "torch")
+
+
+def available_models() -> list[str]:
+    """Names of the bundled models, sorted."""
+    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
+
+
+def load_model(name: str | Path, device: str = "auto", engine: str = "auto") -> HiDiff:
+    """A bundled model by its name, or a model file.
+
+    device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
+    engine : ``auto``, ``packed`` or ``torch``.
+
+    Raises
+    ------
+    InputError : no such model, a file that is broken or no model, an unknown device or engine.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if engine == "packed":
+        raise InputError("the packed engine is not part of this version; use auto or torch")
+    path = MODELS / f"{name}.safetensors" if name in available_models() else Path(name)
+    if not path.is_file():
+        known = ", ".join(available_models()) or "none"
+        raise InputError(f"no model {str(name)!r}: neither a file nor bundled (bundled: {known})")
+    where = find_device(device)
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("card")
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a readable model file ({error})") from error
+    if text is None:
+        raise InputError(f"{path} holds weights but no card; it is not a model of napari-hidiff")
+    card = Card.from_json(text)
+    segmentor, refiner = networks(card)
+    try:
+        for part, module in (("segmentor", segmentor), ("refiner", refiner)):
+            prefix = f"{part}."
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+    except RuntimeError as error:
+        raise InputError(f"the weights in {path} do not fit the card") from error
+    return HiDiff(card, segmentor, refiner, where)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes CUDA or MPS where there is one, else the CPU."""
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(f"the device {name!r} cannot be used ({line})") from error
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
