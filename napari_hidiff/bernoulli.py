@@ -141,9 +141,11 @@ def bernoulli(mean: Tensor, generator: torch.Generator) -> Tensor:
     """Draw uint8 values in {0, 1} with the given mean (any shape, any device).
 
     The uniform noise comes from ``generator`` on the CPU as float32 in the order of the elements
-    of ``mean``, so that every engine and device draws the same mask from the same seed.
+    of ``mean``, so that every engine and device draws the same mask from the same seed. Axes
+    before the last four, as the slices [D, S, K, H, W] of a volume, share one draw: each slice
+    sees the noise that it would see alone.
     """
-    noise = torch.rand(mean.shape, generator=generator, dtype=torch.float32)
+    noise = torch.rand(mean.shape[-4:], generator=generator, dtype=torch.float32)
     return (noise.to(mean.device) < mean).to(torch.uint8)
 
 

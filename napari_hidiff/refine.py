@@ -3,7 +3,8 @@
 A sampler is a short generator named after its algorithm. It knows the process, a denoiser
 ``denoise(y_t [S, K, H, W], t) -> y0_hat [S, K, H, W]``, the prior f and a clamp for the pixels that
 the annotator fixed; it knows neither networks nor images. Noise is drawn in one order: y_T first,
-then one array [S, K, H, W] per step, over the whole image grid.
+then one array [S, K, H, W] per step, over the whole image grid. Slices of a volume run together
+as one more axis in front of all of these, and share the noise.
 """
 
 from collections.abc import Callable, Iterator
@@ -129,7 +130,8 @@ def stream(
 ) -> Iterator[Step]:
     """The steps of one refinement.
 
-    prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`); fixed : int64 [H, W], -1 = free.
+    prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`), or [D, K, H, W]: then the arrays
+        of a step have this axis in front too. fixed : int64 [H, W], -1 = free.
     ``sampler`` is ``one-step`` (which needs neither steps nor samples), ``ddim`` or ``ancestral``.
     A fixed pixel is u in y_t and y0_hat at every time: by equation (6) it is a pixel without noise.
     """
@@ -144,11 +146,11 @@ def stream(
     soft = prior.clamp(EPSILON, 1 - EPSILON)
     if sampler == "one-step":
         times = [process.steps]
-        states = one_step(process, guarded, soft[None], clamp)
+        states = one_step(process, guarded, soft.unsqueeze(-4), clamp)
     else:
         times = process.timesteps(steps)
         run: Any = {"ddim": ddim, "ancestral": ancestral}[sampler]
-        many = soft.expand(samples, *soft.shape)
+        many = soft.unsqueeze(-4).expand(*soft.shape[:-3], samples, *soft.shape[-3:])
         states = run(process, guarded, many, clamp, times, generator)
     for index, (t, sample, y0_hat) in enumerate(states, 1):
         yield Step(
@@ -156,7 +158,7 @@ def stream(
             len(times),
             t,
             sample.to(torch.uint8).cpu().numpy(),
-            y0_hat.mean(0).float().cpu().numpy(),
+            y0_hat.mean(-4).float().cpu().numpy(),
         )
 
 
@@ -175,8 +177,8 @@ def stamp(x: Tensor, fixed: Tensor) -> Tensor:
 
 
 def harden(probability: Tensor) -> Tensor:
-    """[S, K, H, W] probabilities as a mask in {0, 1}: >= .5, or one-hot argmax for K > 1."""
-    if probability.shape[1] == 1:
+    """[..., K, H, W] probabilities as a mask in {0, 1}: >= .5, or one-hot argmax for K > 1."""
+    if probability.shape[-3] == 1:
         return (probability >= 0.5).to(probability.dtype)
-    winner = probability.argmax(1, keepdim=True)
-    return torch.zeros_like(probability).scatter_(1, winner, 1)
+    winner = probability.argmax(-3, keepdim=True)
+    return torch.zeros_like(probability).scatter_(-3, winner, 1)
