@@ -11,41 +11,58 @@ from pathlib import Path
 from napari_hidiff.errors import InputError
 
 from .base import SPLITS, Case, Dataset, DatasetFormat, Sample
+from .brats import BRATS
 from .chase import CHASE
+from .cvc import CVC
 from .drive import DRIVE
 from .folder import FOLDER
+from .kvasir import KVASIR
 from .msd import MSD
+from .polyp import POLYP
 from .splits import read_split
+from .synapse import SYNAPSE
 
 __all__ = ["DATASETS", "SPLITS", "Case", "Dataset", "DatasetFormat", "Sample", "open_dataset"]
 
-DATASETS: dict[str, DatasetFormat] = {entry.name: entry for entry in (CHASE, DRIVE, MSD, FOLDER)}
+DATASETS: dict[str, DatasetFormat] = {
+    entry.name: entry for entry in (CHASE, DRIVE, SYNAPSE, BRATS, KVASIR, CVC, POLYP, MSD, FOLDER)
+}
 """Every data set that ``--dataset`` knows, by name."""
 
 
 def open_dataset(
-    name: str, data: Path | None = None, split_file: Path | None = None, seed: int = 0
+    name: str,
+    data: Path | None = None,
+    split_file: Path | None = None,
+    seed: int = 0,
+    split_rule: str | None = None,
 ) -> Dataset:
     """Find a data set on disk and read what cases it has (no image is loaded yet).
 
     ``data``: its folder, or the folder that holds it under its official name; None looks in
     ``$NAPARI_HIDIFF_DATA/<name>`` and then ``./data/<name>``.  ``split_file``: JSON
     ``{"train": [ids], "val": [ids], "test": [ids]}`` in place of the default split.  ``seed``
-    deals the cases of a set without an official split.
+    deals the cases of a set without an official split.  ``split_rule``: one of the rules of the
+    data set's format, None for its default; it also says which cases belong to one group.
 
-    InputError, one line: an unknown name, nothing found (it says what layout was wanted and where
-    the owner offers it), or a split that is not one.
+    InputError, one line: an unknown name or rule, nothing found (it says what layout was wanted and
+    where the owner offers it), or a split that is not one.
     """
     if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
     entry = DATASETS[name]
+    rule = entry.rules[0] if split_rule is None else split_rule
+    if rule not in entry.rules:
+        raise InputError(f"unknown split rule {rule!r}: {name} has {', '.join(entry.rules)}")
     places = [Path(data)] if data is not None else _default_places(name)
     roots = [root for place in places if (root := entry.root_in(place)) is not None]
     if not roots:
         looked = " and ".join(str(place) for place in places)
         raise InputError(f"no {name} data in {looked}; {entry.wanted}")
-    dataset = entry.open(roots[0], seed)
+    dataset = replace(entry.open(roots[0], seed, rule), root=roots[0])
     if split_file is None:
+        if dataset.splits["train"] and not dataset.splits["val"]:
+            dataset = replace(dataset, notes=(*dataset.notes, "too few cases to keep some for val"))
         return dataset
     cases = [case for split in SPLITS for case in dataset.splits[split]]
     return replace(dataset, splits=read_split(Path(split_file), cases))

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import read_image, read_labels
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.nifti import Volume, read_volume
 
 SPLITS = ("train", "val", "test")
 
@@ -93,23 +94,29 @@ def read_picture(dataset: "Dataset", case: Case) -> Sample:
 def read_nifti(dataset: "Dataset", case: Case) -> Sample:
     """A NIfTI volume per channel, or one with all channels, and a NIfTI mask.
 
-    InputError names the file whose size is not that of the first.
+    InputError names the file whose size or place in space is not that of the first.
     """
     del dataset  # the same for every data set
     volumes = [read_volume(path) for path in case.images]
-    size = volumes[0].array.shape[:3]
+    truth = read_volume(case.mask)
+    first, size = case.images[0], volumes[0].array.shape[:3]
     for path, volume in zip(case.images, volumes, strict=True):
-        if volume.array.shape[:3] != size:
-            raise InputError(
-                f"{path}: {_size(volume.array.shape[:3])} voxels, but {case.images[0].name} has "
-                f"{_size(size)}"
-            )
+        _check_size(
+            path, volume.array[..., 0] if volume.array.ndim == 4 else volume.array, first, size
+        )
+    _check_size(case.mask, truth.array, first, size)
+    for path, volume in zip((*case.images, case.mask), (*volumes, truth), strict=True):
+        _check_place(path, volume, first, volumes[0])
     parts = [v.array if v.array.ndim == 4 else v.array[..., None] for v in volumes]
-    mask = read_volume(case.mask).array
-    if mask.ndim != 3 or (mask.dtype.kind == "f" and not (mask % 1 == 0).all()):
-        raise InputError(f"{case.mask}: a mask has one whole class number per voxel")
-    spacing = volumes[0].spacing
-    return Sample(case, np.concatenate(parts, -1), mask.astype(np.int32), None, spacing)
+    image = parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
+    return Sample(case, image, whole(truth.array, case.mask), None, volumes[0].spacing)
+
+
+def whole(mask: np.ndarray, path: Path) -> np.ndarray:
+    """The class numbers of a mask as int32; InputError for values that are not whole numbers."""
+    if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and (mask % 1 == 0).all()):
+        raise InputError(f"{path}: has values that are not whole numbers; a mask has class numbers")
+    return mask.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ class Dataset:
     regions: named unions of labels that are scored beside the classes, and whose mean is *the*
     score where there are any (BraTS).  reader: files -> sample.
     cut: masks with two labels are grey pictures, foreground above 127.
+    root: the folder that was found.
     """
 
     name: str
@@ -139,6 +147,7 @@ class Dataset:
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reader: Reader = read_picture
     cut: bool = False
+    root: Path | None = None
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split; InputError if there is no such split or it is empty."""
@@ -150,6 +159,9 @@ class Dataset:
 
     def load(self, case: Case) -> Sample:
         """Read a case and check it; InputError names the first file that is not as it should be."""
+        for path in case.files:
+            if not path.is_file():
+                raise InputError(f"{path}: missing; case {case.id} of {self.name} needs it")
         sample = self.reader(self, case)
         first, channels = case.images[0], sample.image.shape[-1]
         if channels != len(self.channels):
@@ -162,7 +174,7 @@ class Dataset:
         _check_size(case.mask, sample.mask, first, size)
         if sample.field_of_view is not None and case.field_of_view is not None:
             _check_size(case.field_of_view, sample.field_of_view, first, size)
-        mask = self._decode(sample.mask, case.mask)
+        mask = self.decode(sample.mask, case.mask)
         return Sample(case, sample.image, mask, sample.field_of_view, sample.spacing)
 
     def load_second(self, sample: Sample) -> np.ndarray | None:
@@ -181,17 +193,16 @@ class Dataset:
         path = files[bad] if len(files) == last else files[0]
         raise InputError(f"{path}: NaN or infinite values in the image")
 
-    def _decode(self, mask: np.ndarray, path: Path) -> np.ndarray:
+    def decode(self, mask: np.ndarray, path: Path) -> np.ndarray:
         """Labels of the file as labels of the classes, uint8; InputError for an unknown one."""
         codes = self.codes or {label: label for label in range(len(self.classes))}
-        decoded, known = np.zeros(mask.shape, np.uint8), np.zeros(mask.shape, bool)
-        for code, label in codes.items():
-            here = mask == code
-            decoded[here] = label
-            known |= here
-        if not known.all():
+        unknown, beyond = 255, max(codes) + 1
+        table = np.full(beyond + 1, unknown, np.uint8)
+        table[list(codes)] = list(codes.values())
+        decoded = table[np.where((mask >= 0) & (mask < beyond), mask, np.int32(beyond))]
+        if (decoded == unknown).any():
             raise InputError(
-                f"{path}: unknown label {mask[~known].flat[0]}; known are "
+                f"{path}: unknown label {mask[decoded == unknown][0]}; known are "
                 f"{', '.join(map(str, sorted(codes)))}"
             )
         return decoded
@@ -205,6 +216,18 @@ def _check_size(path: Path, array: np.ndarray, image: Path, size: tuple[int, ...
         )
 
 
+def _check_place(path: Path, volume: Volume, first: Path, reference: Volume) -> None:
+    """A mask saved without its image's header would be turned over when both are made canonical."""
+    if np.allclose(volume.affine, reference.affine, atol=0.5 * max(reference.spacing)):
+        return
+    here, there = ("".join(nibabel.aff2axcodes(nibabel.load(p).affine)) for p in (path, first))
+    if here != there:
+        raise InputError(
+            f"{path}: its header says orientation {here} and another place than {first.name} "
+            f"({there}); save it with the header of its image"
+        )
+
+
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
@@ -214,8 +237,9 @@ class DatasetFormat:
     """How one data set looks on disk and where its owner offers it.
 
     folders: official names of its top folder.  recognise: does this folder hold the data set?
-    open: read a recognised folder into a Dataset with its default splits (the seed matters only
-    where the owner defines no split).
+    open: read a recognised folder into a Dataset with the splits of a rule (the seed matters only
+    where the owner defines no split).  It looks at names, and leaves what is wrong with one case
+    to :meth:`Dataset.load`.  rules: the split rules by name, the default first.
     """
 
     name: str
@@ -224,7 +248,8 @@ class DatasetFormat:
     layout: str
     offered: str
     recognise: Callable[[Path], bool]
-    open: Callable[[Path, int], Dataset]
+    open: Callable[[Path, int, str], Dataset]
+    rules: tuple[str, ...] = ("official",)
 
     def root_in(self, data: Path) -> Path | None:
         """``data`` itself or its sub-folder of an official name, whichever holds the data set."""

@@ -1,8 +1,9 @@
 """A folder of one's own: ``images/`` with ``masks/`` (or ``labels/``), the same stem for a pair.
 
-``classes.txt`` beside them names the classes, one a line: either all labels with ``background``
-first, or the foreground classes only.  Without it the largest label in the masks says how many
-there are.  Every image is a group of its own unless a split file says otherwise.
+Either 2-D pictures or NIfTI volumes.  ``classes.txt`` beside them names the classes, one a line:
+either all labels with ``background`` first, or the foreground classes only.  Without it the largest
+label in the masks says how many there are.  Every image is a group of its own unless a split file
+says otherwise.
 """
 
 from pathlib import Path
@@ -11,31 +12,36 @@ import numpy as np
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import IMAGES, JPEG, read_image, read_mask
+from napari_hidiff.nifti import SUFFIXES, is_nifti, read_volume
 
-from .base import RGB, Case, Dataset, DatasetFormat, palette
+from .base import RGB, Case, Dataset, DatasetFormat, palette, read_nifti, read_picture
+from .pairs import paired
 from .splits import random_split
 
 MOST_LABELS = 64
 
 
-def open_folder(root: Path, seed: int = 0) -> Dataset:
-    """Pair the files by stem and deal them 70 / 15 / 15 by ``seed``; InputError for any odd one."""
-    images = _by_stem(root / "images")
-    masks = _by_stem(_mask_folder(root))
-    for stem in sorted(images.keys() ^ masks.keys()):
-        if stem in images:
-            raise InputError(f"{images[stem]}: no mask of this name in {_mask_folder(root).name}/")
-        raise InputError(f"{masks[stem]}: no image of this name in images/")
-    cases = [Case(stem, stem, (images[stem],), masks[stem]) for stem in sorted(images)]
-    classes = _classes(root, cases)
+def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
+    """Pair the files by stem and deal them 70 / 15 / 15 by ``seed``.
+
+    InputError for what is wrong with the folder as a whole; a bad pair is for its loading to say.
+    """
+    del rule  # there is one
+    cases = paired(root / "images", _mask_folder(root), {*IMAGES, *SUFFIXES})
+    volumes = _are_volumes(root, cases)
+    classes, notes = _named_classes(root) or _counted_classes(cases)
     return Dataset(
         name="folder",
         classes=classes,
-        channels=_channels(cases[0].images[0]),
+        channels=_channels(cases),
         colors=palette(len(classes)),
         licence="as the owner of the folder states",
         attribution=root.resolve().name,
         splits=random_split(cases, seed),
+        notes=notes,
+        # A NIfTI mask of 0 and 255 is one of 0 and 1, as it is in a picture.
+        codes={0: 0, 1: 1, 255: 1} if volumes and len(classes) == 2 else {},
+        reader=read_nifti if volumes else read_picture,
     )
 
 
@@ -46,27 +52,21 @@ def _mask_folder(root: Path) -> Path:
     return found[0]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            raise InputError(f"{path}: NIfTI volumes are not read yet; store 2-D png or tif slices")
-        if path.suffix.lower() not in IMAGES:
-            continue
-        if path.stem in files:
-            raise InputError(f"{path}: {files[path.stem].name} has the same stem")
-        files[path.stem] = path
-    if not files:
-        raise InputError(f"{folder}: empty; wanted are files of {', '.join(sorted(IMAGES))}")
-    return files
+def _are_volumes(root: Path, cases: list[Case]) -> bool:
+    kinds = {is_nifti(path): path for case in cases for path in (case.images[0], case.mask)}
+    if len(kinds) == 2:
+        raise InputError(
+            f"{root}: NIfTI volumes ({kinds[True].name}) and 2-D pictures ({kinds[False].name}) "
+            "are mixed; keep one kind"
+        )
+    return True in kinds
 
 
-def _classes(root: Path, cases: list[Case]) -> tuple[str, ...]:
+def _named_classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Class names of ``classes.txt`` and no notes, or None without the file."""
     path = root / "classes.txt"
     if not path.is_file():
-        return _counted_classes(cases)
+        return None
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -78,44 +78,73 @@ def _classes(root: Path, cases: list[Case]) -> tuple[str, ...]:
         raise InputError(f"{path}: names no foreground class; write one name a line")
     if len(set(names)) < len(names):
         raise InputError(f"{path}: a class name appears twice")
-    return names
+    return names, ()
 
 
-def _counted_classes(cases: list[Case]) -> tuple[str, ...]:
-    """Class names from the largest label of all masks (JPEG masks hold one class)."""
-    largest = 1
+def _counted_classes(cases: list[Case]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Class names from the largest label of all masks, and a note on labels that cannot be meant.
+
+    JPEG masks hold one class.  A mask that cannot be read counts nothing: its loading says why.
+    """
+    largest, notes = 1, []
     for case in cases:
         if case.mask.suffix.lower() in JPEG:
             continue
-        label = int(np.max(read_mask(case.mask), initial=0))
-        if label >= MOST_LABELS:
-            raise InputError(
+        try:
+            label = _largest_label(case.mask)
+        except InputError:
+            continue
+        if label < MOST_LABELS:
+            largest = max(largest, label)
+        else:
+            notes.append(
                 f"{case.mask}: label {label}; masks hold labels 0, 1, 2 ... or 0 and 255 only "
                 "(name more classes in classes.txt)"
             )
-        largest = max(largest, label)
     if largest == 1:
-        return ("background", "foreground")
-    return ("background", *(f"class {label}" for label in range(1, largest + 1)))
+        return ("background", "foreground"), tuple(notes)
+    names = ("background", *(f"class {label}" for label in range(1, largest + 1)))
+    return names, tuple(notes)
 
 
-def _channels(path: Path) -> tuple[str, ...]:
-    image = read_image(path)
-    if image.ndim == 2:
-        return ("grey",)
-    count = image.shape[2]
-    return RGB if count == 3 else tuple(f"channel {i + 1}" for i in range(count))
+def _largest_label(path: Path) -> int:
+    if not is_nifti(path):
+        return int(read_mask(path).max())
+    mask = read_volume(path).array
+    if not np.isfinite(mask).all() or np.isin(mask, (0, 255)).all():
+        return 1
+    return int(mask.max())
+
+
+def _channels(cases: list[Case]) -> tuple[str, ...]:
+    """Channel names after the first image that can be read; InputError if none can."""
+    problem = None
+    for case in cases:
+        path = case.images[0]
+        try:
+            image = read_volume(path).array if is_nifti(path) else read_image(path)
+        except InputError as error:
+            problem = problem or error
+            continue
+        flat = 3 if is_nifti(path) else 2
+        count = 1 if image.ndim == flat else image.shape[-1]
+        if count == 1:
+            return ("grey",)
+        plain = tuple(f"channel {i + 1}" for i in range(count))
+        return RGB if count == 3 and not is_nifti(path) else plain
+    raise problem or InputError("no image to count the channels of")
 
 
 FOLDER = DatasetFormat(
     name="folder",
     title="your own images and masks",
     folders=(),
-    layout="images/NAME.png and masks/NAME.png (or labels/NAME.png), any of png, jpg, tif, "
-    "and optionally classes.txt",
+    layout="images/NAME.png and masks/NAME.png (or labels/NAME.png), any of png, jpg, tif, or all "
+    "of them nii.gz, and optionally classes.txt",
     offered="this is a folder of your own",
     recognise=lambda root: (
         (root / "images").is_dir() and ((root / "masks").is_dir() or (root / "labels").is_dir())
     ),
     open=open_folder,
+    rules=("random",),
 )

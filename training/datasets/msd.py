@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.nifti import stem
 
 from .base import Case, Dataset, DatasetFormat, palette, read_nifti
 from .splits import random_split
@@ -18,8 +19,9 @@ LUNG = {"rule": "window", "low": -1000.0, "high": 400.0}
 MRI = {"rule": "zscore"}
 
 
-def open_msd(root: Path, seed: int = 0) -> Dataset:
-    """Read the task that ``dataset.json`` describes; InputError for a listed file not there."""
+def open_msd(root: Path, seed: int = 0, rule: str = "cases") -> Dataset:
+    """Read the task that ``dataset.json`` describes; InputError where it describes none."""
+    del rule  # there is one
     path = root / "dataset.json"
     try:
         task: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -29,13 +31,9 @@ def open_msd(root: Path, seed: int = 0) -> Dataset:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the description of a Decathlon task ({error!r})") from error
     pairs = [pair for pair in pairs if not pair[0].name.startswith(".")]
-    for file in (file for pair in pairs for file in pair):
-        if not file.is_file():
-            raise InputError(f"{file}: listed in dataset.json, but missing")
     if not pairs:
         raise InputError(f"{path}: lists no training case")
-    names = [image.name.removesuffix(".gz").removesuffix(".nii") for image, _ in pairs]
-    cases = [Case(n, n, (image,), mask) for n, (image, mask) in zip(names, pairs, strict=True)]
+    cases = [Case(stem(image), stem(image), (image,), mask) for image, mask in pairs]
     classes = tuple(labels[code].lower() for code in sorted(labels))
     task_name = str(task.get("name", root.name))
     return Dataset(
@@ -69,4 +67,5 @@ MSD = DatasetFormat(
     offered="the Decathlon is offered at http://medicaldecathlon.com/",
     recognise=lambda root: (root / "dataset.json").is_file() and (root / "imagesTr").is_dir(),
     open=open_msd,
+    rules=("cases",),
 )

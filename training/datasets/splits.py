@@ -39,14 +39,15 @@ def fixed_split(
 def random_split(cases: Iterable[Case], seed: int, val: float = 0.15, test: float = 0.15) -> Splits:
     """Deal whole groups at random, always in the same way for one seed.
 
-    ``val`` and ``test`` are shares of the groups, rounded, but at least one group each as long as
-    training keeps one: two groups make train and val, one group trains alone.
+    ``val`` and ``test`` are shares of the groups, rounded, but at least one group each (unless the
+    share is 0) as long as training keeps one: two groups make train and val, one trains alone.
     """
     cases = tuple(cases)
     groups = sorted({case.group for case in cases})
     spare = len(groups) - 1
-    n_val = min(max(1, round(val * len(groups))), spare)
-    n_test = min(max(1, round(test * len(groups))), spare - n_val)
+    n_val, n_test = (max(1, round(share * len(groups))) if share else 0 for share in (val, test))
+    n_val = min(n_val, spare)
+    n_test = min(n_test, spare - n_val)
     order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     part = dict.fromkeys(order[:n_val], "val")
     part |= dict.fromkeys(order[n_val : n_val + n_test], "test")
