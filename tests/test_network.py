@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_hidiff.network import Refiner, Segmentor, build_segmentor, probabilities
+from napari_hidiff.network import Refiner, probabilities
 from napari_hidiff.network.binary import (
     BinaryConv2d,
     TimeThreshold,
@@ -318,28 +318,6 @@ def test_the_binary_network_has_the_work_of_the_paper():
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         build(**settings)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("unet", {}), ("flexible-unet", {"backbone": "efficientnet-b0"})],
-)
-def test_segmentors_give_logits_and_four_features(name, options):
-    torch.manual_seed(0)
-    segmentor = build_segmentor(name, 2, 3, **options).eval()
-    assert isinstance(segmentor, Segmentor)
-    with torch.no_grad():
-        logits, features = segmentor(torch.randn(1, 2, 50, 97, generator=rng()))
-    assert logits.shape == (1, 3, 50, 97)
-    assert [f.shape[1] for f in features] == list(segmentor.feature_channels)
-    assert [tuple(f.shape[2:]) for f in features] == [(16, 32), (8, 16), (4, 8), (2, 4)]
-    names = [n for n, _ in segmentor.named_parameters(remove_duplicate=False)]
-    assert len(names) == len({id(p) for p in segmentor.parameters()})
-
-
-def test_an_unknown_segmentor_is_named():
-    with pytest.raises(ValueError, match="unet, flexible-unet, not 'vnet'"):
-        build_segmentor("vnet", 3, 1)
 
 
 def test_every_time_has_an_embedding_of_its_own():

@@ -1,6 +1,15 @@
 """The networks of HiDiff: a segmentor (any, behind an adapter) and the binarized refiner."""
 
 from napari_hidiff.network.refiner import Condition, Refiner, probabilities
-from napari_hidiff.network.segmentor import SEGMENTORS, Segmentor, build_segmentor
+from napari_hidiff.network.segmentor import Segmentor
+from napari_hidiff.network.segmentors import SEGMENTORS, build_segmentor, segmentor_options
 
-__all__ = ["SEGMENTORS", "Condition", "Refiner", "Segmentor", "build_segmentor", "probabilities"]
+__all__ = [
+    "SEGMENTORS",
+    "Condition",
+    "Refiner",
+    "Segmentor",
+    "build_segmentor",
+    "probabilities",
+    "segmentor_options",
+]

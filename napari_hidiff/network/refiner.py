@@ -29,7 +29,7 @@ class Condition:
     """All that a refiner step knows beside y_t; made by :meth:`Refiner.condition`.
 
     static: image, prior and edit channels, padded [B, C + K + labels, H', W'];
-    features: the segmentor's features, projected to the levels' channels;
+    features: the segmentor's features, projected to the levels' channels (none where it has none);
     residual: logits of the prior [B, K, H, W]; their size is the size of the image.
     """
 
@@ -45,7 +45,8 @@ class Refiner(nn.Module):
     ----------
     channels : image channels C >= 1.
     classes : K >= 1 network channels of the mask (1 = one foreground class, read by the sigmoid).
-    feature_channels : channels of the segmentor's features at strides 4, 8, 16, 32.
+    feature_channels : channels of the segmentor's features at strides 4, 8, 16, 32; empty for a
+        segmentor without features, and the X-Former then attends to the refiner's own.
     steps : T of the diffusion process.
     width : channels of the finest level, a multiple of 32.
     convolution : ``binary`` (TB, TA, signs) or ``real`` (its twin of the same topology).
@@ -80,6 +81,10 @@ class Refiner(nn.Module):
             raise ValueError(
                 f"convolution must be one of {tuple(CONVOLUTIONS)}, not {convolution!r}"
             )
+        if len(feature_channels) not in (0, len(STRIDES)):
+            raise ValueError(
+                f"features come at the strides {STRIDES} or not at all, not {len(feature_channels)}"
+            )
         self.classes, self.labels, self.stem, self.output = classes, max(2, classes), stem, output
         strides = [stride for stride in FACTORS if stride >= stem]
         widths = [width * FACTORS[stride] for stride in strides]
@@ -92,7 +97,7 @@ class Refiner(nn.Module):
                 nn.Conv2d(inputs, width * FACTORS[stride], 1),
                 nn.BatchNorm2d(width * FACTORS[stride]),
             )
-            for inputs, stride in zip(feature_channels, STRIDES, strict=True)
+            for inputs, stride in zip(feature_channels, STRIDES, strict=False)  # four or none
         )
         self.down = nn.ModuleList(
             Level(before, after, time_width, conv, stride=1 if i == 0 else 2)
@@ -141,7 +146,8 @@ class Refiner(nn.Module):
             if len(self.down) - len(skips) <= len(features):  # the levels of strides 4 to 32
                 x = x + features[len(skips) - len(self.down)]
             skips.append(x)
-        x = self.xformer(skips.pop(), features[-1].expand(batch, -1, -1, -1), time)
+        x = skips.pop()
+        x = self.xformer(x, features[-1].expand(batch, -1, -1, -1) if features else x, time)
         x = self.middle(x, time)
         for level in self.up:
             x = level(x, skips.pop(), time)

@@ -1,13 +1,15 @@
 """The discriminative segmentor f(x) behind one adapter: image -> logits and four features."""
 
-from collections.abc import Callable
-from typing import Any
-
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_hidiff.errors import InputError
+
 STRIDES = (4, 8, 16, 32)
 MULTIPLE = STRIDES[-1]
+MULTIPLES = (32, 64, 128, 160, 192, 224, 256, 384, 512)
+"""Sizes that :func:`measure` tries, smallest first; 224 and 384 are windows of 7 and 12."""
 
 
 def pad_to_multiple(x: Tensor, multiple: int = MULTIPLE) -> Tensor:
@@ -24,91 +26,84 @@ class Segmentor(nn.Module):
 
     ``forward`` maps a normalised image [B, C, H, W] to logits [B, K, H, W] and the features
     [B, feature_channels[i], H' / STRIDES[i], W' / STRIDES[i]], where H', W' are H, W padded to
-    multiples of 32. K = 1 is read with the sigmoid, K > 1 with the softmax.
+    multiples of 32. K = 1 is read with the sigmoid, K > 1 with the softmax. A segmentor without
+    features has ``feature_channels == ()`` and gives an empty list.
+
+    ``multiple`` is what the network itself needs, a multiple of 32 where there are features.
     """
 
-    feature_channels: tuple[int, ...]
+    feature_channels: tuple[int, ...] = ()
+    multiple: int = MULTIPLE
 
     def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits and features of an image whose sides are multiples of 32."""
+        """Logits and features of an image whose sides are multiples of ``multiple``."""
         raise NotImplementedError(f"{type(self).__name__} has to define encode_decode")
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         height, width = image.shape[-2:]
-        logits, features = self.encode_decode(pad_to_multiple(image))
+        logits, features = self.encode_decode(pad_to_multiple(image, self.multiple))
+        rows, columns = -(-height // MULTIPLE), -(-width // MULTIPLE)
+        features = [
+            f[..., : rows * MULTIPLE // stride, : columns * MULTIPLE // stride]
+            for f, stride in zip(features, STRIDES, strict=False)
+        ]
         return logits[..., :height, :width], features
 
 
-class UNet(Segmentor):
-    """A small U-Net with batch normalisation, made of the parts of MONAI's DynUNet.
+def measure(segmentor: Segmentor, what: str, channels: int, classes: int) -> None:
+    """Find out ``multiple`` and ``feature_channels`` of a network that is not ours.
 
-    ``filters`` are the channels at strides 1, 2, 4, 8, 16, 32.
+    A blank image twice as wide as high goes through it in evaluation mode; the smallest side of
+    ``MULTIPLES`` that it accepts becomes ``multiple``. ``what`` names it in messages.
+
+    Raises
+    ------
+    InputError : it reads no such image; logits are not [B, K, H, W]; features are there, but not
+        four at strides 4, 8, 16, 32.
     """
-
-    def __init__(
-        self, channels: int, classes: int, filters: tuple[int, ...] = (16, 32, 48, 64, 96, 128)
-    ) -> None:
-        from monai.networks.nets import DynUNet
-
-        super().__init__()
-        levels = len(filters)
-        network = DynUNet(
-            spatial_dims=2,
-            in_channels=channels,
-            out_channels=classes,
-            kernel_size=[3] * levels,
-            strides=[1] + [2] * (levels - 1),
-            upsample_kernel_size=[2] * (levels - 1),
-            filters=list(filters),
-            norm_name=("BATCH", {"affine": True}),
+    segmentor.eval()
+    reason: Exception | None = None
+    for multiple in MULTIPLES:
+        blank = torch.zeros(1, channels, multiple, 2 * multiple)
+        try:
+            with torch.no_grad():
+                logits, features = segmentor.encode_decode(blank)
+            break
+        except InputError:
+            raise
+        except Exception as error:  # a foreign network raises what it likes
+            reason = reason or error
+    else:
+        raise InputError(
+            f"{what} reads no image [B, {channels}, H, W] of sides that are multiples of "
+            f"{', '.join(map(str, MULTIPLES))}: {one_line(reason)}"
         )
-        # DynUNet registers its parts a second time in a recursive module; take only the parts.
-        self.stem, self.downs, self.bottom = (
-            network.input_block,
-            network.downsamples,
-            network.bottleneck,
+    segmentor.train()
+    wanted = (1, classes, multiple, 2 * multiple)
+    if tuple(logits.shape) != wanted:
+        raise InputError(
+            f"{what} gives logits of shape {tuple(logits.shape)} for an image of "
+            f"{multiple} x {2 * multiple} pixels; wanted {wanted}"
         )
-        self.ups, self.head = network.upsamples, network.output_block
-        self.feature_channels = tuple(filters[2:])
-
-    def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        skips = [self.stem(image)]
-        for down in self.downs:
-            skips.append(down(skips[-1]))
-        x = self.bottom(skips[-1])
-        features = [*skips[2:], x]
-        for up, skip in zip(self.ups, reversed(skips), strict=True):
-            x = up(x, skip)
-        return self.head(x), features
-
-
-class FlexibleUNet(Segmentor):
-    """MONAI's FlexibleUNet with any of its backbones; never pre-trained, nothing downloads."""
-
-    def __init__(self, channels: int, classes: int, backbone: str = "efficientnet-b0") -> None:
-        from monai.networks.nets import FlexibleUNet as MonaiFlexibleUNet
-
-        super().__init__()
-        self.network = MonaiFlexibleUNet(
-            in_channels=channels, out_channels=classes, backbone=backbone, pretrained=False
+    found = [_stride(feature, multiple) for feature in features]
+    if features and found != [str(stride) for stride in STRIDES]:
+        raise InputError(
+            f"{what} has features at strides {', '.join(found)}; wanted are four, at strides "
+            f"{', '.join(map(str, STRIDES))}"
         )
-        probe = self.network.encoder(next(self.network.parameters()).new_zeros(1, channels, 64, 64))
-        self.feature_channels = tuple(feature.shape[1] for feature in probe[-len(STRIDES) :])
-
-    def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        features = self.network.encoder(image)
-        decoded = self.network.decoder(features, self.network.skip_connect)
-        return self.network.segmentation_head(decoded), list(features[-len(STRIDES) :])
+    segmentor.multiple = multiple
+    segmentor.feature_channels = tuple(feature.shape[1] for feature in features)
 
 
-SEGMENTORS: dict[str, Callable[..., Segmentor]] = {"unet": UNet, "flexible-unet": FlexibleUNet}
+def _stride(feature: Tensor, side: int) -> str:
+    """The stride of a feature of a side x 2 side image, or its shape where it has none."""
+    if feature.ndim == 4 and feature.shape[2] and 2 * feature.shape[2] == feature.shape[3]:
+        return f"{side / feature.shape[2]:g}"
+    return f"none (shape {'x'.join(map(str, feature.shape))})"
 
 
-def build_segmentor(name: str, channels: int, classes: int, **options: Any) -> Segmentor:
-    """An untrained segmentor for images of ``channels`` and K = ``classes`` output channels.
-
-    ValueError names the known segmentors when ``name`` is none of them.
-    """
-    if name not in SEGMENTORS:
-        raise ValueError(f"segmentor must be one of {', '.join(SEGMENTORS)}, not {name!r}")
-    return SEGMENTORS[name](channels, classes, **options)
+def one_line(error: Exception | None) -> str:
+    """An exception of another package as its kind and its first line."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ""
+    return f"{type(error).__name__}: {text[:200]}"
