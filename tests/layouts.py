@@ -98,3 +98,71 @@ def write_folder(
 def _save_gif(path: Path, values: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(values.astype(np.uint8)).save(path, optimize=False)  # else 255 is stored as 1
+
+
+def polyp(seed: int, height: int = 40, width: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """A drawn polyp: image uint8 ``[H, W, 3]``, polyp bool ``[H, W]``."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    centre = rng.uniform(0.35, 0.65, 2) * (height, width)
+    mask = np.hypot(rows - centre[0], columns - centre[1]) <= 0.2 * min(height, width)
+    shade = 120 + 60 * mask[..., None] + rng.normal(0, 6, (height, width, 3))
+    return (shade * [1, 0.6, 0.5]).clip(0, 255).astype(np.uint8), mask
+
+
+def write_kvasir(root: Path, count: int = 20, lists: bool = True) -> Path:
+    """Kvasir-SEG: jpg images of several sizes, masks as RGB jpg; the authors' lists beside them."""
+    names = [f"cju{number:03}" for number in range(count)]
+    for name in ("images", "masks", *(("splits",) if lists else ())):
+        (root / name).mkdir(parents=True)
+    for number, name in enumerate(names):
+        image, mask = polyp(number, 40 + number % 3, 48 + number % 5)
+        Image.fromarray(image).save(root / "images" / f"{name}.jpg")
+        grey = Image.fromarray((mask * 255).astype(np.uint8)).convert("RGB")
+        grey.save(root / "masks" / f"{name}.jpg", quality=60)
+    (root / "kavsir_bboxes.json").write_text("{}", encoding="utf-8")
+    if lists:
+        test = names[: count // 5]
+        train = names[::-1][: count - len(test)]
+        (root / "splits" / "train.txt").write_text("\n".join(train) + "\n", encoding="utf-8")
+        (root / "splits" / "val.txt").write_text("\n".join(test) + "\n", encoding="utf-8")
+    return root
+
+
+def write_cvc(root: Path, frames: range = range(1, 613), suffix: str = ".tif") -> Path:
+    """CVC-ClinicDB: numbered frames, masks with stray greys."""
+    for name in ("Original", "Ground Truth"):
+        (root / name).mkdir(parents=True)
+    for frame in frames:
+        image, mask = polyp(frame, 24, 32)
+        grey = np.where(mask, 255, 0).astype(np.uint8)
+        grey[0, :2] = 100, 200  # 100 is no polyp, 200 is
+        Image.fromarray(image).save(root / "Original" / f"{frame}{suffix}")
+        Image.fromarray(grey).save(root / "Ground Truth" / f"{frame}{suffix}")
+    return root
+
+
+POLYP_TESTS = {
+    "CVC-300": ["149", "150"],
+    "CVC-ClinicDB": ["1", "150"],
+    "CVC-ColonDB": ["1"],
+    "ETIS-LaribPolypDB": ["1", "150"],
+    "Kvasir": ["cju0", "cju1"],
+}
+POLYP_TRAIN = [*(str(frame) for frame in range(2, 60, 3)), *(f"cju{i}" for i in range(2, 12))]
+
+
+def write_polyp(root: Path, plural: bool = True) -> Path:
+    """PraNet's benchmark: png; the training set's folders in either spelling."""
+    ending = "s" if plural else ""
+    sets = {root / "TrainDataset": (ending, POLYP_TRAIN)}
+    sets |= {root / "TestDataset" / name: ("s", ids) for name, ids in POLYP_TESTS.items()}
+    for folder, (end, names) in sets.items():
+        (folder / f"image{end}").mkdir(parents=True)
+        (folder / f"mask{end}").mkdir()
+        for number, name in enumerate(names):
+            image, mask = polyp(number)
+            Image.fromarray(image).save(folder / f"image{end}" / f"{name}.png")
+            grey = Image.fromarray((mask * 255).astype(np.uint8))
+            grey.save(folder / f"mask{end}" / f"{name}.png")
+    return root

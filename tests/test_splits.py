@@ -5,6 +5,7 @@ from pathlib import Path
 
 import layouts
 import pytest
+from cases import assert_no_group_divided, ids
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import SPLITS, open_dataset
@@ -17,21 +18,12 @@ def chase(tmp_path_factory):
     return layouts.write_chase(tmp_path_factory.mktemp("chase") / "CHASEDB1")
 
 
-def ids(cases):
-    return [case.id for case in cases]
-
-
 def refused(folder, split_file):
     """The one line that a split file gets."""
     with pytest.raises(InputError) as caught:
         open_dataset("chase", folder, split_file)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def assert_no_group_divided(splits):
-    groups = [{case.group for case in splits[name]} for name in SPLITS]
-    assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
 
 
 def write_split(path, **splits):
@@ -76,7 +68,7 @@ def test_split_files_that_cannot_be_read(chase, tmp_path):
 
 
 def test_random_split_never_divides_a_group():
-    cases = [Case(f"{i}{e}", f"{i}", Path("i"), Path("m")) for i in range(11) for e in "LMR"]
+    cases = [Case(f"{i}{e}", f"{i}", (Path("i"),), Path("m")) for i in range(11) for e in "LMR"]
     for seed in range(20):
         splits = random_split(cases, seed)
         assert_no_group_divided(splits)
@@ -86,12 +78,24 @@ def test_random_split_never_divides_a_group():
 
 @pytest.mark.parametrize(("groups", "sizes"), [(1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1])])
 def test_random_split_of_few_groups(groups, sizes):
-    cases = [Case(f"{i}", f"{i}", Path("i"), Path("m")) for i in range(groups)]
+    cases = [Case(f"{i}", f"{i}", (Path("i"),), Path("m")) for i in range(groups)]
     assert [len(random_split(cases, 0)[name]) for name in SPLITS] == sizes
 
 
+def test_a_share_of_nothing_holds_nothing_out():
+    cases = [Case(f"{i}", f"{i}", (Path("i"),), Path("m")) for i in range(20)]
+    splits = random_split(cases, 0, val=0.1, test=0.0)
+    assert [len(splits[name]) for name in SPLITS] == [18, 2, 0]
+
+
+def test_training_without_a_val_case_is_noted(tmp_path):
+    dataset = open_dataset("folder", layouts.write_folder(tmp_path / "mine", count=1))
+    assert [len(dataset.splits[name]) for name in SPLITS] == [1, 0, 0]
+    assert "val" in dataset.notes[0]
+
+
 def test_fixed_split_holds_out_a_whole_group():
-    cases = [Case(f"{i}{e}", f"{i}", Path("i"), Path("m")) for i in range(3) for e in "LR"]
+    cases = [Case(f"{i}{e}", f"{i}", (Path("i"),), Path("m")) for i in range(3) for e in "LR"]
     splits, notes = fixed_split(cases, val=("9L",), test=("0L", "0R"))
     assert ids(splits["val"]) == ["2L", "2R"]
     assert len(notes) == 1
