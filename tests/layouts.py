@@ -134,7 +134,7 @@ def write_cvc(root: Path, frames: range = range(1, 613), suffix: str = ".tif") -
     for name in ("Original", "Ground Truth"):
         (root / name).mkdir(parents=True)
     for frame in frames:
-        image, mask = polyp(frame, 24, 32)
+        image, mask = polyp(frame)
         grey = np.where(mask, 255, 0).astype(np.uint8)
         grey[0, :2] = 100, 200  # 100 is no polyp, 200 is
         Image.fromarray(image).save(root / "Original" / f"{frame}{suffix}")

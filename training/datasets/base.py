@@ -8,10 +8,11 @@ picture or a whole volume; what belongs to one patient or video is one group.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import read_image, read_labels
@@ -220,12 +221,17 @@ def _check_place(path: Path, volume: Volume, first: Path, reference: Volume) -> 
     """A mask saved without its image's header would be turned over when both are made canonical."""
     if np.allclose(volume.affine, reference.affine, atol=0.5 * max(reference.spacing)):
         return
-    here, there = ("".join(nibabel.aff2axcodes(nibabel.load(p).affine)) for p in (path, first))
+    here, there = (_orientation(file) for file in (path, first))
     if here != there:
         raise InputError(
             f"{path}: its header says orientation {here} and another place than {first.name} "
             f"({there}); save it with the header of its image"
         )
+
+
+def _orientation(path: Path) -> str:
+    """As the file stores it, such as ``LPS``."""
+    return "".join(nibabel.aff2axcodes(cast(SpatialImage, nibabel.load(path)).affine))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -77,7 +77,8 @@ def open_synapse(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
 def read_transunet(dataset: Dataset, case: Case) -> Sample:
     """One h5 volume or the npz slices of a patient, in HU; nothing says the spacing."""
     read = _read_h5 if case.images[0].suffix == ".h5" else _read_npz
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for path in case.images:
         image, label = read(path)
         if image.shape[-2:] != (images or [image])[0].shape[-2:] or image.shape != label.shape:

@@ -1,0 +1,126 @@
+"""Every data set, as its owner distributes it, trains through the real command."""
+
+import json
+import subprocess
+import sys
+
+import layouts
+import numpy as np
+import pytest
+import volume_layouts
+
+from napari_hidiff.loading import load_model
+from napari_hidiff.training.datasets import open_dataset
+
+TINY = {
+    "pretrain_iterations": 2,
+    "folds": 0,
+    "iterations": 2,
+    "width": 32,
+    "stem": 2,
+    "crop": 32,
+    "batch": 2,
+    "segmentor_every": 2,
+    "validate_every": 2,
+    "validate_cases": 1,
+    "workers": 0,
+    "steps": 2,
+    "samples": 1,
+}
+FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+
+FRAMES = range(1, 613, 20)
+FOUR = ("FLAIR", "T1w", "t1gd", "T2w")
+LAYOUTS = {
+    "btcv": ("synapse", lambda root: volume_layouts.write_btcv(root / "RawData" / "Training")),
+    "transunet": ("synapse", lambda root: volume_layouts.write_transunet(root / "Synapse")),
+    "brats-2020": ("brats", lambda root: volume_layouts.write_brats(root, "2020")),
+    "brats-2021": ("brats", lambda root: volume_layouts.write_brats(root, "2021")),
+    "brats-2023": ("brats", lambda root: volume_layouts.write_brats(root, "2023", count=6)),
+    "msd-3d": ("msd", lambda root: volume_layouts.write_msd(root / "Task09_Spleen", count=4)),
+    "msd-4d": ("msd", lambda root: volume_layouts.write_msd(root / "Task01_BrainTumour", FOUR, 4)),
+    "kvasir": ("kvasir", lambda root: layouts.write_kvasir(root / "Kvasir-SEG")),
+    "cvc-tif": ("cvc", lambda root: layouts.write_cvc(root / "TIF", FRAMES)),
+    "cvc-png": (
+        "cvc",
+        lambda root: layouts.write_cvc(root / "PNG", FRAMES, ".png"),
+    ),
+    "polyp": ("polyp", lambda root: layouts.write_polyp(root / "polyp")),
+    "chase": ("chase", lambda root: layouts.write_chase(root / "CHASEDB1")),
+    "drive-without-test-truth": (
+        "drive",
+        lambda root: layouts.write_drive(root / "DRIVE", test_truth=False),
+    ),
+    "nifti-folder": ("folder", lambda root: volume_layouts.write_nifti_folder(root, labels=3)),
+}
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "napari_hidiff.training.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_trains_by_name(layout, tmp_path):
+    name, write = LAYOUTS[layout]
+    data = write(tmp_path / "data")
+    # MSD is named by its task's folder, a folder by itself; the others are found in their parent.
+    where = data if name in ("msd", "folder") else tmp_path / "data"
+    where = data if layout == "btcv" else where
+    done = run("--dataset", name, "--data", where, "--output", tmp_path / "run", *FLAGS, "--json")
+    assert done.returncode == 0, done.stderr
+    model = load_model(json.loads(done.stdout)["model"], device="cpu")
+    dataset = open_dataset(name, where)
+    card = model.card
+    assert card.dataset == name
+    assert [label.name for label in card.classes] == list(dataset.classes)
+    assert card.channels == dataset.channels
+    assert (card.licence, card.attribution) == (dataset.licence, dataset.attribution)
+    assert card.training["recipe"]["iterations"] == 2
+    assert card.training["cases"]["train"] == [case.id for case in dataset.splits["train"]]
+    image = dataset.load(dataset.splits["train"][0]).image
+    plane = image[len(image) // 2] if image.ndim == 4 else image
+    refined = model.refine(plane)
+    assert refined.mask.shape == plane.shape[:2]
+    assert np.isfinite(refined.probability).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("brats", "BraTS2021"), ("synapse", "Synapse_layout"), ("msd", "Task04_Hippocampus")],
+)
+def test_real_folders_are_checked_by_the_command(name, folder, real_data):
+    done = run("--dataset", name, "--data", real_data(folder), "--check", "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["bad"] == []
+    assert content["loaded"] == sum(content["cases"].values()) > 0
+    assert all(count > 0 for count in content["present"].values())
+
+
+@pytest.mark.slow
+def test_the_command_checks_and_refuses_a_bad_case_or_skips_it(tmp_path):
+    root = volume_layouts.write_brats(tmp_path / "BraTS2021")
+    name = volume_layouts.brats_names("2021", 4)[0]
+    (root / name / f"{name}_t2.nii.gz").unlink()
+    arguments = ("--dataset", "brats", "--data", root, "--output", tmp_path / "run", *FLAGS)
+    checked = run(*arguments, "--check")
+    assert checked.returncode == 2
+    assert f"{name}_t2.nii.gz: missing" in checked.stdout
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    assert f"{name}_t2.nii.gz: missing" in refused.stderr.splitlines()[-1]
+    skipped = run(*arguments, "--skip-bad")
+    assert skipped.returncode == 0, skipped.stderr
+    assert f"{name}_t2.nii.gz: missing" in skipped.stderr
+
+
+@pytest.mark.slow
+def test_the_command_says_what_it_wanted_where_it_finds_nothing(tmp_path):
+    done = run("--dataset", "synapse", "--data", tmp_path, "--check")
+    assert done.returncode == 2
+    assert "train_npz" in done.stderr
+    assert "img0001.nii.gz" in done.stderr
+    assert done.stderr.count("\n") == 1
