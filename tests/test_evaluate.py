@@ -7,26 +7,26 @@ import numpy as np
 import pytest
 
 import napari_hidiff
+from napari_hidiff import volumes
 from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import sample as bundled_sample
 from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Case, Sample, open_dataset
-from napari_hidiff.training.evaluate.damage import damage
-from napari_hidiff.training.evaluate.metrics import METRICS, score
-from napari_hidiff.training.evaluate.report import report
-from napari_hidiff.training.evaluate.run import (
+from napari_hidiff.training.evaluate.arms import (
     DAMAGED,
     PRIOR,
     REFINED,
     REPAIRED,
     SECOND,
-    Evaluation,
     Plan,
+    Subject,
     arms_of,
-    evaluate,
-    score_case,
 )
+from napari_hidiff.training.evaluate.damage import damage
+from napari_hidiff.training.evaluate.metrics import METRICS, score
+from napari_hidiff.training.evaluate.report import report
+from napari_hidiff.training.evaluate.run import Evaluation, evaluate, score_case
 
 MODEL = "chase-vessels"
 SMALL = {"name": "unet", "filters": [4, 4, 6, 8, 8, 8]}
@@ -66,6 +66,12 @@ def restless():
     return model
 
 
+def subject(model, sample, prior):
+    """A picture that starts from a given prior, float32 [K, H, W]."""
+    planes = volumes.normalise(model, sample.image[None])
+    return Subject(sample, planes, prior[:, None])
+
+
 @pytest.fixture(scope="module")
 def chase(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "CHASEDB1"
@@ -103,16 +109,20 @@ def test_the_sampler_without_randomness_runs_once(model, chase):
     assert result.engines == {"torch"}
 
 
-def test_drive_is_scored_inside_its_field_of_view(tmp_path):
+def test_drive_is_scored_inside_its_field_of_view(restless, tmp_path):
     dataset = open_dataset("drive", layouts.write_drive(tmp_path / "DRIVE", range(1, 3)))
     case = dataset.split("test")[0]
     sample = dataset.load(case)
-    everywhere = np.ones_like(sample.mask)
-    arms = {PRIOR: lambda sample, prior: iter([everywhere])}
-    scores = score_case(sample, untrained(), arms, 2).arms[PRIOR].mean
+    everywhere = np.ones((1, *sample.mask.shape), np.float32)
+    arms = arms_of(restless, dataset, Plan(sampler="one-step"))
+    row = score_case(subject(restless, sample, everywhere), dataset, arms)
     inside = sample.field_of_view
-    assert scores["accuracy"] == pytest.approx(sample.mask[inside].mean())
-    assert scores["recall"] == 1
+    assert row.arms[PRIOR].mean["accuracy"] == pytest.approx(sample.mask[inside].mean())
+    assert row.arms[PRIOR].mean["recall"] == 1
+    refined = restless.refine(sample.image, everywhere, sampler="one-step").mask
+    right = (refined == sample.mask)[inside].mean()
+    assert right != (refined == sample.mask).mean()
+    assert row.arms[REFINED].mean["accuracy"] == pytest.approx(right)
 
 
 def test_several_classes_are_reported_by_name(tmp_path):
@@ -125,6 +135,10 @@ def test_several_classes_are_reported_by_name(tmp_path):
     assert list(content["per_class"]) == ["disc", "vessel"]
     mean = np.mean([by_arm[REFINED]["dice"] for by_arm in content["per_class"].values()])
     assert content["mean"][REFINED]["dice"] == pytest.approx(mean, abs=2e-6)
+    for image in content["images"]:
+        for metric in set(METRICS) - {"accuracy"}:
+            parts = [image["per_class"][name][PRIOR][metric] for name in ("disc", "vessel")]
+            assert image[PRIOR][metric] == pytest.approx(np.mean(parts), abs=2e-6)
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(model, chase, tmp_path):
@@ -134,6 +148,8 @@ def test_what_does_not_fit_is_refused_before_anything_runs(model, chase, tmp_pat
         evaluate(three, chase, cases)
     with pytest.raises(InputError, match="1 channels"):
         evaluate(untrained(channels=("grey",)), chase, cases)
+    with pytest.raises(InputError, match="negative"):
+        evaluate(model, chase, cases, Plan(tolerance=-1))
     with pytest.raises(InputError, match="seed"):
         evaluate(model, chase, cases, Plan(seeds=()))
     drive = open_dataset("drive", layouts.write_drive(tmp_path / "DRIVE", range(21, 23)))
@@ -163,6 +179,8 @@ def test_the_report_is_complete_and_plain(restless, chase):
     assert set(content["difference_to"]) == {"one-step", SECOND}
     assert content["settings"] == {"sampler": "ddim", "steps": 2, "samples": 2}
     assert content["notes"] == []
+    assert content["surface"] == {"unit": "pixels", "tolerance": 1.0}
+    assert not {"per_class", "by_set", "skipped"} & set(content)
 
 
 def test_scores_on_training_images_say_so(model, chase):
@@ -183,8 +201,8 @@ def test_empty_masks_are_counted(model, chase):
     sample = chase.load(case)
     nothing = Sample(case, sample.image, np.zeros_like(sample.mask), None, None)
     never = np.full((1, *sample.mask.shape), 0.01, np.float32)
-    arms = arms_of(model, chase, Plan(seeds=(0,)), set())
-    rows = [score_case(s, model, arms, 2, never) for s in (sample, nothing)]
+    arms = arms_of(model, chase, Plan(seeds=(0,)))
+    rows = [score_case(subject(model, s, never), chase, arms) for s in (sample, nothing)]
     result = Evaluation(rows, (0,), {})
     content = report(result, chase, "test", model, "m", "c")
     assert content["empty_masks"] == {"truth": 1, PRIOR: 2, REFINED: 2}
@@ -193,9 +211,9 @@ def test_empty_masks_are_counted(model, chase):
 
 def regained_share(model, dataset, samples, priors, plan):
     """The report's share of lost Dice that comes back, from given priors."""
-    arms = arms_of(model, dataset, plan, set())
+    arms = arms_of(model, dataset, plan)
     rows = [
-        score_case(sample, model, arms, 2, prior)
+        score_case(subject(model, sample, prior), dataset, arms)
         for sample, prior in zip(samples, priors, strict=True)
     ]
     result = Evaluation(rows, plan.seeds, {})
@@ -220,9 +238,9 @@ def test_a_refiner_that_knows_the_truth_regains_more_than_was_lost(model, chase)
     """The share is what it says: the truth as the repaired mask gives (1 - damaged) / lost."""
     sample = chase.load(chase.split("test")[0])
     prior = np.where(chase.load_second(sample), 0.9, 0.05).astype(np.float32)[None]
-    arms = arms_of(model, chase, Plan((0,), "one-step", damage=True), set())
-    arms[REPAIRED] = lambda sample, prior: iter([sample.mask])
-    row = score_case(sample, model, arms, 2, prior)
+    arms = arms_of(model, chase, Plan((0,), "one-step", damage=True))
+    arms[REPAIRED] = lambda subject: iter([subject.sample.mask])
+    row = score_case(subject(model, sample, prior), chase, arms)
     content = report(Evaluation([row], (0,), {}), chase, "test", model, "m", "c")
     before, damaged = (row.arms[arm].mean["dice"] for arm in (PRIOR, DAMAGED))
     assert content["damage"]["share"] == pytest.approx((1 - damaged) / (before - damaged), abs=1e-4)
@@ -242,10 +260,10 @@ def test_the_bundled_model_repairs_the_bundled_sample(chase):
 
 def test_the_second_observer_of_chase(model, real_data):
     dataset = open_dataset("chase", real_data("CHASEDB1"))
-    arms = {SECOND: arms_of(model, dataset, Plan(second_observer=True), set())[SECOND]}
+    arms = {SECOND: arms_of(model, dataset, Plan(second_observer=True))[SECOND]}
     no_prior = np.zeros((1, 960, 999), np.float32)
     samples = [dataset.load(case) for case in dataset.split("test")]
-    rows = [score_case(sample, model, arms, 2, no_prior) for sample in samples]
+    rows = [score_case(subject(model, sample, no_prior), dataset, arms) for sample in samples]
     assert len(rows) == 8
     result = Evaluation(rows, (0,), {})
     assert result.values(SECOND, "dice").mean() == pytest.approx(0.798, abs=0.001)

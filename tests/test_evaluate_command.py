@@ -1,6 +1,7 @@
 """The command ``napari-hidiff-evaluate``: its object, its table, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -70,7 +71,7 @@ def test_the_command_prints_a_table(model_file, chase_folder, capsys, monkeypatc
     ("change", "part"),
     [
         ({"--split": "tests"}, "train, val, test"),
-        ({"--dataset": "chases"}, "chase, drive, folder"),
+        ({"--dataset": "chases"}, "chase, drive, synapse"),
         ({"--data": "nowhere"}, "Image_01L.jpg"),
         ({"--model": "nothing"}, "nothing"),
         ({"--sampler": "euler"}, "one-step"),
@@ -82,6 +83,9 @@ def test_the_command_prints_a_table(model_file, chase_folder, capsys, monkeypatc
         ({"--output": "no/where.json"}, "no"),
         ({"--seeds": 0}, "--seeds"),
         ({"--limit": "many"}, "--limit"),
+        ({"--tolerance": -1}, "--tolerance"),
+        ({"--split-rule": "coin"}, "unknown split rule 'coin'"),
+        ({"--prior-from": "none.ts"}, "none.ts"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(
@@ -98,13 +102,39 @@ def test_bad_input_gets_one_line_and_status_2(
     assert part in lines[0]
 
 
-def test_a_bad_image_is_named(model_file, tmp_path, capsys, monkeypatch):
+def test_masks_of_other_software_are_the_start(
+    model_file, chase_folder, capsys, monkeypatch, tmp_path
+):
+    """The second observer's masks as a folder: the refiner of this model returns its prior."""
+    for file in chase_folder.glob("*_2ndHO.png"):
+        shutil.copy(file, tmp_path / file.name.replace("_2ndHO", ""))
+    arguments = ["--model", model_file, "--dataset", "chase", "--data", chase_folder, "--json"]
+    arguments += ["--limit", 2, "--sampler", "one-step", "--second-observer"]
+    arguments += ["--prior-from", tmp_path, "--tolerance", 0.5]
+    status, out, _ = run_command(capsys, monkeypatch, *arguments)
+    assert status == 0
+    content = json.loads(out)
+    assert content["prior_from"] == str(tmp_path)
+    assert content["surface"] == {"unit": "pixels", "tolerance": 0.5}
+    for image in content["images"]:
+        assert image["prior"] == image["second_observer"] == image["refined"]
+        assert image["prior"]["dice"] < 1
+
+
+def test_a_bad_image_is_named_or_skipped(model_file, tmp_path, capsys, monkeypatch):
     root = layouts.write_chase(tmp_path / "CHASEDB1", height=24, width=24)
     (root / "Image_11L_1stHO.png").write_bytes(b"not a picture")
     arguments = ["--model", model_file, "--dataset", "chase", "--data", root, "--seeds", 1]
     status, out, err = run_command(capsys, monkeypatch, *arguments)
     assert (status, out) == (2, "")
     assert "Image_11L_1stHO.png" in err.splitlines()[-1]
+    arguments += ["--limit", 2, "--skip-bad"]
+    status, out, _ = run_command(capsys, monkeypatch, *arguments)
+    assert status == 0
+    assert "skipped Image_11L" in out
+    content = json.loads(run_command(capsys, monkeypatch, *arguments, "--json")[1])
+    assert [image["id"] for image in content["images"]] == ["Image_11R"]
+    assert [case["id"] for case in content["skipped"]] == ["Image_11L"]
 
 
 def test_help_teaches_and_needs_no_torch():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.metrics import compute_hausdorff_distance
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import metrics
@@ -35,10 +35,19 @@ def brute_surface(mask):
     return np.array(points, float)
 
 
-def brute_hd95(mask, truth, spacing):
+def brute_distances(mask, truth, spacing):
     a, b = brute_surface(mask) * spacing, brute_surface(truth) * spacing
     apart = np.linalg.norm(a[:, None] - b[None], axis=-1)
-    return max(np.percentile(apart.min(axis=1), 95), np.percentile(apart.min(axis=0), 95))
+    return apart.min(axis=1), apart.min(axis=0)
+
+
+def brute_hd95(mask, truth, spacing):
+    return max(np.percentile(side, 95) for side in brute_distances(mask, truth, spacing))
+
+
+def brute_nsd(mask, truth, tolerance, spacing):
+    near = [side <= tolerance + 1e-6 for side in brute_distances(mask, truth, spacing)]
+    return sum(side.sum() for side in near) / sum(side.size for side in near)
 
 
 def brute_overlap(mask, truth):
@@ -53,22 +62,32 @@ def brute_overlap(mask, truth):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0.02, 0.98), st.sampled_from([(13, 17), (1, 9), (5, 6, 7)]))
-def test_scores_against_brute_force(seed, share, shape):
+@given(
+    st.integers(0, 10**6),
+    st.floats(0.02, 0.98),
+    st.sampled_from([(13, 17), (1, 9), (5, 6, 7)]),
+    st.sampled_from([0, 0.5, 1.0, 1.9]),
+)
+def test_scores_against_brute_force(seed, share, shape, tolerance):
     mask, truth = blobs(seed, shape, share)
     mask.flat[0] = truth.flat[-1] = True
     spacing = (0.5, 2.0, 1.25)[: len(shape)]
-    scores = metrics.score(mask.astype(np.uint8), truth.astype(np.uint8), 2, spacing)
+    scores = metrics.score(
+        mask.astype(np.uint8), truth.astype(np.uint8), 2, spacing, tolerance=tolerance
+    )
     assert list(scores.mean) == list(metrics.METRICS)
     for name, value in brute_overlap(mask, truth).items():
         assert scores.mean[name] == pytest.approx(value, abs=1e-12)
     assert scores.mean["hd95"] == pytest.approx(brute_hd95(mask, truth, spacing), abs=1e-9)
+    expected = brute_nsd(mask, truth, tolerance, spacing)
+    assert scores.mean["nsd"] == pytest.approx(expected, abs=1e-12)
+    assert metrics.nsd(truth, mask, tolerance, spacing) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:.*get_mask_edges")
 @pytest.mark.parametrize("shape", [(24, 31), (9, 12, 11)])
 @pytest.mark.parametrize("seed", range(3))
-def test_hd95_is_monais(shape, seed):
+def test_surface_scores_are_monais(shape, seed):
     rng = np.random.default_rng(seed)
     spacing = [1.5, 0.7, 2.0][: len(shape)]
     mask, truth = np.zeros((2, *shape), bool)
@@ -76,35 +95,72 @@ def test_hd95_is_monais(shape, seed):
         start = rng.integers(1, 4, len(shape))
         array[tuple(slice(s, -s) for s in start)] = True
         array &= rng.random(shape) < 0.95
-    theirs = compute_hausdorff_distance(
-        torch.tensor(mask)[None, None].float(),
-        torch.tensor(truth)[None, None].float(),
-        include_background=True,
-        percentile=95,
-        spacing=spacing,
-    )
+    both = [torch.tensor(array)[None, None].float() for array in (mask, truth)]
+    whole = {"include_background": True, "spacing": spacing}
+    theirs = compute_hausdorff_distance(*both, percentile=95, **whole)
     assert metrics.hd95(mask, truth, spacing) == pytest.approx(float(theirs), abs=1e-5)
+    for tolerance in (0.0, 1.0, 1.6):
+        theirs = compute_surface_dice(*both, [tolerance], **whole)
+        assert metrics.nsd(mask, truth, tolerance, spacing) == pytest.approx(float(theirs))
+
+
+def test_nsd_of_known_surfaces():
+    """Two lines or planes: within their distance all is met, below it nothing."""
+    truth, mask = np.zeros((2, 12, 8), bool)
+    truth[2], mask[5] = True, True
+    spacing = (0.7, 1.0)  # 3 * 0.7 is not exactly 2.1
+    assert metrics.nsd(mask, truth, 2.1, spacing) == 1
+    assert metrics.nsd(mask, truth, 2.0, spacing) == 0
+    mask[2, :4] = True  # 4 of the truth's 8 and 4 of the mask's 12 pixels lie on the other
+    assert metrics.nsd(mask, truth, 0, spacing) == 8 / 20
+    plane = np.zeros((5, 6, 7), bool)
+    plane[2] = True
+    moved = np.roll(plane, 1, 0)
+    assert metrics.nsd(moved, plane, 2.5, (2.5, 1, 1)) == 1
+    assert metrics.nsd(moved, plane, 1, (2.5, 1, 1)) == 0
+
+
+def test_regions_are_unions_and_their_mean_is_the_score():
+    rng = np.random.default_rng(4)
+    truth, mask = rng.integers(0, 4, (2, 6, 9, 8)).astype(np.uint8)
+    regions = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}
+    scores = metrics.score(mask, truth, 4, (2.0, 1.0, 0.5), None, 0.5, regions)
+    assert list(scores.per_region) == list(regions)
+    assert list(scores.per_class) == [1, 2, 3]
+    for name, union in regions.items():
+        flat_mask, flat_truth = (np.isin(array, union).astype(np.uint8) for array in (mask, truth))
+        alone = metrics.score(flat_mask, flat_truth, 2, (2.0, 1.0, 0.5), None, 0.5)
+        assert scores.per_region[name] == alone.per_class[1]
+    assert scores.per_region["enhancing"] == scores.per_class[3]
+    for name in set(metrics.METRICS) - {"accuracy"}:
+        expected = np.mean([row[name] for row in scores.per_region.values()])
+        assert scores.mean[name] == pytest.approx(expected)
+    assert scores.mean["accuracy"] == (mask == truth).mean()
+    only = np.where(mask == 2, 2, 0)
+    assert metrics.score(only, truth, 4, regions=regions).empty == 2  # core and enhancing
+    assert metrics.score(only, truth, 4).empty == 2  # classes 1 and 3
+    assert metrics.empty(only, 4, mask != 2, regions) == 3
 
 
 def test_perfect_and_disjoint_masks():
     truth = np.zeros((8, 9), np.uint8)
     truth[2:4, 2:4] = 1
     same = metrics.score(truth, truth).mean
-    assert same == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0}
+    assert same == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0, "nsd": 1}
     apart = metrics.score(np.roll(truth, 4, axis=1), truth, spacing=(1, 3)).mean
-    assert apart == {"dice": 0, "iou": 0, "recall": 0, "accuracy": 1 - 8 / 72, "hd95": 12}
+    assert apart == {"dice": 0, "iou": 0, "recall": 0, "accuracy": 1 - 8 / 72, "hd95": 12, "nsd": 0}
 
 
 def test_empty_masks_are_scored_and_counted():
     some, none = np.zeros((2, 6, 8), np.uint8)
     some[1, 1] = 1
     both = metrics.score(none, none)
-    assert both.mean == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0}
+    assert both.mean == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0, "nsd": 1}
     missed = metrics.score(none, some, spacing=(1, 1))
-    assert missed.mean["dice"] == missed.mean["iou"] == missed.mean["recall"] == 0
+    assert {missed.mean[name] for name in ("dice", "iou", "recall", "nsd")} == {0}
     assert missed.mean["hd95"] == 10  # the diagonal of 6 x 8
     invented = metrics.score(some, none, spacing=(0.5, 0.5))
-    assert invented.mean["dice"] == 0
+    assert invented.mean["dice"] == invented.mean["nsd"] == 0
     assert invented.mean["recall"] == 1
     assert invented.mean["hd95"] == 5
     assert (both.empty, missed.empty, invented.empty) == (1, 1, 0)
@@ -130,7 +186,7 @@ def test_only_the_field_of_view_counts():
     outside = metrics.score(mask, truth)
     scores = metrics.score(mask, truth, field_of_view=inside)
     assert outside.mean["dice"] < 1
-    assert scores.mean == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0}
+    assert scores.mean == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0, "nsd": 1}
     half = metrics.score(np.zeros_like(mask), truth, field_of_view=np.eye(10, dtype=bool))
     assert half.mean["accuracy"] == 0.7
 

@@ -29,8 +29,10 @@ from napari_hidiff.training.datasets import DATASETS, SPLITS, Case, Dataset, ope
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
+    from napari_hidiff.training.prior_source import PriorSource
 
-    from .run import Evaluation, Plan
+    from .arms import Plan
+    from .run import Evaluation
 
 NAME = "napari-hidiff-evaluate"
 
@@ -67,6 +69,10 @@ def evaluate_command(
             help="Your own split: a JSON object with a list of ids for each of train, val, test.",
         ),
     ] = None,
+    split_rule: Annotated[
+        str | None,
+        typer.Option(help="Another way to split, where the data set has several (docs/data.md)."),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="How many sampling seeds; an image's score is their mean.")
     ] = 3,
@@ -92,6 +98,29 @@ def evaluate_command(
         bool,
         typer.Option("--second-observer", help="Score the second human observer too (chase)."),
     ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Distance at which a surface still counts as met in nsd: in mm where the images "
+            "say their spacing, else in pixels.",
+        ),
+    ] = 1.0,
+    prior_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Start from a folder of masks of other software, or from a TorchScript network, "
+            "in place of the segmentor.",
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad",
+            help="Leave out images that cannot be used and list them; else the first ends it.",
+        ),
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     device: DeviceOption = "auto",
     engine: Annotated[str, typer.Option(help="auto, packed or torch.")] = "auto",
@@ -102,8 +131,9 @@ def evaluate_command(
 ) -> None:
     """Score a model's prior and its refined mask against the truth.
 
-    Dice, IoU, recall, accuracy and HD95 for every image and in the mean, at the original
-    resolution; the difference with the 95 % interval of a paired bootstrap over images.
+    Dice, IoU, recall, accuracy, HD95 and NSD (surface Dice) for every image, by class and in the
+    mean, at the original resolution; the difference with the 95 % interval of a paired bootstrap
+    over images. A volume is refined slice by slice and scored as a whole.
 
     **napari-hidiff-evaluate --model chase-vessels --dataset chase --data CHASEDB1**
 
@@ -111,18 +141,28 @@ def evaluate_command(
     """
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
-    opened = open_dataset(dataset, data, split_file)
+    opened = open_dataset(dataset, data, split_file, split_rule=split_rule)
     cases = opened.split(split)[:limit]
     loaded = napari_hidiff.load_model(model, device=device, engine=engine)
 
-    from .report import print_report, report
-    from .run import Plan
+    from napari_hidiff.training.prior_source import open_prior_source
 
+    from .arms import Plan
+    from .report import report
+    from .tables import print_report
+
+    source = None
+    if prior_from is not None:
+        source = open_prior_source(prior_from, loaded.card, loaded.device)
     seeds_used = tuple(range(seed, seed + seeds))
     others = tuple(dict.fromkeys(also or ()))
-    plan = Plan(seeds_used, sampler, steps, samples, others, damage, second_observer)
-    result = _evaluate(loaded, opened, cases, plan)
+    plan = Plan(
+        seeds_used, sampler, steps, samples, others, damage, second_observer, tolerance, skip_bad
+    )
+    result = _evaluate(loaded, opened, cases, plan, source)
     content = report(result, opened, split, loaded, model, shlex.join([NAME, *sys.argv[1:]]))
+    if prior_from is not None:
+        content["prior_from"] = str(prior_from)
     if output is not None:
         _write(output, content)
     if json:
@@ -132,7 +172,11 @@ def evaluate_command(
 
 
 def _evaluate(
-    model: "HiDiff", dataset: Dataset, cases: tuple[Case, ...], plan: "Plan"
+    model: "HiDiff",
+    dataset: Dataset,
+    cases: tuple[Case, ...],
+    plan: "Plan",
+    source: "PriorSource | None",
 ) -> "Evaluation":
     from .run import evaluate
 
@@ -144,7 +188,7 @@ def _evaluate(
             if bar.disable:
                 log(f"{NAME}: {case.id} ({done + 1} of {len(cases)})")
 
-        return evaluate(model, dataset, cases, plan, on_image)
+        return evaluate(model, dataset, cases, plan, on_image, source)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -7,36 +7,51 @@
 | recall | |P & T| / |T| | T empty 1: nothing was there to miss |
 | accuracy | share of pixels with the right label | |
 | hd95 | see :func:`hd95`, in units of the spacing | both empty 0, one empty the diagonal |
+| nsd | see :func:`nsd`, at a tolerance in units of the spacing | both empty 1, one empty 0 |
 
+A region is a union of classes and is scored like a class (BraTS: whole tumour, core, enhancing).
 Every image has every score, so that two methods are always compared on the same images; how many
 masks were empty is counted beside the scores (:func:`empty`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from scipy import ndimage
 
 from napari_hidiff.scores import dice
 
-METRICS = ("dice", "iou", "recall", "accuracy", "hd95")
+METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
 
-HIGHER_IS_BETTER = {"dice": True, "iou": True, "recall": True, "accuracy": True, "hd95": False}
+HIGHER_IS_BETTER = {name: name != "hd95" for name in METRICS}
+
+TOLERANCE = 1.0
+"""Distance, in units of the spacing, at which a surface still counts as met."""
+ROUNDING = 1e-9
+"""A distance of exactly the tolerance counts, also where rounding puts it just above."""
+
+NO_REGIONS: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+
+Distances = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one mask: per class (foreground only) and their mean.
+    """The scores of one mask: per class (foreground only), per region, and their mean.
 
-    ``mean["accuracy"]`` is the share of pixels with the right label; ``per_class[c]["accuracy"]``
-    that of class ``c`` against all others.  ``empty``: classes of which the mask has no pixel.
+    The mean is over the regions where there are any, else over the classes, but for
+    ``mean["accuracy"]``, the share of pixels with the right label; ``per_class[c]["accuracy"]`` is
+    that of class ``c`` against all others.  ``empty``: those of the averaged classes or regions of
+    which the mask has no pixel.
     """
 
     mean: dict[str, float]
     per_class: dict[int, dict[str, float]]
     empty: int
+    per_region: dict[str, dict[str, float]]
 
 
 def score(
@@ -45,33 +60,54 @@ def score(
     labels: int = 2,
     spacing: Sequence[float] | None = None,
     field_of_view: np.ndarray | None = None,
+    tolerance: float = TOLERANCE,
+    regions: Mapping[str, tuple[int, ...]] = NO_REGIONS,
 ) -> Scores:
     """Score an integer mask against an integer truth of the same shape, any dimension.
 
     labels: how many there are, background 0 included.  spacing: size of a pixel per axis; None
-    counts in pixels.  field_of_view: bool, same shape; pixels outside it do not exist for any
-    score.  ValueError when the shapes differ.
+    counts in pixels, as does then the tolerance of :func:`nsd`.  field_of_view: bool, same shape;
+    pixels outside it do not exist for any score.  regions: labels of each region, by its name.
+    ValueError when the shapes differ.
     """
     if mask.shape != truth.shape:
         raise ValueError(f"mask {mask.shape} and truth {truth.shape} differ in shape")
     inside = np.ones(truth.shape, bool) if field_of_view is None else field_of_view
     if inside.shape != truth.shape:
         raise ValueError(f"field of view {inside.shape} and truth {truth.shape} differ in shape")
-    per_class = {
-        label: _score_class((mask == label) & inside, (truth == label) & inside, inside, spacing)
-        for label in range(1, labels)
+    classes = {label: (label,) for label in range(1, labels)}
+    scored = {  # a region of one class is scored once
+        union: _score_union(
+            np.isin(mask, union) & inside,
+            np.isin(truth, union) & inside,
+            inside,
+            spacing,
+            tolerance,
+        )
+        for union in {*classes.values(), *regions.values()}
     }
-    mean = {
-        name: float(np.mean([scores[name] for scores in per_class.values()])) for name in METRICS
-    }
+    averaged = [scored[union] for union in (regions or classes).values()]
+    mean = {name: float(np.mean([scores[name] for scores in averaged])) for name in METRICS}
     mean["accuracy"] = _share(mask == truth, inside)
-    return Scores(mean, per_class, empty(mask, labels, inside))
+    return Scores(
+        mean,
+        {label: scored[union] for label, union in classes.items()},
+        empty(mask, labels, inside, regions),
+        {name: scored[union] for name, union in regions.items()},
+    )
 
 
-def empty(mask: np.ndarray, labels: int = 2, field_of_view: np.ndarray | None = None) -> int:
-    """How many of the classes ``1..labels-1`` have no pixel (within the field of view)."""
+def empty(
+    mask: np.ndarray,
+    labels: int = 2,
+    field_of_view: np.ndarray | None = None,
+    regions: Mapping[str, tuple[int, ...]] = NO_REGIONS,
+) -> int:
+    """How many of the classes ``1..labels-1``, or of the regions where there are any, have no
+    pixel (within the field of view)."""
     seen = mask if field_of_view is None else mask[field_of_view]
-    return sum(not (seen == label).any() for label in range(1, labels))
+    unions = regions.values() if regions else ((label,) for label in range(1, labels))
+    return sum(not np.isin(seen, union).any() for union in unions)
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -86,33 +122,59 @@ def recall(mask: np.ndarray, truth: np.ndarray) -> float:
     return int((mask & truth).sum()) / total if total else 1.0
 
 
-def hd95(mask: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> float:
+def hd95(
+    mask: np.ndarray,
+    truth: np.ndarray,
+    spacing: Sequence[float] | None = None,
+    distances: Distances | None = None,
+) -> float:
     """95th percentile of the Hausdorff distance of two bool arrays, in units of the spacing.
 
     The larger of the two directed 95th percentiles (linear interpolation) of the distance from
     every surface pixel of one mask to the surface of the other.  Both empty: 0.  One empty: the
-    diagonal of the array, the largest distance there can be.
+    diagonal of the array, the largest distance there can be.  ``distances``: what
+    :func:`surface_distances` gives for the two, where that is known already.
     """
     if not mask.any() and not truth.any():
         return 0.0
     if not mask.any() or not truth.any():
         steps = np.ones(mask.ndim) if spacing is None else np.asarray(spacing, float)
         return float(np.linalg.norm(np.array(mask.shape) * steps))
-    there, back = surface_distances(mask, truth, spacing)
+    there, back = distances or surface_distances(mask, truth, spacing)
     return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def nsd(
+    mask: np.ndarray,
+    truth: np.ndarray,
+    tolerance: float = TOLERANCE,
+    spacing: Sequence[float] | None = None,
+    distances: Distances | None = None,
+) -> float:
+    """Normalised surface Dice of two bool arrays, 0..1 (Nikolov et al. 2021, arXiv 1809.04430).
+
+    The share of the surface pixels of both masks that lie within ``tolerance`` (in units of the
+    spacing) of the other's surface.  Every surface pixel counts as one.  Both empty: 1.  One
+    empty: 0.  ``distances`` as for :func:`hd95`.
+    """
+    if not mask.any() and not truth.any():
+        return 1.0
+    if not mask.any() or not truth.any():
+        return 0.0
+    both = np.concatenate(distances or surface_distances(mask, truth, spacing))
+    return float((both <= tolerance + ROUNDING).mean())
 
 
 def surface_distances(
     mask: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Distances:
     """Distances from each surface pixel of ``mask`` to the surface of ``truth``, and back.
 
     Two 1-D float arrays in units of the spacing; both masks must hold a pixel.  A surface pixel
     belongs to the mask and has a face neighbour outside it or outside the array.
     """
-    box = ndimage.find_objects((mask | truth).astype(np.uint8))[
-        0
-    ]  # nothing outside it is a surface of either
+    # Nothing outside this box is a surface of either.
+    box = ndimage.find_objects((mask | truth).astype(np.uint8))[0]
     of_mask, of_truth = _surface(mask[box]), _surface(truth[box])
     to_truth = ndimage.distance_transform_edt(~of_truth, sampling=spacing)
     to_mask = ndimage.distance_transform_edt(~of_mask, sampling=spacing)
@@ -127,13 +189,20 @@ def _share(flags: np.ndarray, inside: np.ndarray) -> float:
     return float(flags[inside].mean()) if inside.any() else 1.0
 
 
-def _score_class(
-    mask: np.ndarray, truth: np.ndarray, inside: np.ndarray, spacing: Sequence[float] | None
+def _score_union(
+    mask: np.ndarray,
+    truth: np.ndarray,
+    inside: np.ndarray,
+    spacing: Sequence[float] | None,
+    tolerance: float,
 ) -> dict[str, float]:
+    there = mask.any() and truth.any()
+    distances = surface_distances(mask, truth, spacing) if there else None
     return {
         "dice": dice(mask, truth),
         "iou": iou(mask, truth),
         "recall": recall(mask, truth),
         "accuracy": _share(mask == truth, inside),
-        "hd95": hd95(mask, truth, spacing),
+        "hd95": hd95(mask, truth, spacing, distances),
+        "nsd": nsd(mask, truth, tolerance, spacing, distances),
     }

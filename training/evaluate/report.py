@@ -1,23 +1,22 @@
-"""An evaluation as one JSON object, and as tables for people."""
+"""An evaluation as one JSON object."""
 
 import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.versions import versions
 
-from .bootstrap import Interval, paired_bootstrap
+from .arms import DAMAGED, PRIOR, REFINED, REPAIRED
+from .bootstrap import paired_bootstrap
 from .metrics import METRICS
-from .run import DAMAGED, PRIOR, REFINED, REPAIRED, Evaluation
+from .run import MM, CaseScores, Evaluation
 
 
 def report(
@@ -28,9 +27,12 @@ def report(
     ``difference`` is refined minus prior per metric, with the 95 % interval of a paired bootstrap
     over images (seed 0); ``difference_to`` the same against every other arm that was asked for.
     ``empty_masks``: how many class masks were empty, by arm (mean over seeds) and in the truth.
+    ``per_class``, in each image and in the mean, is there for several classes or any region;
+    ``by_set`` for cases whose ids begin with the name of a set and a slash.
     """
     arms = result.arms
     others = [arm for arm in arms if arm not in (PRIOR, REFINED, DAMAGED, REPAIRED)]
+    several = len(dataset.classes) > 2 or bool(dataset.regions)
     content: dict[str, Any] = {
         "dataset": dataset.name,
         "split": split,
@@ -42,11 +44,9 @@ def report(
         "hardware": hardware(model.device),
         "engine": sorted(result.engines),
         "settings": result.settings,
-        "images": [
-            {"id": image.id} | {arm: scores.mean for arm, scores in image.arms.items()}
-            for image in result.images
-        ],
-        "mean": {arm: {m: _mean(result.values(arm, m)) for m in METRICS} for arm in arms},
+        "surface": {"unit": _unit(result), "tolerance": result.tolerance},
+        "images": [_row(image, several) for image in result.images],
+        "mean": _means(result.images),
         "difference": _differences(result, REFINED, PRIOR),
         "empty_masks": {"truth": sum(image.empty_truth for image in result.images)}
         | {arm: sum(image.arms[arm].empty for image in result.images) for arm in arms},
@@ -60,8 +60,13 @@ def report(
         content["difference_to"] = {arm: _differences(result, REFINED, arm) for arm in others}
     if DAMAGED in arms:
         content["damage"] = _repair(result)
-    if len(dataset.classes) > 2:
-        content["per_class"] = _per_class(result, dataset)
+    if several:
+        names = result.images[0].arms[PRIOR].per_class
+        content["per_class"] = {name: _means(result.images, name) for name in names}
+    if sets := _by_set(result.images):
+        content["by_set"] = sets
+    if result.skipped:
+        content["skipped"] = [case._asdict() for case in result.skipped]
     content["notes"] = [*dataset.notes, *_notes(result, dataset, split, model)]
     return _plain(content)
 
@@ -76,6 +81,46 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _row(image: CaseScores, several: bool) -> dict[str, Any]:
+    """One case: its scores by arm and, where there are several classes, by class and arm."""
+    row: dict[str, Any] = {"id": image.id}
+    row |= {arm: scores.mean for arm, scores in image.arms.items()}
+    if several:
+        names = next(iter(image.arms.values())).per_class
+        row["per_class"] = {
+            name: {arm: scores.per_class[name] for arm, scores in image.arms.items()}
+            for name in names
+        }
+    return row
+
+
+def _means(images: Sequence[CaseScores], part: str | None = None) -> dict[str, dict[str, float]]:
+    """Mean scores over cases by arm, of one class or region if it is named."""
+
+    def scores(image: CaseScores, arm: str) -> dict[str, float]:
+        return image.arms[arm].mean if part is None else image.arms[arm].per_class[part]
+
+    return {
+        arm: {m: _mean(scores(image, arm)[m] for image in images) for m in METRICS}
+        for arm in images[0].arms
+    }
+
+
+def _by_set(images: Sequence[CaseScores]) -> dict[str, Any]:
+    """Number and mean of each set, the part of an id before its first slash; nothing without."""
+    sets: dict[str, list[CaseScores]] = {}
+    for image in images:
+        name, slash, _ = image.id.partition("/")
+        if slash:
+            sets.setdefault(name, []).append(image)
+    return {name: {"n": len(rows), "mean": _means(rows)} for name, rows in sets.items()}
+
+
+def _unit(result: Evaluation) -> str:
+    """Of distances and tolerance: mm or pixels, or both where only some cases say their spacing."""
+    return " or ".join(sorted({image.unit for image in result.images}))
 
 
 def _differences(result: Evaluation, arm: str, other: str) -> dict[str, dict[str, float]]:
@@ -97,28 +142,18 @@ def _repair(result: Evaluation) -> dict[str, Any]:
     }
 
 
-def _per_class(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
-    return {
-        name: {
-            arm: {
-                m: _mean(image.arms[arm].per_class[label][m] for image in result.images)
-                for m in METRICS
-            }
-            for arm in result.arms
-        }
-        for label, name in enumerate(dataset.classes)
-        if label > 0
-    }
-
-
 def _notes(result: Evaluation, dataset: Dataset, split: str, model: HiDiff) -> list[str]:
-    """Says it when the model has met these images: by the card's case ids, else by the split."""
+    """What a reader of the scores has to know: mixed units, and images that the model has met, by
+    the card's case ids, else by the split."""
+    notes = []
+    without = sum(image.unit != MM for image in result.images)
+    if 0 < without < len(result.images):
+        notes.append(f"{without} images have no spacing: their distances are in pixels")
     card = model.card
     if (card.dataset, card.attribution) != (dataset.name, dataset.attribution):
-        return []
+        return notes
     ids = {image.id for image in result.images}
     learned = card.training.get("cases", {split: ids})
-    notes = []
     for use, what in (("train", "was trained on"), ("val", "was chosen on")):
         if met := ids.intersection(learned.get(use, ())):
             notes.append(f"the model {what} {len(met)} of these images: no score for new ones")
@@ -138,64 +173,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6) + 0.0  # + 0.0: no minus zero
     return value
-
-
-def print_report(content: dict[str, Any], console: Console) -> None:
-    """The same content for people: Dice by image, every score in the mean, what differs."""
-    arms = list(content["mean"])
-    console.print(_title(content), soft_wrap=True)
-    by_image = _table("Dice", "image", arms)
-    for image in content["images"]:
-        by_image.add_row(image["id"], *(f"{image[arm]['dice']:.4f}" for arm in arms))
-    console.print(by_image)
-    means = _table("mean over images", "", METRICS)
-    for arm in arms:
-        means.add_row(arm, *(f"{content['mean'][arm][m]:.4f}" for m in METRICS))
-    console.print(means)
-    pairs = {PRIOR: content["difference"]} | content.get("difference_to", {})
-    apart = _table(
-        "difference, 95 % interval over images", "", [f"refined - {arm}" for arm in pairs]
-    )
-    for metric in METRICS:
-        apart.add_row(metric, *(_interval(pair[metric]) for pair in pairs.values()))
-    console.print(apart)
-    if "damage" in content:
-        console.print(_damage_line(content["damage"]), soft_wrap=True)
-    counts = ", ".join(f"{arm} {count:g}" for arm, count in content["empty_masks"].items())
-    console.print(f"empty masks: {counts}", soft_wrap=True)
-    for note in content["notes"]:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
-
-
-def _table(title: str, first: str, columns: Iterable[str]) -> Table:
-    table = Table(first, title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _title(content: dict[str, Any]) -> str:
-    settings = content["settings"]
-    how = settings["sampler"]
-    if how != "one-step":
-        how += f", {settings['steps']} steps, mean of {settings['samples']} samples"
-    seeds = ", ".join(map(str, content["seeds"]))
-    return (
-        f"{content['model']} on {content['dataset']} ({content['split']}, n = {content['n']}): "
-        f"{how}; seeds {seeds}; {content['hardware']['device']}"
-    )
-
-
-def _interval(values: dict[str, float | None]) -> str:
-    interval = Interval(*(math.nan if v is None else v for v in values.values()))
-    known = not math.isnan(interval.low)
-    bounds = f" [{interval.low:+.4f}, {interval.high:+.4f}]" if known else ""
-    return f"{interval.mean:+.4f}{bounds}"
-
-
-def _damage_line(damage: dict[str, Any]) -> str:
-    share = "-" if damage["share"] is None else f"{damage['share']:.0%}"
-    return (
-        f"damaged priors: Dice lost {damage['lost']['mean']:.4f}, "
-        f"regained {damage['regained']['mean']:.4f}, that is {share}"
-    )
