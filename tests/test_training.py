@@ -15,17 +15,20 @@ from safetensors.torch import load_file
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
-from napari_hidiff.training import checkpoint
-from napari_hidiff.training.crops import Crops, Loaded, batches
+from napari_hidiff.training import checkpoint, store
+from napari_hidiff.training.crops import Crops, Shares, batches, fitted
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
-from napari_hidiff.training.loop import REFINER_STAGE, blank_card, check_recipe, train
+from napari_hidiff.training.loop import REFINER_STAGE, train
+from napari_hidiff.training.plan import blank_card, check_recipe
 from napari_hidiff.training.recipes import RECIPES, as_in_the_paper
 
 TINY = {
     "pretrain_iterations": 3,
     "fold_iterations": 2,
     "iterations": 4,
+    "width": 32,
+    "stem": 2,
     "crop": 32,
     "batch": 2,
     "segmentor_every": 2,
@@ -33,6 +36,7 @@ TINY = {
     "workers": 0,
     "steps": 2,
     "samples": 1,
+    "precision": "fp32",
 }
 FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
 
@@ -148,9 +152,9 @@ def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, uninterrup
     monkeypatch.setattr("napari_hidiff.training.loop.SAVE_EVERY", 1)
     dataset, folder = open_dataset("folder", data), tmp_path / "cut"
 
-    def cut(cases, recipe, rule, stage, done, iterations):
-        for i, group in enumerate(batches(cases, recipe, rule, stage, done, iterations)):
-            if stage == REFINER_STAGE and done + i == 3:
+    def cut(crops, done, iterations, **place):
+        for i, group in enumerate(batches(crops, done, iterations, **place)):
+            if crops.stage == REFINER_STAGE and done + i == 3:
                 raise KeyboardInterrupt
             yield group
 
@@ -185,7 +189,10 @@ def test_dry_run_prints_the_recipe_and_trains_nothing(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset", "nope"], "no data set 'nope'; known are chase, drive, folder"),
+        (
+            ["--dataset", "nope"],
+            "no data set 'nope'; known are synapse, brats, kvasir, cvc, drive, chase",
+        ),
         (["--dataset", "folder", "--data", "missing"], "missing"),
         (["--dataset", "folder", "--width", "33"], "width must be a multiple of 32, not 33"),
         (["--dataset", "folder", "--schedule", "linear"], "betas"),
@@ -220,26 +227,46 @@ def test_a_torn_checkpoint_is_named_and_never_replaces_a_good_one(tmp_path, monk
         checkpoint.load(path)
 
 
-def case(seed=0):
-    rng = np.random.default_rng(seed)
-    truth = (rng.random((70, 50)) < 0.2).astype(np.uint8)
-    image = rng.normal(size=(3, 70, 50)).astype(np.float32)
-    return Loaded("a", image, truth, rng.random((1, 70, 50)).astype(np.float16))
+@pytest.fixture(scope="module")
+def stored(data, tmp_path_factory):
+    """Cases of the folder on disk, with a prior each."""
+    dataset, folder = open_dataset("folder", data), tmp_path_factory.mktemp("cache")
+    cases = []
+    for case in store.build(dataset, ("train",), folder).splits["train"]:
+        file = folder / f"{case.id}.prior.npy"
+        depth, _, height, width = case.shape
+        rng = np.random.default_rng(len(cases))
+        store.save_array(file, rng.random((depth, 1, height, width)).astype(np.float16))
+        cases.append(dataclasses.replace(case, prior_file=file))
+    return cases
 
 
-def test_a_crop_is_decided_by_its_number_alone():
+def test_a_crop_is_decided_by_its_number_alone(data, stored):
     recipe = tiny()
-    rule = {"sigma": 1.0, "confidence": 0.9}
-    whole = Crops([case(0), case(1)], recipe, rule, 5, 0, 6)
-    late = Crops([case(0), case(1)], recipe, rule, 5, 4, 2)
-    for key, value in whole[4].items():
-        assert torch.equal(value, late[0][key])
-    assert not torch.equal(whole[4]["image"], whole[5]["image"])
-    item = whole[0]
+    card = blank_card(recipe, open_dataset("folder", data), "")
+    one, other = (Crops(stored, recipe, card, 5, refining=True) for _ in range(2))
+    expected = {number: one[number] for number in (4, 0, 5)}
+    for number in (0, 4):
+        for key, value in other[number].items():
+            assert torch.equal(value, expected[number][key])
+    assert not torch.equal(expected[4]["image"], expected[5]["image"])
+    item = expected[0]
     assert item["image"].shape == (3, 32, 32)
     assert set(item["truth"].unique().tolist()) <= {0, 1}
     where = item["fixed"] >= 0
     assert (item["fixed"][where] == item["truth"][where]).all()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_share_each_batch_without_loss_or_repeat(processes):
+    ranks = [list(Shares(8, 2, 5, rank, processes)) for rank in range(processes)]
+    together = [sum(parts, []) for parts in zip(*ranks, strict=True)]
+    assert together == [list(range(8 * batch, 8 * batch + 8)) for batch in (2, 3, 4)]
+
+
+def test_crops_never_exceed_what_the_images_fill(stored):
+    assert fitted(tiny(crop=256), stored).crop == 64  # images of 60 x 64 pixels
+    assert fitted(tiny(crop=32), stored).crop == 32
 
 
 def accelerator():

@@ -9,19 +9,20 @@ from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
-from napari_hidiff.network import probabilities
+from napari_hidiff.network import Refiner, probabilities
 from napari_hidiff.refine import stamp
 from napari_hidiff.training.learner import Learner
 from napari_hidiff.training.losses import RefinerLoss, segmentation_loss
+from napari_hidiff.training.processes import gathered, real_type, widened
 from napari_hidiff.training.recipes import Recipe
-from napari_hidiff.training.targets import draw, one_hot
+from napari_hidiff.training.targets import Noisy, draw, one_hot, to_device
 
 Batch = dict[str, Tensor]
-NOISE_STREAM = 7919
+REFINER_NOISE, SEGMENTOR_NOISE = 1, 2
 
 
 class Alternation:
@@ -42,53 +43,71 @@ class Alternation:
     ) -> None:
         self.segmentor, self.refiner = segmentor, refiner
         self.recipe, self.classes, self.accelerator = recipe, card.outputs, accelerator
+        self.real = real_type(recipe)
         self.process = BernoulliDiffusion(**card.diffusion)
         self.loss = RefinerLoss(self.process, self.classes, recipe.loss, recipe.posterior)
         self.segmentation = segmentation_loss(self.classes)
 
     def iterate(self, group: list[Batch], iteration: int) -> dict[str, float]:
         """One refiner update from micro-batches, and a segmentor update when it is its turn."""
-        seed = (self.recipe.seed * NOISE_STREAM + iteration) % 2**63
-        generator = torch.Generator().manual_seed(seed)
         self.refiner.module.train()
-        values = {"refiner": self.refiner.step(self._refiner_losses(group, generator), len(group))}
+        values = {"refiner": self.refiner.step(self._refiner_losses(group), len(group))}
         every = self.recipe.segmentor_every
         if every and iteration % every == 0:
             self.segmentor.module.train()
-            losses = self._segmentor_losses(group, generator)
-            values["segmentor"] = self.segmentor.step(losses, len(group))
+            values["segmentor"] = self.segmentor.step(self._segmentor_losses(group), len(group))
         return values
 
-    def _refiner_losses(self, group: list[Batch], generator: torch.Generator) -> Iterator[Tensor]:
+    def _refiner_losses(self, group: list[Batch]) -> Iterator[Tensor]:
         for batch in group:
-            image, y0, fixed = self._unpack(batch)
+            batch = to_device(batch, self.accelerator.device, self.real)
+            image, fixed, y0 = batch["image"], batch["fixed"], self._y0(batch)
             with torch.no_grad(), self.accelerator.autocast():
                 logits, features = self.segmentor.averaged(image)
-            own = batch["own"].to(image.device)[:, None, None, None]
-            given = batch["prior"].to(image.device)
-            prior = stamp(torch.where(own, probabilities(logits.float()), given), fixed)
-            noisy = draw(self.process, y0, prior, fixed, self.recipe.one_step, generator)
-            yield self._l_diff(self.refiner.module, image, features, prior, fixed, y0, noisy)
+            own = batch["own"][:, None, None, None]
+            prior = torch.where(own, probabilities(widened(logits)), batch["prior"])
+            prior = stamp(prior, fixed)
+            noisy = self._draw(y0, prior, fixed, batch["number"], REFINER_NOISE)
+            network, plain = self.refiner.module, self.refiner.plain
+            yield self._l_diff(network, plain, image, features, prior, fixed, y0, noisy)
 
-    def _segmentor_losses(self, group: list[Batch], generator: torch.Generator) -> Iterator[Tensor]:
+    def _segmentor_losses(self, group: list[Batch]) -> Iterator[Tensor]:
         for batch in group:
-            image, y0, _ = self._unpack(batch)
-            free = torch.full_like(batch["truth"], -1).to(image.device)
+            batch = to_device(batch, self.accelerator.device, self.real)
+            image, y0 = batch["image"], self._y0(batch)
+            free = torch.full_like(batch["truth"], -1)
             with self.accelerator.autocast():
                 logits, features = self.segmentor.module(image)
-            prior = probabilities(logits.float())
-            noisy = draw(self.process, y0, prior.detach(), free, self.recipe.one_step, generator)
-            diffusion = self._l_diff(self.refiner.averaged, image, features, prior, free, y0, noisy)
-            yield self.segmentation(logits.float(), y0) + self.recipe.lambda_diff * diffusion
+            logits = widened(logits)
+            prior = probabilities(logits)
+            noisy = self._draw(y0, prior.detach(), free, batch["number"], SEGMENTOR_NOISE)
+            frozen = self.refiner.averaged
+            diffusion = self._l_diff(frozen, frozen, image, features, prior, free, y0, noisy)
+            plain = self.segmentation(gathered(logits), gathered(y0))
+            yield plain + self.recipe.lambda_diff * diffusion
 
-    def _l_diff(self, refiner, image, features, prior, fixed, y0, noisy) -> Tensor:
-        # The condition is made by a method, which a distributed wrapper does not forward.
-        make = self.accelerator.unwrap_model(refiner).condition
+    def _l_diff(
+        self,
+        refiner: nn.Module,
+        plain: nn.Module,
+        image: Tensor,
+        features: list[Tensor],
+        prior: Tensor,
+        fixed: Tensor,
+        y0: Tensor,
+        noisy: Noisy,
+    ) -> Tensor:
+        # ``refiner`` may be a wrapper, which hands on a call, but no method: ``plain`` has that.
+        assert isinstance(plain, Refiner)
         with self.accelerator.autocast():
-            logits = refiner(noisy.y_t, noisy.t, make(image, prior, fixed, features))
-        return self.loss(logits.float(), y0, noisy.y_t, prior, noisy.t)
+            condition = plain.condition(image, prior, fixed, features)
+            logits = refiner(noisy.y_t, noisy.t, condition)
+        parts = (widened(logits), y0, noisy.y_t, prior, noisy.t)
+        return self.loss(*(gathered(part) for part in parts))
 
-    def _unpack(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        device = self.accelerator.device
-        y0 = one_hot(batch["truth"].to(device), self.classes)
-        return batch["image"].to(device), y0, batch["fixed"].to(device)
+    def _draw(self, y0: Tensor, prior: Tensor, fixed: Tensor, numbers: Tensor, use: int) -> Noisy:
+        stream = self.recipe.seed * 8 + use
+        return draw(self.process, y0, prior, fixed, self.recipe.one_step, numbers, stream)
+
+    def _y0(self, batch: Batch) -> Tensor:
+        return one_hot(batch["truth"], self.classes).to(self.real)

@@ -2,17 +2,28 @@
 
 import dataclasses
 import inspect
+import os
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hidiff.console import DeviceOption, JsonOption, new_app, print_json, run
+from napari_hidiff.console import (
+    DeviceOption,
+    JsonOption,
+    new_app,
+    print_json,
+    progress,
+    run,
+)
 from napari_hidiff.errors import InputError
-from napari_hidiff.training.recipes import RECIPES, Recipe, as_in_the_paper
+from napari_hidiff.training.recipes import RECIPES, SIZES, Recipe, as_in_the_paper
+
+if TYPE_CHECKING:
+    from napari_hidiff.training.datasets import Dataset
 
 app = new_app()
 
@@ -27,8 +38,9 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         command(changes={k: v for k, v in changes.items() if v is not None}, **given)
 
     def option(field: dataclasses.Field) -> inspect.Parameter:
-        text = f"{field.metadata['help']} (usually {field.default})"
         kind: Any = field.type
+        usual = f" ({field.default} in the paper's size)" if field.default != "" else ""
+        text = f"{field.metadata['help']}{usual}"
         return inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -53,9 +65,31 @@ def train_command(
         Path | None,
         typer.Option(help="Its folder; else $NAPARI_HIDIFF_DATA/<name>, then ./data/<name>."),
     ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(SIZES),
+            help="paper: 256 px, width 128, 40,000 iterations, for a GPU; small: 128 px, width 32, "
+            "an evening on a laptop; quick: an hour, as the bundled models were trained.",
+        ),
+    ] = "paper",
     output: Annotated[Path | None, typer.Option(help="Folder of the run (runs/<dataset>).")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Report what the data are and what is odd; no training.")
+    ] = False,
+    split_rule: Annotated[
+        str | None, typer.Option(help="How to split, where a data set knows several ways.")
+    ] = None,
     split_file: Annotated[
         Path | None, typer.Option(help="JSON with lists of case ids: train, val, test.")
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out cases that cannot be used, and count them."),
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the decoded images (cache beside the run's folder)."),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's mode: eps output, KL + focal loss.")
@@ -69,25 +103,26 @@ def train_command(
 ) -> None:
     """Train a HiDiff model: a segmentor first, then segmentor and refiner in turns.
 
-    napari-hidiff-train --dataset folder --data my_images trains on my_images/images and
-    my_images/masks. The run's folder holds checkpoints, TensorBoard events (tensorboard --logdir
-    runs), a report with validation scores and calibration, and model.safetensors, which napari's
-    HiDiff refine widget and napari-hidiff-refine --model open.
+    napari-hidiff-train --dataset brats --data BraTS2021 --check reports what is there.
+
+    napari-hidiff-train --dataset folder --data mine --size quick trains on mine/images and
+    mine/masks. The run's folder holds checkpoints, TensorBoard events (tensorboard --logdir runs),
+    a report with validation scores and calibration, and model.safetensors, which napari's HiDiff
+    refine widget and napari-hidiff-refine --model open.
+
+    On several GPUs: accelerate launch -m napari_hidiff.training --dataset brats ...
     """
     from napari_hidiff.training.datasets import open_dataset
 
-    if dataset not in RECIPES:
-        raise InputError(f"no data set {dataset!r}; known are {', '.join(RECIPES)}")
-    recipe = RECIPES[dataset]
-    recipe = dataclasses.replace(as_in_the_paper(recipe) if paper else recipe, **changes)
-    found = open_dataset(dataset, data, split_file)
-    plan = {
-        "recipe": dataclasses.asdict(recipe),
-        "cases": {name: [case.id for case in cases] for name, cases in found.splits.items()},
-        "notes": list(found.notes),
-    }
+    recipe = resolved(dataset, size, paper, changes)
+    found = open_dataset(dataset, data, split_file, split_rule=split_rule)
+    if check:
+        _check(found, as_json)
+        return
     if dry_run:
-        print_json(plan)
+        cases = {name: [case.id for case in cases] for name, cases in found.splits.items()}
+        recipe_values = dataclasses.asdict(recipe)
+        print_json({"recipe": recipe_values, "cases": cases, "notes": list(found.notes)})
         return
 
     from napari_hidiff.training.loop import train
@@ -96,11 +131,41 @@ def train_command(
     given = [argument for argument in sys.argv[1:] if argument != "--resume"]
     command = shlex.join(["napari-hidiff-train", *given])
     folder = output or Path("runs") / dataset
-    path = train(recipe, found, folder, device, resume, command)
+    path = train(recipe, found, folder, device, resume, command, cache, skip_bad)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return
     if as_json:
         print_json({"model": str(path)})
     else:
         print(f"model: {path}")
+
+
+def resolved(dataset: str, size: str, paper: bool, changes: dict[str, Any]) -> Recipe:
+    """The recipe of a data set in a size and a mode, with single changes; InputError by name."""
+    if dataset not in RECIPES:
+        raise InputError(f"no data set {dataset!r}; known are {', '.join(RECIPES)}")
+    if size not in SIZES:
+        raise InputError(f"no size {size!r}; known are {', '.join(SIZES)}")
+    recipe = dataclasses.replace(RECIPES[dataset], **SIZES[size])
+    return dataclasses.replace(as_in_the_paper(recipe) if paper else recipe, **changes)
+
+
+def _check(found: "Dataset", as_json: bool) -> None:
+    """Report on the data; exit status 2 when a case cannot be used."""
+    from rich.console import Console
+
+    from napari_hidiff.training.datasets.check import check, print_check
+
+    with progress() as bar:
+        total = sum(map(len, found.splits.values()))
+        task = bar.add_task("cases", total=total)
+        content = check(found, lambda done, case: bar.update(task, completed=done))
+    if as_json:
+        print_json(content)
+    else:
+        print_check(content, Console())
+    if content["bad"]:
+        raise InputError(f"{len(content['bad'])} cases cannot be used; --skip-bad leaves them out")
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ A crop is decided by (seed, stage, number) alone, so that any number of worker p
 run that was interrupted, see the same crops.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,80 +25,73 @@ from monai.transforms import (
     SpatialPadd,
 )
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from napari_hidiff.preprocess import Intensity, check_image, soften
+from napari_hidiff.card import Card
+from napari_hidiff.network.segmentor import MULTIPLE
+from napari_hidiff.preprocess import soften
 from napari_hidiff.refine import mask_of
-from napari_hidiff.training import datasets
 from napari_hidiff.training.priors import corrupt, simulate_corrections
 from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.store import Stored
 
 MARGIN = 1.4
 """Crops are cut this much larger before they are turned, so that no corner is empty."""
 
 
-@dataclass
-class Loaded:
-    """A case in memory: id, image float32 [C, H, W] (standardized), truth uint8 [H, W], and the
-    prior float16 [K, H, W] of a segmentor that never saw it (None before there is one)."""
-
-    id: str
-    image: np.ndarray
-    truth: np.ndarray
-    prior: np.ndarray | None = None
-
-
-def load_cases(dataset: datasets.Dataset, split: str) -> list[Loaded]:
-    """All cases of a split; InputError of the data set or of the image names what is wrong."""
-    loaded = []
-    for case in dataset.split(split):
-        sample = dataset.load(case)
-        image = Intensity(**dataset.intensity)(
-            check_image(sample.image, dataset.channels)
-        ).transpose(2, 0, 1)
-        loaded.append(Loaded(case.id, image, sample.mask))
-    return loaded
+FOREGROUND = 0.75
+"""Share of a volume's crops that come from a plane with foreground."""
 
 
 class Crops(Dataset[dict[str, Tensor]]):
-    """Crops number ``first`` to ``first + count`` of a stage.
+    """Crop number n of a stage, for any n >= 0.
 
-    An item holds image [C, h, w], truth int64 [h, w], prior [K, h, w], fixed int64 [h, w] (-1 =
-    free) and own (bool: take the current segmentor's prior instead); the last three are there
-    only when the cases have priors.
+    An item holds number (n), image [C, h, w] and truth int64 [h, w]; with ``refining`` also prior
+    [K, h, w], fixed int64 [h, w] (-1 = free) and own (bool: take the current segmentor's prior).
     """
 
     def __init__(
         self,
-        cases: Sequence[Loaded],
+        cases: Sequence[Stored],
         recipe: Recipe,
-        soften_rule: dict[str, float],
+        card: Card,
         stage: int,
-        first: int,
-        count: int,
+        refining: bool = False,
     ) -> None:
-        self.cases, self.recipe, self.rule = cases, recipe, soften_rule
-        self.stage, self.first, self.count = stage, first, count
-        keys = ["image", "truth"] + (["prior"] if cases[0].prior is not None else [])
-        self.keys, self.transform = keys, augmentation(keys, recipe.crop)
+        self.cases, self.recipe, self.stage, self.refining = cases, recipe, stage, refining
+        self.classes, self.rule = card.outputs, card.soften
+        keys = ["image", "truth"] + (["prior"] if refining and needs_priors(recipe) else [])
+        self.keys, self.transform = keys, augmentation(keys, recipe.crop, recipe.flips)
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
         set_track_meta(False)
-        rng = np.random.default_rng([self.recipe.seed, self.stage, self.first + index])
+        rng = np.random.default_rng([self.recipe.seed, self.stage, number])
         case = self.cases[int(rng.integers(len(self.cases)))]
+        plane = _plane(case, rng)
         self.transform.set_random_state(int(rng.integers(2**31)))
-        whole = {"image": case.image, "truth": case.truth[None], "prior": case.prior}
-        crop = self.transform({key: whole[key] for key in self.keys})[0]
+        whole = {"image": case.image[plane], "truth": case.truth[plane][None]}
+        if "prior" in self.keys:
+            stored = case.prior
+            assert stored is not None, f"{case.id} has no prior"
+            whole["prior"] = stored[plane]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Num foregrounds")  # a plane without any is normal
+            crop = self.transform({k: v.astype(np.float32) for k, v in whole.items()})[0]
         item = {
+            "number": torch.tensor(number),
             "image": torch.as_tensor(crop["image"], dtype=torch.float32),
             "truth": torch.as_tensor(crop["truth"], dtype=torch.int64)[0],
         }
         if "prior" in crop:
             prior = np.asarray(crop["prior"], dtype=np.float32)
             item |= self._prior(prior, item["truth"].numpy(), rng)
+        elif self.refining:
+            size = item["truth"].shape
+            item |= {
+                "prior": torch.full((self.classes, *size), 1 / max(2, self.classes)),
+                "fixed": torch.full(size, -1),
+                "own": torch.tensor(True),
+            }
         return item
 
     def _prior(
@@ -121,8 +115,12 @@ class Crops(Dataset[dict[str, Tensor]]):
         }
 
 
-def augmentation(keys: list[str], crop: int) -> Compose:
-    """From whole arrays to a list with one crop; half of the crops are centred on foreground."""
+def augmentation(keys: list[str], crop: int, flips: bool) -> Compose:
+    """From whole arrays to a list with one crop; half of the crops are centred on foreground.
+
+    Without ``flips`` up stays up: only small rotations.
+    """
+    turned = [RandFlipd(keys, 0.5, 0), RandFlipd(keys, 0.5, 1), RandRotate90d(keys, 0.75)]
     outer = (round(crop * MARGIN),) * 2
     modes = ["nearest" if key == "truth" else "bilinear" for key in keys]
     return Compose(
@@ -132,16 +130,14 @@ def augmentation(keys: list[str], crop: int) -> Compose:
             RandAffined(
                 keys,
                 prob=0.5,
-                rotate_range=np.pi / 4,
+                rotate_range=np.pi / (4 if flips else 12),
                 scale_range=(0.2, 0.2),
                 shear_range=(0.1, 0.1),
                 mode=modes,
                 padding_mode="border",
             ),
             CenterSpatialCropd(keys, (crop, crop)),
-            RandFlipd(keys, 0.5, 0),
-            RandFlipd(keys, 0.5, 1),
-            RandRotate90d(keys, 0.75),
+            *(turned if flips else []),
             RandScaleIntensityd("image", 0.3, prob=0.8, channel_wise=True),
             RandShiftIntensityd("image", 0.3, prob=0.8, channel_wise=True),
             RandGaussianSmoothd("image", (0.3, 1.0), (0.3, 1.0), prob=0.15),
@@ -150,21 +146,64 @@ def augmentation(keys: list[str], crop: int) -> Compose:
     )
 
 
+def _plane(case: Stored, rng: np.random.Generator) -> int:
+    """Which plane of a case a crop is cut from; pictures have one."""
+    depth = case.shape[0]
+    if depth == 1:
+        return 0
+    if case.foreground and rng.random() < FOREGROUND:
+        return int(rng.choice(case.foreground))
+    return int(rng.integers(depth))
+
+
+def needs_priors(recipe: Recipe) -> bool:
+    """Whether any crop is refined from a prior other than the current segmentor's."""
+    return recipe.own_prior < 1 or recipe.corrections > 0
+
+
+def fitted(recipe: Recipe, cases: Sequence[Stored]) -> Recipe:
+    """The recipe with crops no larger than the largest plane (a multiple of 32): the rest would
+    be padding."""
+    largest = max(max(case.shape[2:]) for case in cases)
+    return replace(recipe, crop=min(recipe.crop, -(-largest // MULTIPLE) * MULTIPLE))
+
+
+class Shares(Sampler[list[int]]):
+    """The numbers of the crops that one of several processes cuts, batch by batch.
+
+    Batch j holds the crops j * batch ... (j + 1) * batch - 1, each process an equal run of them.
+    """
+
+    def __init__(self, batch: int, first: int, last: int, rank: int = 0, processes: int = 1):
+        self.batch, self.first, self.last = batch, first, last
+        self.rank, self.each = rank, batch // processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.first, self.last):
+            start = batch * self.batch + self.rank * self.each
+            yield list(range(start, start + self.each))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
 def batches(
-    cases: Sequence[Loaded],
-    recipe: Recipe,
-    rule: dict[str, float],
-    stage: int,
-    done: int,
-    iterations: int,
+    crops: Crops, done: int, iterations: int, rank: int = 0, processes: int = 1
 ) -> Iterator[list[dict[str, Tensor]]]:
     """For each iteration after ``done`` the micro-batches that one update averages."""
-    each = recipe.batch * recipe.accumulate
-    crops = Crops(cases, recipe, rule, stage, done * each, (iterations - done) * each)
-    loader = DataLoader(crops, recipe.batch, num_workers=recipe.workers)
+    recipe = crops.recipe
+    parts = recipe.accumulate
+    shares = Shares(recipe.batch, done * parts, iterations * parts, rank, processes)
+    loader = DataLoader(
+        crops,
+        batch_sampler=shares,
+        num_workers=recipe.workers,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if recipe.workers else None,
+    )
     group: list[dict[str, Tensor]] = []
     for batch in loader:
         group.append(batch)
-        if len(group) == recipe.accumulate:
+        if len(group) == parts:
             yield group
             group = []

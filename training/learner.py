@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_hidiff.network.binary import BinaryConv2d
+from napari_hidiff.training.processes import synchronised
 
 WARMUP = 0.05
 GRADIENT_NORM = 1.0
@@ -23,8 +25,9 @@ class Learner:
 
     Attributes
     ----------
-    module : the network in training; averaged : its average, frozen, in evaluation mode: what is
-    validated, exported, and shown to the other network.
+    plain : the network in training; module : the same as it is called in training (distributed,
+    compiled); averaged : its average, frozen, in evaluation mode: what is validated, exported, and
+    shown to the other network.
     """
 
     def __init__(
@@ -35,51 +38,64 @@ class Learner:
         weight_decay: float,
         decay: float,
         accelerator: Accelerator,
+        real: torch.dtype = torch.float32,
     ) -> None:
         self.accelerator, self.decay, self.updates = accelerator, decay, 0
-        module = module.to(accelerator.device)
-        optimizer = torch.optim.AdamW(parameter_groups(module, weight_decay), lr=lr)
-        self.module, self.optimizer = accelerator.prepare(module, optimizer)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warm_cosine(iterations))
-        self.average = AveragedModel(
-            accelerator.unwrap_model(self.module), multi_avg_fn=self._follow, use_buffers=True
-        )
+        module = module.to(accelerator.device, real)
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(module, multi_avg_fn=self._follow, use_buffers=True)
         self.average.requires_grad_(False).eval()
+        self.plain = synchronised(module, accelerator.device.type == "cuda")
+        optimizer = torch.optim.AdamW(parameter_groups(self.plain, weight_decay), lr=lr)
+        self.module, self.optimizer = accelerator.prepare(self.plain, optimizer)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warm_cosine(iterations))
 
     @property
     def averaged(self) -> nn.Module:
         return self.average.module
 
     def step(self, losses: Iterable[Tensor], count: int) -> float:
-        """One update from the mean of ``count`` losses, each of which is made, used and freed."""
-        total = 0.0
-        for loss in losses:
-            self.accelerator.backward(loss / count)
-            total += loss.item() / count
+        """One update from the mean of ``count`` losses, each of which is made, used and freed.
+
+        The sum stays on the device until all are done: reading it makes a GPU wait.
+        """
+        total = torch.zeros((), device=self.accelerator.device)
+        remaining = iter(losses)
+        for number in range(count):
+            # Gradients travel between processes once, with the last of the losses.
+            last = number == count - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.module):
+                loss = next(remaining)
+                self.accelerator.backward(loss / count)
+            total += loss.detach() / count
         self.accelerator.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        self.average.update_parameters(self.accelerator.unwrap_model(self.module))
-        return total
+        self.average.update_parameters(self.plain)
+        return float(total)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs to go on as if it had never stopped."""
+        scaler = self.accelerator.scaler
         return {
-            "module": self.accelerator.unwrap_model(self.module).state_dict(),
+            "module": self.plain.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
             "updates": self.updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.accelerator.unwrap_model(self.module).load_state_dict(state["module"])
+        self.plain.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.updates = state["updates"]
 
     def _follow(self, means: Any, now: Any, count: Any) -> None:

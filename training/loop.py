@@ -1,29 +1,35 @@
 """A training run from top to bottom: data, segmentors, alternation, report, model file."""
 
-import json
-import os
-from dataclasses import asdict
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
-from napari_hidiff.card import Card, Label
-from napari_hidiff.errors import InputError
+from napari_hidiff.card import Card
 from napari_hidiff.model import HiDiff, networks
 from napari_hidiff.network import Refiner
-from napari_hidiff.training import checkpoint
+from napari_hidiff.training import checkpoint, store
 from napari_hidiff.training.alternate import Alternation
-from napari_hidiff.training.crops import batches, load_cases
+from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.learner import Learner
-from napari_hidiff.training.losses import RefinerLoss
-from napari_hidiff.training.pretrain import out_of_fold, predict, pretrain
+from napari_hidiff.training.plan import (
+    blank_card,
+    check_recipe,
+    prepare_folder,
+    recommended,
+    write_json,
+)
+from napari_hidiff.training.pretrain import out_of_fold, predictor, pretrain, with_priors
+from napari_hidiff.training.prior_source import open_prior_source
+from napari_hidiff.training.processes import accelerator_for, real_type
 from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.run import Run
+from napari_hidiff.training.store import Store, Stored
 from napari_hidiff.training.validate import calibration, validate
-from napari_hidiff.training.versions import versions
 from napari_hidiff.training.watch import Watch
 
 MAIN_STAGE, REFINER_STAGE = 0, 100
@@ -37,205 +43,173 @@ def train(
     device: str = "auto",
     resume: bool = False,
     command: str = "",
+    cache: Path | None = None,
+    skip_bad: bool = False,
 ) -> Path:
     """Train a model and return the path of its file, ``folder/model.safetensors``.
 
-    ``folder`` also gets recipe.json, checkpoints (last.pt, best.pt, one per segmentor), TensorBoard
-    events and report.json (validation scores, calibration). An existing folder is refused unless
-    ``resume`` is set; then the run goes on and ends with the weights of an uninterrupted one.
+    ``folder`` also gets recipe.json, checkpoints (last.pt, best.pt, one per segmentor), the priors
+    of unseen images, TensorBoard events and report.json (validation scores, calibration). An
+    existing folder is refused unless ``resume`` is set; then the run goes on and ends with the
+    weights of an uninterrupted one. ``cache`` (``cache`` beside ``folder``) keeps the images.
 
     Raises
     ------
-    InputError : bad data, a folder that holds another run, a recipe that does not fit.
+    InputError : bad data (with ``skip_bad`` such cases are left out), a folder that holds another
+        run, a recipe that does not fit.
     """
     card = blank_card(recipe, dataset, command)
     check_recipe(recipe, card)
-    prepare_folder(folder, recipe, resume)
-    accelerator = _accelerator(device)
-    cases, held_out = load_cases(dataset, "train"), load_cases(dataset, "val")
-    watch = Watch(folder)
+    dataset = replace(dataset, intensity=card.intensity)
+    accelerator = accelerator_for(recipe, device)
+    if accelerator.is_main_process:
+        prepare_folder(folder, recipe, resume)
+    accelerator.wait_for_everyone()
+    watch = Watch(folder, shown=accelerator.is_main_process)
     try:
-        groups = [case.group for case in dataset.split("train")]
-        if recipe.folds > 1:
-            out_of_fold(cases, groups, card, recipe, folder, accelerator, watch)
-        segmentor = pretrain(
-            "segmentor",
-            MAIN_STAGE,
-            recipe.pretrain_iterations,
-            cases,
-            card,
-            recipe,
-            folder,
-            accelerator,
-            watch,
-        )
-        for case in cases:
-            if case.prior is None:
-                case.prior = predict(segmentor, case.image, accelerator.device)
-        return _refine_stage(recipe, card, segmentor, cases, held_out, folder, accelerator, watch)
+        with accelerator.main_process_first():  # the others find what it has read
+            kept = read_cases(dataset, cache or folder.parent / "cache", skip_bad, watch)
+        recipe = fitted(recipe, kept.splits["train"])
+        card = with_data(blank_card(recipe, dataset, command), kept)
+        run = Run(recipe, card, folder, accelerator, watch)
+        segmentor, cases = segmentor_stage(run, kept.splits["train"])
+        held_out = kept.splits["val"]
+        if not held_out:
+            watch.say("no validation case: scores are those of training images")
+        return refiner_stage(run, segmentor, cases, held_out or cases)
     finally:
         watch.close()
 
 
-def _refine_stage(recipe, card, segmentor, cases, held_out, folder, accelerator, watch) -> Path:
+def read_cases(dataset: Dataset, cache: Path, skip_bad: bool, watch: Watch) -> Store:
+    """The training and validation cases, on disk; at least one of the former."""
+    dataset.split("train")  # an InputError if there is none
+    folder = cache / dataset.name
+    with watch.progress(f"reading into {folder}", 0, None) as advance:
+        kept = store.build(
+            dataset,
+            ("train", "val"),
+            folder,
+            skip_bad,
+            lambda done, total: advance(total=total),
+        )
+    for line in kept.skipped:
+        watch.say(f"skipped: {line}")
+    return kept
+
+
+def with_data(card: Card, kept: Store) -> Card:
+    """The card with what was really read."""
+    seen = {split: [case.id for case in cases] for split, cases in kept.splits.items()}
+    skipped = {"skipped": kept.skipped} if kept.skipped else {}
+    return replace(card, training=card.training | {"cases": seen} | skipped)
+
+
+def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, list[Stored]]:
+    """The segmentor, and the cases with the priors that the refiner will start from."""
+    recipe = run.recipe
+    wanted = needs_priors(recipe)
+    if recipe.prior_from:
+        source = open_prior_source(Path(recipe.prior_from), run.card)
+
+        def given(case: Stored) -> np.ndarray:
+            return source.prior(case.id, case.image.astype(np.float32))
+
+        cases = with_priors(cases, given, f"priors from {recipe.prior_from}", run)
+    elif wanted and recipe.folds > 1:
+        cases = out_of_fold(cases, run)
+    segmentor = pretrain("segmentor", MAIN_STAGE, recipe.pretrain_iterations, cases, run)
+    missing = [case for case in cases if case.prior_file is None]
+    if wanted and missing:
+        done = with_priors(missing, predictor(segmentor), "priors", run)
+        found = {case.id: case for case in (*cases, *done)}
+        cases = [found[case.id] for case in cases]
+    return segmentor, cases
+
+
+def refiner_stage(
+    run: Run, segmentor: torch.nn.Module, cases: list[Stored], held_out: list[Stored]
+) -> Path:
     """Alternate, validate, keep the best; then report and export it."""
+    recipe, card, accelerator, watch = run.recipe, run.card, run.accelerator, run.watch
     torch.manual_seed(recipe.seed * 1000 + REFINER_STAGE)
     start, refiner = networks(card)
     start.load_state_dict(segmentor.state_dict())
     turns = recipe.iterations // recipe.segmentor_every if recipe.segmentor_every else 1
-    shared = (recipe.weight_decay, recipe.ema, accelerator)
-    run = Alternation(
+    shared = (recipe.weight_decay, recipe.ema, accelerator, real_type(recipe))
+    pair = Alternation(
         Learner(start, recipe.segmentor_lr, turns, *shared),
         Learner(refiner, recipe.lr, recipe.iterations, *shared),
         card,
         recipe,
         accelerator,
     )
-    last, best = folder / "last.pt", folder / "best.pt"
+    last, best = run.folder / "last.pt", run.folder / "best.pt"
     done, history = 0, []
     if last.exists():
         state = checkpoint.load(last)
-        run.segmentor.load_state_dict(state["segmentor"])
-        run.refiner.load_state_dict(state["refiner"])
+        pair.segmentor.load_state_dict(state["segmentor"])
+        pair.refiner.load_state_dict(state["refiner"])
         done, history = state["iteration"], state["history"]
+    crops = Crops(cases, recipe, card, REFINER_STAGE, refining=True)
     with watch.progress("refiner", done, recipe.iterations) as advance:
-        groups = batches(cases, recipe, card.soften, REFINER_STAGE, done, recipe.iterations)
+        groups = batches(crops, done, recipe.iterations, **run.place)
         for iteration, group in enumerate(groups, done + 1):
-            values = run.iterate(group, iteration)
+            values = pair.iterate(group, iteration)
             advance(loss=values["refiner"])
             for name, value in values.items():
                 watch.scalar(f"loss/{name}", value, iteration)
             finished = iteration == recipe.iterations
-            if iteration % recipe.validate_every == 0 or finished:
-                model = _model(card, run)
-                scores, pictures = validate(model, held_out)
+            if run.main and (iteration % recipe.validate_every == 0 or finished):
+                scores, pictures = validate(_model(run, pair), held_out, recipe.validate_cases)
                 watch.say(f"iteration {iteration}: validation Dice {_line(scores)}")
                 watch.picture("truth, prior, refined", pictures, iteration)
                 for name, value in scores.items():
                     watch.scalar(f"validation/{name}", value, iteration)
                 history.append({"iteration": iteration, **scores})
                 if max(history, key=_merit) is history[-1]:
-                    checkpoint.save(best, _weights(run) | {"iteration": iteration})
-            if iteration % SAVE_EVERY == 0 or finished:
-                state = {"segmentor": run.segmentor.state_dict()}
-                state |= {"refiner": run.refiner.state_dict()}
+                    checkpoint.save(best, _weights(pair) | {"iteration": iteration})
+            if run.main and (iteration % SAVE_EVERY == 0 or finished):
+                state = {"segmentor": pair.segmentor.state_dict()}
+                state |= {"refiner": pair.refiner.state_dict()}
                 checkpoint.save(last, state | {"iteration": iteration, "history": history})
-    return _export(card, held_out, folder, history, accelerator)
+    if run.main:
+        export(run, held_out, history)
+    accelerator.wait_for_everyone()
+    return run.folder / "model.safetensors"
 
 
-def _export(card, held_out, folder, history, accelerator) -> Path:
+def export(run: Run, held_out: list[Stored], history: list[dict[str, Any]]) -> None:
     """The best checkpoint as a model file, with its report."""
-    state = checkpoint.load(folder / "best.pt")
+    card = run.card
+    state = checkpoint.load(run.folder / "best.pt")
     segmentor, refiner = networks(card)
     segmentor.load_state_dict(state["segmentor"])
     refiner.load_state_dict(state["refiner"])
-    model = HiDiff(card, segmentor, refiner, accelerator.device)
+    model = HiDiff(card, segmentor, refiner, run.accelerator.device)
     report = {
         "best_iteration": state["iteration"],
         "validation": history,
-        "calibration": calibration(model, held_out),
+        "calibration": calibration(model, held_out, run.recipe.validate_cases),
     }
-    write_json(folder / "report.json", report)
+    write_json(run.folder / "report.json", report)
     scores = next(row for row in history if row["iteration"] == state["iteration"])
     training = card.training | {"best_iteration": state["iteration"], "validation": scores}
-    path = folder / "model.safetensors"
-    model.with_card(training=training, defaults=recommended(card, scores)).save(path)
-    return path
+    finished = model.with_card(training=training, defaults=recommended(card, scores))
+    finished.save(run.folder / "model.safetensors")
 
 
-def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
-    """The card's defaults; the one-step pass becomes the sampler where validation found it as good.
-
-    That needs a network which has seen the start of that pass in training. Steps and samples
-    stay: they apply whenever a sampler that takes steps is chosen.
-    """
-    trained = card.training["recipe"]["one_step"] > 0
-    one_step = trained and scores["one-step"] >= scores["refined"]
-    return card.defaults | ({"sampler": "one-step"} if one_step else {})
-
-
-def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
-    """The card of a model that is about to be trained; scores come from an evaluation."""
-    labels = zip(dataset.classes, dataset.colors, strict=True)
-    seen = {split: [case.id for case in dataset.splits[split]] for split in ("train", "val")}
-    return Card(
-        name=dataset.name,
-        summary=f"{', '.join(dataset.classes[1:])} in {'/'.join(dataset.channels)} images",
-        dataset=dataset.name,
-        classes=tuple(Label(name, color) for name, color in labels),
-        channels=tuple(dataset.channels),
-        licence=dataset.licence,
-        attribution=dataset.attribution,
-        segmentor={"name": recipe.segmentor},
-        refiner={
-            "width": recipe.width,
-            "stem": recipe.stem,
-            "convolution": recipe.convolution,
-            "output": recipe.predicts,
-        },
-        diffusion={
-            "steps": recipe.diffusion_steps,
-            "schedule": recipe.schedule,
-            "s": recipe.schedule_s,
-        },
-        defaults={
-            "sampler": recipe.sampler,
-            "steps": recipe.steps,
-            "samples": recipe.samples,
-        },
-        training={"recipe": asdict(recipe), "command": command, "cases": seen},
-        versions=versions(),
-    )
-
-
-def check_recipe(recipe: Recipe, card: Card) -> None:
-    """InputError if the recipe cannot be built, before any data are read or written."""
-    blank = np.zeros((32, 32, len(card.channels)), np.uint8)
-    try:
-        model = HiDiff.create(card)
-        RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
-        model.steps(blank)  # checks the default sampler, computes nothing
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run's folder and note the recipe; refuse to overwrite or to mix two runs."""
-    noted = folder / "recipe.json"
-    if noted.exists():
-        if not resume:
-            raise InputError(f"{folder} already holds a run; go on with --resume or name another")
-        if json.loads(noted.read_text()) != asdict(recipe):
-            raise InputError(f"{folder} was trained with other settings (see {noted})")
-    elif resume:
-        raise InputError(f"{folder} holds no run to resume")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(noted, asdict(recipe))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
-
-
-def _accelerator(device: str) -> Accelerator:
-    """Half precision where the device has it; the CPU only when asked or alone."""
-    cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    mixed = "bf16" if not cpu and torch.cuda.is_available() else "no"
-    return Accelerator(cpu=cpu, mixed_precision=mixed)
-
-
-def _weights(run: Alternation) -> dict[str, Any]:
-    parts = {"segmentor": run.segmentor, "refiner": run.refiner}
+def _weights(pair: Alternation) -> dict[str, Any]:
+    parts = {"segmentor": pair.segmentor, "refiner": pair.refiner}
     return {name: learner.averaged.state_dict() for name, learner in parts.items()}
 
 
-def _model(card: Card, run: Alternation) -> HiDiff:
+def _model(run: Run, pair: Alternation) -> HiDiff:
     """The averaged networks as a model, to validate."""
-    device = run.accelerator.device
-    return HiDiff(card, run.segmentor.averaged, cast(Refiner, run.refiner.averaged), device)
+    segmentor, refiner = pair.segmentor.averaged, pair.refiner.averaged
+    if real_type(run.recipe) != torch.float32:
+        segmentor, refiner = (copy.deepcopy(part).float() for part in (segmentor, refiner))
+    return HiDiff(run.card, segmentor, cast(Refiner, refiner), run.accelerator.device)
 
 
 def _merit(scores: dict[str, float]) -> float:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_hidiff.bernoulli import BernoulliDiffusion, bernoulli
+from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.refine import EPSILON, harden, stamp
+from napari_hidiff.training.noise import uniform
 
 
 class Noisy(NamedTuple):
@@ -24,24 +25,36 @@ def one_hot(truth: Tensor, classes: int) -> Tensor:
     return F.one_hot(truth, classes).movedim(-1, 1).float()
 
 
+def to_device(
+    batch: dict[str, Tensor], device: torch.device, real: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """A batch on the device, images with channels last in memory, as convolutions like them."""
+    moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    moved |= {name: value.to(real) for name, value in moved.items() if value.is_floating_point()}
+    moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
+    return moved
+
+
 def draw(
     process: BernoulliDiffusion,
     y0: Tensor,
     prior: Tensor,
     fixed: Tensor,
     one_step: float,
-    generator: torch.Generator,
+    numbers: Tensor,
+    stream: int,
 ) -> Noisy:
     """Times uniform in 1..T with y_t ~ q(y_t | y_0, f), equation (6).
 
-    A share ``one_step`` of the batch is at T and starts, as the one-step sampler does, from
-    [f >= .5]. Fixed pixels (int64 [B, H, W], -1 = free) are without noise in both.
+    A share ``one_step`` of the samples is at T and starts, as the one-step sampler does, from
+    [f >= .5]. Fixed pixels (int64 [B, H, W], -1 = free) are without noise in both. ``numbers``
+    int64 [B] and ``stream`` decide the noise of each sample (:func:`noise.uniform`).
     """
-    batch = y0.shape[0]
-    start = torch.rand(batch, generator=generator) < one_step
-    t = torch.randint(1, process.steps + 1, (batch,), generator=generator)
-    t = torch.where(start, process.steps, t).to(y0.device)
+    chance = uniform(numbers, 2 * stream, (2,))
+    start = chance[:, 0] < one_step
+    t = 1 + (chance[:, 1] * process.steps).long()
+    t = torch.where(start, process.steps, t)
     mean = process.forward_mean(y0, prior.clamp(EPSILON, 1 - EPSILON), t)
-    drawn = bernoulli(mean, generator).to(y0.dtype)
-    y_t = torch.where(start.to(y0.device)[:, None, None, None], harden(prior), drawn)
+    drawn = (uniform(numbers, 2 * stream + 1, y0.shape[1:]) < mean).to(y0.dtype)
+    y_t = torch.where(start[:, None, None, None], harden(prior), drawn)
     return Noisy(stamp(y_t, fixed), t)

@@ -1,80 +1,108 @@
 """Scores during training, and the calibration report that every run writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from napari_hidiff.bernoulli import bernoulli
 from napari_hidiff.model import HiDiff
 from napari_hidiff.network import probabilities
 from napari_hidiff.refine import EPSILON
 from napari_hidiff.scores import mean_dice
-from napari_hidiff.training.crops import Loaded
+from napari_hidiff.training.noise import uniform
+from napari_hidiff.training.store import Stored
 from napari_hidiff.training.targets import one_hot
 
 SAMPLES = 2
 """Samples of a refinement while training: fewer than the card's default, for speed."""
+PLANES = 4
+"""Planes of a volume that are looked at, evenly spaced among those with foreground."""
 
 
-def validate(model: HiDiff, cases: Sequence[Loaded]) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Mean Dice over whole images of the prior, the one-step pass and the default sampler.
+def validate(
+    model: HiDiff, cases: Sequence[Stored], most: int
+) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Mean Dice of the prior, the one-step pass and the default sampler of at most ``most`` cases.
 
-    The second value is a row of pictures of the first case: truth, prior and refined, [H, W].
+    Pictures are scored whole, volumes on a few planes taken together. The second value is a row of
+    pictures of the first case: truth, prior and refined, [H, W].
     """
     scores: dict[str, list[float]] = {"prior": [], "one-step": [], "refined": []}
     pictures: list[np.ndarray] = []
-    for case in cases:
-        image = case.image.transpose(1, 2, 0)
-        prior = model.prior(image)
-        runs = {"prior": prior, "one-step": model.refine(image, sampler="one-step").probability}
-        runs["refined"] = model.refine(image, samples=SAMPLES).probability
-        for name, probability in runs.items():
-            scores[name].append(mean_dice(model.mask_of(probability), case.truth, model.labels))
+    for case in spread(cases, most):
+        masks: dict[str, list[np.ndarray]] = {"truth": [], "prior": []}
+        masks |= {"one-step": [], "refined": []}
+        for plane, truth in planes(case):
+            image = plane.transpose(1, 2, 0)
+            one = model.refine(image, sampler="one-step", normalised=True)
+            several = model.refine(image, samples=SAMPLES, normalised=True)
+            runs = {
+                "prior": model.prior(image, normalised=True),
+                "one-step": one.probability,
+                "refined": several.probability,
+            }
+            masks["truth"].append(truth)
+            for name, probability in runs.items():
+                masks[name].append(model.mask_of(probability))
+        stacked = {name: np.stack(rows) for name, rows in masks.items()}
+        for name, values in scores.items():
+            values.append(mean_dice(stacked[name], stacked["truth"], model.labels))
         if not pictures:
             top = model.labels - 1
-            pictures = [case.truth / top]
-            pictures += [model.mask_of(runs[name]) / top for name in ("prior", "refined")]
+            pictures = [masks[name][0] / top for name in ("truth", "prior", "refined")]
     return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
 
 
-def calibration(model: HiDiff, cases: Sequence[Loaded], seed: int = 0) -> list[dict[str, Any]]:
-    """Predicted against true flip rate for every t, over whole images with the model's own priors.
+def spread(cases: Sequence[Stored], most: int) -> list[Stored]:
+    """At most ``most`` cases, evenly spaced, always the same."""
+    at = np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)
+    return [cases[i] for i in at]
+
+
+def planes(case: Stored) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Planes to look at: image float32 [C, H, W] and truth uint8 [H, W]."""
+    among = case.foreground or tuple(range(case.shape[0]))
+    at = np.linspace(0, len(among) - 1, min(PLANES, len(among))).round().astype(int)
+    image, truth = case.image, case.truth
+    for plane in (among[i] for i in at):
+        yield image[plane].astype(np.float32), np.asarray(truth[plane])
+
+
+def calibration(model: HiDiff, cases: Sequence[Stored], most: int) -> list[dict[str, Any]]:
+    """Predicted against true flip rate for every t, over whole planes with the model's own priors.
 
     A row holds t, the mean of eps_hat = |y_t - y0_hat|, the mean of eps = y_t XOR y0, and both
     among the pixels that the network takes for flips (eps_hat >= .5), as shares of all pixels.
     """
-    rows = []
-    generator = torch.Generator().manual_seed(seed)
-    sums = np.zeros((model.process.steps + 1, 4))
+    sums, count = np.zeros((model.process.steps + 1, 4)), 0
     with torch.inference_mode():
-        for case in cases:
-            image = torch.from_numpy(case.image)[None].to(model.device)
-            logits, features = model.segmentor(image)
-            prior = probabilities(logits).clamp(EPSILON, 1 - EPSILON)
-            truth = torch.from_numpy(case.truth.astype(np.int64))[None].to(model.device)
-            y0, free = one_hot(truth, model.classes), torch.full_like(truth, -1)
-            condition = model.refiner.condition(image, prior, free, features)
-            for t in range(1, model.process.steps + 1):
-                mean = model.process.forward_mean(y0, prior, t)
-                y_t = bernoulli(mean, generator).to(mean)
-                y0_hat = probabilities(model.refiner(y_t, t, condition))
-                predicted, true = (y_t - y0_hat).abs(), (y_t - y0).abs()
-                sure = predicted >= 0.5
-                sums[t] += [
-                    float(part.float().mean())
-                    for part in (predicted, true, predicted * sure, true * sure)
-                ]
+        for image, truth in (pair for case in spread(cases, most) for pair in planes(case)):
+            sums += _flips(model, image, truth, count)
+            count += 1
+    names = ("predicted", "true", "predicted_sure", "true_sure")
+    return [
+        {"t": t} | dict(zip(names, (sums[t] / count).tolist(), strict=True))
+        for t in range(1, model.process.steps + 1)
+    ]
+
+
+def _flips(model: HiDiff, image: np.ndarray, truth: np.ndarray, number: int) -> np.ndarray:
+    """The four means of one plane by t, float64 [T + 1, 4]."""
+    x = torch.from_numpy(image)[None].to(model.device)
+    logits, features = model.segmentor(x)
+    prior = probabilities(logits).clamp(EPSILON, 1 - EPSILON)
+    labels = torch.from_numpy(truth.astype(np.int64))[None].to(model.device)
+    y0, free = one_hot(labels, model.classes), torch.full_like(labels, -1)
+    condition = model.refiner.condition(x, prior, free, features)
+    which = torch.tensor([number], device=model.device)
+    rows = np.zeros((model.process.steps + 1, 4))
     for t in range(1, model.process.steps + 1):
-        predicted, true, sure, sure_true = (sums[t] / len(cases)).tolist()
-        rows.append(
-            {
-                "t": t,
-                "predicted": predicted,
-                "true": true,
-                "predicted_sure": sure,
-                "true_sure": sure_true,
-            }
-        )
+        mean = model.process.forward_mean(y0, prior, t)
+        y_t = (uniform(which, t, mean.shape[1:]) < mean).to(mean)
+        y0_hat = probabilities(model.refiner(y_t, t, condition))
+        predicted, true = (y_t - y0_hat).abs(), (y_t - y0).abs()
+        sure = predicted >= 0.5
+        parts = (predicted, true, predicted * sure, true * sure)
+        rows[t] = [float(part.float().mean()) for part in parts]
     return rows

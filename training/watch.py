@@ -11,27 +11,31 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class Watch:
-    """Progress bars on stderr, scalars and pictures for TensorBoard under ``folder/events``."""
+    """Progress bars on stderr, scalars and pictures for TensorBoard under ``folder/events``.
 
-    def __init__(self, folder: Path) -> None:
-        self.console = Console(stderr=True)
-        self.writer = SummaryWriter(str(folder / "events"))
+    Of several processes one is ``shown``; the others are silent.
+    """
+
+    def __init__(self, folder: Path, shown: bool = True) -> None:
+        self.console = Console(stderr=True, quiet=not shown)
+        self.writer = SummaryWriter(str(folder / "events")) if shown else None
 
     @contextmanager
-    def progress(self, what: str, done: int, total: int) -> Iterator[Callable[..., None]]:
-        """A bar from ``done`` to ``total``; yields ``advance(loss=...)``, one call an iteration."""
+    def progress(self, what: str, done: int, total: int | None) -> Iterator[Callable[..., None]]:
+        """A bar from ``done`` to ``total``; yields ``advance(loss, total)``, one call a step."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[shown]}"),
         )
         with Progress(*columns, console=self.console) as bar:
-            task = bar.add_task(what, total=total, completed=done, loss=float("nan"))
+            task = bar.add_task(what, total=total, completed=done, shown="")
 
-            def advance(loss: float) -> None:
-                bar.update(task, advance=1, loss=loss)
+            def advance(loss: float | None = None, total: int | None = total) -> None:
+                shown = "" if loss is None else f"loss {loss:.4f}"
+                bar.update(task, advance=1, total=total, shown=shown)
 
             yield advance
 
@@ -40,11 +44,14 @@ class Watch:
         self.console.print(line, highlight=False)
 
     def scalar(self, name: str, value: float, iteration: int) -> None:
-        self.writer.add_scalar(name, value, iteration)
+        if self.writer is not None:
+            self.writer.add_scalar(name, value, iteration)
 
     def picture(self, name: str, rows: list[np.ndarray], iteration: int) -> None:
         """Maps [H, W] in [0, 1], side by side."""
-        self.writer.add_image(name, np.concatenate(rows, 1), iteration, dataformats="HW")
+        if self.writer is not None:
+            self.writer.add_image(name, np.concatenate(rows, 1), iteration, dataformats="HW")
 
     def close(self) -> None:
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()

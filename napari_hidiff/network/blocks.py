@@ -25,9 +25,9 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, t: Tensor | int) -> Tensor:
-        device = next(self.parameters()).device
-        time = torch.as_tensor(t, dtype=torch.float32, device=device).reshape(-1, 1) / self.steps
-        frequencies = torch.arange(1, TIME_FREQUENCIES + 1, device=device) * (math.pi / 2)
+        like = next(self.parameters())
+        time = torch.as_tensor(t, dtype=like.dtype, device=like.device).reshape(-1, 1) / self.steps
+        frequencies = torch.arange(1, TIME_FREQUENCIES + 1).to(time) * (math.pi / 2)
         return self.mlp(
             torch.cat([torch.sin(time * frequencies), torch.cos(time * frequencies)], 1)
         )

@@ -1,0 +1,34 @@
+"""What all stages of one training run share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from napari_hidiff.card import Card
+from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.watch import Watch
+
+
+@dataclass(frozen=True)
+class Run:
+    """Recipe and card, the run's folder, the device and its processes, and what is shown."""
+
+    recipe: Recipe
+    card: Card
+    folder: Path
+    accelerator: Accelerator
+    watch: Watch
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes, validates and speaks."""
+        return self.accelerator.is_main_process
+
+    @property
+    def place(self) -> dict[str, int]:
+        """This process among the others, as ``crops.batches`` takes it."""
+        return {
+            "rank": self.accelerator.process_index,
+            "processes": self.accelerator.num_processes,
+        }
