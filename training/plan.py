@@ -28,7 +28,7 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
     seen = {split: [case.id for case in dataset.splits[split]] for split in ("train", "val")}
     try:
         own = parse_intensity(recipe.intensity) if recipe.intensity else dict(dataset.intensity)
-        segmentor = segmentor_options(recipe.segmentor, recipe.segmentor_layers)
+        segmentor = segmentor_options(recipe.segmentor, recipe.segmentor_layers, trusted=True)
     except ValueError as error:
         raise InputError(str(error)) from error
     return Card(
