@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import volume_layouts as layouts
-from cases import every, ids, refused
+from cases import every, ids, message, refused
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import SPLITS, open_dataset
@@ -53,6 +53,12 @@ def test_brats_without_segmentation_and_with_the_odd_one(tmp_path):
     assert set(every(dataset)) == set(names[1:])
     assert dataset.notes[0] == f"1 cases have no segmentation and are left out, {names[0]} first"
     assert dataset.load(every(dataset)[names[1]]).mask.max() == 3
+
+
+def test_brats_validation_data_alone_trains_nothing(tmp_path):
+    dataset = open_dataset("brats", layouts.write_brats(tmp_path, "2023", truths=False))
+    text = message(dataset.split, "train")
+    assert "4 cases have no segmentation" in text
 
 
 def spoil_by_a_missing_modality(folder, name):
