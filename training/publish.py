@@ -23,8 +23,8 @@ app = new_app()
 
 def scores_of(report: dict[str, Any]) -> dict[str, Any]:
     """What the card says of an evaluation: every mean score, the difference, and how it was run."""
-    kept = ("dataset", "split", "n", "seeds", "settings", "mean", "difference", "damage")
-    return {key: report[key] for key in (*kept, "command", "versions") if key in report}
+    kept = ("dataset", "split", "n", "seeds", "settings", "surface", "mean", "difference")
+    return {key: report[key] for key in (*kept, "damage", "command", "versions") if key in report}
 
 
 @app.command()
