@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 
 import layouts
 import numpy as np
@@ -123,29 +124,77 @@ def uninterrupted(data, tmp_path_factory):
     return train(tiny(), open_dataset("folder", data), folder, device="cpu")
 
 
+EVERY_ITERATION = (
+    "from napari_hidiff.training import loop, pretrain, cli; "
+    "loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1"
+)
+"""Checkpoints after every iteration, so that there is much to be cut."""
+
+DIE_WHILE_WRITING = """
+import os, signal, numpy, torch
+real, count = {module}.save, 0
+def save(*arguments):
+    global count
+    count += 1
+    if count == {number}:
+        file = next(a for a in arguments if hasattr(a, "write"))
+        file.write(b"half of it")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*arguments)
+{module}.save = save
+"""
+
+
+def interrupted(data, folder, before):
+    """Command line of a run in ``folder``, with a program that first does ``before``."""
+    code = "\n".join((EVERY_ITERATION, before, "cli.main()"))
+    arguments = ("--dataset", "folder", "--data", data, "--output", folder, *FLAGS)
+    return [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+
+
+def finish(data, folder):
+    """Resume a killed run and return its model."""
+    assert not (folder / "model.safetensors").exists()
+    resume = ["--resume"] if (folder / "recipe.json").exists() else []
+    second = subprocess.run(
+        [*interrupted(data, folder, ""), *resume], capture_output=True, text=True
+    )
+    assert second.returncode == 0, second.stderr
+    return folder / "model.safetensors"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("after", ["fold0.pt", "segmentor.pt", "last.pt"])
+@pytest.mark.parametrize("after", ["fold0.pt", "last.pt"])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     data, tmp_path, uninterrupted, after
 ):
-    """SIGKILL as soon as a checkpoint is there, which may be in the middle of the next one."""
-    code = (
-        "from napari_hidiff.training import loop, pretrain, cli; "
-        "loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1; cli.main()"
-    )
+    """SIGKILL from outside as soon as a checkpoint is there, wherever the run then is."""
     folder = tmp_path / "cut"
-    arguments = ("--dataset", "folder", "--data", data, "--output", folder, *FLAGS)
-    arguments = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
-    first = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(interrupted(data, folder, ""), stderr=subprocess.DEVNULL)
     while not (folder / after).exists():
         assert first.poll() is None, "the run ended before it could be killed"
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert not (folder / "model.safetensors").exists()
-    second = subprocess.run([*arguments, "--resume"], capture_output=True, text=True)
-    assert second.returncode == 0, second.stderr
-    assert same(uninterrupted, folder / "model.safetensors")
+    assert same(uninterrupted, finish(data, folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [("torch", 2), ("torch", 9), ("numpy", 3), ("numpy", 15)],
+    ids=["a segmentor", "the refiner", "the cached images", "the priors"],
+)
+def test_a_run_killed_in_the_middle_of_a_write_loses_nothing(
+    data, tmp_path, uninterrupted, module, number
+):
+    folder = tmp_path / "cut"
+    dying = DIE_WHILE_WRITING.format(module=module, number=number)
+    first = subprocess.run(interrupted(data, folder, dying), capture_output=True)
+    assert first.returncode == -signal.SIGKILL
+    assert list(tmp_path.rglob("*.partial"))  # it did die while it wrote
+    assert same(uninterrupted, finish(data, folder))
 
 
 def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, uninterrupted, monkeypatch):
@@ -260,7 +309,7 @@ def test_a_crop_is_decided_by_its_number_alone(data, stored):
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_share_each_batch_without_loss_or_repeat(processes):
     ranks = [list(Shares(8, 2, 5, rank, processes)) for rank in range(processes)]
-    together = [sum(parts, []) for parts in zip(*ranks, strict=True)]
+    together = [list(chain(*parts)) for parts in zip(*ranks, strict=True)]
     assert together == [list(range(8 * batch, 8 * batch + 8)) for batch in (2, 3, 4)]
 
 

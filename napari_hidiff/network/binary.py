@@ -13,6 +13,11 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 
+TIE = 1e-3
+"""Thresholds start this close to 0, but not at 0: binary sums are whole numbers, which equal their
+mean now and then, and the sign of such a tie would be decided by rounding."""
+
+
 class _SignActivation(torch.autograd.Function):
     """sign(x) with sign(0) = +1; gradient 2 - 2|x| inside [-1, 1] (Bi-Real Net, ECCV 2018)."""
 
@@ -65,7 +70,7 @@ class TimeThreshold(nn.Module):
         super().__init__()
         self.alpha = nn.Linear(time_width, channels)
         nn.init.zeros_(self.alpha.weight)
-        nn.init.zeros_(self.alpha.bias)
+        nn.init.uniform_(self.alpha.bias, -TIE, TIE)
 
     def forward(self, u: Tensor, time: Tensor) -> Tensor:
         return sign(u - self.alpha(time)[:, :, None, None])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_hidiff.network.binary import Convolution
+from napari_hidiff.network.binary import TIE, Convolution
 from napari_hidiff.network.blocks import Block, TimeActivation
 
 WINDOW = 8
@@ -49,6 +49,8 @@ class CrossBlock(nn.Module):
         self.heads, self.quantize = heads, convolution.quantize
         self.query, self.key, self.value, self.out = (project() for _ in range(4))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
+        for norm in self.norms:
+            nn.init.uniform_(norm.bias, -TIE, TIE)
         self.position = nn.Parameter(torch.zeros(heads, WINDOW**2, WINDOW**2))
         self.activation = TimeActivation(channels, time_width)
         self.expand = Block(channels, 2 * channels, time_width, convolution, kernel=1)
