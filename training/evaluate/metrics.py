@@ -26,8 +26,6 @@ from napari_hidiff.scores import dice
 METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
 
-HIGHER_IS_BETTER = {name: name != "hd95" for name in METRICS}
-
 TOLERANCE = 1.0
 """Distance, in units of the spacing, at which a surface still counts as met."""
 ROUNDING = 1e-9
