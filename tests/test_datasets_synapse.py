@@ -51,11 +51,12 @@ def test_transunet_s_copy_holds_the_same_in_hu(transunet, btcv):
 def test_slices_with_gaps_run_by_number(tmp_path):
     root = layouts.write_transunet(tmp_path, train=(5, 6), test=(), lists=False)
     (root / "train_npz" / "case0005_slice002.npz").unlink()
-    last = root / "train_npz" / "case0005_slice005.npz"
-    last.rename(last.with_name("case0005_slice1000.npz"))
-    sample = open_dataset("synapse", root)
-    sample = sample.load(every(sample)["case0005"])
-    assert np.array_equal(sample.mask, layouts.ct(5)[1][[0, 1, 3, 4, 5]])
+    for index, number in ((3, 20), (5, 100)):
+        path = root / "train_npz" / f"case0005_slice{index:03}.npz"
+        path.rename(path.with_name(f"case0005_slice{number}.npz"))
+    dataset = open_dataset("synapse", root)
+    sample = dataset.load(every(dataset)["case0005"])
+    assert np.array_equal(sample.mask, layouts.ct(5)[1][[0, 1, 4, 3, 5]])
 
 
 def test_patients_of_neither_list_and_of_both_folders(tmp_path):
@@ -72,6 +73,8 @@ def test_patients_of_neither_list_and_of_both_folders(tmp_path):
     assert ids(both.splits["train"]) == ["case0005"]
     assert ids(both.splits["val"]) == ["case9003"]
     assert ids(both.splits["test"]) == ["case9001", "case9002"]
+    assert [path.suffix for path in every(both)["case0005"].images] == [".npz"] * 6
+    assert [path.suffix for path in every(both)["case9001"].images] == [".h5"]
 
 
 def test_the_owner_s_test_images_without_truth_are_left_out(tmp_path):
