@@ -125,10 +125,10 @@ def test_segmentors_learn_and_their_copies_are_their_own(name):
     image = torch.randn(2, 2, 64, 64, generator=rng())
     before = copy.deepcopy(segmentor).eval()
     expected = [x.clone() for x in flat(before, image)]
-    logits, features = segmentor(image)
-    (logits.square().mean() + sum(f.square().mean() for f in features)).backward()
+    logits, _ = segmentor(image)
+    logits.square().mean().backward()
     silent = [n for n, p in segmentor.named_parameters() if p.grad is None]
-    assert silent == []
+    assert silent == []  # training on several processes waits for every gradient
     assert sum(p.grad.abs().sum() for p in segmentor.parameters()) > 0
     torch.optim.SGD(segmentor.parameters(), 0.1).step()
     assert not torch.equal(flat(segmentor.eval(), image)[0], expected[0])
