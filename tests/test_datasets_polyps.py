@@ -50,6 +50,17 @@ def test_kvasir_lists_and_images_that_differ_are_noted(tmp_path):
     assert "more" not in ids(every(dataset).values())
 
 
+def test_kvasir_masks_saved_anew_as_png_are_cut_too(tmp_path):
+    root = layouts.write_kvasir(tmp_path / "Kvasir-SEG", 1, lists=False)
+    (root / "masks" / "cju000.jpg").unlink()
+    grey = np.zeros((40, 48), np.uint8)
+    grey[0, :3] = 100, 128, 255
+    Image.fromarray(grey).save(root / "masks" / "cju000.png")
+    dataset = open_dataset("kvasir", root)
+    mask = dataset.load(dataset.split("train")[0]).mask
+    assert mask[0, :4].tolist() == [0, 1, 1, 0]
+
+
 def test_kvasir_real(real_data):
     dataset = open_dataset("kvasir", real_data("Kvasir-SEG"))
     root = dataset.root

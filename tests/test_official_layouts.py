@@ -103,7 +103,7 @@ def test_real_folders_are_checked_by_the_command(name, folder, real_data):
 @pytest.mark.slow
 def test_the_command_checks_and_refuses_a_bad_case_or_skips_it(tmp_path):
     root = volume_layouts.write_brats(tmp_path / "BraTS2021")
-    name = volume_layouts.brats_names("2021", 4)[0]
+    name = open_dataset("brats", root).splits["train"][0].id
     (root / name / f"{name}_t2.nii.gz").unlink()
     arguments = ("--dataset", "brats", "--data", root, "--output", tmp_path / "run", *FLAGS)
     checked = run(*arguments, "--check")
