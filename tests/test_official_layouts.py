@@ -105,14 +105,14 @@ def test_the_command_checks_and_refuses_a_bad_case_or_skips_it(tmp_path):
     root = volume_layouts.write_brats(tmp_path / "BraTS2021")
     name = open_dataset("brats", root).splits["train"][0].id
     (root / name / f"{name}_t2.nii.gz").unlink()
-    arguments = ("--dataset", "brats", "--data", root, "--output", tmp_path / "run", *FLAGS)
+    arguments = ("--dataset", "brats", "--data", root, *FLAGS)
     checked = run(*arguments, "--check")
     assert checked.returncode == 2
     assert f"{name}_t2.nii.gz: missing" in checked.stdout
-    refused = run(*arguments)
+    refused = run(*arguments, "--output", tmp_path / "run")
     assert refused.returncode == 2
     assert f"{name}_t2.nii.gz: missing" in refused.stderr.splitlines()[-1]
-    skipped = run(*arguments, "--skip-bad")
+    skipped = run(*arguments, "--output", tmp_path / "other", "--skip-bad")
     assert skipped.returncode == 0, skipped.stderr
     assert f"{name}_t2.nii.gz: missing" in skipped.stderr
 

@@ -25,7 +25,6 @@ AIR = -900
 class Findings:
     """What was seen of the cases so far, a row a loaded case."""
 
-    channels: int
     classes: int
     ids: list[str] = field(default_factory=list)
     sizes: list[tuple[int, ...]] = field(default_factory=list)
@@ -63,7 +62,7 @@ def check(
     cases per class), empty (ids without foreground), bad (a line per case that cannot be loaded),
     odd (a line per thing to look at).
     """
-    seen = Findings(len(dataset.channels), len(dataset.classes))
+    seen = Findings(len(dataset.classes))
     cases = [(split, case) for split, cases in dataset.splits.items() for case in cases]
     for done, (split, case) in enumerate(cases):
         on_case(done, case)
