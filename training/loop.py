@@ -18,8 +18,9 @@ from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.learner import Learner
 from napari_hidiff.training.plan import (
     blank_card,
+    check_folder,
     check_recipe,
-    prepare_folder,
+    note_recipe,
     recommended,
     write_json,
 )
@@ -63,17 +64,19 @@ def train(
     dataset = replace(dataset, intensity=card.intensity)
     accelerator = accelerator_for(recipe, device)
     if accelerator.is_main_process:
-        prepare_folder(folder, recipe, resume)
+        check_folder(folder, recipe, resume)
     accelerator.wait_for_everyone()
     watch = Watch(folder, shown=accelerator.is_main_process)
     try:
         with accelerator.main_process_first():  # the others find what it has read
             kept = read_cases(dataset, cache or folder.parent / "cache", skip_bad, watch)
+        if accelerator.is_main_process:
+            note_recipe(folder, recipe)
         recipe = fitted(recipe, kept.splits["train"])
         card = with_data(blank_card(recipe, dataset, command), kept)
         run = Run(recipe, card, folder, accelerator, watch)
-        segmentor, cases = segmentor_stage(run, kept.splits["train"])
-        held_out = kept.splits["val"]
+        cases, held_out = (from_elsewhere(run, kept.splits[name]) for name in ("train", "val"))
+        segmentor, cases = segmentor_stage(run, cases)
         if not held_out:
             watch.say("no validation case: scores are those of training images")
         return refiner_stage(run, segmentor, cases, held_out or cases)
@@ -105,18 +108,24 @@ def with_data(card: Card, kept: Store) -> Card:
     return replace(card, training=card.training | {"cases": seen} | skipped)
 
 
+def from_elsewhere(run: Run, cases: list[Stored]) -> list[Stored]:
+    """The cases with the priors that the recipe names a source of; as they are without one."""
+    if not run.recipe.prior_from:
+        return cases
+    device = str(run.accelerator.device)
+    source = open_prior_source(Path(run.recipe.prior_from), run.card, device)
+
+    def given(case: Stored) -> np.ndarray:
+        return source.prior(case.id, case.image.astype(np.float32))
+
+    return with_priors(cases, given, f"priors from {run.recipe.prior_from}", run)
+
+
 def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, list[Stored]]:
     """The segmentor, and the cases with the priors that the refiner will start from."""
     recipe = run.recipe
     wanted = needs_priors(recipe)
-    if recipe.prior_from:
-        source = open_prior_source(Path(recipe.prior_from), run.card)
-
-        def given(case: Stored) -> np.ndarray:
-            return source.prior(case.id, case.image.astype(np.float32))
-
-        cases = with_priors(cases, given, f"priors from {recipe.prior_from}", run)
-    elif wanted and recipe.folds > 1:
+    if wanted and recipe.folds > 1 and not recipe.prior_from:
         cases = out_of_fold(cases, run)
     segmentor = pretrain("segmentor", MAIN_STAGE, recipe.pretrain_iterations, cases, run)
     missing = [case for case in cases if case.prior_file is None]
@@ -167,7 +176,7 @@ def refiner_stage(
                 for name, value in scores.items():
                     watch.scalar(f"validation/{name}", value, iteration)
                 history.append({"iteration": iteration, **scores})
-                if max(history, key=_merit) is history[-1]:
+                if all(_merit(card, row) < _merit(card, history[-1]) for row in history[:-1]):
                     checkpoint.save(best, _weights(pair) | {"iteration": iteration})
             if run.main and (iteration % SAVE_EVERY == 0 or finished):
                 state = {"segmentor": pair.segmentor.state_dict()}
@@ -212,9 +221,10 @@ def _model(run: Run, pair: Alternation) -> HiDiff:
     return HiDiff(run.card, segmentor, cast(Refiner, refiner), run.accelerator.device)
 
 
-def _merit(scores: dict[str, float]) -> float:
-    """What the best checkpoint is best in: both ways in which the model will be used."""
-    return scores["one-step"] + scores["refined"]
+def _merit(card: Card, scores: dict[str, float]) -> float:
+    """What the best checkpoint is best in: the sampler that its card will recommend."""
+    chosen = recommended(card, scores)["sampler"] == "one-step"
+    return scores["one-step" if chosen else "refined"]
 
 
 def _line(scores: dict[str, float]) -> str:

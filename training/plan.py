@@ -86,8 +86,8 @@ def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
     return card.defaults | ({"sampler": "one-step"} if one_step else {})
 
 
-def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run's folder and note the recipe; refuse to overwrite or to mix two runs."""
+def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """InputError rather than to overwrite a run, or to mix two."""
     noted = folder / "recipe.json"
     if noted.exists():
         if not resume:
@@ -96,8 +96,12 @@ def prepare_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{folder} was trained with other settings (see {noted})")
     elif resume:
         raise InputError(f"{folder} holds no run to resume")
+
+
+def note_recipe(folder: Path, recipe: Recipe) -> None:
+    """Make the run's folder, which is a run from now on."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(noted, asdict(recipe))
+    write_json(folder / "recipe.json", asdict(recipe))
 
 
 def write_json(path: Path, value: Any) -> None:

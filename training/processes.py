@@ -20,7 +20,10 @@ def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
     """
     alone = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     # Buffers need no broadcast: their statistics are common already.
-    distributed = DistributedDataParallelKwargs(broadcast_buffers=False)
+    # Networks of others may hold parameters that nothing uses.
+    distributed = DistributedDataParallelKwargs(
+        broadcast_buffers=False, find_unused_parameters=":" in recipe.segmentor
+    )
     accelerator = Accelerator(
         cpu=alone,
         mixed_precision=mixed_precision(recipe.precision, alone),
@@ -104,7 +107,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         variance = collective.functional.all_reduce(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             mean_so_far, variance_so_far = self.running_mean, self.running_var
-            assert mean_so_far is not None and variance_so_far is not None and self.momentum
+            assert mean_so_far is not None
+            assert variance_so_far is not None
+            assert self.momentum is not None
             mean_so_far.lerp_(mean, self.momentum)
             variance_so_far.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()

@@ -25,7 +25,8 @@ def validate(
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Mean Dice of the prior, the one-step pass and the default sampler of at most ``most`` cases.
 
-    Pictures are scored whole, volumes on a few planes taken together. The second value is a row of
+    Pictures are scored whole, volumes on a few planes taken together. The prior is that of the
+    case, where it has one (from elsewhere), else the segmentor's. The second value is a row of
     pictures of the first case: truth, prior and refined, [H, W].
     """
     scores: dict[str, list[float]] = {"prior": [], "one-step": [], "refined": []}
@@ -33,12 +34,12 @@ def validate(
     for case in spread(cases, most):
         masks: dict[str, list[np.ndarray]] = {"truth": [], "prior": []}
         masks |= {"one-step": [], "refined": []}
-        for plane, truth in planes(case):
+        for plane, truth, given in planes(case):
             image = plane.transpose(1, 2, 0)
-            one = model.refine(image, sampler="one-step", normalised=True)
-            several = model.refine(image, samples=SAMPLES, normalised=True)
+            one = model.refine(image, given, sampler="one-step", normalised=True)
+            several = model.refine(image, given, samples=SAMPLES, normalised=True)
             runs = {
-                "prior": model.prior(image, normalised=True),
+                "prior": model.prior(image, normalised=True) if given is None else given,
                 "one-step": one.probability,
                 "refined": several.probability,
             }
@@ -60,26 +61,28 @@ def spread(cases: Sequence[Stored], most: int) -> list[Stored]:
     return [cases[i] for i in at]
 
 
-def planes(case: Stored) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Planes to look at: image float32 [C, H, W] and truth uint8 [H, W]."""
+def planes(case: Stored) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Planes to look at: image float32 [C, H, W], truth uint8 [H, W], prior [K, H, W] if any."""
     among = case.foreground or tuple(range(case.shape[0]))
     at = np.linspace(0, len(among) - 1, min(PLANES, len(among))).round().astype(int)
-    image, truth = case.image, case.truth
+    image, truth, prior = case.image, case.truth, case.prior
     for plane in (among[i] for i in at):
-        yield image[plane].astype(np.float32), np.asarray(truth[plane])
+        given = None if prior is None else prior[plane].astype(np.float32)
+        yield image[plane].astype(np.float32), np.asarray(truth[plane]), given
 
 
 def calibration(model: HiDiff, cases: Sequence[Stored], most: int) -> list[dict[str, Any]]:
-    """Predicted against true flip rate for every t, over whole planes with the model's own priors.
+    """Predicted against true flip rate for every t, over whole planes; priors as for validation.
 
     A row holds t, the mean of eps_hat = |y_t - y0_hat|, the mean of eps = y_t XOR y0, and both
     among the pixels that the network takes for flips (eps_hat >= .5), as shares of all pixels.
     """
     sums, count = np.zeros((model.process.steps + 1, 4)), 0
     with torch.inference_mode():
-        for image, truth in (pair for case in spread(cases, most) for pair in planes(case)):
-            sums += _flips(model, image, truth, count)
-            count += 1
+        for case in spread(cases, most):
+            for image, truth, given in planes(case):
+                sums += _flips(model, image, truth, given, count)
+                count += 1
     names = ("predicted", "true", "predicted_sure", "true_sure")
     return [
         {"t": t} | dict(zip(names, (sums[t] / count).tolist(), strict=True))
@@ -87,11 +90,14 @@ def calibration(model: HiDiff, cases: Sequence[Stored], most: int) -> list[dict[
     ]
 
 
-def _flips(model: HiDiff, image: np.ndarray, truth: np.ndarray, number: int) -> np.ndarray:
+def _flips(
+    model: HiDiff, image: np.ndarray, truth: np.ndarray, given: np.ndarray | None, number: int
+) -> np.ndarray:
     """The four means of one plane by t, float64 [T + 1, 4]."""
     x = torch.from_numpy(image)[None].to(model.device)
     logits, features = model.segmentor(x)
-    prior = probabilities(logits).clamp(EPSILON, 1 - EPSILON)
+    prior = probabilities(logits) if given is None else torch.from_numpy(given)[None].to(x)
+    prior = prior.clamp(EPSILON, 1 - EPSILON)
     labels = torch.from_numpy(truth.astype(np.int64))[None].to(model.device)
     y0, free = one_hot(labels, model.classes), torch.full_like(labels, -1)
     condition = model.refiner.condition(x, prior, free, features)

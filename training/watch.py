@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,12 @@ class Watch:
 
     def __init__(self, folder: Path, shown: bool = True) -> None:
         self.console = Console(stderr=True, quiet=not shown)
-        self.writer = SummaryWriter(str(folder / "events")) if shown else None
+        self.folder, self.shown = folder / "events", shown
+
+    @cached_property
+    def writer(self) -> SummaryWriter:
+        """Made when there is something to write: a refused run leaves no folder behind."""
+        return SummaryWriter(str(self.folder))
 
     @contextmanager
     def progress(self, what: str, done: int, total: int | None) -> Iterator[Callable[..., None]]:
@@ -44,14 +50,14 @@ class Watch:
         self.console.print(line, highlight=False)
 
     def scalar(self, name: str, value: float, iteration: int) -> None:
-        if self.writer is not None:
+        if self.shown:
             self.writer.add_scalar(name, value, iteration)
 
     def picture(self, name: str, rows: list[np.ndarray], iteration: int) -> None:
         """Maps [H, W] in [0, 1], side by side."""
-        if self.writer is not None:
+        if self.shown:
             self.writer.add_image(name, np.concatenate(rows, 1), iteration, dataformats="HW")
 
     def close(self) -> None:
-        if self.writer is not None:
+        if "writer" in vars(self):
             self.writer.close()

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-
 TIE = 1e-3
 """Thresholds start this close to 0, but not at 0: binary sums are whole numbers, which equal their
 mean now and then, and the sign of such a tie would be decided by rounding."""

@@ -48,9 +48,10 @@ class CrossBlock(nn.Module):
 
         self.heads, self.quantize = heads, convolution.quantize
         self.query, self.key, self.value, self.out = (project() for _ in range(4))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
-        for norm in self.norms:
+        norms = [nn.BatchNorm2d(channels) for _ in range(4)]
+        for norm in norms:
             nn.init.uniform_(norm.bias, -TIE, TIE)
+        self.norms = nn.ModuleList(norms)
         self.position = nn.Parameter(torch.zeros(heads, WINDOW**2, WINDOW**2))
         self.activation = TimeActivation(channels, time_width)
         self.expand = Block(channels, 2 * channels, time_width, convolution, kernel=1)
