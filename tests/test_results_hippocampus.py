@@ -1,0 +1,61 @@
+"""The second bundled model: its card, its result file and what the README says of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from napari_hidiff import load_model
+from napari_hidiff.training.publish import LARGEST, scores_of
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = json.loads((ROOT / "results" / "hippocampus-test.json").read_text(encoding="utf-8"))
+ROWS = {
+    "prior (segmentor alone)": "prior",
+    "refined (one step, the default)": "refined",
+    "refined (DDIM, 3 steps, mean of 5 samples)": "ddim",
+}
+
+
+def test_the_readme_quotes_the_result_file():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = readme.split("<!-- results: begin")[1].split("<!-- results: end")[0]
+    for row, arm in ROWS.items():
+        scores = REPORT["mean"][arm]
+        cells = [f"{scores[m]:.3f}" for m in ("dice", "iou", "recall", "nsd")]
+        assert f"| {row} | {' | '.join(cells)} | {scores['hd95']:.2f} |" in results
+    for dice in (REPORT["difference"]["dice"], REPORT["difference_to"]["ddim"]["dice"]):
+        assert f"{dice['mean']:+.4f} [{dice['low']:+.4f}, {dice['high']:+.4f}]" in results
+    damage = REPORT["damage"]
+    assert f"lose {damage['lost']['mean']:.3f} Dice" in results
+    assert f"regains {damage['share']:.0%}" in results
+    assert REPORT["command"] in results
+
+
+def test_volumes_of_held_out_cases_were_scored_in_mm():
+    assert REPORT["dataset"] == "msd"
+    assert REPORT["split"] == "test"
+    assert REPORT["surface"] == {"unit": "mm", "tolerance": 1.0}
+    assert REPORT["n"] == len(REPORT["images"]) == 34
+    for arm, scores in REPORT["mean"].items():
+        for metric, value in scores.items():
+            values = [image[arm][metric] for image in REPORT["images"]]
+            assert sum(values) / REPORT["n"] == pytest.approx(value, abs=2e-6)
+    assert set(REPORT["per_class"]) == {"anterior", "posterior"}
+
+
+def test_the_bundled_model_has_its_card_in_order():
+    path = ROOT / "napari_hidiff" / "models" / "hippocampus.safetensors"
+    assert path.stat().st_size <= LARGEST
+    model = load_model("hippocampus", device="cpu")
+    card = model.card
+    assert model.classes == 3
+    assert [label.name for label in card.classes] == ["background", "anterior", "posterior"]
+    assert card.intensity["rule"] == "zscore"
+    assert card.scores == scores_of(REPORT)
+    assert "CC" in card.licence
+    assert "BY-SA" in card.licence
+    assert "Medical Segmentation Decathlon" in card.attribution
+    seen = set(card.training["cases"]["train"] + card.training["cases"]["val"])
+    assert len(seen) == 196
+    assert not seen & {image["id"] for image in REPORT["images"]}
