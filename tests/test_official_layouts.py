@@ -57,7 +57,7 @@ LAYOUTS = {
 
 def run(*arguments):
     command = [sys.executable, "-m", "napari_hidiff.training.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow

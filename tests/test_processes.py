@@ -34,10 +34,11 @@ def data(tmp_path_factory):
 
 def launch(processes, *arguments):
     """``torchrun``, which accelerate launch starts for several GPUs, here on the CPU with gloo."""
-    start = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0"]
+    alone = ["--standalone", "--local-addr=127.0.0.1"]  # a free port, and no look-up of host names
+    start = ["-m", "torch.distributed.run", *alone, f"--nproc_per_node={processes}"]
     module = ["-m", "napari_hidiff.training", "--dataset", "folder", *FLAGS]
     command = [sys.executable, *start, *module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def losses(folder):

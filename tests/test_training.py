@@ -56,7 +56,7 @@ def command(*arguments):
 
 
 def run(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
 
 
 def same(first, second):
