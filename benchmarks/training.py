@@ -40,7 +40,8 @@ from napari_hidiff.network import probabilities
 from napari_hidiff.training import store
 from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import Crops, batches
-from napari_hidiff.training.datasets import RGB, Case, Dataset
+from napari_hidiff.training.datasets import Case, Dataset
+from napari_hidiff.training.datasets.base import RGB
 from napari_hidiff.training.evaluate.report import hardware
 from napari_hidiff.training.learner import Learner
 from napari_hidiff.training.plan import blank_card

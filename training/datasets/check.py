@@ -59,17 +59,22 @@ def check(
     ``on_case(done, case)`` is called before each case.  Keys: dataset, root, classes, channels,
     intensity, cases and groups (per split), loaded, dtypes (cases per dtype), size and spacing (per
     axis min, median, max; None where unknown), range (per channel), voxels and present (voxels and
-    cases per class), empty (ids without foreground), bad (a line per case that cannot be loaded),
-    odd (a line per thing to look at).
+    cases per class), empty (ids without foreground), bad (a line per case that training refuses), odd
+    (a line per thing to look at).
     """
     seen = Findings(len(dataset.classes))
     cases = [(split, case) for split, cases in dataset.splits.items() for case in cases]
     for done, (split, case) in enumerate(cases):
         on_case(done, case)
         try:
-            seen.add(dataset.load(case))
+            sample = dataset.load(case)
         except InputError as error:
             seen.bad.append(f"{case.id} ({split}): {error}")
+            continue
+        seen.add(sample)
+        if min(sample.mask.shape[-2:]) < SMALLEST:
+            size = " x ".join(map(str, sample.mask.shape))
+            seen.bad.append(f"{case.id} ({split}): {size} is under {SMALLEST} pixels a side")
     voxels = np.array(seen.voxels, dtype=np.int64).reshape(-1, seen.classes)
     known = [spacing for spacing in seen.spacings if spacing is not None]
     axes = ("depth", "height", "width")[-len(seen.sizes[0]) :] if seen.sizes else ()
@@ -116,8 +121,6 @@ def _oddities(dataset: Dataset, seen: Findings, voxels: np.ndarray) -> list[str]
             lines.append(f"{len(ids)} of {len(seen.ids)} cases {what}, {ids[0]} first")
 
     odd(seen.where(voxels[:, 1:].sum(1) == 0), "have no foreground")
-    small = [min(size[-2:]) < SMALLEST for size in seen.sizes]
-    odd(seen.where(small), f"are smaller than {SMALLEST} x {SMALLEST} pixels and are refused later")
     flat = [bool((low == high).any()) for low, high in zip(seen.lows, seen.highs, strict=True)]
     odd(seen.where(flat), "have a channel of one value only")
     if dataset.intensity["rule"] != "window":
@@ -151,7 +154,7 @@ def print_check(content: dict[str, Any], console: Console) -> None:
         _table(console, ("axis", "min", "median", "max"), _axes(content))
         _table(console, ("channel", "from", "to"), _ranges(content))
         _table(console, ("class", "pixels", "share", "in cases"), _classes(content))
-    for title, lines in (("cannot be loaded", content["bad"]), ("to look at", content["odd"])):
+    for title, lines in (("cannot be used", content["bad"]), ("to look at", content["odd"])):
         if lines:
             line(f"{title}:")
         for text in lines:
