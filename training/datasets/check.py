@@ -59,8 +59,8 @@ def check(
     ``on_case(done, case)`` is called before each case.  Keys: dataset, root, classes, channels,
     intensity, cases and groups (per split), loaded, dtypes (cases per dtype), size and spacing (per
     axis min, median, max; None where unknown), range (per channel), voxels and present (voxels and
-    cases per class), empty (ids without foreground), bad (a line per case that training refuses), odd
-    (a line per thing to look at).
+    cases per class), empty (ids without foreground), bad (a line per case that training refuses),
+    odd (a line per thing to look at).
     """
     seen = Findings(len(dataset.classes))
     cases = [(split, case) for split, cases in dataset.splits.items() for case in cases]
