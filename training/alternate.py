@@ -19,6 +19,7 @@ from napari_hidiff.training.learner import Learner
 from napari_hidiff.training.losses import RefinerLoss, segmentation_loss
 from napari_hidiff.training.processes import gathered, real_type, widened
 from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.rounds import Answer, play, rounds_of
 from napari_hidiff.training.targets import Noisy, draw, one_hot, to_device
 
 Batch = dict[str, Tensor]
@@ -51,14 +52,17 @@ class Alternation:
     def iterate(self, group: list[Batch], iteration: int) -> dict[str, float]:
         """One refiner update from micro-batches, and a segmentor update when it is its turn."""
         self.refiner.module.train()
-        values = {"refiner": self.refiner.step(self._refiner_losses(group), len(group))}
+        losses = self._refiner_losses(
+            group, rounds_of(self.recipe.rounds, self.recipe.seed, iteration)
+        )
+        values = {"refiner": self.refiner.step(losses, len(group))}
         every = self.recipe.segmentor_every
         if every and iteration % every == 0:
             self.segmentor.module.train()
             values["segmentor"] = self.segmentor.step(self._segmentor_losses(group), len(group))
         return values
 
-    def _refiner_losses(self, group: list[Batch]) -> Iterator[Tensor]:
+    def _refiner_losses(self, group: list[Batch], rounds: int) -> Iterator[Tensor]:
         for batch in group:
             batch = to_device(batch, self.accelerator.device, self.real)
             image, fixed, y0 = batch["image"], batch["fixed"], self._y0(batch)
@@ -66,6 +70,10 @@ class Alternation:
                 logits, features = self.segmentor.averaged(image)
             own = batch["own"][:, None, None, None]
             prior = torch.where(own, probabilities(widened(logits)), batch["prior"])
+            if rounds:
+                answer = self._one_step(image, features, prior)
+                seed = self.recipe.seed
+                fixed = play(rounds, answer, prior, batch["truth"], fixed, batch["number"], seed)
             prior = stamp(prior, fixed)
             noisy = self._draw(y0, prior, fixed, batch["number"], REFINER_NOISE)
             network, plain = self.refiner.module, self.refiner.plain
@@ -85,6 +93,17 @@ class Alternation:
             diffusion = self._l_diff(frozen, frozen, image, features, prior, free, y0, noisy)
             plain = self.segmentation(gathered(logits), gathered(y0))
             yield plain + self.recipe.lambda_diff * diffusion
+
+    def _one_step(self, image: Tensor, features: list[Tensor], prior: Tensor) -> Answer:
+        refiner = self.refiner.averaged
+        assert isinstance(refiner, Refiner)
+
+        def answer(y: Tensor, fixed: Tensor) -> Tensor:
+            with self.accelerator.autocast():
+                condition = refiner.condition(image, stamp(prior, fixed), fixed, features)
+                return probabilities(widened(refiner(y, self.process.steps, condition)))
+
+        return answer
 
     def _l_diff(
         self,

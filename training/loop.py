@@ -61,7 +61,7 @@ def train(
     """
     card = blank_card(recipe, dataset, command)
     check_recipe(recipe, card)
-    dataset = replace(dataset, intensity=card.intensity)
+    dataset = replace(dataset, intensity=card.intensity, longest_side=recipe.longest_side)
     accelerator = accelerator_for(recipe, device)
     if accelerator.is_main_process:
         check_folder(folder, recipe, resume)

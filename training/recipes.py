@@ -78,6 +78,13 @@ class Recipe:
         default=256,
         metadata={"help": "Side of the training crops, pixels; at most what the images fill."},
     )
+    longest_side: int = field(
+        default=0,
+        metadata={
+            "help": "Shrink pictures and slices to at most so many pixels first; the model then "
+            "expects images of that size. 0 leaves them as they are."
+        },
+    )
     flips: bool = field(
         default=True,
         metadata={
@@ -100,6 +107,13 @@ class Recipe:
     )
     corrupt: float = field(default=0.5, metadata={"help": "Share of priors with added errors."})
     corrections: float = field(default=0.5, metadata={"help": "Share of crops with fixed pixels."})
+    rounds: int = field(
+        default=4,
+        metadata={
+            "help": "In half of the iterations 1 to so many strokes are painted first, each on the "
+            "largest error that the refiner left after the one before. 0 = never."
+        },
+    )
     one_step: float = field(
         default=0.4, metadata={"help": "Share of crops at t = T from y_T = (f >= .5)."}
     )
@@ -182,6 +196,7 @@ def as_in_the_paper(recipe: Recipe) -> Recipe:
         mask_prior=0.0,
         corrupt=0.0,
         corrections=0.0,
+        rounds=0,
         one_step=0.0,
         stem=1,
         sampler="ancestral",

@@ -157,6 +157,8 @@ def _digest(dataset: Dataset, case: Case) -> str:
     stats = [(str(f.resolve()), f.stat()) for f in case.files if f.exists()]
     sources = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     rules = [FORMAT, dataset.name, dataset.classes, dict(dataset.intensity), dict(dataset.codes)]
+    if dataset.longest_side:
+        rules.append(dataset.longest_side)
     text = json.dumps([rules, sources], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -18,6 +18,9 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.io import read_image, read_labels
 from napari_hidiff.nifti import Volume, read_volume
 
+from .resize import nearest, shrunk
+from .sample import Case, Sample
+
 SPLITS = ("train", "val", "test")
 
 RGB = ("red", "green", "blue")
@@ -28,52 +31,6 @@ COLORS = ("#ff4040", "#40a0ff", "#40d060", "#ffc020", "#c060ff", "#20d0d0", "#ff
 def palette(labels: int) -> tuple[str, ...]:
     """A colour ``#rrggbb`` per label; black for the background."""
     return ("#000000", *(COLORS[i % len(COLORS)] for i in range(labels - 1)))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image or volume with its truth, as files.
-
-    ``group`` names what a split must never divide (the patient, the video sequence).
-    ``images``: one file, or several (one per channel, one per slice) as the reader of the data
-    set wants them.  ``mask`` may be the same file where a file holds both.
-    """
-
-    id: str
-    group: str
-    images: tuple[Path, ...]
-    mask: Path
-    field_of_view: Path | None = None
-    second: Path | None = None
-    """The same image as a second human observer segmented it."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file that image and truth come from, each once."""
-        more = (self.mask, *(path for path in (self.field_of_view,) if path is not None))
-        return tuple(dict.fromkeys((*self.images, *more)))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A case in memory.
-
-    image: ``[H, W, C]``, or ``[D, H, W, C]`` for a volume, in the file's dtype and range.
-    mask: uint8 ``[H, W]`` or ``[D, H, W]``, values ``0..labels-1`` with 0 the background.
-    field_of_view: bool like the mask, the pixels that count in a score; None where all do.
-    spacing: physical size of a pixel per axis of the mask (mm), None where nothing says it.
-    """
-
-    case: Case
-    image: np.ndarray
-    mask: np.ndarray
-    field_of_view: np.ndarray | None = None
-    spacing: tuple[float, ...] | None = None
-
-    @property
-    def volume(self) -> bool:
-        """Whether the case is a volume [D, H, W]."""
-        return self.mask.ndim == 3
 
 
 Reader = Callable[["Dataset", Case], Sample]
@@ -133,6 +90,7 @@ class Dataset:
     score where there are any (BraTS).  reader: files -> sample.
     cut: masks with two labels are grey pictures, foreground above 127.
     root: the folder that was found.
+    longest_side: pictures and slices are shrunk to at most so many pixels; 0 leaves them.
     """
 
     name: str
@@ -149,6 +107,7 @@ class Dataset:
     reader: Reader = read_picture
     cut: bool = False
     root: Path | None = None
+    longest_side: int = 0
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split; InputError if there is no such split or it is empty."""
@@ -176,14 +135,18 @@ class Dataset:
         if sample.field_of_view is not None and case.field_of_view is not None:
             _check_size(case.field_of_view, sample.field_of_view, first, size)
         mask = self.decode(sample.mask, case.mask)
-        return Sample(case, sample.image, mask, sample.field_of_view, sample.spacing)
+        loaded = Sample(case, sample.image, mask, sample.field_of_view, sample.spacing)
+        return shrunk(loaded, self.longest_side) if self.longest_side else loaded
 
     def load_second(self, sample: Sample) -> np.ndarray | None:
         """The second observer's mask of a loaded case, uint8 ``[H, W]``, or None without one."""
         if sample.case.second is None:
             return None
         mask = read_labels(sample.case.second, len(self.classes))
-        _check_size(sample.case.second, mask, sample.case.images[0], sample.image.shape[:-1])
+        size = sample.mask.shape[-2:]
+        if self.longest_side:
+            mask = nearest(mask, (size[0], size[1]))
+        _check_size(sample.case.second, mask, sample.case.images[0], size)
         return mask
 
     def _check_finite(self, sample: Sample) -> None:
