@@ -89,6 +89,7 @@ class HiDiff:
         samples: int | None = None,
         seed: int = 0,
         normalised: bool = False,
+        start: tuple[np.ndarray, int] | None = None,
     ) -> Iterator[Step]:
         """The steps of one refinement, streamed; None = what the card recommends.
 
@@ -97,6 +98,8 @@ class HiDiff:
         fixed : int [H, W], -1 = free, else the label that the pixel keeps in every step.
         sampler : ``one-step``, ``ddim`` or ``ancestral``; steps : 1..T; samples : masks drawn.
         normalised : see :meth:`prior`.
+        start : an integer mask [H, W] and the time 1..T at which the sampler begins with it, in
+            place of noise around the prior at T; the one-step sampler knows no such start.
 
         Raises
         ------
@@ -108,6 +111,11 @@ class HiDiff:
         labels = np.full(size, -1) if fixed is None else fixed
         labels = preprocess.check_labels(labels, size, self.labels, "fixed map")
         settings = self._settings(sampler, steps, samples)
+        if start is not None:
+            mask = preprocess.check_labels(start[0], size, self.labels, "mask to start from")
+            if not 1 <= start[1] <= self.process.steps:
+                raise InputError(f"a start lies in 1..{self.process.steps}, not {start[1]}")
+            settings["start"] = (mask, start[1])
         return self._steps(tensor, given, labels, seed=seed, **settings)
 
     def refine(
@@ -202,6 +210,10 @@ class HiDiff:
             parts = [probabilities(self.refiner(y, t, condition)) for y in y_t.split(chunk)]
             return torch.cat(parts)
 
+        if "start" in settings:
+            mask, at = settings["start"]
+            free = torch.zeros_like(prior[0])
+            settings["start"] = stamp(free, torch.from_numpy(mask).to(self.device)), at
         run = stream(self.process, denoise, prior[0], fixed, **settings)
         while True:
             with torch.inference_mode():

@@ -92,9 +92,13 @@ def ddim(
     clamp: Clamp,
     times: list[int],
     generator: torch.Generator,
+    begin: Tensor | None = None,
 ) -> Iterator[State]:
-    """y_s ~ B(sigma y_t + (1 - sigma) y0_hat) along ``times``, which start at T and end in 0."""
-    y = clamp(bernoulli(prior, generator))
+    """y_s ~ B(sigma y_t + (1 - sigma) y0_hat) along ``times``, which start at T and end in 0.
+
+    ``begin`` is the mean of the first state, that of y_T = f unless given.
+    """
+    y = clamp(bernoulli(prior if begin is None else begin, generator))
     for t, s in pairwise([*times, 0]):
         y0_hat = clamp(denoise(y, t))
         y = clamp(bernoulli(process.ddim_mean(y0_hat, y, t, s), generator))
@@ -108,10 +112,11 @@ def ancestral(
     clamp: Clamp,
     times: list[int],
     generator: torch.Generator,
+    begin: Tensor | None = None,
     posterior: str = "mixture",
 ) -> Iterator[State]:
-    """y_s ~ p(y_s | y_t, f), equation (9), along ``times``, which start at T and end in 0."""
-    y = clamp(bernoulli(prior, generator))
+    """y_s ~ p(y_s | y_t, f), equation (9), along ``times``; ``begin`` as for :func:`ddim`."""
+    y = clamp(bernoulli(prior if begin is None else begin, generator))
     for t, s in pairwise([*times, 0]):
         y0_hat = clamp(denoise(y, t))
         y = clamp(bernoulli(process.reverse_mean(y0_hat, y, prior, t, posterior, s), generator))
@@ -127,8 +132,12 @@ def stream(
     steps: int,
     samples: int,
     seed: int,
+    start: tuple[Tensor, int] | None = None,
 ) -> Iterator[Step]:
     """The steps of one refinement.
+
+    start : a mask [K, H, W] in {0, 1} and the time at which a sampler of several steps begins with
+        it, noised as equation (6) says; None = at T, with noise around the prior.
 
     prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`), or [D, K, H, W]: then the arrays
         of a step have this axis in front too. fixed : int64 [H, W], -1 = free.
@@ -151,7 +160,12 @@ def stream(
         times = process.timesteps(steps)
         run: Any = {"ddim": ddim, "ancestral": ancestral}[sampler]
         many = soft.unsqueeze(-4).expand(*soft.shape[:-3], samples, *soft.shape[-3:])
-        states = run(process, guarded, many, clamp, times, generator)
+        begin = None
+        if start is not None:
+            mask, at = start
+            times = [at, *(t for t in times if t < at)]
+            begin = process.forward_mean(mask, soft, at).unsqueeze(-4).expand_as(many)
+        states = run(process, guarded, many, clamp, times, generator, begin)
     for index, (t, sample, y0_hat) in enumerate(states, 1):
         yield Step(
             index,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.guards import Guards
 from napari_hidiff.timeline import FREE, Timeline, check_labels
 
 Index = tuple[int, ...]
@@ -48,12 +49,19 @@ class Run:
     fixed : int32 [H, W], the fixed map that it started from.
     shown : what the slider shows; entry 0 is the prior, entry i the i-th step.
     total : the number of steps asked for.
+    before : integer [H, W], the mask when it started; strokes : bool [H, W], painted since a
+        model's mask was last written; believed : float32 [K, H, W] behind ``before``.
+    guards : which changes of ``before`` the steps may make.
     written : the entry that was written into the mask last, or None.
     """
 
     fixed: np.ndarray
     shown: list[Shown]
     total: int
+    before: np.ndarray
+    strokes: np.ndarray
+    believed: np.ndarray
+    guards: Guards
     written: int | None = None
 
     @property
@@ -100,9 +108,12 @@ class Session:
         self.run: Run | None = None
         self.accepted: np.ndarray | None = None
         """The mask that the user accepted last, integer [H, W]."""
+        self._believed: np.ndarray | None = None
 
-    def start(self, total: int, labels: int) -> Run:
+    def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
         """Begin a run of ``total`` steps from the prior, with all strokes fixed.
+
+        guards : what the steps may change in the mask as it stands now; None = everything.
 
         An earlier run is forgotten; what it wrote stays in the mask.
 
@@ -115,14 +126,21 @@ class Session:
             raise InputError("Segment first: there is nothing to refine yet.")
         fixed = self.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
-        self.run = Run(fixed, [Shown(self.prior.mask, self.prior.probability)], total)
+        first = Shown(self.prior.mask, self.prior.probability)
+        believed = first.probability if self._believed is None else self._believed
+        before = self.timeline.content.copy()
+        strokes = self.timeline.fresh
+        self.run = Run(fixed, [first], total, before, strokes, believed, guards or Guards())
         return self.run
 
     def add_step(self, mask: np.ndarray, probability: np.ndarray) -> None:
-        """Keep one step of the run: its mask [H, W] and probability [K, H, W]."""
-        if self.run is None:
+        """Keep one step of the run: its mask [H, W], as far as the guards let it change what
+        stands, and its probability [K, H, W]."""
+        run = self.run
+        if run is None:
             raise ValueError("add_step() without start()")
-        self.run.shown.append(Shown(mask, probability))
+        kept = run.guards(run.before, mask, run.strokes, run.believed, probability)
+        run.shown.append(Shown(kept.astype(mask.dtype), probability))
 
     def view(self, step: int) -> np.ndarray:
         """The mask [H, W] of a step of the run (0 = prior), around every pixel fixed by now.
@@ -151,6 +169,9 @@ class Session:
         self.timeline.wrote(now)
         if self.run is not None and step is not None:
             self.run.written = step
+            self._believed = self.run.shown[step].probability
+        else:
+            self._believed = None
 
     def accept(self) -> np.ndarray:
         """Take the mask as it stands for final. Returns a copy of it, [H, W]."""

@@ -73,6 +73,18 @@ class Timeline:
         return self._fixed.copy()
 
     @property
+    def fresh(self) -> np.ndarray:
+        """Pixels bool [H, W] that the user painted since a model's mask was last written; all
+        fixed ones where there was no stroke since."""
+        last = [change.by_user for change in self._changes[: self._done]]
+        since = last[::-1].index(False) if False in last else len(last)
+        found = np.zeros(self._content.shape, bool)
+        for change in self._changes[self._done - since : self._done]:
+            found.ravel()[change.index] = True
+            found.ravel()[change.confirmed] = True
+        return found if found.any() else self._fixed != FREE
+
+    @property
     def fixed_count(self) -> int:
         """How many pixels are fixed."""
         return int(np.count_nonzero(self._fixed != FREE))

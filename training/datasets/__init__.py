@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_hidiff.errors import InputError
 
-from .base import SPLITS, Case, Dataset, DatasetFormat, Sample
+from .base import SPLITS, Dataset, DatasetFormat
 from .brats import BRATS
 from .chase import CHASE
 from .cvc import CVC
@@ -19,6 +19,7 @@ from .folder import FOLDER
 from .kvasir import KVASIR
 from .msd import MSD
 from .polyp import POLYP
+from .sample import Case, Sample
 from .splits import read_split
 from .synapse import SYNAPSE
 

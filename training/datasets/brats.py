@@ -9,7 +9,8 @@ a tenth of them that chooses (val).  Always the same ones.
 import re
 from pathlib import Path
 
-from .base import Case, Dataset, DatasetFormat, palette, read_nifti
+from .base import Dataset, DatasetFormat, palette, read_nifti
+from .sample import Case
 from .splits import random_split
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")

@@ -6,7 +6,8 @@ which 17 to 20 are for choosing (val); the last 8 are the test set.  That divide
 
 from pathlib import Path
 
-from .base import RGB, Case, Dataset, DatasetFormat
+from .base import RGB, Dataset, DatasetFormat
+from .sample import Case
 from .splits import fixed_split
 
 EYES = tuple(f"Image_{child:02}{eye}" for child in range(1, 15) for eye in "LR")

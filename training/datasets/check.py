@@ -15,7 +15,8 @@ from rich.table import Table
 from napari_hidiff.errors import InputError
 from napari_hidiff.preprocess import SMALLEST
 
-from .base import Case, Dataset, Sample
+from .base import Dataset
+from .sample import Case, Sample
 
 AIR = -900
 """CT has air at -1000 HU; no other image of the supported kinds is so negative."""

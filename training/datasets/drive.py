@@ -6,7 +6,8 @@ for choosing (val).  The current download has no ``test/1st_manual``: its test s
 
 from pathlib import Path
 
-from .base import RGB, Case, Dataset, DatasetFormat
+from .base import RGB, Dataset, DatasetFormat
+from .sample import Case
 from .splits import fixed_split
 
 TRAIN = tuple(f"{number:02}" for number in range(21, 41))

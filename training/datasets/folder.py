@@ -14,8 +14,9 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.io import IMAGES, JPEG, read_image, read_mask
 from napari_hidiff.nifti import SUFFIXES, is_nifti, read_volume
 
-from .base import RGB, Case, Dataset, DatasetFormat, palette, read_nifti, read_picture
+from .base import RGB, Dataset, DatasetFormat, palette, read_nifti, read_picture
 from .pairs import paired
+from .sample import Case
 from .splits import random_split
 
 MOST_LABELS = 64

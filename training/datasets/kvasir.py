@@ -11,8 +11,9 @@ from pathlib import Path
 
 from napari_hidiff.errors import InputError
 
-from .base import RGB, Case, Dataset, DatasetFormat
+from .base import RGB, Dataset, DatasetFormat
 from .pairs import holds, paired
+from .sample import Case
 from .splits import Splits, fixed_split, random_split
 
 VAL_SHARE, TEST_SHARE = 0.088, 0.12

@@ -11,7 +11,8 @@ from typing import Any
 from napari_hidiff.errors import InputError
 from napari_hidiff.nifti import stem
 
-from .base import Case, Dataset, DatasetFormat, palette, read_nifti
+from .base import Dataset, DatasetFormat, palette, read_nifti
+from .sample import Case
 from .splits import random_split
 
 ABDOMEN = {"rule": "window", "low": -125.0, "high": 275.0}

@@ -7,7 +7,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.io import IMAGES
 from napari_hidiff.nifti import stem
 
-from .base import Case
+from .sample import Case
 
 
 def paired(

@@ -8,9 +8,10 @@ a report can group by it; the rule named after a test set reports that one alone
 from dataclasses import replace
 from pathlib import Path
 
-from .base import RGB, Case, Dataset, DatasetFormat
+from .base import RGB, Dataset, DatasetFormat
 from .cvc import is_frame, sequence
 from .pairs import holds, paired
+from .sample import Case
 from .splits import random_split
 
 TRAIN_SET = "TrainDataset"

@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_hidiff.errors import InputError
 
-from .base import SPLITS, Case
+from .base import SPLITS
+from .sample import Case
 
 Splits = dict[str, tuple[Case, ...]]
 
