@@ -33,13 +33,15 @@ class Step:
     index, total : the 1-based number of this step, and how many there are.
     t : the time that was denoised (the prior is not a step).
     sample : uint8 [S, K, H, W], the masks after the step.
-    probability : float32 [K, H, W], mean of y0_hat over the samples; what *Step* shows.
+    each : float32 [S, K, H, W], y0_hat of every sample.
+    probability : float32 [K, H, W], its mean over the samples; what *Step* shows.
     """
 
     index: int
     total: int
     t: int
     sample: np.ndarray
+    each: np.ndarray
     probability: np.ndarray
 
     @property
@@ -172,6 +174,7 @@ def stream(
             len(times),
             t,
             sample.to(torch.uint8).cpu().numpy(),
+            y0_hat.float().cpu().numpy(),
             y0_hat.mean(-4).float().cpu().numpy(),
         )
 
