@@ -49,7 +49,7 @@ def play(
         with torch.no_grad():
             probability = stamp(answer(stamp(harden(prior), fixed), fixed), fixed)
         masks = labels_of(probability).cpu().numpy()
-        truths, painted = truth.cpu().numpy(), fixed.cpu().numpy()
+        truths, painted = truth.cpu().numpy(), fixed.cpu().numpy().copy()
         for i, sample in enumerate(numbers.tolist()):
             rng = np.random.default_rng([seed, STROKE, sample, number])
             new = stroke_on(masks[i], truths[i], rng)
