@@ -71,7 +71,8 @@ def sample_case(folder: Path) -> tuple[Dataset, store.Stored]:
 def recipe_of(way: str, width: int, size: int, batch: int) -> Recipe:
     """The quick recipe with the sizes asked for."""
     quick = dataclasses.replace(RECIPES["chase"], **SIZES["quick"])
-    recipe = dataclasses.replace(quick, width=width, crop=size, batch=batch)
+    sizes = {"width": width, "crop": size, "batch": batch}
+    recipe = dataclasses.replace(quick, segmentor_every=4, rounds=0, **sizes)
     if way in ("plain", "same fp32"):
         recipe = dataclasses.replace(recipe, precision="fp32")
     if way in ("same", "same fp32"):

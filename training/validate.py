@@ -12,10 +12,13 @@ from napari_hidiff.refine import EPSILON
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.noise import uniform
 from napari_hidiff.training.store import Stored
+from napari_hidiff.training.strokes import DISC, SCRIBBLE, next_stroke, thin
 from napari_hidiff.training.targets import one_hot
 
 SAMPLES = 2
 """Samples of a refinement while training: fewer than the card's default, for speed."""
+STROKES = 3
+"""Of the simulated annotator."""
 PLANES = 4
 """Planes of a volume that are looked at, evenly spaced among those with foreground."""
 
@@ -23,17 +26,19 @@ PLANES = 4
 def validate(
     model: HiDiff, cases: Sequence[Stored], most: int
 ) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Mean Dice of the prior, the one-step pass and the default sampler of at most ``most`` cases.
+    """Mean Dice of at most ``most`` cases: ``prior``, ``one-step`` pass, ``refined`` (the default
+    sampler), and after strokes of a simulated annotator on the prior, ``painted`` alone and
+    ``corrected`` by a one-step pass after each.
 
     Pictures are scored whole, volumes on a few planes taken together. The prior is that of the
     case, where it has one (from elsewhere), else the segmentor's. The second value is a row of
     pictures of the first case: truth, prior and refined, [H, W].
     """
-    scores: dict[str, list[float]] = {"prior": [], "one-step": [], "refined": []}
+    names = ("prior", "one-step", "refined", "painted", "corrected")
+    scores: dict[str, list[float]] = {name: [] for name in names}
     pictures: list[np.ndarray] = []
     for case in spread(cases, most):
-        masks: dict[str, list[np.ndarray]] = {"truth": [], "prior": []}
-        masks |= {"one-step": [], "refined": []}
+        masks: dict[str, list[np.ndarray]] = {name: [] for name in ("truth", *names)}
         for plane, truth, given in planes(case):
             image = plane.transpose(1, 2, 0)
             one = model.refine(image, given, sampler="one-step", normalised=True)
@@ -46,6 +51,9 @@ def validate(
             masks["truth"].append(truth)
             for name, probability in runs.items():
                 masks[name].append(model.mask_of(probability))
+            painted, corrected = annotated(model, image, truth, runs["prior"])
+            masks["painted"].append(painted)
+            masks["corrected"].append(corrected)
         stacked = {name: np.stack(rows) for name, rows in masks.items()}
         for name, values in scores.items():
             values.append(mean_dice(stacked[name], stacked["truth"], model.labels))
@@ -53,6 +61,28 @@ def validate(
             top = model.labels - 1
             pictures = [masks[name][0] / top for name in ("truth", "prior", "refined")]
     return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
+
+
+def annotated(
+    model: HiDiff, image: np.ndarray, truth: np.ndarray, prior: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks [H, W] after ``STROKES`` strokes on the prior's mask: painted alone, and refined by
+    a one-step pass after each, every annotator on the own mask."""
+    kind = SCRIBBLE if thin(truth) else DISC
+    masks = []
+    for refining in (False, True):
+        mask, fixed = model.mask_of(prior).astype(np.int64), np.full(truth.shape, -1)
+        for _ in range(STROKES):
+            stroke = next_stroke(mask, truth, kind)
+            if stroke is None:
+                break
+            fixed = np.where(stroke.where, truth, fixed)
+            mask = np.where(stroke.where, truth, mask)
+            if refining:
+                refined = model.refine(image, prior, fixed, sampler="one-step", normalised=True)
+                mask = refined.mask.astype(np.int64)
+        masks.append(mask)
+    return masks[0], masks[1]
 
 
 def spread(cases: Sequence[Stored], most: int) -> list[Stored]:
