@@ -8,7 +8,7 @@ from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.refine import mask_of
 from napari_hidiff.scores import dice
 from napari_hidiff.training.priors import corrupt, simulate_corrections
-from napari_hidiff.training.targets import draw, one_hot
+from napari_hidiff.training.targets import draw, one_hot, walked
 
 
 def blobs(seed=0, labels=2, size=96):
@@ -87,3 +87,32 @@ def test_one_hot():
     truth = torch.tensor([[[0, 2], [1, 0]]])
     assert one_hot(truth, 3)[0, :, 0, 1].tolist() == [0, 0, 1]
     assert one_hot(truth.clamp(max=1), 1).shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_draws_comes_from_the_network_s_own_trajectory(share):
+    """A network that answers 1 everywhere leads to more ones than the truth, which is 0."""
+    process, numbers = BernoulliDiffusion(10), torch.arange(60)
+    y0 = torch.zeros(60, 1, 32, 32)
+    prior = torch.full_like(y0, 0.2)
+    fixed = torch.full((60, 32, 32), -1)
+    fixed[:, :4] = 0
+    noisy = draw(process, y0, prior, fixed, 0.2, numbers, 0)
+
+    def answer(y_t, given):
+        assert ((y_t == 0) | (y_t == 1)).all()
+        assert torch.equal(given, fixed)
+        return torch.ones_like(y_t)
+
+    one, again = (walked(process, answer, noisy, prior, fixed, share, numbers, 4) for _ in range(2))
+    assert torch.equal(one.y_t, again.y_t)
+    assert torch.equal(one.t, noisy.t)
+    assert (one.y_t[:, :, :4] == 0).all()
+    changed = (one.y_t != noisy.y_t).flatten(1).any(1)
+    below = noisy.t < 10
+    assert not changed[~below].any()
+    assert float(changed[below].float().mean()) == pytest.approx(share, abs=0.2)
+    sigma = (1 - process.alphas_bar[noisy.t]) / (1 - process.alphas_bar[10])
+    wanted = (sigma * 0.2 + 1 - sigma)[changed]
+    found = one.y_t[changed][:, :, 4:].mean((1, 2, 3))
+    torch.testing.assert_close(found, wanted.to(found), atol=0.06, rtol=0)

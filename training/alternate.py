@@ -20,10 +20,10 @@ from napari_hidiff.training.losses import RefinerLoss, segmentation_loss
 from napari_hidiff.training.processes import gathered, real_type, widened
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.rounds import Answer, play, rounds_of
-from napari_hidiff.training.targets import Noisy, draw, one_hot, to_device
+from napari_hidiff.training.targets import Noisy, draw, one_hot, to_device, walked
 
 Batch = dict[str, Tensor]
-REFINER_NOISE, SEGMENTOR_NOISE = 1, 2
+REFINER_NOISE, SEGMENTOR_NOISE, WALK_NOISE = 1, 2, 4
 
 
 class Alternation:
@@ -70,12 +70,13 @@ class Alternation:
                 logits, features = self.segmentor.averaged(image)
             own = batch["own"][:, None, None, None]
             prior = torch.where(own, probabilities(widened(logits)), batch["prior"])
-            if rounds:
-                answer = self._one_step(image, features, prior)
-                seed = self.recipe.seed
-                fixed = play(rounds, answer, prior, batch["truth"], fixed, batch["number"], seed)
+            seed, numbers = self.recipe.seed, batch["number"]
+            answer = self._at_the_end(image, features, prior)
+            fixed = play(rounds, answer, prior, batch["truth"], fixed, numbers, seed)
             prior = stamp(prior, fixed)
-            noisy = self._draw(y0, prior, fixed, batch["number"], REFINER_NOISE)
+            noisy = self._draw(y0, prior, fixed, numbers, REFINER_NOISE)
+            share, stream = self.recipe.trajectory, seed * 8 + WALK_NOISE
+            noisy = walked(self.process, answer, noisy, prior, fixed, share, numbers, stream)
             network, plain = self.refiner.module, self.refiner.plain
             yield self._l_diff(network, plain, image, features, prior, fixed, y0, noisy)
 
@@ -94,7 +95,8 @@ class Alternation:
             plain = self.segmentation(gathered(logits), gathered(y0))
             yield plain + self.recipe.lambda_diff * diffusion
 
-    def _one_step(self, image: Tensor, features: list[Tensor], prior: Tensor) -> Answer:
+    def _at_the_end(self, image: Tensor, features: list[Tensor], prior: Tensor) -> Answer:
+        """The averaged refiner's y0_hat at T for a state and the pixels fixed so far."""
         refiner = self.refiner.averaged
         assert isinstance(refiner, Refiner)
 

@@ -117,6 +117,12 @@ class Recipe:
     one_step: float = field(
         default=0.4, metadata={"help": "Share of crops at t = T from y_T = (f >= .5)."}
     )
+    trajectory: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of crops at t < T whose y_t the refiner's own DDIM step leads to."
+        },
+    )
 
     seed: int = field(default=0, metadata={"help": "Of weights, crops and noise."})
     workers: int = field(default=4, metadata={"help": "Processes that prepare crops."})
@@ -199,6 +205,7 @@ def as_in_the_paper(recipe: Recipe) -> Recipe:
         corrupt=0.0,
         corrections=0.0,
         rounds=0,
+        trajectory=0.0,
         one_step=0.0,
         stem=1,
         sampler="ancestral",

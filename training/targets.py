@@ -1,5 +1,6 @@
 """What a refiner is trained on: clean masks as channels, and noisy masks with their times."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -58,3 +59,34 @@ def draw(
     drawn = (uniform(numbers, 2 * stream + 1, y0.shape[1:]) < mean).to(y0.dtype)
     y_t = torch.where(start[:, None, None, None], harden(prior), drawn)
     return Noisy(stamp(y_t, fixed), t)
+
+
+def walked(
+    process: BernoulliDiffusion,
+    answer: Callable[[Tensor, Tensor], Tensor],
+    noisy: Noisy,
+    prior: Tensor,
+    fixed: Tensor,
+    share: float,
+    numbers: Tensor,
+    stream: int,
+) -> Noisy:
+    """A share of the draws below T replaced by states of the network's own trajectory.
+
+    ``answer(y_T, fixed)`` is y0_hat [B, K, H, W] at T; a DDIM step leads from y_T ~ B(f) to the
+    time that was drawn, so that training sees masks made of guesses, as sampling does. ``numbers``
+    int64 [B] and the two streams from ``stream`` on decide the noise. Without gradient.
+    """
+    chosen = uniform(numbers, 2 * stream, (1,))[:, 0] < share
+    chosen &= noisy.t < process.steps
+    if not chosen.any():
+        return noisy
+    shape = noisy.y_t.shape[1:]
+    first, second = (uniform(numbers, n, shape) for n in (2 * stream + 1, 2 * stream + 2))
+    y = stamp((first < prior.clamp(EPSILON, 1 - EPSILON)).to(prior.dtype), fixed)
+    with torch.no_grad():
+        y0_hat = stamp(answer(y, fixed), fixed)
+    time = noisy.t.clamp(max=process.steps - 1)  # of those that are not chosen nothing is used
+    mean = process.ddim_mean(y0_hat, y, torch.full_like(time, process.steps), time)
+    y_t = stamp((second < mean).to(prior.dtype), fixed)
+    return Noisy(torch.where(chosen[:, None, None, None], y_t, noisy.y_t), noisy.t)
