@@ -22,6 +22,8 @@ THIN = 20
 """Thin structures have an area of more than so many of their own largest inscribed discs."""
 
 EIGHT = np.ones((3, 3), bool)
+ROUNDING = 1e-6
+"""A squared distance is whole, but the square of its root may be a little more."""
 
 
 class Stroke(NamedTuple):
@@ -73,7 +75,7 @@ def discs(shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.
         top, left = max(0, y - reach), max(0, x - reach)
         view = painted[top : y + reach + 1, left : x + reach + 1]
         rows, columns = np.ogrid[top : top + view.shape[0], left : left + view.shape[1]]
-        view |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+        view |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2 - ROUNDING
         painted[y, x] = True
     return painted
 
@@ -81,8 +83,8 @@ def discs(shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.
 def skeleton_path(component: np.ndarray, start: tuple[int, int], length: float) -> np.ndarray:
     """Pixels int [n, 2] of a path on the skeleton of a component, at most ``length`` long.
 
-    It passes near ``start``: from there half the length is walked to one side, and from the end
-    that is reached the whole length back and beyond.
+    It passes by the skeleton's pixel nearest to ``start``: from there up to half the length is
+    walked to one side, and what is left to another.
     """
     rows, columns = np.nonzero(component)
     top, left = int(rows.min()), int(columns.min())
@@ -91,21 +93,24 @@ def skeleton_path(component: np.ndarray, start: tuple[int, int], length: float) 
     points = np.argwhere(skeleton)
     near = points[((points - (start[0] - top + 1, start[1] - left + 1)) ** 2).sum(1).argmin()]
     cost = np.where(skeleton, 1.0, np.inf)
-    end, _ = _farthest(cost, tuple(near), length / 2)
-    _, path = _farthest(cost, end, length)
-    return np.add(path, (top - 1, left - 1))
+    walked, one = _farthest(cost, tuple(near), length / 2)
+    for pixel in one[1:]:  # not there again
+        cost[pixel] = np.inf
+    _, other = _farthest(cost, tuple(near), length - walked)
+    return np.add([*one[:0:-1], *other], (top - 1, left - 1))
 
 
 def _farthest(
     cost: np.ndarray, start: tuple[int, ...], length: float
-) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """The skeleton's pixel farthest from ``start`` within ``length``, and the way there."""
+) -> tuple[float, list[tuple[int, ...]]]:
+    """The way from ``start`` to the skeleton's pixel farthest from it within ``length``, and how
+    long it is."""
     walk = MCP_Geometric(cost)
     costs, _ = walk.find_costs([start])
     reached = np.where(costs <= length, costs, -1)
     reached[start] = 0  # also where the length is shorter than a pixel
     end = tuple(int(i) for i in np.unravel_index(int(reached.argmax()), reached.shape))
-    return end, walk.traceback(end)
+    return float(reached[end]), walk.traceback(end)
 
 
 def thin(truth: np.ndarray) -> bool:
