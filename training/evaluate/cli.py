@@ -1,13 +1,12 @@
 """``napari-hidiff-evaluate``: prior and refined scores of a model on a split of a data set."""
 
-import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 import napari_hidiff
 from napari_hidiff import SAMPLERS
@@ -20,12 +19,21 @@ from napari_hidiff.console import (
     StepsOption,
     log,
     new_app,
-    print_json,
     progress,
     run,
 )
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import DATASETS, SPLITS, Case, Dataset, open_dataset
+
+from .deliver import deliver, told
+from .experiments import (
+    EXPERIMENTS,
+    Options,
+    conduct,
+    copy_pictures,
+    default_state,
+    find,
+)
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -35,6 +43,11 @@ if TYPE_CHECKING:
     from .run import Evaluation
 
 NAME = "napari-hidiff-evaluate"
+
+SCORES_ONLY = ("also", "damage", "second_observer", "tolerance", "prior_from", "skip_bad")
+"""Options that an experiment does not take."""
+EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "control", "state")
+"""Options that only experiments take."""
 
 app = new_app()
 
@@ -46,6 +59,7 @@ def main() -> NoReturn:
 
 @app.command()
 def evaluate_command(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="A bundled model or a .safetensors file.")
     ],
@@ -122,6 +136,48 @@ def evaluate_command(
         ),
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    longest_side: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Shrink pictures and slices to at most so many pixels; 0 = leave them. Default: "
+            "as the model was trained.",
+        ),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(EXPERIMENTS), help="Run a study instead (docs/interactive.md)."
+        ),
+    ] = None,
+    strokes: Annotated[
+        int, typer.Option(min=1, help="Experiments: most strokes on an image.")
+    ] = Options.strokes,
+    stroke: Annotated[
+        str, typer.Option(metavar="auto|disc|scribble", help="Experiments: kind of the strokes.")
+    ] = Options.stroke,
+    wrong_strokes: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Experiments: share of wrong strokes in the *-wrong arms."),
+    ] = Options.wrong,
+    arms: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Experiments: only these arms.")
+    ] = None,
+    slices: Annotated[
+        int, typer.Option(min=1, help="Experiments: slices of a volume that are used.")
+    ] = Options.slices,
+    control: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Experiments: the one-step control, a second model."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Experiments: where finished work is kept, to go on after an interruption. "
+            "Default: runs/EXPERIMENT/MODEL-DATASET-SPLIT.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     engine: Annotated[str, typer.Option(help="auto, packed or torch.")] = "auto",
     json: JsonOption = False,
@@ -138,12 +194,49 @@ def evaluate_command(
     **napari-hidiff-evaluate --model chase-vessels --dataset chase --data CHASEDB1**
 
     **napari-hidiff-evaluate --model mine.safetensors --dataset folder --data mine --damage**
+
+    **napari-hidiff-evaluate --experiment interactive --model chase-vessels --dataset chase**
     """
+    if experiment is None:
+        _refuse(context, EXPERIMENT_ONLY, "needs --experiment")
+    else:
+        find(experiment)
+        _refuse(context, SCORES_ONLY, "does not go with --experiment")
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     opened = open_dataset(dataset, data, split_file, split_rule=split_rule)
     cases = opened.split(split)[:limit]
     loaded = napari_hidiff.load_model(model, device=device, engine=engine)
+
+    if longest_side is None:
+        longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))
+    opened = replace(opened, longest_side=longest_side)
+    seeds_used = tuple(range(seed, seed + seeds))
+    command = shlex.join([NAME, *sys.argv[1:]])
+    if experiment is not None:
+        named = None if arms is None else tuple(filter(None, map(str.strip, arms.split(","))))
+        options = Options(
+            split,
+            seeds_used,
+            sampler,
+            steps,
+            samples,
+            named,
+            strokes,
+            stroke,
+            wrong_strokes,
+            control,
+            slices,
+        )
+        folder = state or default_state(experiment, model, opened, split)
+        with told(NAME, len(cases)) as on_case:
+            content = conduct(
+                experiment, loaded, model, opened, cases, options, folder, command, on_case
+            )
+        if output is not None:
+            copy_pictures(content, folder, output)
+        deliver(content, json, output, find(experiment).show)
+        return
 
     from napari_hidiff.training.prior_source import open_prior_source
 
@@ -154,21 +247,24 @@ def evaluate_command(
     source = None
     if prior_from is not None:
         source = open_prior_source(prior_from, loaded.card, loaded.device)
-    seeds_used = tuple(range(seed, seed + seeds))
     others = tuple(dict.fromkeys(also or ()))
     plan = Plan(
         seeds_used, sampler, steps, samples, others, damage, second_observer, tolerance, skip_bad
     )
     result = _evaluate(loaded, opened, cases, plan, source)
-    content = report(result, opened, split, loaded, model, shlex.join([NAME, *sys.argv[1:]]))
+    content = report(result, opened, split, loaded, model, command)
+    content["longest_side"] = longest_side
     if prior_from is not None:
         content["prior_from"] = str(prior_from)
-    if output is not None:
-        _write(output, content)
-    if json:
-        print_json(content)
-    else:
-        print_report(content, Console())
+    deliver(content, json, output, print_report)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """InputError for the first of these options that was given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')} {why}")
 
 
 def _evaluate(
@@ -189,17 +285,6 @@ def _evaluate(
                 log(f"{NAME}: {case.id} ({done + 1} of {len(cases)})")
 
         return evaluate(model, dataset, cases, plan, on_image, source)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write the object; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

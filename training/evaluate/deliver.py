@@ -1,0 +1,76 @@
+"""How the result of an evaluation leaves the command: a file, JSON or tables; and its progress."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from napari_hidiff.console import log, progress
+from napari_hidiff.errors import InputError
+from napari_hidiff.training.datasets import Case
+
+from .experiments import OnCase
+
+
+@contextmanager
+def told(name: str, cases: int) -> Iterator[OnCase]:
+    """Progress of an experiment on stderr: a bar, or a line whenever something else goes on."""
+    began, last = time.perf_counter(), ""
+    with progress() as bar:
+        task = bar.add_task("cases", total=cases)
+
+        def on_case(done: float, going_on: Case | str) -> None:
+            nonlocal last
+            what = going_on
+            if isinstance(what, Case):
+                what = f"{what.id} ({int(done) + 1} of {cases})"
+            bar.update(task, description=what, completed=done)
+            if bar.disable and what != last:
+                passed = time.perf_counter() - began
+                left = f", {span(passed / done * (cases - done))} left" if done else ""
+                log(f"{name}: {what}{left}")
+            last = what
+
+        yield on_case
+
+
+def span(seconds: float) -> str:
+    """A time for people: seconds, from two minutes on minutes."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def deliver(
+    content: dict[str, Any],
+    as_json: bool,
+    output: Path | None,
+    show: Callable[[dict[str, Any], Console], None],
+) -> None:
+    """Write the object to its file, and print it as JSON or as tables."""
+    if output is not None:
+        _write(output, content)
+    if as_json:
+        print(_text(content))
+    else:
+        show(content, Console())
+
+
+def _text(content: dict[str, Any]) -> str:
+    """The object as JSON, indented, with lists of numbers on one line."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    return re.sub(r"\[\n[^][{}\"]+\]", lambda found: " ".join(found[0].split()), text)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write the object; the file appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(_text(content), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

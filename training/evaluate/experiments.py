@@ -1,0 +1,163 @@
+"""Studies that are more than a score per image: ``--experiment NAME`` is looked up here.
+
+An experiment is two functions of a module that is imported when it is first needed: one computes a
+JSON-able object, one prints it for people. What every object has in common is added here.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.training.datasets import Case, Dataset
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an experiment may be told; each takes what concerns it.
+
+    split: of the data set, by name.  seeds: sampling seeds.  sampler, steps, samples: None = what
+    the model's card recommends.  arms: names, None = those that the experiment runs by default.
+    strokes: most strokes on an image.  stroke: their kind, ``auto``, ``disc`` or ``scribble``.
+    wrong: share of wrong strokes in the arms that have any.  control: file of a second model.
+    slices: of a volume, at most so many.
+    """
+
+    split: str = "test"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sampler: str | None = None
+    steps: int | None = None
+    samples: int | None = None
+    arms: tuple[str, ...] | None = None
+    strokes: int = 20
+    stroke: str = "auto"
+    wrong: float = 0.05
+    control: Path | None = None
+    slices: int = 3
+
+
+OnCase = Callable[[float, Case | str], None]
+"""Told how many cases are done, with the part of the one under way, and what is going on: the case
+that is worked on, or a few words."""
+
+Run = Callable[["HiDiff", Dataset, Sequence[Case], Options, Path, OnCase], dict[str, Any]]
+"""(model, dataset, cases, options, state, on_case) -> a JSON-able object without NaN.
+
+``state`` is a folder that exists, for what a later call can go on from. The object may have
+``notes`` (lines), ``settings``, and ``pictures``: names of png files in ``state``.
+"""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """title: one line.  run: does it.  show: prints the object for people on a rich console."""
+
+    title: str
+    run: Run
+    show: Callable[[dict[str, Any], Console], None]
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module beside this one that is imported when it is called."""
+
+    def call(*args: Any) -> Any:
+        return getattr(import_module(f".{module}", __package__), name)(*args)
+
+    return call
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "interactive": Experiment(
+        "a simulated annotator paints strokes and lets the model answer",
+        later("interactive.run", "run"),
+        later("interactive.tables", "print_report"),
+    ),
+}
+"""Every experiment that ``--experiment`` knows, by name."""
+
+
+def find(name: str) -> Experiment:
+    """The experiment of a name; InputError names the known ones."""
+    if name not in EXPERIMENTS:
+        raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def default_state(name: str, model: str, dataset: Dataset, split: str) -> Path:
+    """Where an experiment keeps what it has done, unless it is told."""
+    return Path("runs") / name / f"{Path(model).stem}-{dataset.name}-{split}"
+
+
+def conduct(
+    name: str,
+    model: "HiDiff",
+    model_name: str,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    options: Options,
+    state: Path,
+    command: str,
+    on_case: OnCase,
+) -> dict[str, Any]:
+    """Run an experiment; its object after what every object begins with.
+
+    InputError: the experiment is unknown, the model and the data set do not fit, ``state`` cannot
+    be a folder, or what the experiment itself refuses.
+    """
+    from napari_hidiff.training.versions import versions
+
+    from .arms import Plan
+    from .report import hardware
+    from .run import check
+
+    experiment = find(name)
+    plan = Plan(options.seeds, options.sampler, options.steps, options.samples)
+    check(model, dataset, cases, plan)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{state}: cannot be a folder: {error.strerror or error}") from error
+    found = experiment.run(model, dataset, cases, options, state, on_case)
+    content: dict[str, Any] = {
+        "experiment": name,
+        "title": experiment.title,
+        "dataset": dataset.name,
+        "split": options.split,
+        "model": model_name,
+        "seeds": list(options.seeds),
+        "n": len(cases),
+        "command": command,
+        "versions": versions(),
+        "hardware": hardware(model.device),
+        "engine": [model.engine],
+        "longest_side": dataset.longest_side,
+    }
+    notes = [*dataset.notes, *_known(cases, dataset, options.split, model)]
+    return content | found | {"notes": [*notes, *found.get("notes", ())]}
+
+
+def copy_pictures(content: dict[str, Any], state: Path, output: Path) -> None:
+    """Copy the object's pictures beside its file: ``name.json`` gets ``name-PICTURE.png``."""
+    for name in content.get("pictures", ()):
+        target = output.with_name(f"{output.stem}-{name}")
+        try:
+            shutil.copyfile(state / name, target)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+def _known(cases: Sequence[Case], dataset: Dataset, split: str, model: "HiDiff") -> list[str]:
+    """What the ordinary report notes about images that the model has met."""
+    from .report import _notes
+    from .run import MM, CaseScores, Evaluation
+
+    met = Evaluation([CaseScores(case.id, {}, 0, MM) for case in cases], (), {})
+    return _notes(met, dataset, split, model)
