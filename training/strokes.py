@@ -5,6 +5,7 @@ component with the largest inscribed disc; paint a disc there, or, on thin struc
 corrects almost nothing, a scribble along the component's skeleton.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,7 @@ def skeleton_path(component: np.ndarray, start: tuple[int, int], length: float) 
     """Pixels int [n, 2] of a path on the skeleton of a component, at most ``length`` long.
 
     It passes by the skeleton's pixel nearest to ``start``: from there up to half the length is
-    walked to one side, and what is left to another.
+    walked to one side, and what is left to another; a side that ends early leaves more.
     """
     rows, columns = np.nonzero(component)
     top, left = int(rows.min()), int(columns.min())
@@ -94,17 +95,23 @@ def skeleton_path(component: np.ndarray, start: tuple[int, int], length: float) 
     near = points[((points - (start[0] - top + 1, start[1] - left + 1)) ** 2).sum(1).argmin()]
     cost = np.where(skeleton, 1.0, np.inf)
     walked, one = _farthest(cost, tuple(near), length / 2)
-    for pixel in one[1:]:  # not there again
-        cost[pixel] = np.inf
-    _, other = _farthest(cost, tuple(near), length - walked)
+    walked, other = _farthest(cost, tuple(near), length - walked, one)
+    _, one = _farthest(cost, tuple(near), length - walked, other)  # what the other side left
     return np.add([*one[:0:-1], *other], (top - 1, left - 1))
 
 
 def _farthest(
-    cost: np.ndarray, start: tuple[int, ...], length: float
+    cost: np.ndarray,
+    start: tuple[int, ...],
+    length: float,
+    taken: Sequence[tuple[int, ...]] = (),
 ) -> tuple[float, list[tuple[int, ...]]]:
-    """The way from ``start`` to the skeleton's pixel farthest from it within ``length``, and how
-    long it is."""
+    """The way from ``start`` to the skeleton's pixel farthest from it within ``length``, off the
+    ``taken`` pixels, and how long it is."""
+    cost = cost.copy()
+    for pixel in taken:
+        if pixel != start:
+            cost[pixel] = np.inf
     walk = MCP_Geometric(cost)
     costs, _ = walk.find_costs([start])
     reached = np.where(costs <= length, costs, -1)
