@@ -222,9 +222,13 @@ def _model(run: Run, pair: Alternation) -> HiDiff:
 
 
 def _merit(card: Card, scores: dict[str, float]) -> float:
-    """What the best checkpoint is best in: the sampler that its card will recommend."""
+    """What the best checkpoint is best in: the mean Dice of the sampler that its card will
+    recommend and, for a refiner that is trained on strokes, of its answers to them."""
     chosen = recommended(card, scores)["sampler"] == "one-step"
-    return scores["one-step" if chosen else "refined"]
+    refined = scores["one-step" if chosen else "refined"]
+    recipe = card.training["recipe"]
+    answers = recipe["corrections"] > 0 or recipe["rounds"] > 0
+    return (refined + scores["corrected"]) / 2 if answers else refined
 
 
 def _line(scores: dict[str, float]) -> str:
