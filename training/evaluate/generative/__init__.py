@@ -1,0 +1,1 @@
+"""What only a generative refiner can do: alternatives, ambiguity, thin structures, uncertainty."""
