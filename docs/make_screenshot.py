@@ -84,9 +84,8 @@ def picture(model: str, size: tuple[int, int]) -> np.ndarray:
     click("rerefine")
     rows, columns = np.nonzero(missed)
     camera = viewer.scene.camera
-    middle = np.array(mask.data.shape) / 2
-    camera.center = tuple(0.5 * middle + 0.5 * np.array([rows.mean(), columns.mean()]))
-    camera.zoom *= 1.6
+    camera.center = (rows.mean(), columns.mean())
+    camera.zoom *= 3
     pause(SETTLE)
     shot = viewer.screenshot(canvas_only=False, flash=False)
     viewer.close()

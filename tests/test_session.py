@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.guards import Guards
 from napari_hidiff.session import (
     ADDED,
     RELABELLED,
@@ -349,3 +350,82 @@ def test_a_result_goes_around_strokes_of_slices_that_cross_it() -> None:
     mask[0] = annotation.around_fixed(flat, np.ones(SHAPE, np.uint8))
     annotation.wrote(flat, mask)
     assert across.timeline.fixed_count == 12, "a result in one slice is no stroke in another"
+
+
+def painted_pixels(*strokes: tuple[slice, slice]) -> np.ndarray:
+    where = np.zeros(SHAPE, bool)
+    for stroke in strokes:
+        where[stroke] = True
+    return where
+
+
+def test_fresh_strokes_are_those_since_the_last_write(layer: Layer) -> None:
+    assert not layer.timeline.fresh.any()
+    layer.paint(STROKE, 1)
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE))
+    layer.write(np.eye(*SHAPE, dtype=np.uint8))
+    layer.paint(OTHER, 2)
+    layer.timeline.confirm(np.array([SHAPE[1] - 1]))
+    fresh = painted_pixels(OTHER)
+    fresh[0, -1] = True
+    np.testing.assert_array_equal(layer.timeline.fresh, fresh)
+
+
+def test_without_a_stroke_since_the_last_write_all_strokes_are_fresh(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.write(np.eye(*SHAPE, dtype=np.uint8))
+    layer.paint(OTHER, 2)
+    layer.write(np.zeros(SHAPE, np.uint8))
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE, OTHER))
+
+
+def test_fresh_strokes_follow_undo_and_redo(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.write(np.eye(*SHAPE, dtype=np.uint8))
+    layer.paint(OTHER, 2)
+    layer.write(np.ones(SHAPE, np.uint8))
+    layer.undo()  # the write: the stroke before it waits for an answer again
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(OTHER))
+    layer.undo()
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE))
+    layer.redo()
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(OTHER))
+
+
+def test_a_guarded_run_changes_only_what_is_near_the_fresh_strokes(session: Session) -> None:
+    painted = session.timeline.content.copy()
+    painted[2, 2] = 1
+    session.timeline.painted(painted)
+    session.start(1, 2)
+    result = np.zeros(SHAPE, np.uint8)
+    result[-1] = 1
+    session.add_step(result, np.zeros((1, *SHAPE), np.float32))
+    session.wrote(session.view(1), step=1)
+    now = session.timeline.content.copy()
+    now[9, 12] = 1
+    session.timeline.painted(now)
+
+    run = session.start(1, 2, Guards(near=1))
+    answer = result.copy()
+    answer[2:4, 3:5] = answer[9, 10:12] = answer[6, 6] = 1  # at the old stroke, the new one, none
+    session.add_step(answer, np.full((1, *SHAPE), 0.5, np.float32))
+    expected = now.copy()
+    expected[9, 10:12] = 1
+    np.testing.assert_array_equal(session.view(1), expected)
+    assert run.guards == Guards(near=1)
+    session.wrote(session.view(1), step=1)
+    assert session.standing == 1
+
+
+def test_a_guarded_run_compares_with_the_belief_behind_the_mask(session: Session) -> None:
+    """The certain guard asks what the mask came from: the step written last, not the prior."""
+    one = np.zeros(SHAPE, np.uint8)
+    one[STROKE] = 1
+    session.start(1, 2)
+    session.add_step(one, np.where(one, 0.8, 0.1)[None].astype(np.float32))
+    session.wrote(session.view(1), step=1)
+    session.start(1, 2, Guards(certain=True))
+    for foreground, kept in ((0.3, one), (0.1, one * 0)):  # .7 is no surer than .8, .9 is
+        session.add_step(one * 0, np.full((1, *SHAPE), foreground, np.float32))
+        assert session.run is not None
+        np.testing.assert_array_equal(session.run.shown[-1].mask, kept)

@@ -102,6 +102,14 @@ class Bench:
         kinds, self.changes = difference(before, after)
         self._outline("changes", CHANGES, index, kinds)
 
+    def reject(self, index: Index) -> None:
+        """Take back the result that was written last, and write that down; raises InputError."""
+        self.link.reject()
+        self.annotation.note("reject", slice=index)
+        self.changes = None
+        self.reveal(False)
+        self.autosave.touch()
+
     def reveal(self, visible: bool) -> None:
         """Show or hide what the last result changed."""
         if "changes" in self._helpers:
@@ -110,6 +118,7 @@ class Bench:
     def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
         """Take a slice's mask as it stands for final, and write down how it came about."""
         self.session(index).accept()
+        self.link.keep()
         self.annotation.note("accept", slice=index, **facts)
         key = "napari-hidiff"
         accepted = {**self.mask.metadata.get(key, {}), str(index): dict(facts)}

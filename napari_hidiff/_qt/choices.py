@@ -1,16 +1,23 @@
 """Choices and settings of the widget: annotated functions that magicgui builds boxes from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from magicgui import magicgui
 from magicgui.widgets import FunctionGui
 
 from napari_hidiff.card import Card
+from napari_hidiff.guards import REACH, Guards
 
 FROM_FILE = "from a file …"
 """The entry of the model box that opens a file dialog."""
+
+NEAR, CERTAIN = False, False
+"""Which guards of a re-refinement are on to begin with."""
+
+FEWEST = 8
+"""Samples that alternatives are drawn from, at least."""
 
 EXPLAINED = {
     "one-step": "one-step: one pass, nothing random; the fastest.",
@@ -21,17 +28,32 @@ EXPLAINED = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How to refine: sampler, steps, samples and seed as in :meth:`HiDiff.steps`."""
+    """How to refine: sampler, steps, samples and seed as in :meth:`HiDiff.steps`.
+
+    certain : whether a re-refinement changes only what it is surer of (:class:`Guards`).
+    """
 
     sampler: str
     steps: int
     samples: int
     seed: int
+    certain: bool = CERTAIN
 
     @property
     def total(self) -> int:
         """How many steps a run takes."""
         return 1 if self.sampler == "one-step" else self.steps
+
+    def guards(self, near: bool) -> Guards:
+        """What a re-refinement may change; ``near`` : only places near the strokes."""
+        return Guards(REACH if near else None, self.certain)
+
+    def with_samples(self, card: Card) -> "Settings":
+        """Settings that draw several samples: these, or else DDIM as the card has it."""
+        if self.sampler != "one-step" and self.samples > 1:
+            return self
+        steps, samples = card.defaults["steps"], max(FEWEST, card.defaults["samples"])
+        return replace(self, sampler="ddim", steps=steps, samples=samples)
 
 
 def choose(
@@ -87,6 +109,13 @@ def refine_by(
             "tooltip": "The same seed gives the same mask; change it to see another one.",
         },
     ] = 0,
+    certain: Annotated[
+        bool,
+        {
+            "label": "Only where surer",
+            "tooltip": "Re-refine changes a place only if the model is surer of it than before.",
+        },
+    ] = CERTAIN,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
         {
@@ -96,7 +125,7 @@ def refine_by(
     ] = "auto",
 ) -> Settings:
     """How to refine."""
-    return Settings(sampler, steps, samples, seed)
+    return Settings(sampler, steps, samples, seed, certain)
 
 
 def choose_box(images: Callable[[], Sequence[Any]], masks: Callable[[], Sequence[Any]]) -> Any:

@@ -15,6 +15,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.session import Prior
 
 if TYPE_CHECKING:
+    from napari_hidiff.alternatives import Alternative
     from napari_hidiff.model import Estimate, HiDiff
     from napari_hidiff.refine import Step
 
@@ -187,6 +188,13 @@ def steps(
         samples=settings.samples,
         seed=settings.seed,
     )
+
+
+def alternatives(each: np.ndarray) -> "list[Alternative]":
+    """A few clearly different masks among samples float32 [S, K, H, W]."""
+    from napari_hidiff.alternatives import alternatives as clustered
+
+    return clustered(each)
 
 
 def advance(run: Iterator["Step"], single: bool) -> Iterator["Step"]:

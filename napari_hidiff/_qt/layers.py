@@ -69,6 +69,21 @@ def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
     return tuple(layer.data.shape[leading : layer.ndim])
 
 
+def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
+    """The labels of a layer of the user's, 0..255, of the shape ``wanted``.
+
+    Raises
+    ------
+    InputError : naming the layer, where it has another shape or other labels.
+    """
+    labels = layer.data
+    if layer.multiscale or not isinstance(labels, np.ndarray) or labels.shape != wanted:
+        raise InputError(f"{layer.name} has shape {labels.shape}, the image needs {wanted}.")
+    if labels.min() < 0 or labels.max() > 255:
+        raise InputError(f"{layer.name} has labels beyond 0 to 255.")
+    return labels
+
+
 def shown_plane(dims: Any, layer: Image, leading: int) -> Plane:
     """The slice of ``layer`` that a viewer with these ``dims`` shows.
 

@@ -38,6 +38,7 @@ class MaskLink:
         self._stroke_open = False  # pixels changed, but the stroke is not in napari's history yet
         self._announced = False  # a stroke made by a call: its history entry comes first
         self._writing = False
+        self._last: Index | None = None
         self._waiting: list[Callable[[], None]] = []
         self._recorder = StrokeRecorder(layer, self._on_stroke)
         layer.events.labels_update.connect(self._on_update)
@@ -66,18 +67,47 @@ class MaskLink:
             )
         return self.annotation.session(index, self.layer.data[slicer(index)])
 
+    @property
+    def rejectable(self) -> Index | None:
+        """The slice of the result whose writing is the last thing that happened to the mask."""
+        return self._last
+
+    def reject(self) -> None:
+        """Take that result back, as one step of the layer's own undo.
+
+        Raises
+        ------
+        InputError : something else happened since.
+        """
+        index = self._last
+        if index is not None:
+            self.session(index)
+            self._compare(painted=False)  # what was written into the array without an event
+        if index is None or self._last is None or self._stroke_open:
+            raise InputError("There is no result to reject: the mask was changed since.")
+        self._last = None
+        self.layer.undo()
+
+    def keep(self) -> None:
+        """The last result is not to be rejected any more."""
+        if self._last is not None:
+            self._last = None
+            self._changed()
+
     def write(
         self,
         index: Index,
         mask: np.ndarray,
         step: int | None = None,
         then: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        rejectable: bool = False,
     ) -> None:
         """Write a model's mask [H, W] into a slice, around fixed pixels, as one undo step.
 
         A stroke in progress is waited for. Nothing is written, and a warning says why, if the
         layer's data were replaced by another shape. step : the entry of the run it comes from.
         then : called with the slice's mask before and after, once it is written.
+        rejectable : whether :meth:`reject` may take it back, if it changes anything.
         """
 
         def put() -> None:
@@ -94,6 +124,7 @@ class MaskLink:
             finally:
                 self._writing = False
             self.annotation.wrote(index, self.layer.data, step)
+            self._last = index if rejectable and where[0].size else None
             self._changed()
             if then is not None:
                 then(before, after)
@@ -113,12 +144,14 @@ class MaskLink:
             return
         self._stroke_open = not self._announced
         self._announced = False
+        self.keep()
         self._compare(painted=True)
 
     def _on_paint(self, event: Any = None) -> None:
         if self._writing:
             return
         self._announced = not self._stroke_open
+        self.keep()
         self._close_stroke()
 
     def _on_set_data(self, event: Any = None) -> None:
@@ -141,10 +174,12 @@ class MaskLink:
             count = 0
         count += self.annotation.changed(self.layer.data, painted)
         if count:
+            self._last = None
             self._changed()
         return count
 
     def _on_stroke(self, path: Path, label: int, area: bool) -> None:
+        self.keep()
         index = self._shown()
         if index is None or self.layer.data.shape != self.annotation.shape:
             return

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from magicgui.widgets import CheckBox
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -20,6 +21,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_hidiff._qt.choices import NEAR
+
 WIDTH = 290
 KEYS = {
     "segment": "G",
@@ -28,6 +31,9 @@ KEYS = {
     "stop": "Q",
     "rerefine": "H",
     "changes": "W",
+    "alternatives": "Shift+H",
+    "reject": "Shift+K",
+    "next_place": "J",
     "accept": "K",
     "back": ",",
     "forth": ".",
@@ -63,8 +69,27 @@ class Panel(QScrollArea):
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(6)
         self.cost = _text("cost")
+        self.next_place = _button(
+            "next_place", "Next place", "Go where the model is least sure and you have not been."
+        )
+        self.place = _text("place")
         self.rerefine = _button(
             "rerefine", "Re-refine", "Start again with everything you painted; it stays as it is."
+        )
+        self.near = QCheckBox("Near my strokes")
+        self.near.setObjectName("near")
+        self.near.setChecked(NEAR)
+        self.near.setToolTip(
+            "Re-refine changes only what touches or lies near the strokes since the last result."
+        )
+        self.alternatives = _button(
+            "alternatives",
+            "Alternatives",
+            "Outline clearly different answers in turn; Accept takes the shown one. "
+            "Draws samples where the last run has none.",
+        )
+        self.reject = _button(
+            "reject", "Reject", "Take the last result back, in one undo step; strokes stay."
         )
         self.changes = QCheckBox(f"Show what changed  [{KEYS['changes']}]")
         self.changes.setObjectName("changes")
@@ -101,7 +126,9 @@ class Panel(QScrollArea):
             self._slider_row(),
             self.cost,
             _heading("Correct: paint on the mask"),
-            self.rerefine,
+            _row(self.next_place, self.place),
+            _row(self.rerefine, self.near),
+            _row(self.alternatives, self.reject),
             self.changes,
             self.counts,
             _heading("Finish"),
@@ -109,7 +136,7 @@ class Panel(QScrollArea):
             more,
         )
         self.offer(None)
-        self.show_moment(0, 0, 0, "")
+        self.show_moment(0, 0)
         self.show_progress(None)
 
     def offer(self, text: str | None) -> None:
@@ -122,15 +149,14 @@ class Panel(QScrollArea):
         self.message.setText(text)
         self._without_model.setVisible(without_model)
 
-    def show_moment(self, step: int, steps: int, total: int, where: str) -> None:
-        """Set the slider to a step of 0..steps, of ``total``, and say where it is shown."""
+    def show_moment(self, step: int, steps: int, text: str = "no steps yet") -> None:
+        """Set the slider to a step of 0..steps, and say what it is."""
         self.steps_slider.blockSignals(True)
         self.steps_slider.setMaximum(steps)
         self.steps_slider.setValue(step)
         self.steps_slider.blockSignals(False)
         self.steps_slider.setEnabled(steps > 0)
-        name = "prior" if step == 0 else f"step {step} of {total}"
-        self.moment.setText(f"{name}, {where}" if steps else "no steps yet")
+        self.moment.setText(text)
 
     def show_progress(self, done: float | None) -> None:
         """0..1 of the work under way; negative: busy, nobody knows how long; None: idle."""
@@ -175,7 +201,8 @@ def _form(box: Any) -> QWidget:
     form.setVerticalSpacing(4)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for widget in box:
-        form.addRow(widget.label, widget.native)
+        named = isinstance(widget, CheckBox)  # a box that says itself what it is
+        form.addRow("" if named else widget.label, widget.native)
     return rows
 
 

@@ -1,48 +1,26 @@
 """The work under way: a segmentation, the steps of a run, or a completion; one at a time."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_hidiff import walker
-from napari_hidiff._qt import jobs
+from napari_hidiff._qt import jobs, words
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.panel import Panel
+from napari_hidiff._qt.runs import Going, Samples, Target
 from napari_hidiff.errors import InputError
+from napari_hidiff.guards import Guards
 from napari_hidiff.session import Index, Prior, Session
 from napari_hidiff.timeline import check_labels
 
 if TYPE_CHECKING:
+    from napari_hidiff.alternatives import Alternative
     from napari_hidiff.model import HiDiff
     from napari_hidiff.refine import Step
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to work on: a slice [H, W] or [H, W, C], where it lies, and whose bench it is.
-
-    bench : gives the image's workbench and makes it where there is none, so that nothing is
-    allocated before there is something to show.
-    """
-
-    bench: Callable[[], Bench]
-    index: Index
-    image: np.ndarray
-
-
-@dataclass
-class Going:
-    """A run that can be continued; it keeps its place between Step, Stop and Run."""
-
-    bench: Bench
-    index: Index
-    model: "HiDiff"
-    settings: Settings
-    steps: "Iterator[Step]"
 
 
 class Refinement(QObject):
@@ -57,6 +35,8 @@ class Refinement(QObject):
         self._job: jobs.Job | None = None
         self._working_on: Bench | None = None
         self._going: Going | None = None
+        self.samples: Samples | None = None
+        """The samples of the last run, once it is finished."""
         self._then: Callable[[], None] | None = None
         self._outlined: tuple[Bench, Index, int] | None = None  # the step shown over the mask
 
@@ -101,9 +81,18 @@ class Refinement(QObject):
         self._start(jobs.segment, model, target.image, mask, done=done)
 
     def advance(
-        self, target: Target, model: "HiDiff", settings: Settings, single: bool, restart: bool
+        self,
+        target: Target,
+        model: "HiDiff",
+        settings: Settings,
+        single: bool = False,
+        restart: Guards | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
-        """One step (``single``) or all that remain; ``restart`` begins at the prior again.
+        """One step (``single``) or all that remain; with ``restart`` from the prior again.
+
+        restart : what a new run may change in the mask. then : called once every step is taken, in
+        place of writing the last one into the mask.
 
         Raises InputError, before anything starts, for strokes that the model does not know.
         """
@@ -112,13 +101,13 @@ class Refinement(QObject):
         going = self._going
         same = (bench, target.index, model, settings)
         if (
-            restart
+            restart is not None
             or going is None
             or (going.bench, going.index, going.model, going.settings) != same
             or session.run is None
             or session.run.finished
         ):
-            run = session.start(settings.total, model.labels)
+            run = session.start(settings.total, model.labels, restart)
             if session.prior is None:
                 raise InputError("Segment first: there is nothing to refine yet.")
             steps = jobs.steps(model, target.image, session.prior.given, run.fixed, settings)
@@ -128,12 +117,12 @@ class Refinement(QObject):
                 slice=target.index,
                 model=model.card.name,
                 fixed=session.timeline.fixed_count,
-                **vars(settings),
+                **vars(settings) | vars(run.guards),
             )
-            self._going, self._outlined = going, None
+            self._going, self._outlined, self.samples = going, None, None
             bench.preview(target.index, None)
-            self._panel.show_moment(0, 0, run.total, "")
-        self._working_on = bench
+            self._panel.show_moment(0, 0)
+        going.writes, self._then, self._working_on = then is None, then, bench
         self._start(
             jobs.advance,
             going.steps,
@@ -150,7 +139,8 @@ class Refinement(QObject):
 
         def done(mask: np.ndarray) -> None:
             bench.annotation.note("walker", slice=target.index)
-            bench.link.write(target.index, mask, then=self._written(bench, target.index))
+            then = self._written(bench, target.index)
+            bench.link.write(target.index, mask, then=then, rejectable=True)
 
         self._start(walker.complete, np.array(target.image), fixed, done=done)
 
@@ -169,6 +159,8 @@ class Refinement(QObject):
                 uncertainty = entropy(session.run.shown[step].probability)
                 bench.show_uncertainty(index, uncertainty, model.labels)
                 facts |= {"model": model.card.name, "step": step, "steps": session.run.total}
+                if step > session.run.total:
+                    facts["alternative"] = step - session.run.total
             bench.accept(index, facts)
             self._outlined = None
             bench.preview(index, None)
@@ -178,6 +170,17 @@ class Refinement(QObject):
             bench.link.write(index, session.run.shown[outlined].mask, outlined, then=final)
         else:
             final()
+
+    def reject(self, bench: Bench, index: Index) -> None:
+        """Take the last result back; raises InputError if something else happened since."""
+        bench.reject(index)
+        self._going = None  # its guards compare with the mask that is gone
+        self._refresh()
+
+    def seek(self, each: np.ndarray, done: "Callable[[list[Alternative]], None]") -> None:
+        """Find the alternatives among samples float32 [S, K, H, W]."""
+        self._going = None
+        self._start(jobs.alternatives, each, done=done)
 
     def stop(self) -> None:
         """Stop after the step under way; the run can be continued."""
@@ -199,6 +202,7 @@ class Refinement(QObject):
         if self._job is not None:
             self._job.cancel()
         self._job = self._going = self._working_on = self._then = self._outlined = None
+        self.samples = None
 
     def show(self, bench: Bench, index: Index, step: int) -> None:
         """Show a step of the slice's run: as an outline, unless it stands in the mask."""
@@ -215,14 +219,18 @@ class Refinement(QObject):
         """Set the slider to a step of the slice's run and say where the step is to be seen."""
         session = bench.session(index)
         if session.run is None:
-            self._panel.show_moment(0, 0, 0, "")
+            self._panel.show_moment(0, 0)
             return
         step = min(step, session.run.steps)
         if self._outlined == (bench, index, step):
             where = "outlined"
         else:
             where = "in the mask" if step == session.standing else "not in the mask"
-        self._panel.show_moment(step, session.run.steps, session.run.total, where)
+        samples = self.samples
+        mine = samples is not None and samples.run is session.run
+        shares = samples.shares if samples is not None and mine else None
+        text = words.moment(step, session.run.total, shares, where)
+        self._panel.show_moment(step, session.run.steps, text)
 
     def _is_at(self, bench: Bench, index: Index) -> bool:
         return self._outlined is not None and self._outlined[:2] == (bench, index)
@@ -238,6 +246,8 @@ class Refinement(QObject):
             return
         session = going.bench.session(going.index)
         session.add_step(step.mask, step.probability)
+        if session.run is not None and session.run.finished:
+            self.samples = Samples(session.run, step.each)
         self.show(going.bench, going.index, step.index)
         self._panel.show_progress(step.index / step.total)
 
@@ -250,7 +260,10 @@ class Refinement(QObject):
             session = going.bench.session(going.index)
             if session.run is not None and session.run.finished:
                 self._going = None
-                self._write_last(going, session)
+                if going.writes:
+                    self._write_last(going, session)
+            else:
+                then = None
         self._refresh()
         if then is not None:
             then()
@@ -263,6 +276,7 @@ class Refinement(QObject):
                 session.run.shown[last].mask,
                 last,
                 then=self._written(going.bench, going.index),
+                rejectable=True,
             )
 
     def _written(self, bench: Bench, index: Index) -> Callable[[np.ndarray, np.ndarray], None]:

@@ -12,21 +12,27 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_hidiff._qt import choices, preferences, words
+from napari_hidiff._qt.alternatives import Alternatives
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.benches import Benches
+from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.fit import Fit
 from napari_hidiff._qt.jobs import attempt
-from napari_hidiff._qt.layers import channel_axes, mask_shape, shown_plane
+from napari_hidiff._qt.layers import channel_axes, labels_of, mask_shape, shown_plane
 from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
-from napari_hidiff._qt.refinement import Refinement, Target
+from napari_hidiff._qt.refinement import Refinement
+from napari_hidiff._qt.runs import Target
 from napari_hidiff._qt.shortcuts import Shortcuts
+from napari_hidiff._qt.tour import Tour, look_at
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
+from napari_hidiff.guards import Guards
 from napari_hidiff.session import Session, slicer
 
 ACTIONS = (
     *("segment", "step", "run", "rerefine", "accept", "export"),
+    *("reject", "alternatives", "next_place"),
     *("new_mask", "complete", "go_on", "start_anew"),
 )
 """Buttons whose click calls the method of the same name."""
@@ -51,6 +57,8 @@ class HiDiffWidget(QWidget):
         )
         self.panel = Panel(self.choose, self.settings)
         self.work = Refinement(self.panel, self.refresh)
+        self._alternatives = Alternatives(self.panel, self.work)
+        self._tour = Tour()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.panel)
@@ -103,6 +111,28 @@ class HiDiffWidget(QWidget):
     def rerefine(self) -> None:
         """Begin again at the prior, with everything painted so far fixed."""
         self._advance(single=False, restart=True)
+
+    def reject(self) -> None:
+        """Take the last result back, in one undo step; strokes stay."""
+        if self.bench is not None:
+            self.work.reject(self.bench, self._target().index)
+            show_info(words.REJECTED)
+
+    def alternatives(self) -> None:
+        """Outline the next of a few clearly different answers; draws samples if need be."""
+        settings: Settings = self.settings()
+        guards = self._guards(settings)
+        self._alternatives.next(self._target(), self.models.loaded(), settings, guards)
+
+    def next_place(self) -> None:
+        """Move the camera to the most uncertain place not seen since the last result."""
+        target = self._target()
+        bench = target.bench()
+        try:
+            place = self._tour.next(bench.session(target.index))
+        finally:
+            self.refresh()
+        look_at(self._viewer, bench.mask, target.index, place)
 
     def accept(self) -> None:
         """Take the mask, at the step that the slider shows, for final."""
@@ -166,6 +196,9 @@ class HiDiffWidget(QWidget):
             button.setEnabled(ready)
         panel.stop.setEnabled(self.work.stoppable)
         panel.rerefine.setEnabled(ready and prior)
+        panel.alternatives.setEnabled(ready and prior)
+        panel.next_place.setEnabled(prior)
+        panel.place.setText(self._tour.line(session if prior else None))
         panel.accept.setEnabled(session is not None and not self.work.busy)
         panel.export.setEnabled(bench is not None)
         panel.new_mask.setEnabled(self.image is not None and bench is None)
@@ -175,10 +208,13 @@ class HiDiffWidget(QWidget):
         panel.counts.setText(
             words.counts(bench.changes if bench else None, bench.annotation if bench else None)
         )
+        panel.reject.setEnabled(False)
         if bench is None or session is None:
-            panel.show_moment(0, 0, 0, "")
+            panel.show_moment(0, 0)
         elif not self.work.busy:
-            self.work.tell(bench, self._target().index, panel.steps_slider.value())
+            index = self._target().index
+            panel.reject.setEnabled(bench.link.rejectable == index)
+            self.work.tell(bench, index, panel.steps_slider.value())
 
     # How it comes about.
 
@@ -188,11 +224,16 @@ class HiDiffWidget(QWidget):
             mask = self._mask_to_start_from(target)
             self.work.segment(target, model, mask, lambda: attempt(again))
         else:
-            self.work.advance(target, model, self.settings(), single, restart)
+            settings: Settings = self.settings()
+            guards = self._guards(settings) if restart else None
+            self.work.advance(target, model, settings, single, guards)
 
         def again() -> None:
             if self.session is not None and self.session.prior is not None:
                 self._advance(single, restart)
+
+    def _guards(self, settings: Settings) -> Guards:
+        return settings.guards(near=self.panel.near.isChecked())
 
     def _target(self) -> Target:
         image = self.image
@@ -212,12 +253,7 @@ class HiDiffWidget(QWidget):
         layer: Labels | None = self.choose.prior.value
         if layer is None or self.image is None:
             return None
-        labels, wanted = layer.data, mask_shape(self.image, self._leading(self.image))
-        if layer.multiscale or not isinstance(labels, np.ndarray) or labels.shape != wanted:
-            raise InputError(f"{layer.name} has shape {labels.shape}, the image needs {wanted}.")
-        if labels.min() < 0 or labels.max() > 255:
-            raise InputError(f"{layer.name} has labels beyond 0 to 255.")
-        return labels
+        return labels_of(layer, mask_shape(self.image, self._leading(self.image)))
 
     def _leading(self, image: Image) -> int:
         return self.bench.leading if self.bench else channel_axes(image, self._card())

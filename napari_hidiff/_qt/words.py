@@ -7,9 +7,11 @@ from napari_hidiff.session import Annotation, Changes
 from napari_hidiff.sidecar import Kept
 
 if TYPE_CHECKING:
+    from napari_hidiff._qt.choices import Settings
     from napari_hidiff.model import Estimate
 
 TRAIN = "napari-hidiff-train"
+REJECTED = "Rejected: the mask is as it was before that result. Your strokes stay."
 
 
 def no_model() -> str:
@@ -37,6 +39,33 @@ def fits(card: Card) -> str:
 def cost(estimate: "Estimate") -> str:
     """What a run will take."""
     return f"A run takes about {_seconds(estimate.seconds)} and {_memory(estimate.bytes)}."
+
+
+def moment(step: int, total: int, shares: list[float] | None, where: str) -> str:
+    """What the slider shows: the prior, a step, or one of the alternatives behind the steps."""
+    if step == 0:
+        name = "prior"
+    elif step < total or not shares or len(shares) < 2:
+        name = f"step {step} of {total}"
+    elif step == total:
+        name = "mean of all samples"
+    else:
+        at = step - total
+        name = f"alternative {at} of {len(shares)}, {shares[at - 1] * 100:.0f} % of samples"
+    return f"{name}, {where}"
+
+
+def drawing(settings: "Settings") -> str:
+    """What happens where alternatives are wanted and there are no samples yet."""
+    return (
+        f"Drawing {settings.samples} samples ({settings.sampler}, {settings.total} steps, "
+        f"seed {settings.seed}) to find alternatives; the mask stays as it is."
+    )
+
+
+def agree(samples: int) -> str:
+    """There is nothing to choose from."""
+    return f"All {samples} samples say much the same: there is no alternative."
 
 
 def counts(changes: Changes | None, annotation: Annotation | None) -> str:

@@ -111,9 +111,11 @@ class Hand:
         y, x = (world - centre) * zoom + (size.height() / 2, size.width() / 2)
         return QPoint(round(x), round(y))
 
-    def press(self, row: float, column: float, mode: str = "paint", label: int = 1) -> None:
+    def press(
+        self, row: float, column: float, mode: str = "paint", label: int = 1, size: int = 3
+    ) -> None:
         self.viewer.layers.selection.active = self.mask
-        self.mask.mode, self.mask.selected_label, self.mask.brush_size = mode, label, 3
+        self.mask.mode, self.mask.selected_label, self.mask.brush_size = mode, label, size
         at = self.point(row, column)
         QTest.mouseMove(self.canvas, at)
         QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=at)
