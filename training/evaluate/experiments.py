@@ -80,6 +80,16 @@ EXPERIMENTS: dict[str, Experiment] = {
         later("interactive.run", "run"),
         later("interactive.tables", "print_report"),
     ),
+    "alternatives": Experiment(
+        "a few clearly different masks against one",
+        later("generative.alternatives", "run"),
+        later("generative.alternatives", "print_table"),
+    ),
+    "uncertainty": Experiment(
+        "which map of uncertainty finds the errors of a mask",
+        later("generative.uncertainty", "run"),
+        later("generative.uncertainty", "print_table"),
+    ),
 }
 """Every experiment that ``--experiment`` knows, by name."""
 
