@@ -1,5 +1,6 @@
 """A few clearly different masks from the samples of one refinement, to choose from."""
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from napari_hidiff.errors import InputError
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
 difference."""
+CLEAR = 1.25
+"""A ratio for ``clear`` that clusters of mere noise do not reach (tests/test_alternatives.py)."""
 
 
 class Alternative(NamedTuple):
@@ -25,14 +28,18 @@ class Alternative(NamedTuple):
     share: float
 
 
-def alternatives(each: np.ndarray, count: int = 3) -> list[Alternative]:
+def alternatives(each: np.ndarray, count: int = 3, clear: float = 0) -> list[Alternative]:
     """At most ``count`` masks that stand for the samples, the most frequent first.
 
     each : float [S, K, H, W], the probability of every sample (``Step.each``).
 
+    clear : how many times as far apart as the samples within clusters those of two clusters have
+        to be, on average; 0 asks for no more than ``DISTINCT``.
+
     The samples' masks are clustered by 1 - Dice (average linkage). Clusters are merged as long as
-    the masks of two are closer than ``DISTINCT``, so that samples which differ by noise alone give
-    one alternative. Of equally frequent ones the one closer to the mean of all samples comes first.
+    the masks of two are closer than ``DISTINCT``, or too close to be ``clear``: clustering divides
+    noise, too, and then splits off single samples. Of equally frequent ones the one closer to the
+    mean of all samples comes first.
 
     Raises
     ------
@@ -42,8 +49,9 @@ def alternatives(each: np.ndarray, count: int = 3) -> list[Alternative]:
         raise InputError(f"alternatives need samples [S, K, H, W], not an array {each.shape}")
     if count < 1:
         raise InputError(f"the number of alternatives must be at least 1, not {count}")
-    groups = _clusters(masks_of(each), max(2, each.shape[1]), count)
-    groups, means = _merged(groups, each)
+    labels = max(2, each.shape[1])
+    between = distances(masks_of(each), labels)
+    groups, means = _merged(_clusters(between, count), each, between, labels, clear)
     overall = each.mean(0)
     apart = [float(np.square(mean - overall).mean()) for mean in means]
     order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), apart[i], groups[i][0]))
@@ -79,28 +87,34 @@ def distances(masks: np.ndarray, labels: int) -> np.ndarray:
     return total / (labels - 1)
 
 
-def _clusters(masks: np.ndarray, labels: int, count: int) -> list[np.ndarray]:
-    """Indices of the samples in each of at most ``count`` clusters, ordered by their first."""
-    if len(masks) == 1:
+def _clusters(between: np.ndarray, count: int) -> list[np.ndarray]:
+    """Indices of the samples in each of at most ``count`` clusters, by their distances [S, S]."""
+    if len(between) == 1:
         return [np.array([0])]
-    tree = linkage(squareform(distances(masks, labels), checks=False), "average")
-    names = fcluster(tree, count, "maxclust")
-    close = fcluster(tree, DISTINCT, "distance")
-    if close.max() < names.max():
-        names = close
-    groups = [np.flatnonzero(names == name) for name in np.unique(names)]
-    return sorted(groups, key=lambda group: int(group[0]))
+    names = fcluster(linkage(squareform(between, checks=False), "average"), count, "maxclust")
+    return [np.flatnonzero(names == name) for name in np.unique(names)]
 
 
 def _merged(
-    groups: list[np.ndarray], each: np.ndarray
+    groups: list[np.ndarray], each: np.ndarray, between: np.ndarray, labels: int, clear: float
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Groups, and the mean probability of each, with the closest two merged until all differ."""
+    """Groups, and the mean probability of each, after merging what is not clearly different."""
     while True:
         means = [each[group].mean(0, dtype=np.float32) for group in groups]
-        apart = distances(masks_of(np.stack(means)), max(2, each.shape[1]))
-        np.fill_diagonal(apart, np.inf)
-        first, second = sorted(int(i) for i in np.unravel_index(apart.argmin(), apart.shape))
-        if apart[first, second] >= DISTINCT:
+        masks = distances(masks_of(np.stack(means)), labels)
+        noise = clear * _within(groups, between)
+        close = []
+        for a, b in combinations(range(len(groups)), 2):
+            apart = float(between[np.ix_(groups[a], groups[b])].mean())
+            if apart < noise or masks[a, b] < DISTINCT:
+                close.append((apart, a, b))
+        if not close:
             return groups, means
-        groups[first] = np.sort(np.concatenate([groups[first], groups.pop(second)]))
+        _, a, b = min(close)
+        groups[a] = np.sort(np.concatenate([groups[a], groups.pop(b)]))
+
+
+def _within(groups: list[np.ndarray], between: np.ndarray) -> float:
+    """The mean distance of two samples of one group; 0 where no group has two."""
+    pairs = [between[i, j] for group in groups for i, j in combinations(group, 2)]
+    return float(np.mean(pairs)) if pairs else 0.0

@@ -6,7 +6,7 @@ from cases import message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_hidiff.alternatives import DISTINCT, alternatives, distances, masks_of
+from napari_hidiff.alternatives import CLEAR, DISTINCT, alternatives, distances, masks_of
 from napari_hidiff.refine import mask_of
 from napari_hidiff.scores import mean_dice
 
@@ -69,15 +69,28 @@ def test_several_classes(modes):
     assert {a.mask.tobytes() for a in found} == {m.tobytes() for m in masks_of(each)}
 
 
-def test_noise_alone_gives_one_alternative(modes):
-    rng = np.random.default_rng(0)
-    flips = rng.random((16, SIDE, SIDE)) < 0.05
-    masks = modes[1] ^ flips
-    assert distances(masks.astype(np.uint8), 2)[0, 1] > DISTINCT  # each sample is another mask
-    found = alternatives(np.where(masks, 0.9, 0.1)[:, None].astype(np.float32))
-    assert [a.share for a in found if a.share > 2 / 16] == [found[0].share]
-    assert found[0].share > 0.75
-    np.testing.assert_array_equal(found[0].mask, modes[1])
+def noisy(masks: np.ndarray) -> np.ndarray:
+    """Samples of masks, each with one pixel in twenty flipped."""
+    flips = np.random.default_rng(1).random(masks.shape) < 0.05
+    return np.where(masks ^ flips, 0.9, 0.1)[:, None].astype(np.float32)
+
+
+def test_noise_alone_gives_one_alternative_that_is_clear(modes):
+    each = noisy(np.stack([modes[1]] * 16))
+    assert distances(masks_of(each), 2)[0, 1] > DISTINCT  # each sample is another mask
+    (only,) = alternatives(each, clear=CLEAR)
+    assert only.share == 1
+    np.testing.assert_array_equal(only.mask, modes[1])
+
+
+def test_modes_are_found_among_noise(modes):
+    which = np.random.default_rng(0).permutation([0] * 3 + [1] * 8 + [2] * 5)
+    each = noisy(np.stack([modes[i] for i in which]))
+    for clear in (0, CLEAR):
+        found = alternatives(each, clear=clear)
+        assert [a.share for a in found] == [8 / 16, 5 / 16, 3 / 16]
+        for alternative, mode in zip(found, (1, 2, 0), strict=True):
+            assert (alternative.mask != modes[mode]).mean() < 0.02
 
 
 def test_masks_that_hardly_differ_are_one(modes):
@@ -113,11 +126,12 @@ def test_one_sample_and_empty_samples_give_one(modes):
     st.integers(1, 7),
     st.sampled_from([1, 3, 4]),
     st.integers(1, 4),
+    st.sampled_from([0, CLEAR]),
 )
-def test_whatever_the_samples(seed, samples, classes, count):
+def test_whatever_the_samples(seed, samples, classes, count, clear):
     rng = np.random.default_rng(seed)
     each = rng.random((samples, classes, 6, 7), dtype=np.float32) ** 2
-    found = alternatives(each, count)
+    found = alternatives(each, count, clear)
     labels = max(2, classes)
     assert 1 <= len(found) <= count
     assert sum(a.share for a in found) == pytest.approx(1)

@@ -361,7 +361,8 @@ def test_alternatives_run(told, tmp_path, forwards):
     drawn = list((each[:, 0] >= 0.5).astype(np.uint8))
     assert row["ged"]["ddim"] == pytest.approx(energy_distance(drawn, view.observers, 2), abs=1e-6)
     assert row["observers"] == pytest.approx(overlap_distance(*view.observers, 2), abs=1e-6)
-    assert 1 <= row["found"]["ddim"] <= 3
+    assert 1 <= row["found"]["ddim best of clear"] <= row["found"]["ddim best of 3"] <= 3
+    assert content["pictures"] == ["alternatives.png"]
     pair = content["differences"]["ged"]["ddim - one-step"]
     ged = [case["ged"] for case in content["cases"].values()]
     assert pair["mean"] == pytest.approx(

@@ -21,7 +21,7 @@ from napari_hidiff.training.evaluate.run import check
 
 from .views import SAMPLES, View, views_of
 
-FORMAT = 1
+FORMAT = 2
 """Rises when the figures of a case change their meaning: kept files are then computed anew."""
 
 OnCase = Callable[[int, Case], None]

@@ -55,6 +55,7 @@ def run(
     names = list(next(iter(figures.values()))["auroc"][PRIOR])
     content = {
         "experiment": NAME,
+        "pictures": [f"{NAME}.png"],
         "samples": SAMPLES,
         "seeds": list(options.seeds),
         "sampler": "ddim",
