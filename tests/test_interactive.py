@@ -253,6 +253,16 @@ def test_cores_leave_a_band_free_and_no_piece_without_a_seed():
         assert set(pieces[seeds == label]) == set(range(1, count + 1))
 
 
+def test_thin_structures_have_seeds_and_background_beside_them():
+    mask = np.zeros((96, 96), np.uint8)
+    mask[8::16] = mask[9::16] = mask[10::16] = 1  # lines, 13 pixels apart: a disc has radius 6
+    mask[:, 40:52] = 1  # that branch off a thick one
+    seeds = answers.cores(mask)
+    assert (seeds[9::16, 8:30] == 1).all()
+    assert (seeds[15:20, 8:30] == 0).all()
+    assert (seeds[20:76, 45:47] == 1).all()
+
+
 def test_the_walker_goes_on_from_strokes_and_cores(subject):
     mask = np.zeros(SIZE, np.uint8)
     fixed = np.full(SIZE, -1)

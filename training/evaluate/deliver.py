@@ -20,19 +20,22 @@ from .experiments import OnCase
 @contextmanager
 def told(name: str, cases: int) -> Iterator[OnCase]:
     """Progress of an experiment on stderr: a bar, or a line whenever something else goes on."""
-    began, last = time.perf_counter(), ""
+    began, first, last = time.perf_counter(), 0.0, ""
     with progress() as bar:
         task = bar.add_task("cases", total=cases)
 
         def on_case(done: float, going_on: Case | str) -> None:
-            nonlocal last
-            what = going_on
-            if isinstance(what, Case):
-                what = f"{what.id} ({int(done) + 1} of {cases})"
+            nonlocal began, first, last
+            left = ""
+            if isinstance(going_on, Case):
+                what = f"{going_on.id} ({int(done) + 1} of {cases})"
+            else:  # what was kept of an earlier call came before: it says nothing about the rest
+                what, began, first = going_on, time.perf_counter(), done
             bar.update(task, description=what, completed=done)
             if bar.disable and what != last:
-                passed = time.perf_counter() - began
-                left = f", {span(passed / done * (cases - done))} left" if done else ""
+                if done > first:
+                    passed = time.perf_counter() - began
+                    left = f", {span(passed / (done - first) * (cases - done))} left"
                 log(f"{name}: {what}{left}")
             last = what
 

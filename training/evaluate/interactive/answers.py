@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from napari_hidiff import preprocess, walker
 from napari_hidiff.model import HiDiff
@@ -14,14 +15,11 @@ from napari_hidiff.timeline import FREE
 from napari_hidiff.training import strokes
 
 from .desks import Desk
-from .policies import BOTH, CURRENT, EVEN, MODEL, NOTHING, WALKER, Policy
+from .policies import BOTH, CORE, CURRENT, EVEN, MODEL, NOTHING, WALKER, Policy
 from .subjects import Subject
 
 Answer = Callable[[Desk], None]
 """Changes the mask on a desk after a stroke."""
-
-CORE = 0.5
-"""A core is what lies deeper than this share of the greatest depth of its piece, ..."""
 
 
 def answer_of(
@@ -90,26 +88,29 @@ def walked(image: np.ndarray, mask: np.ndarray, fixed: np.ndarray) -> np.ndarray
 
 
 def cores(mask: np.ndarray) -> np.ndarray:
-    """Seeds int64 [H, W]: the inner part of every connected piece of every label, -1 elsewhere.
+    """Seeds int64 [H, W]: the inner part of everything, with its label; -1 elsewhere.
 
-    Along every border a band stays free, as wide as the widest disc of an annotator; in a piece
-    that would vanish it is narrower, so that the deepest half remains.
+    Along every border a band stays free, as wide as the widest disc of an annotator but not wider
+    than half of the foreground's greatest depth: else thin structures would have no background
+    beside them. Where the band would swallow a piece or a branch its deepest half remains.
     """
     band = min(mask.shape) * strokes.WIDEST
+    depths = {label: strokes.inside_depth(mask == label) for label in np.unique(mask)}
+    foreground = [depth.max() for label, depth in depths.items() if label]
+    if foreground:
+        band = min(band, CORE * max(foreground))
     seeds = np.full(mask.shape, FREE, np.int64)
-    for label in np.unique(mask):
-        depth = strokes.inside_depth(mask == label)
-        deepest = deepest_of_piece(mask == label, depth)
-        inner = (mask == label) & (depth > np.minimum(band, CORE * deepest))
-        seeds[inner] = label
+    for label, depth in depths.items():
+        deepest = np.minimum(
+            ndimage.maximum_filter(depth, 2 * int(np.ceil(band)) + 1), deepest_of_piece(depth)
+        )
+        seeds[(depth > 0) & (depth > np.minimum(band, CORE * deepest))] = label
     return seeds
 
 
-def deepest_of_piece(region: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def deepest_of_piece(depth: np.ndarray) -> np.ndarray:
     """The greatest depth of the 8-connected piece that a pixel belongs to, float64 [H, W]."""
-    from scipy import ndimage
-
-    pieces, count = ndimage.label(region, strokes.EIGHT)
+    pieces, count = ndimage.label(depth > 0, strokes.EIGHT)
     greatest = np.zeros(count + 1)
     if count:
         greatest[1:] = ndimage.maximum(depth, pieces, np.arange(1, count + 1))

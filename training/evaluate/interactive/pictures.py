@@ -109,7 +109,7 @@ def draw_moments(
         for color, label in (
             (FOUND, "found"),
             (ADDED, "added though not in the truth"),
-            (MISSED, "missed"),
+            (MISSED, "missed or of another class"),
             (PAINTED, "the stroke"),
             (EARLIER, "strokes before"),
         )

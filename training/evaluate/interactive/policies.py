@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import REACH, Guards
 from napari_hidiff.model import HiDiff
+from napari_hidiff.walker import BETA
 
 from ..arms import ONE_STEP
 from ..experiments import Options
@@ -18,6 +20,9 @@ SEGMENTOR, CURRENT, BOTH, EVEN = "segmentor", "current", "both", "even"
 
 EVERYWHERE, NEAR, CERTAIN = Guards(), Guards(near=REACH), Guards(certain=True)
 STRICT = Guards(near=REACH, certain=True)
+
+CORE = 0.5
+"""The random walker's seeds: a core reaches no nearer to a border than this share of a depth."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ POLICIES = {
         Policy("refine-near-certain", "both guards", guards=STRICT),
         Policy("refine-current", "prior: the current mask", prior=CURRENT),
         Policy("refine-both", "prior: mean of segmentor and current mask", prior=BOTH),
+        Policy("near-current", "near, prior: the current mask", prior=CURRENT, guards=NEAR),
+        Policy("near-both", "near, prior: the mean of both", prior=BOTH, guards=NEAR),
         Policy("refine-middle", "ddim from T/2 of the current mask", sampler="ddim", middle=True),
         Policy("paint-wrong", "paint only, some strokes wrong", NOTHING, wrong=True),
         Policy("refine-wrong", "re-refine, some strokes wrong", wrong=True),
@@ -100,8 +107,11 @@ def chosen(options: Options) -> tuple[Policy, ...]:
     return policies
 
 
-def settings_of(policy: Policy, model: HiDiff, options: Options) -> dict[str, str | int]:
-    """Sampler, steps and samples of an arm's re-refinements; empty where no model answers."""
+def settings_of(policy: Policy, model: HiDiff, options: Options) -> dict[str, Any]:
+    """Sampler, steps and samples of an arm's re-refinements, or what the walker does; empty where
+    nobody answers."""
+    if policy.answer == WALKER:
+        return {"beta": BETA, "core": CORE, "seeds": "local"}
     if policy.answer != MODEL:
         return {}
     given = {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
