@@ -23,7 +23,7 @@ from superqt import QCollapsible
 
 from napari_hidiff._qt.choices import NEAR
 
-WIDTH = 290
+WIDTH = 300
 KEYS = {
     "segment": "G",
     "step": "N",
@@ -208,10 +208,10 @@ def _form(box: Any) -> QWidget:
 
 def _button(name: str, text: str, tip: str) -> QPushButton:
     key = KEYS.get(name)
-    button = QPushButton(f"{text}  [{key}]" if key else text)
+    gap = " " * (1 if key and len(key) > 1 else 2)  # as wide as two of them may be in a row
+    button = QPushButton(f"{text}{gap}[{key}]" if key else text)
     button.setObjectName(name)
     button.setToolTip(tip)
-    button.setMinimumWidth(40)
     return button
 
 

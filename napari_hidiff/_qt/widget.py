@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
@@ -16,19 +16,17 @@ from napari_hidiff._qt.alternatives import Alternatives
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.benches import Benches
 from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.chosen import Chosen
 from napari_hidiff._qt.fit import Fit
 from napari_hidiff._qt.jobs import attempt
-from napari_hidiff._qt.layers import channel_axes, labels_of, mask_shape, shown_plane
 from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
 from napari_hidiff._qt.refinement import Refinement
-from napari_hidiff._qt.runs import Target
 from napari_hidiff._qt.shortcuts import Shortcuts
 from napari_hidiff._qt.tour import Tour, look_at
-from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
-from napari_hidiff.session import Session, slicer
+from napari_hidiff.session import Session
 
 ACTIONS = (
     *("segment", "step", "run", "rerefine", "accept", "export"),
@@ -65,8 +63,13 @@ class HiDiffWidget(QWidget):
         self.setSizePolicy(self.panel.sizePolicy())
         self.setMinimumWidth(self.panel.minimumWidth())
         self.models = Models(self.choose.model, self.settings.device, self._model_changed)
+        self._chosen = Chosen(viewer, self.choose, self.benches, self.models)
         self.fit = Fit(
-            self.panel, self.models, lambda: self._target().image, self.settings, self.refresh
+            self.panel,
+            self.models,
+            lambda: self._chosen.target().image,
+            self.settings,
+            self.refresh,
         )
         self._connect()
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
@@ -76,29 +79,24 @@ class HiDiffWidget(QWidget):
     @property
     def image(self) -> Image | None:
         """The chosen image layer."""
-        image: Image | None = self.choose.image.value
-        return image
+        return self._chosen.image
 
     @property
     def bench(self) -> Bench | None:
         """The workbench of the chosen image, once something was done to it."""
-        return self.benches.of(self.image)
+        return self._chosen.bench
 
     @property
     def session(self) -> Session | None:
         """The session of the shown slice, once something was done to it."""
-        try:
-            target = self._target()
-        except InputError:
-            return None
-        return self.bench.annotation.sessions.get(target.index) if self.bench else None
+        return self._chosen.session
 
     # What the buttons do.
 
     def segment(self) -> None:
         """Show the prior: the model's segmentation, or the Labels layer to start from."""
-        target = self._target()
-        self.work.segment(target, self.models.loaded(), self._mask_to_start_from(target))
+        target = self._chosen.target()
+        self.work.segment(target, self.models.loaded(), self._chosen.mask(target))
 
     def step(self) -> None:
         """One step of the run, and wait."""
@@ -115,18 +113,18 @@ class HiDiffWidget(QWidget):
     def reject(self) -> None:
         """Take the last result back, in one undo step; strokes stay."""
         if self.bench is not None:
-            self.work.reject(self.bench, self._target().index)
+            self.work.reject(self.bench, self._chosen.target().index)
             show_info(words.REJECTED)
 
     def alternatives(self) -> None:
         """Outline the next of a few clearly different answers; draws samples if need be."""
         settings: Settings = self.settings()
         guards = self._guards(settings)
-        self._alternatives.next(self._target(), self.models.loaded(), settings, guards)
+        self._alternatives.next(self._chosen.target(), self.models.loaded(), settings, guards)
 
     def next_place(self) -> None:
         """Move the camera to the most uncertain place not seen since the last result."""
-        target = self._target()
+        target = self._chosen.target()
         bench = target.bench()
         try:
             place = self._tour.next(bench.session(target.index))
@@ -136,7 +134,7 @@ class HiDiffWidget(QWidget):
 
     def accept(self) -> None:
         """Take the mask, at the step that the slider shows, for final."""
-        self.work.accept(self._target(), self.models.model)
+        self.work.accept(self._chosen.target(), self.models.model)
         show_info("Accepted, and kept beside your strokes.")
 
     def export(self, path: Path | str | None = None) -> None:
@@ -155,8 +153,8 @@ class HiDiffWidget(QWidget):
 
         It is empty, or starts with the strokes of the Labels layer that is chosen.
         """
-        target = self._target()
-        strokes = self._labels_to_start_from()
+        target = self._chosen.target()
+        strokes = self._chosen.labels()
         bench = target.bench()
         if strokes is not None:
             where = np.nonzero(strokes)
@@ -168,12 +166,12 @@ class HiDiffWidget(QWidget):
         """Let strokes grow to a mask by the random walker."""
         if self.bench is None:
             raise InputError("Press New mask and paint strokes on it first.")
-        self.work.complete(self._target())
+        self.work.complete(self._chosen.target())
 
     def go_on(self) -> None:
         """Bring back what an earlier session kept of this image."""
         if self.image is not None:
-            self.benches.open(self.image, self._card(), go_on=True)
+            self.benches.open(self.image, self._chosen.card, go_on=True)
             self.refresh()
 
     def start_anew(self) -> None:
@@ -212,16 +210,16 @@ class HiDiffWidget(QWidget):
         if bench is None or session is None:
             panel.show_moment(0, 0)
         elif not self.work.busy:
-            index = self._target().index
+            index = self._chosen.target().index
             panel.reject.setEnabled(bench.link.rejectable == index)
             self.work.tell(bench, index, panel.steps_slider.value())
 
     # How it comes about.
 
     def _advance(self, single: bool, restart: bool = False) -> None:
-        target, model = self._target(), self.models.loaded()
+        target, model = self._chosen.target(), self.models.loaded()
         if self.session is None or self.session.prior is None:
-            mask = self._mask_to_start_from(target)
+            mask = self._chosen.mask(target)
             self.work.segment(target, model, mask, lambda: attempt(again))
         else:
             settings: Settings = self.settings()
@@ -234,29 +232,6 @@ class HiDiffWidget(QWidget):
 
     def _guards(self, settings: Settings) -> Guards:
         return settings.guards(near=self.panel.near.isChecked())
-
-    def _target(self) -> Target:
-        image = self.image
-        if image is None:
-            raise InputError("Open an image and choose it first.")
-        plane = shown_plane(self._viewer.dims, image, self._leading(image))
-        return Target(lambda: self.benches.open(image, self._card()), plane.index, plane.image)
-
-    def _card(self) -> Card | None:
-        return self.models.model.card if self.models.model else None
-
-    def _mask_to_start_from(self, target: Target) -> np.ndarray | None:
-        labels = self._labels_to_start_from()
-        return None if labels is None else labels[slicer(target.index)]
-
-    def _labels_to_start_from(self) -> np.ndarray | None:
-        layer: Labels | None = self.choose.prior.value
-        if layer is None or self.image is None:
-            return None
-        return labels_of(layer, mask_shape(self.image, self._leading(self.image)))
-
-    def _leading(self, image: Image) -> int:
-        return self.bench.leading if self.bench else channel_axes(image, self._card())
 
     def _connect(self) -> None:
         panel = self.panel
@@ -318,7 +293,7 @@ class HiDiffWidget(QWidget):
 
     def _scrubbed(self, step: int) -> None:
         if self.bench is not None and self.session is not None:
-            self.work.show(self.bench, self._target().index, step)
+            self.work.show(self.bench, self._chosen.target().index, step)
 
     def _reveal(self, visible: bool) -> None:
         if self.bench is not None:

@@ -51,8 +51,9 @@ def moment(step: int, total: int, shares: list[float] | None, where: str) -> str
         name = "mean of all samples"
     else:
         at = step - total
+        where = "" if where == "outlined" else where  # one line is all there is room for
         name = f"alternative {at} of {len(shares)}, {shares[at - 1] * 100:.0f} % of samples"
-    return f"{name}, {where}"
+    return f"{name}, {where}" if where else name
 
 
 def drawing(settings: "Settings") -> str:

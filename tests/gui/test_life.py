@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
+from superqt import QCollapsible
 
 from napari_hidiff import sidecar
 from napari_hidiff._qt.choices import EXPLAINED, refine_by
 from napari_hidiff._qt.panel import KEYS
 
 CONTROLS = (
-    "image model segment step run stop rerefine accept steps_slider sampler steps seed device"
+    "image model segment step run stop rerefine accept steps_slider "
+    "alternatives reject next_place near sampler steps seed device certain"
 )
 
 
@@ -31,10 +33,17 @@ def test_controls_are_named_explained_and_not_cut_off(hand) -> None:
     hand.pause(300)
     viewport = hand.widget.panel.viewport()
     assert hand.widget.panel.widget().width() <= viewport.width()
-    for name in CONTROLS.split()[:9]:
+    for name in CONTROLS.split()[:13]:
         control = hand.control(name)
         assert control.width() >= control.minimumSizeHint().width(), name
         assert control.mapTo(viewport, control.rect().bottomLeft()).y() <= viewport.height(), name
+    hand.widget.findChild(QCollapsible, "more").expand(animate=False)
+    hand.pause(100)
+    assert hand.widget.panel.verticalScrollBar().isVisible()  # which takes some of the width
+    assert hand.widget.panel.widget().width() <= viewport.width()
+    for button in hand.widget.findChildren(QPushButton):
+        if button.isVisible() and button.objectName():
+            assert button.width() >= button.sizeHint().width(), f"{button.text()} is cut off"
 
 
 def test_every_sampler_is_explained() -> None:
