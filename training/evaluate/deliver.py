@@ -63,9 +63,15 @@ def deliver(
 
 
 def _text(content: dict[str, Any]) -> str:
-    """The object as JSON, indented, with lists of numbers on one line."""
+    """The object as JSON, indented; lists of numbers, and objects that hold nothing but such lists
+    and plain values, on one line."""
     text = json.dumps(content, indent=1, allow_nan=False)
-    return re.sub(r"\[\n[^][{}\"]+\]", lambda found: " ".join(found[0].split()), text)
+    text = re.sub(r"\[\n[^][{}\"]+\]", _one_line, text)
+    return re.sub(r"\{\n[^{}]+\}", _one_line, text)
+
+
+def _one_line(found: re.Match[str]) -> str:
+    return re.sub(r"\n *", " ", found[0])  # a JSON string holds no line break of its own
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
