@@ -175,7 +175,7 @@ def test_of_a_volume_some_slices_are_annotated_as_part_of_it(tmp_path):
     planes = model.intensity(sample.image)
     for row, z in zip(content["runs"], slices, strict=False):
         mask = model.mask_of(model.prior(planes[z], normalised=True))
-        assert row["dice"][0] == pytest.approx(mean_dice(mask, sample.mask[z], 3), abs=1e-6)
+        assert row["dice"][0] == pytest.approx(mean_dice(mask, sample.mask[z], 3), abs=1e-4)
 
 
 @pytest.mark.parametrize(

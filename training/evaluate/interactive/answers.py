@@ -90,20 +90,21 @@ def walked(image: np.ndarray, mask: np.ndarray, fixed: np.ndarray) -> np.ndarray
 def cores(mask: np.ndarray) -> np.ndarray:
     """Seeds int64 [H, W]: the inner part of everything, with its label; -1 elsewhere.
 
-    Along every border a band stays free, as wide as the widest disc of an annotator but not wider
-    than half of the foreground's greatest depth: else thin structures would have no background
-    beside them. Where the band would swallow a piece or a branch its deepest half remains.
+    Along every border a band stays free, as wide as the widest disc of an annotator; in a piece
+    that would vanish it is narrower, so that the deepest half remains. Where the foreground is
+    thin the band is at most half of its greatest depth, or there would be no background beside it,
+    and no branch vanishes either.
     """
-    band = min(mask.shape) * strokes.WIDEST
-    depths = {label: strokes.inside_depth(mask == label) for label in np.unique(mask)}
-    foreground = [depth.max() for label, depth in depths.items() if label]
-    if foreground:
-        band = min(band, CORE * max(foreground))
+    band, slender = min(mask.shape) * strokes.WIDEST, strokes.thin(mask)
+    if slender:
+        band = min(band, CORE * strokes.inside_depth(mask > 0).max())
     seeds = np.full(mask.shape, FREE, np.int64)
-    for label, depth in depths.items():
-        deepest = np.minimum(
-            ndimage.maximum_filter(depth, 2 * int(np.ceil(band)) + 1), deepest_of_piece(depth)
-        )
+    for label in np.unique(mask):
+        depth = strokes.inside_depth(mask == label)
+        deepest = deepest_of_piece(depth)
+        if slender:
+            near = ndimage.maximum_filter(depth, 2 * int(np.ceil(band)) + 1)
+            deepest = np.minimum(near, deepest)
         seeds[(depth > 0) & (depth > np.minimum(band, CORE * deepest))] = label
     return seeds
 

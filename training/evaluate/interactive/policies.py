@@ -111,7 +111,7 @@ def settings_of(policy: Policy, model: HiDiff, options: Options) -> dict[str, An
     """Sampler, steps and samples of an arm's re-refinements, or what the walker does; empty where
     nobody answers."""
     if policy.answer == WALKER:
-        return {"beta": BETA, "core": CORE, "seeds": "local"}
+        return {"beta": BETA, "core": CORE, "seeds": "band, local where thin"}
     if policy.answer != MODEL:
         return {}
     given = {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}

@@ -181,7 +181,7 @@ def _row(run: Done) -> dict[str, Any]:
         "arm": run.arm,
         "seed": run.seed,
         "strokes": record["strokes"],
-        "dice": record["dice"],
+        "dice": [round(value, DISPLAYED) for value in record["dice"]],
         "painted": record["painted"][-1],
         "seconds": round(sum(record["seconds"]), DISPLAYED),
         "fixed_changed": record["fixed_changed"],
