@@ -13,7 +13,7 @@ from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.strokes import SCRIBBLE, Stroke, next_stroke, skeleton_path
 
 SIDE = 500
-ZOOM = 6.0
+ZOOM = 8.0
 
 
 class Case(NamedTuple):
@@ -40,7 +40,10 @@ def scribble(hand, stroke: Stroke, truth: np.ndarray) -> None:
     """Drag the mouse along the longest stretch of a stroke, close up, with its true label."""
     path = max(along(stroke, truth), key=len)
     camera = hand.viewer.scene.camera
-    camera.center, camera.zoom = (0, *path.mean(0)), ZOOM
+    # Centres of pixels are to fall on whole points of the canvas, whatever its size, so that the
+    # mouse goes exactly along the path.
+    odd = np.array([hand.canvas.height() % 2, hand.canvas.width() % 2])
+    camera.center, camera.zoom = tuple(path.mean(0).round() + odd / (2 * ZOOM)), ZOOM
     hand.pause(20)
     label = int(truth[tuple(path[0])])
     hand.press(*path[0], mode="paint" if label else "erase", label=1, size=1)
