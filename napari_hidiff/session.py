@@ -108,7 +108,6 @@ class Session:
         self.run: Run | None = None
         self.accepted: np.ndarray | None = None
         """The mask that the user accepted last, integer [H, W]."""
-        self._believed: np.ndarray | None = None
 
     def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
         """Begin a run of ``total`` steps from the prior, with all strokes fixed.
@@ -127,11 +126,18 @@ class Session:
         fixed = self.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
         first = Shown(self.prior.mask, self.prior.probability)
-        believed = first.probability if self._believed is None else self._believed
+        believed = self._believed(first)
         before = self.timeline.content.copy()
         strokes = self.timeline.fresh
         self.run = Run(fixed, [first], total, before, strokes, believed, guards or Guards())
         return self.run
+
+    def _believed(self, prior: Shown) -> np.ndarray:
+        """The probability [K, H, W] behind the mask as it stands, also after an undo."""
+        if self.run is None:
+            return prior.probability
+        standing = self.standing
+        return self.run.believed if standing is None else self.run.shown[standing].probability
 
     def add_step(self, mask: np.ndarray, probability: np.ndarray) -> None:
         """Keep one step of the run: its mask [H, W], as far as the guards let it change what
@@ -169,9 +175,6 @@ class Session:
         self.timeline.wrote(now)
         if self.run is not None and step is not None:
             self.run.written = step
-            self._believed = self.run.shown[step].probability
-        else:
-            self._believed = None
 
     def accept(self) -> np.ndarray:
         """Take the mask as it stands for final. Returns a copy of it, [H, W]."""
