@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from napari_hidiff import load_model
+from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.publish import LARGEST, scores_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,3 +60,20 @@ def test_the_bundled_model_has_its_card_in_order():
     seen = set(card.training["cases"]["train"] + card.training["cases"]["val"])
     assert len(seen) == 196
     assert not seen & {image["id"] for image in REPORT["images"]}
+
+
+def test_the_recipes_give_what_the_cards_say():
+    """Each command of the README, as the recipe that its model was trained with."""
+    given = {"segmentor_every": 4, "rounds": 0, "precision": "fp32"}
+    hippocampus = {"batch": 16, "pretrain_iterations": 2500, "fold_iterations": 800}
+    hippocampus |= {"iterations": 2000, "validate_every": 250}
+    for name, dataset, changes in (
+        ("chase-vessels", "chase", given),
+        ("hippocampus", "msd", hippocampus | {"rounds": 0}),
+    ):
+        recipe = resolved(dataset, "quick", False, changes)
+        card = load_model(name, device="cpu").card
+        for field, value in card.training["recipe"].items():
+            if field == "crop" and value < recipe.crop:
+                continue  # no larger than the images
+            assert getattr(recipe, field) == value, field
