@@ -44,6 +44,8 @@ def _print_rows(title: str, row: Any, arms: Mapping[str, Any], console: Console)
     """A table with a row per arm; ``row`` gives its cells by column."""
     cells = {name: row(arm) for name, arm in arms.items()}
     table = _table(title, ("arm",), next(iter(cells.values())))
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max(map(len, cells))
     for name, values in cells.items():
         table.add_row(name, *values.values())
     console.print(table)
@@ -57,7 +59,7 @@ def _curves(arm: Mapping[str, Any]) -> dict[str, str]:
 def _effort(arm: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for goal, reached in arm["strokes_to"].items():
-        found[f"to {goal}"] = f"{reached['mean']:.1f} ({reached['never']:g})"
+        found[f"to {goal}"] = f"{reached['mean']:.1f} ({reached['never']:.3g})"
     if "as_painting" in arm:
         first, share = arm["as_painting"]["strokes"], arm["as_painting"]["share"]
         found["as paint"] = NONE if first is None else f"{first} ({share:.0%})"
