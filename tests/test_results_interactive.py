@@ -62,3 +62,36 @@ def test_what_is_claimed_holds():
     assert TEST["arms"]["refine"]["as_painting"]["share"] <= 0.2
     best = max(VAL["arms"], key=lambda name: VAL["arms"][name]["nauc"]["10"])
     assert best == "refine"
+
+
+def test_the_figures_of_samples_are_quoted_too():
+    text = (ROOT / "docs" / "generative.md").read_text(encoding="utf-8")
+    alternatives, uncertainty = (
+        json.loads((ROOT / "results" / f"kvasir-{name}-val.json").read_text(encoding="utf-8"))
+        for name in ("alternatives", "uncertainty")
+    )
+    assert alternatives["split"] == uncertainty["split"] == "val"
+    for kind, name in (
+        ("dice", "ancestral best of 3 - one-step"),
+        ("dice", "ancestral best of 3 - levels best of 3"),
+        ("cldice", "ancestral mean - one-step"),
+    ):
+        gain = alternatives["differences"][kind][name]
+        assert f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" in text
+    means = uncertainty["mean"]
+    for name in ("segmentor", "samples", "mean of segmentor and one-step"):
+        cells = [
+            means[kind][mask][name] for kind in ("auroc", "area") for mask in ("prior", "one-step")
+        ]
+        assert f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} |" in text
+    for report in (alternatives, uncertainty):
+        assert report["command"] in text
+
+
+def test_the_readme_quotes_the_same_file():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    refine, near = TEST["arms"]["refine"], TEST["arms"]["refine-near"]
+    strokes = refine["as_painting"]["strokes"]
+    assert f"{strokes} strokes with re-refinement reach the Dice that 20 painted" in text
+    assert f"{refine['lowered']:.0%} of the re-refinements" in text
+    assert f"brings that to {near['lowered']:.0%}" in text
