@@ -30,8 +30,7 @@ def believed(session: Session) -> np.ndarray:
 
 def doubt(session: Session) -> np.ndarray:
     """What places are ranked by, float32 [H, W] in nats: the mean entropy of the prior and of the
-    result that stands. On validation images it found errors at least as early as either alone, and
-    as the entropy of samples (docs/generative.md)."""
+    result that stands: of the maps in docs/generative.md near the best for every kind of error."""
     from napari_hidiff.refine import entropy
 
     about = entropy(believed(session))

@@ -14,7 +14,7 @@ from .subjects import Place
 
 PAINT, REFINE = "paint", "refine"
 DISPLAYED = 4
-"""Decimals of seconds."""
+"""Decimals of Dice and seconds in a row."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _cases(arms: dict[str, list[Done]], areas: Sequence[int]) -> list[dict[str, 
 
 
 def _row(run: Done) -> dict[str, Any]:
-    """What one annotator did, from which everything else can be computed again."""
+    """What one annotator did: the curve, and sums over the answers."""
     record = run.record
     return {
         "case": run.place.case,
