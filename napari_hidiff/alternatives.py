@@ -8,6 +8,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.probability import mask_of
 
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
@@ -50,22 +51,12 @@ def alternatives(each: np.ndarray, count: int = 3, clear: float = 0) -> list[Alt
     if count < 1:
         raise InputError(f"the number of alternatives must be at least 1, not {count}")
     labels = max(2, each.shape[1])
-    between = distances(masks_of(each), labels)
+    between = distances(mask_of(each), labels)
     groups, means = _merged(_clusters(between, count), each, between, labels, clear)
     overall = each.mean(0)
     apart = [float(np.square(mean - overall).mean()) for mean in means]
     order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), apart[i], groups[i][0]))
-    return [
-        Alternative(masks_of(means[i][None])[0], means[i], len(groups[i]) / len(each))
-        for i in order
-    ]
-
-
-def masks_of(each: np.ndarray) -> np.ndarray:
-    """uint8 [S, H, W] from float [S, K, H, W]; what :func:`napari_hidiff.refine.mask_of` does,
-    without torch."""
-    labels = each[:, 0] >= 0.5 if each.shape[1] == 1 else each.argmax(1)
-    return labels.astype(np.uint8)
+    return [Alternative(mask_of(means[i]), means[i], len(groups[i]) / len(each)) for i in order]
 
 
 def distances(masks: np.ndarray, labels: int) -> np.ndarray:
@@ -101,7 +92,7 @@ def _merged(
     """Groups, and the mean probability of each, after merging what is not clearly different."""
     while True:
         means = [each[group].mean(0, dtype=np.float32) for group in groups]
-        masks = distances(masks_of(np.stack(means)), labels)
+        masks = distances(mask_of(np.stack(means)), labels)
         noise = clear * _within(groups, between)
         close = []
         for a, b in combinations(range(len(groups)), 2):

@@ -18,7 +18,8 @@ from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.network import Refiner, build_segmentor, probabilities
-from napari_hidiff.refine import Result, Step, entropy, mask_of, stamp, stream
+from napari_hidiff.probability import entropy, mask_of
+from napari_hidiff.refine import Result, Step, stamp, stream
 
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""

@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.bernoulli import BernoulliDiffusion, bernoulli
-
-EPSILON = 1e-6
-"""Priors and y0_hat stay this far from 0 and 1, so that no 0/0 arises in equation (7)."""
+from napari_hidiff.probability import EPSILON, mask_of
 
 Denoiser = Callable[[Tensor, int], Tensor]
 Clamp = Callable[[Tensor], Tensor]
@@ -63,20 +61,6 @@ class Result:
     uncertainty: np.ndarray
     steps: list[Step]
     engine: str
-
-
-def mask_of(probability: np.ndarray) -> np.ndarray:
-    """uint8 [H, W] from float [K, H, W]: probability >= .5 for K = 1, else the argmax."""
-    if probability.shape[0] == 1:
-        return (probability[0] >= 0.5).astype(np.uint8)
-    return probability.argmax(0).astype(np.uint8)
-
-
-def entropy(probability: np.ndarray) -> np.ndarray:
-    """Entropy in nats of each pixel's class distribution, float32 [H, W]."""
-    p = np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
-    p = p.clip(EPSILON, 1)
-    return -(p * np.log(p)).sum(0).astype(np.float32)
 
 
 def one_step(

@@ -6,8 +6,8 @@ from cases import message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_hidiff.alternatives import CLEAR, DISTINCT, alternatives, distances, masks_of
-from napari_hidiff.refine import mask_of
+from napari_hidiff.alternatives import CLEAR, DISTINCT, alternatives, distances
+from napari_hidiff.probability import mask_of
 from napari_hidiff.scores import mean_dice
 
 SIDE = 48
@@ -66,7 +66,7 @@ def test_several_classes(modes):
     found = alternatives(each)
     assert [a.share for a in found] == [0.5, 0.25, 0.25]
     np.testing.assert_array_equal(found[0].mask, each[0].argmax(0))
-    assert {a.mask.tobytes() for a in found} == {m.tobytes() for m in masks_of(each)}
+    assert {a.mask.tobytes() for a in found} == {m.tobytes() for m in mask_of(each)}
 
 
 def noisy(masks: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def noisy(masks: np.ndarray) -> np.ndarray:
 
 def test_noise_alone_gives_one_alternative_that_is_clear(modes):
     each = noisy(np.stack([modes[1]] * 16))
-    assert distances(masks_of(each), 2)[0, 1] > DISTINCT  # each sample is another mask
+    assert distances(mask_of(each), 2)[0, 1] > DISTINCT  # each sample is another mask
     (only,) = alternatives(each, clear=CLEAR)
     assert only.share == 1
     np.testing.assert_array_equal(only.mask, modes[1])
@@ -97,7 +97,7 @@ def test_masks_that_hardly_differ_are_one(modes):
     nearly = modes[1].copy()
     nearly[15, 15:20] = False
     each = np.stack([modes[1], nearly, modes[1], nearly])[:, None].astype(np.float32)
-    assert 0 < distances(masks_of(each), 2)[0, 1] < DISTINCT
+    assert 0 < distances(mask_of(each), 2)[0, 1] < DISTINCT
     assert [a.share for a in alternatives(each)] == [1.0]
 
 

@@ -19,7 +19,7 @@ from volume_layouts import write_msd
 
 from napari_hidiff import volumes
 from napari_hidiff.places import Place, radius
-from napari_hidiff.refine import entropy
+from napari_hidiff.probability import entropy
 from napari_hidiff.scores import dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate.generative import alternatives, uncertainty
@@ -33,14 +33,16 @@ from napari_hidiff.training.evaluate.generative.measures import (
     found,
     overlap_distance,
 )
-from napari_hidiff.training.evaluate.generative.study import differences, mean, rounded
+from napari_hidiff.training.evaluate.generative.study import differences, mean
 from napari_hidiff.training.evaluate.generative.tables import as_text, print_best
 from napari_hidiff.training.evaluate.generative.uncertainty import (
     combine,
     maps_of,
     mutual_information,
 )
-from napari_hidiff.training.evaluate.generative.views import SAMPLES, last_step, spread, views_of
+from napari_hidiff.training.evaluate.generative.views import SAMPLES, last_step, views_of
+from napari_hidiff.training.evaluate.report import plain
+from napari_hidiff.training.evaluate.slices import foreground_slices
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def test_the_best_is_shown_ahead_whichever_way_the_pair_is_kept():
 
 
 def test_json_holds_no_nan():
-    assert rounded({"a": [math.nan, 0.12345678], "b": -0.0, "c": 3}) == {
+    assert plain({"a": [math.nan, 0.12345678], "b": -0.0, "c": 3}) == {
         "a": [None, 0.123457],
         "b": 0.0,
         "c": 3,
@@ -255,12 +257,12 @@ def chase(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_slices_are_the_middles_of_equal_parts_of_the_foreground():
     mask = np.zeros((12, 4, 4), np.uint8)
     mask[2:11, 1, 1] = 1
-    assert spread(mask, 1) == [6]
-    assert spread(mask, 3) == [3, 6, 9]
-    assert spread(mask, 100) == list(range(2, 11))
+    assert foreground_slices(mask, 1) == [6]
+    assert foreground_slices(mask, 3) == [3, 6, 9]
+    assert foreground_slices(mask, 100) == list(range(2, 11))
     mask[5] = 0
-    assert 5 not in spread(mask, 100)
-    assert spread(np.zeros_like(mask), 3) == []
+    assert 5 not in foreground_slices(mask, 100)
+    assert foreground_slices(np.zeros_like(mask), 3) == []
 
 
 def test_views_of_a_picture_have_both_observers(chase, tiny):
@@ -293,7 +295,7 @@ def test_views_of_a_volume_are_slices_normalised_together(tmp_path, tiny):
     views = views_of(model, dataset, case, 2)
     sample = dataset.load(case)
     planes = volumes.normalise(model, sample.image)
-    chosen = spread(sample.mask, 2)
+    chosen = foreground_slices(sample.mask, 2)
     assert len(views) == len(chosen) == 2
     for view, index in zip(views, chosen, strict=True):
         np.testing.assert_array_equal(view.image, planes[index])
@@ -414,7 +416,7 @@ def test_uncertainty_run_resumes_and_mends(told, tmp_path, forwards):
     forwards.clear()
     assert uncertainty.run(model, dataset, cases, Options(), tmp_path) == content
     assert 0 < len(forwards) <= once + 2
-    assert json.loads(second.read_text())["id"] == cases[1].id
+    assert json.loads(second.read_text())["record"]["id"] == cases[1].id
 
     kept = json.loads(first.read_text())
     first.write_text(json.dumps(kept | {"key": "of another model"}))

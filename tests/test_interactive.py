@@ -20,9 +20,9 @@ from napari_hidiff.training.evaluate.interactive.policies import (
     seeds_of,
     settings_of,
 )
-from napari_hidiff.training.evaluate.interactive.store import Store, fingerprint
-from napari_hidiff.training.evaluate.interactive.subjects import Place, Subject, spread
+from napari_hidiff.training.evaluate.interactive.subjects import Place, Subject
 from napari_hidiff.training.evaluate.interactive.summary import Done, summarise
+from napari_hidiff.training.evaluate.store import Store, fingerprint
 from napari_hidiff.walker import complete
 
 SIZE = (32, 40)
@@ -275,12 +275,6 @@ def test_the_walker_goes_on_from_strokes_and_cores(subject):
     assert (found[20:24, 33:37] == 2).all()
 
 
-def test_slices_are_evenly_spaced():
-    assert spread(2, 3) == [0, 1]
-    assert spread(9, 3) == [1, 4, 7]
-    assert spread(11, 1) == [5]
-
-
 def test_a_store_keeps_finds_and_computes_anew(tmp_path):
     store, decides = Store(tmp_path), {"seed": 1}
     kept = store.get("a/b", decides, lambda: {"x": 1.25, "y": (1, 2)})
@@ -324,7 +318,7 @@ def test_a_moment_comes_back_as_it_was():
 
 def test_another_copy_of_the_data_is_noticed(tmp_path):
     """Records notice another copy of the data by the sizes of its files."""
-    from napari_hidiff.training.evaluate.interactive.store import files_of
+    from napari_hidiff.training.evaluate.store import files_of
 
     image, mask = tmp_path / "i.png", tmp_path / "m.png"
     image.write_bytes(b"123")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_hidiff.bernoulli import BernoulliDiffusion
-from napari_hidiff.refine import mask_of
+from napari_hidiff.probability import mask_of
 from napari_hidiff.scores import dice
 from napari_hidiff.training.priors import corrupt, simulate_corrections
 from napari_hidiff.training.targets import draw, one_hot, walked

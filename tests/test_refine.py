@@ -10,7 +10,8 @@ from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff
 from napari_hidiff.preprocess import soften
-from napari_hidiff.refine import EPSILON, entropy, mask_of, stamp, stream
+from napari_hidiff.probability import EPSILON, entropy, mask_of
+from napari_hidiff.refine import stamp, stream
 
 COLORS = ("#000000", "#00d0ff", "#ffb000")
 

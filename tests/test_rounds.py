@@ -1,11 +1,10 @@
 """Rounds of simulated strokes in training: on what the network left, decided by sample numbers."""
 
 import numpy as np
-import pytest
 import torch
 
 from napari_hidiff.training import rounds
-from napari_hidiff.training.rounds import labels_of, play, rounds_of, stroke_on
+from napari_hidiff.training.rounds import play, rounds_of, stroke_on
 
 
 def squares(count=2):
@@ -84,13 +83,6 @@ def test_a_sample_s_strokes_do_not_depend_on_its_batch():
         assert torch.equal(alone, together[one])
     other = play(3, stubborn, prior, truth, free, numbers, seed=3)
     assert not torch.equal(other, together)
-
-
-@pytest.mark.parametrize("classes", [1, 4])
-def test_labels(classes):
-    probability = torch.rand(2, classes, 5, 6)
-    wanted = (probability[:, 0] >= 0.5) if classes == 1 else probability.argmax(1)
-    assert torch.equal(labels_of(probability), wanted.long())
 
 
 def test_some_strokes_lie_elsewhere_than_on_the_largest_error():

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from napari_hidiff.card import Card
 from napari_hidiff.network.segmentor import MULTIPLE
 from napari_hidiff.preprocess import soften
-from napari_hidiff.refine import mask_of
+from napari_hidiff.probability import mask_of
 from napari_hidiff.training.priors import corrupt, simulate_corrections
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.store import Stored

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_hidiff.bernoulli import POSTERIORS, BernoulliDiffusion
 from napari_hidiff.network import probabilities
-from napari_hidiff.refine import EPSILON
+from napari_hidiff.probability import EPSILON
 from napari_hidiff.training.recipes import LOSSES
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hidiff.probability import mask_of
 from napari_hidiff.refine import harden, stamp
 from napari_hidiff.training import strokes
 from napari_hidiff.training.priors import simulate_corrections
@@ -48,7 +49,7 @@ def play(
     for number in range(rounds):
         with torch.no_grad():
             probability = stamp(answer(stamp(harden(prior), fixed), fixed), fixed)
-        masks = labels_of(probability).cpu().numpy()
+        masks = mask_of(probability.cpu().numpy())
         truths, painted = truth.cpu().numpy(), fixed.cpu().numpy().copy()
         for i, sample in enumerate(numbers.tolist()):
             rng = np.random.default_rng([seed, STROKE, sample, number])
@@ -58,20 +59,12 @@ def play(
     return fixed
 
 
-def labels_of(probability: Tensor) -> Tensor:
-    """Masks int64 [B, H, W] of probabilities [B, K, H, W]."""
-    if probability.shape[1] == 1:
-        return (probability[:, 0] >= 0.5).long()
-    return probability.argmax(1)
-
-
 def stroke_on(mask: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One stroke int64 [H, W] with the truth, -1 elsewhere: mostly that of the simulated
     annotator, a disc or, on thin structures, a scribble; sometimes on any error."""
     if rng.random() < ELSEWHERE:
         return simulate_corrections(mask, truth, rng, most=1)
-    kind = strokes.SCRIBBLE if strokes.thin(truth) else strokes.DISC
-    stroke = strokes.next_stroke(mask, truth, kind)
+    stroke = strokes.next_stroke(mask, truth, strokes.kind_for(truth))
     if stroke is None:
         return np.full(truth.shape, -1, np.int64)
     return np.where(stroke.where, truth, -1)

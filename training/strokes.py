@@ -129,6 +129,11 @@ def thin(truth: np.ndarray) -> bool:
     return bool(foreground.sum() > THIN * largest)
 
 
+def kind_for(truth: np.ndarray) -> str:
+    """The kind of strokes that suits a mask [H, W]: scribbles where it is thin, else discs."""
+    return SCRIBBLE if thin(truth) else DISC
+
+
 def painted(
     stroke: Stroke, truth: np.ndarray, labels: int, wrong: np.random.Generator | None = None
 ) -> np.ndarray:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_hidiff.bernoulli import BernoulliDiffusion
-from napari_hidiff.refine import EPSILON, harden, stamp
+from napari_hidiff.probability import EPSILON
+from napari_hidiff.refine import harden, stamp
 from napari_hidiff.training.noise import uniform
 
 

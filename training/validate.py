@@ -8,11 +8,11 @@ import torch
 
 from napari_hidiff.model import HiDiff
 from napari_hidiff.network import probabilities
-from napari_hidiff.refine import EPSILON
+from napari_hidiff.probability import EPSILON
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.noise import uniform
 from napari_hidiff.training.store import Stored
-from napari_hidiff.training.strokes import DISC, SCRIBBLE, next_stroke, thin
+from napari_hidiff.training.strokes import kind_for, next_stroke
 from napari_hidiff.training.targets import one_hot
 
 SAMPLES = 2
@@ -68,7 +68,7 @@ def annotated(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Masks [H, W] after ``STROKES`` strokes on the prior's mask: painted alone, and refined by
     a one-step pass after each, every annotator on the own mask."""
-    kind = SCRIBBLE if thin(truth) else DISC
+    kind = kind_for(truth)
     masks = []
     for refining in (False, True):
         mask, fixed = model.mask_of(prior).astype(np.int64), np.full(truth.shape, -1)

@@ -154,7 +154,7 @@ class Refinement(QObject):
         def final(*_: np.ndarray) -> None:
             facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
             if step is not None and session.run is not None and model is not None:
-                from napari_hidiff.refine import entropy
+                from napari_hidiff.probability import entropy
 
                 uncertainty = entropy(session.run.shown[step].probability)
                 bench.show_uncertainty(index, uncertainty, model.labels)

@@ -31,7 +31,7 @@ def believed(session: Session) -> np.ndarray:
 def doubt(session: Session) -> np.ndarray:
     """What places are ranked by, float32 [H, W] in nats: the mean entropy of the prior and of the
     result that stands: of the maps in docs/generative.md near the best for every kind of error."""
-    from napari_hidiff.refine import entropy
+    from napari_hidiff.probability import entropy
 
     about = entropy(believed(session))
     return about if session.prior is None else (about + entropy(session.prior.probability)) / 2

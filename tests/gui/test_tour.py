@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt
 from scipy import ndimage
 
 from napari_hidiff.places import uncertain_places
-from napari_hidiff.refine import entropy
+from napari_hidiff.probability import entropy
 
 
 def centre(hand) -> np.ndarray:

@@ -125,7 +125,7 @@ def conduct(
     from napari_hidiff.training.versions import versions
 
     from .arms import Plan
-    from .report import hardware
+    from .report import hardware, met_before
     from .run import check
 
     experiment = find(name)
@@ -150,7 +150,10 @@ def conduct(
         "engine": [model.engine],
         "longest_side": dataset.longest_side,
     }
-    notes = [*dataset.notes, *_known(cases, dataset, options.split, model)]
+    notes = [
+        *dataset.notes,
+        *met_before({case.id for case in cases}, dataset, options.split, model),
+    ]
     return content | found | {"notes": [*notes, *found.get("notes", ())]}
 
 
@@ -162,12 +165,3 @@ def copy_pictures(content: dict[str, Any], state: Path, output: Path) -> None:
             shutil.copyfile(state / name, target)
         except OSError as error:
             raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
-
-
-def _known(cases: Sequence[Case], dataset: Dataset, split: str, model: "HiDiff") -> list[str]:
-    """What the ordinary report notes about images that the model has met."""
-    from .report import _notes
-    from .run import MM, CaseScores, Evaluation
-
-    met = Evaluation([CaseScores(case.id, {}, 0, MM) for case in cases], (), {})
-    return _notes(met, dataset, split, model)

@@ -68,7 +68,7 @@ def report(
     if result.skipped:
         content["skipped"] = [case._asdict() for case in result.skipped]
     content["notes"] = [*dataset.notes, *_notes(result, dataset, split, model)]
-    return _plain(content)
+    return plain(content)
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -143,33 +143,40 @@ def _repair(result: Evaluation) -> dict[str, Any]:
 
 
 def _notes(result: Evaluation, dataset: Dataset, split: str, model: HiDiff) -> list[str]:
-    """What a reader of the scores has to know: mixed units, and images that the model has met, by
-    the card's case ids, else by the split."""
+    """What a reader of the scores has to know: mixed units, and images that the model has met."""
     notes = []
     without = sum(image.unit != MM for image in result.images)
     if 0 < without < len(result.images):
         notes.append(f"{without} images have no spacing: their distances are in pixels")
+    return notes + met_before({image.id for image in result.images}, dataset, split, model)
+
+
+def met_before(ids: set[str], dataset: Dataset, split: str, model: HiDiff) -> list[str]:
+    """A line for each use that training made of these cases, by the card's ids, else by the split.
+
+    Nothing for a model of another data set.
+    """
     card = model.card
     if (card.dataset, card.attribution) != (dataset.name, dataset.attribution):
-        return notes
-    ids = {image.id for image in result.images}
+        return []
     learned = card.training.get("cases", {split: ids})
-    for use, what in (("train", "was trained on"), ("val", "was chosen on")):
-        if met := ids.intersection(learned.get(use, ())):
-            notes.append(f"the model {what} {len(met)} of these images: no score for new ones")
-    return notes
+    return [
+        f"the model {what} {len(met)} of these images: no score for new ones"
+        for use, what in (("train", "was trained on"), ("val", "was chosen on"))
+        if (met := ids.intersection(learned.get(use, ())))
+    ]
 
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Floats to 6 decimals, so that equal means stay equal; NaN becomes None, as JSON has none."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6) + 0.0  # + 0.0: no minus zero
     return value

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from napari_hidiff.alternatives import CLEAR, alternatives, masks_of
+from napari_hidiff.alternatives import CLEAR, alternatives
 from napari_hidiff.model import HiDiff
+from napari_hidiff.probability import mask_of
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.datasets import Case, Dataset
 
+from ..experiments import OnCase, Options
+from ..report import plain
 from .measures import (
     at_level,
     centreline_dice,
@@ -22,7 +25,7 @@ from .measures import (
     overlap_distance,
 )
 from .pictures import draw_alternatives
-from .study import Figures, OnCase, Options, differences, mean, measured, rounded
+from .study import Figures, differences, mean, measured
 from .tables import print_differences, print_means
 from .views import SAMPLES, View, last_step
 
@@ -75,7 +78,7 @@ def run(
             figure: differences(figures, (figure,), pairs) for figure, pairs in _pairs().items()
         },
     }
-    content = rounded(content)
+    content = plain(content)
     draw_alternatives(state / f"{NAME}.png", content)
     return content
 
@@ -156,7 +159,7 @@ def _sampled(model: HiDiff, view: View, sampler: str, seed: int) -> Figures:
         arm: max(mean_dice(view.cut(one.mask), view.truth, model.labels) for one in some)
         for arm, some in offered.items()
     }
-    masks = np.stack([view.cut(mask) for mask in masks_of(last.each)])
+    masks = np.stack([view.cut(mask) for mask in mask_of(last.each)])
     one = {average(sampler): last.mask}
     return {
         "dice": _dices(one, view, model.labels) | chosen,

@@ -9,12 +9,14 @@ from rich.console import Console
 
 from napari_hidiff.model import HiDiff
 from napari_hidiff.places import uncertain_places
-from napari_hidiff.refine import entropy
+from napari_hidiff.probability import entropy
 from napari_hidiff.training.datasets import Case, Dataset
 
+from ..experiments import OnCase, Options
+from ..report import plain
 from .measures import auroc, found
 from .pictures import draw_uncertainty
-from .study import Figures, OnCase, Options, all_pairs, differences, mean, measured, rounded
+from .study import Figures, all_pairs, differences, mean, measured
 from .tables import print_best, print_means
 from .views import SAMPLES, View, last_step
 
@@ -72,7 +74,7 @@ def run(
             for figure in ("auroc", "area")
         },
     }
-    content = rounded(content)
+    content = plain(content)
     draw_uncertainty(state / f"{NAME}.png", content)
     return content
 

@@ -9,6 +9,8 @@ from napari_hidiff.model import HiDiff
 from napari_hidiff.refine import Step
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 
+from ..slices import foreground_slices
+
 SAMPLES = 16
 """S, how many samples are drawn."""
 
@@ -46,19 +48,11 @@ def views_of(model: HiDiff, dataset: Dataset, case: Case, slices: int) -> list[V
     drawn = [_planes(sample, mask) for mask in (sample.mask, second) if mask is not None]
     inside = sample.field_of_view
     counted = np.ones(drawn[0].shape, bool) if inside is None else _planes(sample, inside)
-    found = spread(drawn[0], slices) if sample.volume else [0]
+    found = foreground_slices(drawn[0], slices) if sample.volume else [0]
     return [
         View(planes[i], tuple(np.where(counted[i], mask[i], 0) for mask in drawn), counted[i])
         for i in found
     ]
-
-
-def spread(mask: np.ndarray, slices: int) -> list[int]:
-    """Up to ``slices`` numbers of slices of a mask [D, H, W] that hold foreground, evenly spaced:
-    the middles of equal parts of them."""
-    found = np.flatnonzero(mask.any((1, 2)))
-    count = min(slices, len(found))
-    return [int(found[int((i + 0.5) * len(found) / count)]) for i in range(count)]
 
 
 def last_step(model: HiDiff, view: View, sampler: str, seed: int = 0) -> Step:

@@ -11,7 +11,7 @@ from napari_hidiff.training.datasets import Case, Dataset
 
 from ..deliver import span
 from ..experiments import OnCase, Options
-from ..report import _plain
+from ..report import plain
 from .pictures import PICTURES, draw
 from .study import Job, Study
 from .subjects import Opened, Subject
@@ -52,7 +52,7 @@ def run(
     if not runs:
         raise InputError(f"none of the {len(cases)} cases has any foreground")
     on_case(len(cases), "figures and pictures")
-    content = _plain(_content(study, runs))
+    content = plain(_content(study, runs))
     if study.store.computed or not all((state / name).is_file() for name in PICTURES):
         draw(content, runs, {case.id: case for case in cases}, dataset, state)
     return content
@@ -89,7 +89,7 @@ def _notes(runs: list[Done]) -> list[str]:
 
 def _expected(study: Study, subject: Subject, jobs: list[Job]) -> float:
     """Seconds that these annotators will need on a subject, from one stroke of each arm."""
-    subject.prior  # noqa: B018 - the segmentor runs once and is then remembered
+    _ = subject.prior  # the segmentor runs once and is then remembered
     cost: dict[str, float] = {}
     for job in jobs:
         if job.policy.name not in cost:

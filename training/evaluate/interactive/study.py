@@ -12,10 +12,10 @@ from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..experiments import Options
+from ..store import Store, files_of, fingerprint
 from .annotator import annotate
 from .answers import answer_of
 from .policies import Policy, chosen, seeds_of, settings_of
-from .store import Store, files_of, fingerprint
 from .subjects import Opened, Place, Subject, kind_of
 from .summary import Done
 

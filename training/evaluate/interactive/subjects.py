@@ -13,6 +13,8 @@ from napari_hidiff.session import Prior
 from napari_hidiff.training import strokes
 from napari_hidiff.training.datasets import Case, Dataset
 
+from ..slices import foreground_slices
+
 AUTO = "auto"
 
 
@@ -65,14 +67,7 @@ def kind_of(stroke: str, truth: np.ndarray) -> str:
         raise InputError(f"strokes are {AUTO}, {' or '.join(strokes.KINDS)}, not {stroke!r}")
     if stroke != AUTO:
         return stroke
-    return strokes.SCRIBBLE if strokes.thin(truth) else strokes.DISC
-
-
-def spread(available: int, wanted: int) -> list[int]:
-    """At most ``wanted`` of 0..available-1, evenly: the middles of as many equal parts."""
-    if available <= wanted:
-        return list(range(available))
-    return [int((i + 0.5) * available / wanted) for i in range(wanted)]
+    return strokes.kind_for(truth)
 
 
 class Opened:
@@ -97,8 +92,7 @@ class Opened:
         _, truth, _, _, volume = self._sample
         if not volume:
             return [Place(self._case.id, None, kind_of(stroke, truth[0]))]
-        filled = np.flatnonzero(truth.any((1, 2)))
-        chosen = [int(filled[i]) for i in spread(len(filled), slices)]
+        chosen = foreground_slices(truth, slices)
         return [Place(self._case.id, z, kind_of(stroke, truth[z])) for z in chosen]
 
     def subject(self, place: Place) -> Subject:
