@@ -416,7 +416,7 @@ def test_uncertainty_run_resumes_and_mends(told, tmp_path, forwards):
     forwards.clear()
     assert uncertainty.run(model, dataset, cases, Options(), tmp_path) == content
     assert 0 < len(forwards) <= once + 2
-    assert json.loads(second.read_text())["record"]["id"] == cases[1].id
+    assert json.loads(second.read_text())["record"]["figures"] == row
 
     kept = json.loads(first.read_text())
     first.write_text(json.dumps(kept | {"key": "of another model"}))

@@ -14,7 +14,7 @@ from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import IMAGES, read_labels
 from napari_hidiff.network import probabilities
-from napari_hidiff.network.segmentor import one_line, pad_to_multiple
+from napari_hidiff.network.segmentor import one_line, pad_to_multiple, unpad
 from napari_hidiff.nifti import SUFFIXES as NIFTI
 from napari_hidiff.nifti import is_nifti, read_volume
 from napari_hidiff.preprocess import soften
@@ -133,8 +133,8 @@ class MaskFolder:
 class ScriptedSegmentor:
     """A network that maps a normalised image float32 [B, C, H, W] to logits [B, K, H, W].
 
-    Of several outputs the first counts. Slices go through it one by one, padded at the bottom and
-    the right to multiples of 32.
+    Of several outputs the first counts. Slices go through it one by one, padded evenly to
+    multiples of 32.
     """
 
     path: Path
@@ -164,8 +164,7 @@ class ScriptedSegmentor:
             raise InputError(f"{self.path}: gives {shape} for case {case_id}; wanted {wanted}")
         if not logits.isfinite().all():
             raise InputError(f"{self.path}: gives NaN or infinite logits for case {case_id}")
-        height, width = plane.shape[1:]
-        return probabilities(logits.float())[0, :, :height, :width].cpu().numpy()
+        return unpad(probabilities(logits.float())[0], *plane.shape[1:]).cpu().numpy()
 
 
 def _read_array(file: Path) -> np.ndarray:

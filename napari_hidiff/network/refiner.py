@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from napari_hidiff.network.binary import CONVOLUTIONS, Convolution
 from napari_hidiff.network.blocks import Block, TimeEmbedding
-from napari_hidiff.network.segmentor import STRIDES, pad_to_multiple
+from napari_hidiff.network.segmentor import STRIDES, pad_to_multiple, unpad
 from napari_hidiff.network.xformer import XFormer
 
 FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
@@ -151,7 +151,7 @@ class Refiner(nn.Module):
         x = self.middle(x, time)
         for level in self.up:
             x = level(x, skips.pop(), time)
-        out = F.pixel_shuffle(self.head(x), self.stem)[..., :height, :width]
+        out = unpad(F.pixel_shuffle(self.head(x), self.stem), height, width)
         if self.output == "y0":
             return out + condition.residual
         logits = (1 - 2 * y_t) * out

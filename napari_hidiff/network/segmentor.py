@@ -12,13 +12,30 @@ MULTIPLES = (32, 64, 128, 160, 192, 224, 256, 384, 512)
 """Sizes that :func:`measure` tries, smallest first; 224 and 384 are windows of 7 and 12."""
 
 
-def pad_to_multiple(x: Tensor, multiple: int = MULTIPLE) -> Tensor:
-    """Repeat the last row and column of [B, C, H, W] until H and W are multiples.
+def margins(side: int, multiple: int = MULTIPLE) -> tuple[int, int]:
+    """Pixels to add before and after a side so that it becomes a multiple; the image stays in the
+    middle, as in training crops, which are padded evenly: networks learn where things lie.
 
-    Only bottom and right grow, so the image's origin stays aligned to every stride.
+    Up to the multiple of 32 exactly in the middle; what a larger multiple needs comes in whole
+    32s, so that features lie at the same strides whatever the multiple.
     """
+    inner = -side % MULTIPLE
+    outer = -(side + inner) % multiple
+    before = inner // 2 + outer // 2 // MULTIPLE * MULTIPLE
+    return before, inner + outer - before
+
+
+def pad_to_multiple(x: Tensor, multiple: int = MULTIPLE) -> Tensor:
+    """Repeat the outer rows and columns of [B, C, H, W] until H and W are multiples of 32 and of
+    ``multiple``; :func:`unpad` takes them off again."""
     height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    return F.pad(x, (*margins(width, multiple), *margins(height, multiple)), mode="replicate")
+
+
+def unpad(x: Tensor, height: int, width: int, multiple: int = MULTIPLE) -> Tensor:
+    """The image [..., H, W] inside what :func:`pad_to_multiple` returned."""
+    top, left = margins(height, multiple)[0], margins(width, multiple)[0]
+    return x[..., top : top + height, left : left + width]
 
 
 class Segmentor(nn.Module):
@@ -42,12 +59,17 @@ class Segmentor(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         height, width = image.shape[-2:]
         logits, features = self.encode_decode(pad_to_multiple(image, self.multiple))
-        rows, columns = -(-height // MULTIPLE), -(-width // MULTIPLE)
-        features = [
-            f[..., : rows * MULTIPLE // stride, : columns * MULTIPLE // stride]
-            for f, stride in zip(features, STRIDES, strict=False)
-        ]
-        return logits[..., :height, :width], features
+        cut = [self._cut(f, s, height, width) for f, s in zip(features, STRIDES, strict=False)]
+        return unpad(logits, height, width, self.multiple), cut
+
+    def _cut(self, feature: Tensor, stride: int, height: int, width: int) -> Tensor:
+        """A feature of the image padded to a multiple of 32, from that of the larger one."""
+        within = []
+        for side in (height, width):
+            before, after = margins(side)
+            start = margins(side, self.multiple)[0] - before
+            within.append(slice(start // stride, (start + before + side + after) // stride))
+        return feature[..., within[0], within[1]]
 
 
 def measure(segmentor: Segmentor, what: str, channels: int, classes: int) -> None:
