@@ -33,22 +33,23 @@ def save_stages(
     """
     shown = _some(stages, COLUMNS)
     detail = detail_window(stages[0].mask, stages[-1].mask)
-    panels = [("image", _displayable(image)), ("truth", _errors(truth, truth))]
+    panels = [("image", displayable(image)), ("truth", errors_in_colour(truth, truth))]
     panels += [
-        (f"{stage.name}\nDice {stage.dice:.4f}", _errors(stage.mask, truth)) for stage in shown
+        (f"{stage.name}\nDice {stage.dice:.4f}", errors_in_colour(stage.mask, truth))
+        for stage in shown
     ]
 
     figure = Figure(figsize=(2.6 * len(panels), 6.1), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(panels), squeeze=False)
     for (title, picture), whole, part in zip(panels, axes[0], axes[1], strict=True):
-        _show(whole, picture, "antialiased")
+        show_picture(whole, picture, "antialiased")
         whole.set_title(title, fontsize=12)
         rows, columns = detail
         height, width = rows.stop - rows.start, columns.stop - columns.start
         corner = (columns.start, rows.start)
         whole.add_patch(Rectangle(corner, width, height, fill=False, color="#00e676", lw=1.5))
-        _show(part, picture[detail], "nearest")
+        show_picture(part, picture[detail], "nearest")
     handles = [
         Patch(facecolor=FOUND, edgecolor="black", label="found"),
         Patch(facecolor=ADDED, edgecolor="black", label="added though not in the truth"),
@@ -83,16 +84,16 @@ def _some(stages: "Sequence[Stage]", limit: int) -> "list[Stage]":
     return [stages[index] for index in chosen]
 
 
-def _errors(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def errors_in_colour(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """RGB uint8 ``[H, W, 3]``: right foreground, added, missed or of another class."""
     picture = np.zeros((*mask.shape, 3), np.uint8)
-    picture[(mask == truth) & (truth > 0)] = _rgb(FOUND)
-    picture[(mask > 0) & (truth == 0)] = _rgb(ADDED)
-    picture[(mask != truth) & (truth > 0)] = _rgb(MISSED)
+    picture[(mask == truth) & (truth > 0)] = rgb(FOUND)
+    picture[(mask > 0) & (truth == 0)] = rgb(ADDED)
+    picture[(mask != truth) & (truth > 0)] = rgb(MISSED)
     return picture
 
 
-def _displayable(image: np.ndarray) -> np.ndarray:
+def displayable(image: np.ndarray) -> np.ndarray:
     """An image of any dtype as uint8 RGB, stretched between its extremes unless it is uint8."""
     image = image[:, :, :3] if image.ndim == 3 and image.shape[2] >= 3 else image
     image = image[:, :, 0] if image.ndim == 3 and image.shape[2] < 3 else image
@@ -102,11 +103,11 @@ def _displayable(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 
-def _rgb(color: str) -> tuple[int, ...]:
+def rgb(color: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(color[1:]))
 
 
-def _show(axes: Axes, picture: np.ndarray, interpolation: str) -> None:
+def show_picture(axes: Axes, picture: np.ndarray, interpolation: str) -> None:
     axes.imshow(picture, interpolation=interpolation)
     axes.set_xticks([])
     axes.set_yticks([])

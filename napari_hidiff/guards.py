@@ -14,6 +14,7 @@ REACH = 3
 """Pixels between a stroke and a change that still counts as near it."""
 
 EIGHT = np.ones((3, 3), bool)
+"""Neighbours of a pixel in a component: all eight."""
 
 
 @dataclass(frozen=True)

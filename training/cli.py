@@ -165,7 +165,9 @@ def _check(found: "Dataset", as_json: bool) -> None:
     else:
         print_check(content, Console())
     if content["bad"]:
-        raise InputError(f"{len(content['bad'])} cases cannot be used; --skip-bad leaves them out")
+        count = len(content["bad"])
+        cases, them = ("case", "it") if count == 1 else ("cases", "them")
+        raise InputError(f"{count} {cases} cannot be used; --skip-bad leaves {them} out")
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from scipy import ndimage
 from skimage.graph import MCP_Geometric
 from skimage.morphology import skeletonize
 
+from napari_hidiff.guards import EIGHT
+
 DISC, SCRIBBLE = "disc", "scribble"
 KINDS = (DISC, SCRIBBLE)
 WIDEST = 1 / 16
@@ -22,7 +24,6 @@ LONGEST = 1 / 8
 THIN = 20
 """Thin structures have an area of more than so many of their own largest inscribed discs."""
 
-EIGHT = np.ones((3, 3), bool)
 ROUNDING = 1e-6
 """A squared distance is whole, but the square of its root may be a little more."""
 

@@ -30,11 +30,11 @@ def print_report(content: dict[str, Any], console: Console) -> None:
         soft_wrap=True,
     )
     pairs = {PRIOR: content["difference"]} | content.get("difference_to", {})
-    apart = _table(
+    apart = new_table(
         "difference, 95 % interval over images", ("score",), [f"refined - {arm}" for arm in pairs]
     )
     for metric in METRICS:
-        apart.add_row(metric, *(_interval(pair[metric]) for pair in pairs.values()))
+        apart.add_row(metric, *(interval(pair[metric]) for pair in pairs.values()))
     console.print(apart)
     if "damage" in content:
         console.print(_damage_line(content["damage"]), soft_wrap=True)
@@ -53,7 +53,7 @@ def _print_images(content: dict[str, Any], console: Console) -> None:
     if len(images) > MOST_ROWS:
         console.print(f"{len(images)} images: --json and --output list the scores of each")
         return
-    table = _table("Dice", ("image",), arms)
+    table = new_table("Dice", ("image",), arms)
     for image in images:
         table.add_row(image["id"], *(f"{image[arm]['dice']:.4f}" for arm in arms))
     console.print(table)
@@ -63,7 +63,7 @@ def _print_means(
     title: str, what: str, groups: dict[str, dict[str, dict[str, float]]], console: Console
 ) -> None:
     """A row for every arm of every group; the group is named once."""
-    table = _table(title, (what, "mask") if len(groups) > 1 else ("mask",), METRICS)
+    table = new_table(title, (what, "mask") if len(groups) > 1 else ("mask",), METRICS)
     for name, arms in groups.items():
         for index, (arm, scores) in enumerate(arms.items()):
             head = (name * (index == 0), arm) if len(groups) > 1 else (arm,)
@@ -72,7 +72,7 @@ def _print_means(
     console.print(table)
 
 
-def _table(title: str, heads: Iterable[str], columns: Iterable[str]) -> Table:
+def new_table(title: str, heads: Iterable[str], columns: Iterable[str]) -> Table:
     table = Table(*heads, title=title, title_justify="left")
     for column in columns:
         table.add_column(column, justify="right")
@@ -91,7 +91,7 @@ def _title(content: dict[str, Any]) -> str:
     )
 
 
-def _interval(values: dict[str, float | None]) -> str:
+def interval(values: dict[str, float | None]) -> str:
     interval = Interval(*(math.nan if v is None else v for v in values.values()))
     known = not math.isnan(interval.low)
     bounds = f" [{interval.low:+.4f}, {interval.high:+.4f}]" if known else ""

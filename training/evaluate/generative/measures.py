@@ -9,10 +9,9 @@ from scipy.stats import rankdata
 from skimage.morphology import skeletonize
 
 from napari_hidiff.alternatives import distances
+from napari_hidiff.guards import EIGHT
 from napari_hidiff.places import Place, disc
 from napari_hidiff.training.evaluate.metrics import iou
-
-EIGHT = np.ones((3, 3), bool)
 
 
 def at_level(probability: np.ndarray, level: float) -> np.ndarray:

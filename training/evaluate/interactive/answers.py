@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from napari_hidiff import preprocess, walker
+from napari_hidiff.guards import EIGHT
 from napari_hidiff.model import HiDiff
 from napari_hidiff.refine import Step, stamp
 from napari_hidiff.session import Prior
@@ -111,7 +112,7 @@ def cores(mask: np.ndarray) -> np.ndarray:
 
 def deepest_of_piece(depth: np.ndarray) -> np.ndarray:
     """The greatest depth of the 8-connected piece that a pixel belongs to, float64 [H, W]."""
-    pieces, count = ndimage.label(depth > 0, strokes.EIGHT)
+    pieces, count = ndimage.label(depth > 0, EIGHT)
     greatest = np.zeros(count + 1)
     if count:
         greatest[1:] = ndimage.maximum(depth, pieces, np.arange(1, count + 1))

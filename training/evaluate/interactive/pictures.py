@@ -15,11 +15,11 @@ from napari_hidiff.figure import (
     ADDED,
     FOUND,
     MISSED,
-    _displayable,
-    _errors,
-    _rgb,
-    _show,
     detail_window,
+    displayable,
+    errors_in_colour,
+    rgb,
+    show_picture,
 )
 from napari_hidiff.timeline import FREE
 from napari_hidiff.training.datasets import Case, Dataset
@@ -127,24 +127,24 @@ def _draw_row(row: Sequence[Axes], run: Done, moment: Moment, case: Case, datase
     if max(truth.shape) > WHOLE:
         part = detail_window(moment.before, moment.after)
     place = run.place.case if run.place.slice is None else f"{run.place.case} [{run.place.slice}]"
-    picture = _displayable(image)
-    _show(row[0], picture, "antialiased")
+    picture = displayable(image)
+    show_picture(row[0], picture, "antialiased")
     row[0].set_title(f"{place}\nstroke {moment.number}, {run.arm}", fontsize=10)
     if part[0].start is not None:
         size = part[1].stop - part[1].start, part[0].stop - part[0].start
         corner = part[1].start, part[0].start
         row[0].add_patch(Rectangle(corner, *size, fill=False, color="#00e676", lw=1.5))
     painted = picture.copy()
-    painted[moment.fixed != FREE] = _rgb(EARLIER)
-    painted[moment.where] = _rgb(PAINTED)
+    painted[moment.fixed != FREE] = rgb(EARLIER)
+    painted[moment.where] = rgb(PAINTED)
     panels = (
-        ("truth", _errors(truth, truth)),
-        ("before", _errors(moment.before, truth)),
-        (f"after: Dice {moment.gain:+.4f}", _errors(moment.after, truth)),
+        ("truth", errors_in_colour(truth, truth)),
+        ("before", errors_in_colour(moment.before, truth)),
+        (f"after: Dice {moment.gain:+.4f}", errors_in_colour(moment.after, truth)),
         ("strokes", painted),
     )
     for axis, (title, panel) in zip(row[1:], panels, strict=True):
-        _show(axis, panel[part], "nearest")
+        show_picture(axis, panel[part], "nearest")
         axis.set_title(title, fontsize=10)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..tables import _interval, _table
+from ..tables import interval, new_table
 
 NONE = "-"
 
@@ -43,7 +43,7 @@ def _headline(content: Mapping[str, Any]) -> str:
 def _print_rows(title: str, row: Any, arms: Mapping[str, Any], console: Console) -> None:
     """A table with a row per arm; ``row`` gives its cells by column."""
     cells = {name: row(arm) for name, arm in arms.items()}
-    table = _table(title, ("arm",), next(iter(cells.values())))
+    table = new_table(title, ("arm",), next(iter(cells.values())))
     table.columns[0].no_wrap = True
     table.columns[0].min_width = max(map(len, cells))
     for name, values in cells.items():
@@ -87,7 +87,7 @@ def _print_differences(differences: Mapping[str, Any], console: Console) -> None
         if not rows:
             continue
         columns: Iterable[str] = next(iter(rows.values()))
-        table = _table(f"{title}, 95 % interval over cases", ("arm",), columns)
+        table = new_table(f"{title}, 95 % interval over cases", ("arm",), columns)
         for name, values in rows.items():
-            table.add_row(name, *map(_interval, values.values()))
+            table.add_row(name, *map(interval, values.values()))
         console.print(table)
