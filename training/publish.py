@@ -2,7 +2,8 @@
 
 ``python -m napari_hidiff.training.publish runs/chase/model.safetensors --name chase-vessels
 --output napari_hidiff/models`` and, once the test split has been evaluated, the same on the
-published file with ``--scores results/chase-vessels.json``. Weights are never touched.
+published file with ``--scores results/chase-vessels-test.json`` and, for what strokes are worth,
+``--interactive results/chase-vessels-interactive.json``. Weights are never touched.
 """
 
 import json
@@ -18,6 +19,9 @@ from napari_hidiff.loading import load_model
 LARGEST = 10_000_000
 """Bytes that a bundled model may have."""
 
+ARM = ("after", "nauc", "as_painting", "lowered", "changed_off_stroke", "fixed_changed", "seconds")
+"""What a card says of an arm of the simulated annotator."""
+
 app = new_app()
 
 
@@ -25,6 +29,17 @@ def scores_of(report: dict[str, Any]) -> dict[str, Any]:
     """What the card says of an evaluation: every mean score, the difference, and how it was run."""
     kept = ("dataset", "split", "n", "seeds", "settings", "surface", "mean", "difference")
     return {key: report[key] for key in (*kept, "damage", "command", "versions") if key in report}
+
+
+def interactive_scores_of(report: dict[str, Any]) -> dict[str, Any]:
+    """What the card says of the simulated annotator: every arm, without curves of single cases."""
+    kept = ("dataset", "split", "n", "strokes", "seeds", "longest_side", "command", "versions")
+    arms = {
+        name: {figure: arm[figure] for figure in ARM if figure in arm}
+        for name, arm in report["arms"].items()
+    }
+    ahead = report["differences"]["refine_minus"]
+    return {key: report[key] for key in kept} | {"arms": arms, "refine_minus": ahead}
 
 
 @app.command()
@@ -36,6 +51,13 @@ def publish_command(
     scores: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="JSON that napari-hidiff-evaluate --output wrote."),
+    ] = None,
+    interactive: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON that napari-hidiff-evaluate --experiment interactive --output wrote.",
+        ),
     ] = None,
     note: Annotated[
         str | None, typer.Option(help="What a reader of the card should know of the training.")
@@ -53,8 +75,13 @@ def publish_command(
         changes["summary"] = summary
     if note is not None:
         changes["training"] = loaded.card.training | {"note": note}
+    known = loaded.card.scores
     if scores is not None:
-        changes["scores"] = scores_of(json.loads(scores.read_text()))
+        strokes = {key: known[key] for key in ("interactive",) if key in known}
+        known = scores_of(json.loads(scores.read_text())) | strokes
+    if interactive is not None:
+        known = known | {"interactive": interactive_scores_of(json.loads(interactive.read_text()))}
+    changes["scores"] = known
     path = output / f"{changes['name']}.safetensors"
     loaded.with_card(**changes).save(path)
     print(f"{path}: {size / 1e6:.1f} MB")
