@@ -13,6 +13,10 @@ from scipy import ndimage
 REACH = 3
 """Pixels between a stroke and a change that still counts as near it."""
 
+MARGIN = 0.3
+"""The lead of a new label over the old one from which a change is no toss-up: on validation images
+it halves the answers that do harm and costs nothing (docs/interactive.md)."""
+
 EIGHT = np.ones((3, 3), bool)
 """Neighbours of a pixel in a component: all eight."""
 
@@ -26,10 +30,13 @@ class Guards:
     certain : only components in which the model is surer of the new labels than it was of the old
         ones: the mean probability of the new labels is higher than that of the old labels in the
         probability that the mask came from.
+    margin : only pixels in which the new label is more probable than the old one by at least
+        this, in 0..1: places about which the model is in two minds stay as they are.
     """
 
     near: int | None = None
     certain: bool = False
+    margin: float = 0.0
 
     def __call__(
         self,
@@ -44,6 +51,9 @@ class Guards:
         before, after : integer [H, W]. strokes : bool [H, W], what was painted since the mask was
         last written. believed, probability : float [K, H, W] behind ``before`` and ``after``.
         """
+        if self.margin > 0:
+            lead = of_labels(probability, after) - of_labels(probability, before)
+            after = np.where(lead >= self.margin, after, before)
         if self.near is None and not self.certain:
             return after
         changes, count = ndimage.label(before != after, EIGHT)

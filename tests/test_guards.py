@@ -93,6 +93,23 @@ def test_whole_components_of_change_are_kept_or_dropped(
     np.testing.assert_array_equal(change.guarded(guards), expected)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("near", [None, 1])
+def test_toss_ups_stay_as_they_were(near: int | None, seed: int, channels: int) -> None:
+    change = Change(seed, channels)
+    p = change.probability
+    p = np.concatenate([1 - p, p]) if channels == 1 else p
+    for row, column in np.argwhere(change.before != change.after):
+        old, new = change.before[row, column], change.after[row, column]
+        if p[new, row, column] - p[old, row, column] < 0.2:
+            change.after[row, column] = old
+    given = Change(seed, channels)
+    expected = change.guarded(Guards(near))
+    np.testing.assert_array_equal(given.guarded(Guards(near, margin=0.2)), expected)
+    assert (expected != given.guarded(Guards(near))).any()
+
+
 def test_no_guard_and_no_stroke_let_everything_pass() -> None:
     change = Change(0, 1)
     np.testing.assert_array_equal(change.guarded(Guards()), change.after)
@@ -103,7 +120,7 @@ def test_no_guard_and_no_stroke_let_everything_pass() -> None:
 def test_a_guarded_mask_passes_the_same_guards_again() -> None:
     """What alternatives rest on: they are guarded before and after they are told apart."""
     change = Change(1, 3)
-    guards = Guards(near=2, certain=True)
+    guards = Guards(near=2, certain=True, margin=0.1)
     once = change.after = change.guarded(guards)
     np.testing.assert_array_equal(change.guarded(guards), once)
 
@@ -111,7 +128,7 @@ def test_a_guarded_mask_passes_the_same_guards_again() -> None:
 def test_nothing_changes_where_nothing_was_to_change_and_inputs_stay() -> None:
     change = Change(2, 1)
     kept = [array.copy() for array in (change.before, change.after, change.strokes)]
-    change.guarded(Guards(near=1, certain=True))
+    change.guarded(Guards(near=1, certain=True, margin=0.3))
     for array, copy in zip((change.before, change.after, change.strokes), kept, strict=True):
         np.testing.assert_array_equal(array, copy)
     change.after = change.before.copy()

@@ -49,7 +49,7 @@ class Alternatives:
         def found(alternatives: "list[Alternative]") -> None:
             session = target.bench().session(target.index)
             if samples.run is session.run:
-                samples.offer(session, alternatives)
+                samples.offer(alternatives)
                 self._outline(target, samples)
 
         self._work.seek(samples.each, found)

@@ -8,12 +8,12 @@ from magicgui import magicgui
 from magicgui.widgets import FunctionGui
 
 from napari_hidiff.card import Card
-from napari_hidiff.guards import REACH, Guards
+from napari_hidiff.guards import MARGIN, REACH, Guards
 
 FROM_FILE = "from a file …"
 """The entry of the model box that opens a file dialog."""
 
-NEAR, CERTAIN = False, False
+NEAR, CERTAIN, FIRM = False, False, True
 """Which guards of a re-refinement are on to begin with."""
 
 FEWEST = 8
@@ -30,7 +30,8 @@ EXPLAINED = {
 class Settings:
     """How to refine: sampler, steps, samples and seed as in :meth:`HiDiff.steps`.
 
-    certain : whether a re-refinement changes only what it is surer of (:class:`Guards`).
+    certain : whether a re-refinement changes only what it is surer of; firm : whether it leaves
+    toss-ups as they are (:class:`Guards`).
     """
 
     sampler: str
@@ -38,6 +39,7 @@ class Settings:
     samples: int
     seed: int
     certain: bool = CERTAIN
+    firm: bool = FIRM
 
     @property
     def total(self) -> int:
@@ -46,7 +48,7 @@ class Settings:
 
     def guards(self, near: bool) -> Guards:
         """What a re-refinement may change; ``near`` : only places near the strokes."""
-        return Guards(REACH if near else None, self.certain)
+        return Guards(REACH if near else None, self.certain, MARGIN if self.firm else 0.0)
 
     def with_samples(self, card: Card) -> "Settings":
         """Settings that draw several samples: these, or else DDIM as the card has it."""
@@ -116,6 +118,13 @@ def refine_by(
             "tooltip": "Re-refine changes a place only if the model is surer of it than before.",
         },
     ] = CERTAIN,
+    firm: Annotated[
+        bool,
+        {
+            "label": "Leave toss-ups",
+            "tooltip": "Re-refine leaves a pixel where the new label is hardly more probable.",
+        },
+    ] = FIRM,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
         {
@@ -125,7 +134,7 @@ def refine_by(
     ] = "auto",
 ) -> Settings:
     """How to refine."""
-    return Settings(sampler, steps, samples, seed, certain)
+    return Settings(sampler, steps, samples, seed, certain, firm)
 
 
 def choose_box(images: Callable[[], Sequence[Any]], masks: Callable[[], Sequence[Any]]) -> Any:

@@ -1,14 +1,14 @@
 """What a piece of work is about: the slice it works on, a run that goes on, a run's samples."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.choices import Settings
-from napari_hidiff.session import Index, Run, Session
+from napari_hidiff.session import Index, Run, Session, Shown
 
 if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
@@ -61,22 +61,25 @@ class Samples:
         mine = session.run is self.run and len(self.each) > 1
         return mine and np.array_equal(self.run.fixed, session.timeline.fixed)
 
-    def offer(self, session: Session, found: "list[Alternative]") -> None:
-        """Put alternatives behind the steps of the run, as far as its guards tell them apart."""
+    def offer(self, found: "list[Alternative]") -> None:
+        """Put alternatives behind the steps of the run, as far as its guards tell them apart.
+
+        Toss-ups may differ in them: they are what there is to choose from.
+        """
         run = self.run
+        guards = replace(run.guards, margin=0.0)
         kept: list[Alternative] = []
         for one in found:
-            mask = run.guards(run.before, one.mask, run.strokes, run.believed, one.probability)
+            mask = guards(run.before, one.mask, run.strokes, run.believed, one.probability)
             twins = [i for i, other in enumerate(kept) if np.array_equal(other.mask, mask)]
             if twins:
                 share = kept[twins[0]].share + one.share
                 kept[twins[0]] = kept[twins[0]]._replace(share=share)
             else:
-                kept.append(one._replace(mask=mask))
+                kept.append(one._replace(mask=mask.astype(one.mask.dtype)))
         self.shares = [one.share for one in kept]
         if len(kept) > 1:
-            for one in kept:
-                session.add_step(one.mask, one.probability)
+            run.shown.extend(Shown(one.mask, one.probability) for one in kept)
 
     def after(self, shown: int) -> int:
         """The entry of ``run.shown`` to show next: every alternative, then the mean, and again."""

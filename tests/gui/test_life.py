@@ -18,7 +18,7 @@ from napari_hidiff._qt.panel import KEYS
 
 CONTROLS = (
     "image model segment step run stop rerefine accept steps_slider "
-    "alternatives reject next_place near sampler steps seed device certain"
+    "alternatives reject next_place near sampler steps seed device certain firm"
 )
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-from napari_hidiff._qt.choices import CERTAIN, NEAR
-from napari_hidiff.guards import REACH
+from napari_hidiff._qt.choices import CERTAIN, FIRM, NEAR
+from napari_hidiff.guards import MARGIN, REACH
 
 
 def refined(hand) -> np.ndarray:
@@ -29,6 +29,7 @@ def test_near_my_strokes_leaves_far_pixels_alone(hand) -> None:
     near = hand.control("near")
     assert near.isChecked() == NEAR
     near.setChecked(False)
+    hand.widget.settings.firm.value = False
     hand.click("segment")
     hand.click("run")
     hand.stroke((60, 70), (64, 84))
@@ -54,6 +55,7 @@ def test_near_my_strokes_leaves_far_pixels_alone(hand) -> None:
 
 def test_only_where_surer_changes_nothing_for_a_worse_guess(hand) -> None:
     assert hand.widget.settings.certain.value == CERTAIN
+    hand.widget.settings.firm.value = False
     hand.click("segment")
     hand.click("run")
     hand.stroke((20, 30), (26, 60))
@@ -70,3 +72,21 @@ def test_only_where_surer_changes_nothing_for_a_worse_guess(hand) -> None:
         gain -= np.where(edited, old, 1 - old)[part].sum()
         wanted = everything if gain > 0 else edited
         np.testing.assert_array_equal(hand.mask.data[part], wanted[part])
+
+
+def test_toss_ups_stay_as_they_are_unless_the_user_wants_them(hand) -> None:
+    assert hand.widget.settings.firm.value
+    assert FIRM
+    hand.click("segment")
+    hand.click("run")
+    hand.stroke((20, 30), (26, 60))
+    edited, everything = hand.mask.data.copy(), refined(hand)
+    hand.click("rerefine")
+    p = hand.widget.session.run.shown[-1].probability[0]
+    decided = (edited == everything) | (np.abs(2 * p - 1) >= MARGIN) | (hand.fixed >= 0)
+    assert not decided.all(), "the model is sure of every change: there was nothing to guard"
+    np.testing.assert_array_equal(hand.mask.data, np.where(decided, everything, edited))
+    assert hand.widget.bench.annotation.log[-1]["margin"] == MARGIN
+    hand.widget.settings.firm.value = False
+    hand.click("rerefine")
+    np.testing.assert_array_equal(hand.mask.data, refined(hand))

@@ -96,6 +96,7 @@ def test_a_result_is_not_rejected_after_anything_else(corrected) -> None:
 
 def test_strokes_before_and_after_a_rejected_result_are_refined_around(corrected) -> None:
     hand = corrected
+    hand.widget.settings.firm.value = False
     hand.click("reject")
     painted = hand.stroke((60, 70), (66, 80))
     strokes = hand.fixed

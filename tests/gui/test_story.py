@@ -4,6 +4,8 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_hidiff.guards import MARGIN, Guards
+
 CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
@@ -76,7 +78,9 @@ def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -
     assert (refined[strokes >= 0] == strokes[strokes >= 0]).all()
     free = strokes < 0
     model, image = hand.widget.models.loaded(), hand.widget.image.data
-    expected = model.refine(image, fixed=strokes).mask
+    result = model.refine(image, fixed=strokes)
+    p = result.probability
+    expected = Guards(margin=MARGIN)(edited, result.mask, strokes >= 0, p, p)
     np.testing.assert_array_equal(refined, expected)
     assert (refined[free] != first[free]).any(), "the correction did not reach its surroundings"
 

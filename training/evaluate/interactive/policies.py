@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import REACH, Guards
+from napari_hidiff.guards import MARGIN, REACH, Guards
 from napari_hidiff.model import HiDiff
 from napari_hidiff.walker import BETA
 
@@ -20,6 +20,7 @@ SEGMENTOR, CURRENT, BOTH, EVEN = "segmentor", "current", "both", "even"
 
 EVERYWHERE, NEAR, CERTAIN = Guards(), Guards(near=REACH), Guards(certain=True)
 STRICT = Guards(near=REACH, certain=True)
+FIRM, NEAR_FIRM = Guards(margin=MARGIN), Guards(near=REACH, margin=MARGIN)
 
 CORE = 0.5
 """The random walker's seeds: a core reaches no nearer to a border than this share of a depth."""
@@ -64,6 +65,9 @@ POLICIES = {
         Policy("refine-near", "changes near the stroke only", guards=NEAR),
         Policy("refine-certain", "changes that the model is surer of", guards=CERTAIN),
         Policy("refine-near-certain", "both guards", guards=STRICT),
+        Policy("refine-firm", "toss-ups stay as they are", guards=FIRM),
+        Policy("near-firm", "the same, near the stroke only", guards=NEAR_FIRM),
+        Policy("both-firm", "the same, prior: the mean of both", prior=BOTH, guards=FIRM),
         Policy("refine-current", "prior: the current mask", prior=CURRENT),
         Policy("refine-both", "prior: mean of segmentor and current mask", prior=BOTH),
         Policy("near-current", "near, prior: the current mask", prior=CURRENT, guards=NEAR),
