@@ -102,7 +102,10 @@ class Timeline:
         """
         if np.any((self._fixed != FREE) & (self._fixed != now)):
             raise ValueError("a model's write must not change a pixel that the user has fixed")
-        return self._append(now, by_user=False)
+        changed = self._append(now, by_user=False)
+        if not changed and self._done == len(self._changes):  # an answer all the same
+            self._push(Change(_NO_PIXELS, _NO_PIXELS, _NO_PIXELS, False, _NO_PIXELS, _NO_PIXELS))
+        return changed
 
     def confirm(self, index: np.ndarray) -> int:
         """The user painted pixels (flat positions) with the value they have: fix them too.

@@ -379,6 +379,27 @@ def test_without_a_stroke_since_the_last_write_all_strokes_are_fresh(layer: Laye
     np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE, OTHER))
 
 
+def test_an_answer_that_changes_nothing_makes_strokes_old_too(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    assert layer.timeline.wrote(layer.data) == 0
+    layer.paint(OTHER, 2)
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(OTHER))
+    layer.undo()
+    layer.undo()
+    assert layer.timeline.fixed_count == 0
+    layer.redo()
+    layer.redo()
+    assert layer.timeline.fixed_count == painted_pixels(STROKE, OTHER).sum()
+    layer.undo()
+    before = layer.timeline.fixed
+    layer.timeline.wrote(layer.data)  # what was undone can still be done again
+    layer.redo()
+    np.testing.assert_array_equal(
+        layer.timeline.fixed[~painted_pixels(OTHER)], before[~painted_pixels(OTHER)]
+    )
+    assert layer.timeline.fixed_count == painted_pixels(STROKE, OTHER).sum()
+
+
 def test_fresh_strokes_follow_undo_and_redo(layer: Layer) -> None:
     layer.paint(STROKE, 1)
     layer.write(np.eye(*SHAPE, dtype=np.uint8))
