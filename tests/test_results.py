@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from napari_hidiff import load_model
-from napari_hidiff.training.publish import LARGEST, scores_of
+from napari_hidiff.training.publish import LARGEST, interactive_scores_of, scores_of
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = json.loads((ROOT / "results" / "chase-vessels-test.json").read_text(encoding="utf-8"))
@@ -46,7 +46,8 @@ def test_the_bundled_model_has_its_card_in_order():
     path = ROOT / "napari_hidiff" / "models" / "chase-vessels.safetensors"
     assert path.stat().st_size <= LARGEST
     card = load_model("chase-vessels", device="cpu").card
-    assert card.scores == scores_of(REPORT)
+    strokes = json.loads((ROOT / "results" / "chase-vessels-interactive.json").read_text())
+    assert card.scores == scores_of(REPORT) | {"interactive": interactive_scores_of(strokes)}
     assert "CC BY 4.0" in card.licence
     assert "CHASE_DB1" in card.attribution
     assert card.training["command"].startswith("napari-hidiff-train --dataset chase")

@@ -7,7 +7,7 @@ import pytest
 
 from napari_hidiff import load_model
 from napari_hidiff.training.cli import resolved
-from napari_hidiff.training.publish import LARGEST, scores_of
+from napari_hidiff.training.publish import LARGEST, interactive_scores_of, scores_of
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = json.loads((ROOT / "results" / "hippocampus-test.json").read_text(encoding="utf-8"))
@@ -53,7 +53,8 @@ def test_the_bundled_model_has_its_card_in_order():
     assert model.classes == 3
     assert [label.name for label in card.classes] == ["background", "anterior", "posterior"]
     assert card.intensity["rule"] == "zscore"
-    assert card.scores == scores_of(REPORT)
+    strokes = json.loads((ROOT / "results" / "hippocampus-interactive.json").read_text())
+    assert card.scores == scores_of(REPORT) | {"interactive": interactive_scores_of(strokes)}
     assert "CC" in card.licence
     assert "BY-SA" in card.licence
     assert "Medical Segmentation Decathlon" in card.attribution
@@ -64,12 +65,10 @@ def test_the_bundled_model_has_its_card_in_order():
 
 def test_the_recipes_give_what_the_cards_say():
     """Each command of the README, as the recipe that its model was trained with."""
-    given = {"segmentor_every": 4, "rounds": 0, "precision": "fp32"}
-    hippocampus = {"batch": 16, "pretrain_iterations": 2500, "fold_iterations": 800}
-    hippocampus |= {"iterations": 2000, "validate_every": 250}
+    folds = {"pretrain_iterations": 2500, "fold_iterations": 2500}
     for name, dataset, changes in (
-        ("chase-vessels", "chase", given),
-        ("hippocampus", "msd", hippocampus | {"rounds": 0}),
+        ("chase-vessels", "chase", {}),
+        ("hippocampus", "msd", {"batch": 16, "iterations": 3000} | folds),
     ):
         recipe = resolved(dataset, "quick", False, changes)
         card = load_model(name, device="cpu").card
