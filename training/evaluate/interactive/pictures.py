@@ -51,15 +51,24 @@ def draw(
 
 
 def draw_curves(content: Mapping[str, Any], path: Path) -> None:
-    """Mean Dice against strokes for every arm, with the seconds of an answer in the legend."""
+    """Mean Dice against strokes for every arm, with the seconds of an answer in the legend.
+
+    An arm that loses more than the best one gains leaves the picture, which the others need.
+    """
     figure = Figure(figsize=(8.5, 5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     styles = ("-", "--", "-.", ":")
+    curves = [arm["dice"] for arm in content["arms"].values()]
+    start, highest = min(curve[0] for curve in curves), max(max(curve) for curve in curves)
+    lowest = start - max(highest - start, 0.01)
     for index, (name, arm) in enumerate(content["arms"].items()):
         cost = f", {arm['seconds']['median']:.2g} s" if "seconds" in arm else ""
         curve, style = arm["dice"], styles[index // 10 % len(styles)]
-        axes.plot(curve, style, color=f"C{index % 10}", label=f"{name}{cost}", lw=1.6)
+        below = f"; falls to {min(curve):.2f}" if min(curve) < lowest else ""
+        axes.plot(curve, style, color=f"C{index % 10}", label=f"{name}{cost}{below}", lw=1.6)
+    if min(min(curve) for curve in curves) < lowest:
+        axes.set_ylim(bottom=lowest)
     axes.set(xlabel="strokes", ylabel="mean Dice", xlim=(0, content["strokes"]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
