@@ -36,7 +36,7 @@ def measure(model: HiDiff, volume: np.ndarray, sampler: str) -> dict[str, Any]:
             start = time.process_time()
             refined = volumes.refine(model, volume, prior, sampler=sampler)
             spent = time.process_time() - start
-        masks.append(model.mask_of(refined))
+        masks.append(model.mask_of(refined, axis=0))
         seconds.append(round(spent, 2))
     volumes.PIXELS_AT_ONCE = PIXELS_AT_ONCE
     differ = int((masks[0] != masks[1]).sum())

@@ -15,7 +15,7 @@ REACH = 3
 
 MARGIN = 0.3
 """The lead of a new label over the old one from which a change is no toss-up: on validation images
-it halves the answers that do harm and costs nothing (docs/interactive.md)."""
+it halves the answers that do harm (docs/interactive.md has what it costs where)."""
 
 EIGHT = np.ones((3, 3), bool)
 """Neighbours of a pixel in a component: all eight."""

@@ -67,9 +67,12 @@ class HiDiff:
         """InputError with one clear line if this model cannot read the image."""
         preprocess.check_image(image, self.card.channels)
 
-    def mask_of(self, probability: np.ndarray) -> np.ndarray:
-        """uint8 [H, W] from float [K, H, W]: >= .5 for K = 1, else the argmax."""
-        return mask_of(probability)
+    def mask_of(self, probability: np.ndarray, axis: int = -3) -> np.ndarray:
+        """uint8 [..., H, W] from float [..., K, H, W]: >= .5 for K = 1, else the argmax.
+
+        axis : that of the K classes; 0 for a volume [K, D, H, W].
+        """
+        return mask_of(probability, axis)
 
     def prior(self, image: np.ndarray, normalised: bool = False) -> np.ndarray:
         """The segmentor's probabilities f(x), float32 [K, H, W].

@@ -180,3 +180,11 @@ def test_priors_at_the_edge_do_no_harm(image):
         prior = np.full((1, *image.shape), value, np.float32)
         for sampler in SAMPLERS:
             assert np.isfinite(model.refine(image, prior, sampler=sampler).probability).all()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_volume_s_mask_is_that_of_its_slices(classes):
+    volume = np.random.default_rng(0).random((classes, 4, 5, 6))  # [K, D, H, W]
+    slices = np.stack([mask_of(volume[:, z]) for z in range(4)])
+    assert np.array_equal(mask_of(volume, axis=0), slices)
+    assert np.array_equal(mask_of(volume.swapaxes(0, 1)), slices)

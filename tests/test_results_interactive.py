@@ -87,6 +87,33 @@ def test_what_is_claimed_holds(name):
     assert firm["lowered"] < 0.6 * free["lowered"]
 
 
+@pytest.mark.parametrize(
+    ("title", "arm"),
+    {
+        "nothing (paint only)": "paint",
+        "segmentor's prior, changes anywhere": "refine",
+        "the same, toss-ups stay (chosen)": "refine-firm",
+        "mean of it and the current mask": "refine-both",
+        "mean, toss-ups stay": "both-firm",
+        "the current mask, softened": "refine-current",
+        "segmentor's prior, near the strokes": "refine-near",
+        "near the strokes, toss-ups stay": "near-firm",
+        "mean, near the strokes": "near-both",
+        "current mask, near the strokes": "near-current",
+        "segmentor's prior, only where surer": "refine-certain",
+        "near and only where surer": "refine-near-certain",
+        "refined once, then paint": "once",
+        "no clamp": "no-clamp",
+    }.items(),
+)
+def test_the_study_of_the_defaults_is_quoted(title, arm):
+    figures = VAL["arms"][arm]
+    harm = "- | -"
+    if figures.get("lowered") is not None:
+        harm = f"{figures['lowered']:.0%} | {figures['changed_off_stroke']:.0%}"
+    assert f"| {title} | {figures['nauc']['10']:.3f} | {harm} |" in TEXT
+
+
 def test_the_claims_about_kvasir_hold():
     tie = TEST["differences"]["refine_minus"]["control"]["nauc_20"]
     assert tie["low"] < 0 < tie["high"]

@@ -74,4 +74,6 @@ def test_three_strokes_and_re_refinements_gain_more_than_the_strokes_alone(open_
     painted = np.where(fixed, strokes, start)
     dice = [mean_dice(mask, case.truth, 2) for mask in (start, painted, hand.mask.data)]
     print(f"segmented {dice[0]:.4f}, painted {dice[1]:.4f}, re-refined {dice[2]:.4f}")
+    # Most of this is the better mask that a first refinement gives anyway: on these vessels what
+    # strokes carry cannot be told from chance (docs/interactive.md).
     assert dice[0] < dice[1] < dice[2]

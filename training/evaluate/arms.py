@@ -95,8 +95,7 @@ def arms_of(model: HiDiff, dataset: Dataset, plan: Plan) -> dict[str, Arm]:
     """The arms of a plan by name."""
 
     def mask(subject: Subject, probability: np.ndarray) -> np.ndarray:
-        planes = np.moveaxis(probability, 0, -3)  # [K, Z, H, W] -> [Z, K, H, W]
-        return model.mask_of(planes).reshape(subject.sample.mask.shape)
+        return model.mask_of(probability, axis=0).reshape(subject.sample.mask.shape)
 
     def refined(sampler: str | None, damaged: bool = False) -> Arm:
         used = str(sampler or settings_of(model, plan)["sampler"])
