@@ -1,0 +1,253 @@
+"""A trained binary refiner as a program of packed kernels: a drop-in for it inside HiDiff."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_hidiff.network.blocks import Block
+from napari_hidiff.network.refiner import Refiner
+from napari_hidiff.network.segmentor import pad_to_multiple, unpad
+from napari_hidiff.packed import kernels, pool
+from napari_hidiff.packed.attention import PackedXFormer
+from napari_hidiff.packed.bits import WORD
+from napari_hidiff.packed.errors import Unpackable
+from napari_hidiff.packed.layers import Layer, Reader, Signs, embed_times, enlarge
+from napari_hidiff.packed.memory import Memory, Shelf, Size, Values
+
+
+@dataclass(frozen=True)
+class PackedCondition:
+    """All that a step knows beside y_t, and all of a step that does not depend on y_t.
+
+    static : float32 flat [images, H', W', width], the input convolution of image, prior and edits;
+    features : float32 flat [images, h, w, channels] at strides 4 to 32, or none;
+    residual : logits of the prior [images, K, H, W]. Sides H', W' are those of the padded image
+    divided by the stem.
+    """
+
+    images: int
+    static: Values
+    features: list[Values]
+    residual: Tensor
+
+
+class PackedRefiner:
+    """A :class:`Refiner` in evaluation mode, compiled; weights are copied, not shared.
+
+    It takes and gives what the refiner does, on the CPU: :meth:`condition`, then a call per step.
+
+    Raises
+    ------
+    Unpackable : its convolutions are not binary.
+    """
+
+    def __init__(self, refiner: Refiner) -> None:
+        with torch.no_grad():
+            self._compile(refiner)
+
+    def _compile(self, refiner: Refiner) -> None:
+        times = embed_times(refiner.time)
+        self.refiner = refiner
+        self.classes, self.stem, self.output = refiner.classes, refiner.stem, refiner.output
+        self.steps = refiner.time.steps
+        self.down = [
+            tuple(Layer.of_block(_block(part), times) for part in (level.first, level.second))
+            for level in refiner.down
+        ]
+        self.xformer = PackedXFormer.of(refiner.xformer, times)
+        self.middle = Layer.of_block(refiner.middle, times)
+        self.up = [
+            (
+                Layer.of_block(_block(level.grow), times),
+                Layer.of_block(_block(level.join), times, 2),
+            )
+            for level in refiner.up
+        ]
+        self._shelf = Shelf()
+
+        weight = refiner.entry.weight.detach().float().cpu()
+        self._moving = self.classes * self.stem**2  # channels of y_t, the last of the input
+        self._static = weight[:, : -self._moving], refiner.entry.bias.detach().float().cpu()
+        moving = weight[:, -self._moving :].permute(2, 3, 1, 0)
+        self._entry = np.ascontiguousarray(moving).ravel()
+        head = refiner.head.weight.detach().float().cpu()  # [K * stem^2, C, 3, 3]
+        self._head = head.permute(1, 2, 3, 0).reshape(head.shape[1], -1).contiguous()
+        self._bias = refiner.head.bias.detach().float().cpu().numpy().copy()
+
+    def condition(
+        self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
+    ) -> PackedCondition:
+        """Everything that stays the same over the steps; arguments as for the refiner."""
+        given = self.refiner.condition(image, prior, fixed, features)
+        weight, bias = self._static
+        pixels = F.pixel_unshuffle(given.static.float(), self.stem)
+        static = F.conv2d(pixels, weight, bias, padding=1)
+        return PackedCondition(
+            len(image),
+            _flat(static),
+            [_flat(feature.float()) for feature in given.features],
+            given.residual.float(),
+        )
+
+    @torch.inference_mode()
+    def __call__(self, y_t: Tensor, t: Tensor | int, condition: PackedCondition) -> Tensor:
+        """Logits of y_0 [B, K, H, W] for y_t [B, K, H, W] in {0, 1} at time t (int or int64 [B]).
+
+        A condition of one image serves any number of samples B.
+        """
+        times = torch.as_tensor(t).reshape(-1).tolist()
+        if len(set(times)) > 1:
+            parts = [
+                self(y_t[n : n + 1], time, _only(condition, n)) for n, time in enumerate(times)
+            ]
+            return torch.cat(parts)
+        time = int(times[0])
+        if not 1 <= time <= self.steps:
+            raise ValueError(f"t must lie in 1..{self.steps}, not {time}")
+        y_t = y_t.float()
+        height, width = y_t.shape[-2:]
+        pixels = F.pixel_unshuffle(pad_to_multiple(y_t), self.stem)
+        size = (len(y_t), pixels.shape[2], pixels.shape[3])
+        with self._shelf.borrow(size) as memory:
+            x = self._body(memory, pixels, size, time, condition)
+            out = self._leave(memory, x, size)
+        out = unpad(F.pixel_shuffle(out.permute(0, 3, 1, 2), self.stem), height, width)
+        if self.output == "y0":
+            return out + condition.residual
+        logits = (1 - 2 * y_t) * out
+        return logits if self.classes == 1 else F.logsigmoid(logits)
+
+    def _body(
+        self, memory: Memory, pixels: Tensor, size: Size, t: int, condition: PackedCondition
+    ) -> Values:
+        """The last features, float32 flat [B, H', W', width], from y_t [B, K s^2, H', W']."""
+        images, features = condition.images, condition.features
+        depth = len(self.down)
+        first = self.down[0][0]
+        signs = self._signs(memory, "entry", size, first)
+        x = memory.values("down0", size, first.inputs)
+        self._enter(memory, pixels, size, condition, x, first.reader(t, signs.bits))
+
+        skips: list[tuple[Values, Signs]] = []
+        for n, (first, second) in enumerate(self.down):
+            below = self._sizes(size, n)
+            result = memory.values(f"down{n}", below, first.outputs)
+            between = self._signs(memory, f"between{n}", below, second)
+            first.run(t, signs, result, shortcut=(x,), readers=(second.reader(t, between.bits),))
+            x, readers = result, []
+            if n + 1 < depth:
+                join = self.up[depth - 2 - n][1]
+                skip = self._signs(memory, f"skip{n}", below, join, 2)
+                signs = self._signs(memory, f"down{n + 1}", below, self.down[n + 1][0])
+                readers = [self.down[n + 1][0].reader(t, signs.bits), join.reader(t, skip.bits, 1)]
+                skips.append((x, skip))
+            extra = (kernels.FLOATS, 0)
+            if depth - n <= len(features):  # the levels of strides 4 to 32
+                extra = features[n - depth], images
+            second.run(t, between, x, shortcut=(x,), extra=extra, readers=tuple(readers))
+
+        below = self._sizes(size, depth - 1)
+        prior = x
+        if features:
+            prior = np.tile(features[-1], size[0]) if images < size[0] else features[-1]
+        x = self.xformer.run(memory, x, prior, below, t)
+        signs = self.middle.read(memory, "middle", x, below, t)
+        return self._rise(memory, x, signs, below, skips, t)
+
+    def _rise(
+        self,
+        memory: Memory,
+        x: Values,
+        signs: Signs,
+        size: Size,
+        skips: list[tuple[Values, Signs]],
+        t: int,
+    ) -> Values:
+        """The decoder, from the deepest features to the finest."""
+        layer = self.middle
+        for n, (grow, join) in enumerate(self.up):
+            small = self._signs(memory, f"small{n}", size, grow)
+            shortcut = (x,) if n == 0 else (x, skips.pop()[0])
+            before = None if n == 0 else skip_signs
+            layer.run(
+                t, signs, x, b=before, shortcut=shortcut, readers=(grow.reader(t, small.bits),)
+            )
+            size = (size[0], 2 * size[1], 2 * size[2])
+            larger = enlarge(memory, f"larger{n}", small)
+            signs = self._signs(memory, f"join{n}", size, join, 2)
+            result = memory.values(f"up{n}", size, grow.outputs)
+            grow.run(
+                t, larger, result, shortcut=(x,), larger=True, readers=(join.reader(t, signs.bits),)
+            )
+            x, layer, skip_signs = result, join, skips[-1][1]
+        layer.run(t, signs, x, b=skip_signs, shortcut=(x, skips.pop()[0]))
+        return x
+
+    def _enter(
+        self,
+        memory: Memory,
+        pixels: Tensor,
+        size: Size,
+        condition: PackedCondition,
+        out: Values,
+        reader: Reader,
+    ) -> None:
+        """The input convolution: its static part, and what y_t adds."""
+        batch, height, width = size
+        y = _flat(F.pad(pixels, (1, 1, 1, 1)))
+        channels = len(reader.limit)
+        pool.rows(
+            kernels.enter, batch * height, batch * height * width * channels // 2,
+            height, width, self._moving, y, self._entry, condition.static, condition.images,
+            channels, out, reader.limit, reader.bits,
+        )  # fmt: skip
+
+    def _leave(self, memory: Memory, x: Values, size: Size) -> Tensor:
+        """The output convolution, float32 [B, H', W', K * stem^2]."""
+        batch, height, width = size
+        products = torch.from_numpy(memory.values("products", size, self._head.shape[1]))
+        torch.mm(
+            torch.from_numpy(x).view(-1, len(self._head)),
+            self._head,
+            out=products.view(-1, self._head.shape[1]),
+        )
+        outputs = len(self._bias)
+        out = np.empty(batch * height * width * outputs, np.float32)
+        pool.rows(
+            kernels.leave, batch * height, batch * height * width * outputs * 16,
+            height, width, outputs, products.numpy(), self._bias, out,
+        )  # fmt: skip
+        return torch.from_numpy(out).view(batch, height, width, outputs)
+
+    @staticmethod
+    def _signs(memory: Memory, name: str, size: Size, layer: Layer, sources: int = 1) -> Signs:
+        """Room for the signs that a layer reads, or one of its two sources."""
+        channels = layer.inputs // sources
+        return Signs(memory.bits(name, size, channels), size, channels // WORD)
+
+    @staticmethod
+    def _sizes(size: Size, halvings: int) -> Size:
+        return (size[0], size[1] >> halvings, size[2] >> halvings)
+
+
+def _block(module: object) -> Block:
+    if not isinstance(module, Block):
+        raise Unpackable(f"the refiner holds a {type(module).__name__} where a Block is expected")
+    return module
+
+
+def _flat(x: Tensor) -> Values:
+    """[B, C, H, W] as float32 flat [B, H, W, C], an array of its own."""
+    return np.array(x.detach().cpu().permute(0, 2, 3, 1), np.float32, order="C").ravel()
+
+
+def _only(condition: PackedCondition, n: int) -> PackedCondition:
+    """The condition of one image of a batch."""
+    if condition.images == 1:
+        return condition
+    parts = [np.split(x, condition.images)[n] for x in (condition.static, *condition.features)]
+    return PackedCondition(1, parts[0], parts[1:], condition.residual[n : n + 1])
