@@ -20,7 +20,7 @@ __all__ = ["Unpackable", "compile_refiner"]
 
 
 def compile_refiner(refiner: "Refiner") -> "PackedRefiner":
-    """The refiner as a program of packed kernels, in evaluation mode, weights copied.
+    """The refiner as a program of packed kernels, in evaluation mode, as it is now.
 
     Raises
     ------

@@ -6,27 +6,22 @@ out any range of them. Kernels hold no lock of Python's and start no threads of 
 workqueue kills the process when two Python threads enter at once.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 
 from napari_hidiff.packed.bits import BOTTOM, LEFT, RIGHT, TOP, WORD
-from napari_hidiff.packed.lanes import PIXELS, add_scaled, make_tile, sign_word
+from napari_hidiff.packed.cache import compiled
+from napari_hidiff.packed.lanes import PIXELS
+from napari_hidiff.packed.tiles import make_dense, make_tile, sign_word
+
+NARROW = 16
+"""Output channels in a block of the last convolution, which has few."""
 
 _MANY, _ONE = make_tile(PIXELS), make_tile(1)
+_ENTER, _ENTER_ONE = make_dense(PIXELS, WORD), make_dense(1, WORD)
+_PRODUCTS, _PRODUCTS_ONE = make_dense(PIXELS, NARROW), make_dense(1, NARROW)
 
 FLOATS, INTS, BITS = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.uint32)
 """What stands in for an array that is not needed."""
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """The function as a kernel, kept on disk where numba finds a folder it may write to."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # "cannot locate suitable directory": neither beside us nor at home
-        return njit(nogil=True)(function)
 
 
 @compiled
@@ -136,45 +131,67 @@ def enlarge(begin, end, height, width, words, small, bits):
 @compiled
 def enter(
     begin, end, height, width, inputs, y, weights, static, images, channels, out, limit, bits
-):
+):  # fmt: skip
     """Rows of the input convolution: ``static`` plus the part that reads y_t, and its bits.
 
     y : float32 [B, height + 2, width + 2, inputs], zeros around it; weights : float32
-    [9 * inputs, channels], taps row by row; static : float32 [images, height, width, channels].
-    Most of a mask is 0, and those products are left out.
+    [channels / 32, 9 * inputs, 32], taps row by row; static : float32 [images, height, width,
+    channels].
     """
     words = channels // WORD
+    line, run = (width + 2) * inputs, 3 * inputs
     for row in range(begin, end):
         image = row // height
-        line = row - image * height
-        place = (image * (height + 2) + line + 1) * (width + 2) + 1
-        for x in range(width):
-            target = (row * width + x) * channels
-            before = ((row if images > 1 else line) * width + x) * channels
-            for c in range(channels):
-                out[target + c] = static[before + c]
-            for tap in range(3):
-                start = ((image * (height + 2) + line + tap) * (width + 2) + x) * inputs
-                for n in range(3 * inputs):
-                    value = y[start + n]
-                    if value != 0:
-                        weight = (tap * 3 * inputs + n) * channels
-                        for c in range(0, channels, WORD):
-                            add_scaled(out, target + c, weights, weight + c, value)
+        top = row - image * height
+        place = (image * (height + 2) + top + 1) * (width + 2) + 1
+        start = (image * (height + 2) + top) * line
+        before = (row if images > 1 else top) * width
+        x = 0
+        while x < width:
+            count = PIXELS if x + PIXELS <= width else 1
+            where = (start + x * inputs, line, inputs, 3, run)
             for block in range(words):
-                word = sign_word(out, target + block * WORD, limit, block * WORD)
-                bits[(place + x) * words + block] = word
+                o = block * WORD
+                taps = block * 3 * run * WORD
+                b_at = ((before + x) * channels + o, channels)
+                o_at = ((row * width + x) * channels + o, channels)
+                if count == PIXELS:
+                    _ENTER(y, where, weights, taps, static, b_at, out, o_at)
+                else:
+                    _ENTER_ONE(y, where, weights, taps, static, b_at, out, o_at)
+                for p in range(count):
+                    word = sign_word(out, (row * width + x + p) * channels + o, limit, o)
+                    bits[(place + x + p) * words + block] = word
+            x += count
 
 
 @compiled
-def leave(begin, end, height, width, outputs, products, bias, out):
+def multiply(begin, end, width, channels, x, weights, outputs, zeros, out):
+    """Rows of products of every pixel; x [B, height, width, channels], out [..., outputs].
+
+    weights : float32 [outputs / 16, channels, 16]; zeros : float32 [outputs].
+    """
+    at = begin * width
+    while at < end * width:
+        count = PIXELS if at + PIXELS <= end * width else 1
+        where = (at * channels, 0, channels, 1, channels)
+        for o in range(0, outputs, NARROW):
+            o_at = (at * outputs + o, outputs)
+            if count == PIXELS:
+                _PRODUCTS(x, where, weights, o * channels, zeros, (o, 0), out, o_at)
+            else:
+                _PRODUCTS_ONE(x, where, weights, o * channels, zeros, (o, 0), out, o_at)
+        at += count
+
+
+@compiled
+def leave(begin, end, height, width, outputs, size, products, bias, out):
     """Rows of the output convolution from its products with all pixels.
 
-    products : float32 [B, height, width, 9, outputs], tap k of the window around the pixel's
-    neighbour; out : float32 [B, height, width, outputs]. Summing products of a pixel costs one
-    pass over a few channels, where a window over the features would read them nine times.
+    products : float32 [B, height, width, size], the first 9 * outputs of them tap by tap; out :
+    float32 [B, height, width, outputs]. Summing products of a pixel costs one pass over a few
+    channels, where a window over the features would read them nine times.
     """
-    size = 9 * outputs
     for row in range(begin, end):
         y = row % height
         for x in range(width):

@@ -11,8 +11,8 @@ from napari_hidiff.network.blocks import Block, TimeActivation, TimeEmbedding
 from napari_hidiff.packed import kernels, pool
 from napari_hidiff.packed.bits import WORD, halves, pack_weights
 from napari_hidiff.packed.errors import Unpackable
-from napari_hidiff.packed.lanes import MEAN, NONE, PAIR, SAME
 from napari_hidiff.packed.memory import Memory, Size, Values
+from napari_hidiff.packed.tiles import MEAN, NONE, PAIR, SAME
 
 Times = list[Tensor]
 """The embedding [1, time_width] of every time; entry 0 stands for no time and repeats that of 1."""

@@ -36,9 +36,11 @@ class PackedCondition:
 
 
 class PackedRefiner:
-    """A :class:`Refiner` in evaluation mode, compiled; weights are copied, not shared.
+    """A :class:`Refiner` in evaluation mode, compiled; compile again when its weights change.
 
     It takes and gives what the refiner does, on the CPU: :meth:`condition`, then a call per step.
+    What is real or small stays with the refiner's own modules: the projections of features and
+    the attention between signs.
 
     Raises
     ------
@@ -72,10 +74,12 @@ class PackedRefiner:
         weight = refiner.entry.weight.detach().float().cpu()
         self._moving = self.classes * self.stem**2  # channels of y_t, the last of the input
         self._static = weight[:, : -self._moving], refiner.entry.bias.detach().float().cpu()
-        moving = weight[:, -self._moving :].permute(2, 3, 1, 0)
-        self._entry = np.ascontiguousarray(moving).ravel()
+        moving = weight[:, -self._moving :].permute(2, 3, 1, 0).flatten(0, 2)
+        self._entry = _blocks(moving, WORD)
         head = refiner.head.weight.detach().float().cpu()  # [K * stem^2, C, 3, 3]
-        self._head = head.permute(1, 2, 3, 0).reshape(head.shape[1], -1).contiguous()
+        products = head.permute(1, 2, 3, 0).flatten(1)
+        products = F.pad(products, (0, -products.shape[1] % kernels.NARROW))
+        self._head, self._products = _blocks(products, kernels.NARROW), products.shape[1]
         self._bias = refiner.head.bias.detach().float().cpu().numpy().copy()
 
     def condition(
@@ -89,7 +93,7 @@ class PackedRefiner:
         return PackedCondition(
             len(image),
             _flat(static),
-            [_flat(feature.float()) for feature in given.features],
+            [_flat(feature) for feature in given.features],
             given.residual.float(),
         )
 
@@ -168,13 +172,12 @@ class PackedRefiner:
         t: int,
     ) -> Values:
         """The decoder, from the deepest features to the finest."""
-        layer = self.middle
+        layer, second, below = self.middle, None, ()
         for n, (grow, join) in enumerate(self.up):
             small = self._signs(memory, f"small{n}", size, grow)
-            shortcut = (x,) if n == 0 else (x, skips.pop()[0])
-            before = None if n == 0 else skip_signs
+            shortcut = (x, *below)
             layer.run(
-                t, signs, x, b=before, shortcut=shortcut, readers=(grow.reader(t, small.bits),)
+                t, signs, x, b=second, shortcut=shortcut, readers=(grow.reader(t, small.bits),)
             )
             size = (size[0], 2 * size[1], 2 * size[2])
             larger = enlarge(memory, f"larger{n}", small)
@@ -183,8 +186,9 @@ class PackedRefiner:
             grow.run(
                 t, larger, result, shortcut=(x,), larger=True, readers=(join.reader(t, signs.bits),)
             )
-            x, layer, skip_signs = result, join, skips[-1][1]
-        layer.run(t, signs, x, b=skip_signs, shortcut=(x, skips.pop()[0]))
+            values, second = skips.pop()
+            x, layer, below = result, join, (values,)
+        layer.run(t, signs, x, b=second, shortcut=(x, *below))
         return x
 
     def _enter(
@@ -209,17 +213,18 @@ class PackedRefiner:
     def _leave(self, memory: Memory, x: Values, size: Size) -> Tensor:
         """The output convolution, float32 [B, H', W', K * stem^2]."""
         batch, height, width = size
-        products = torch.from_numpy(memory.values("products", size, self._head.shape[1]))
-        torch.mm(
-            torch.from_numpy(x).view(-1, len(self._head)),
-            self._head,
-            out=products.view(-1, self._head.shape[1]),
-        )
-        outputs = len(self._bias)
-        out = np.empty(batch * height * width * outputs, np.float32)
+        rows, pixels, outputs = batch * height, batch * height * width, len(self._bias)
+        products = memory.values("products", size, self._products)
+        channels = len(x) // pixels
         pool.rows(
-            kernels.leave, batch * height, batch * height * width * outputs * 16,
-            height, width, outputs, products.numpy(), self._bias, out,
+            kernels.multiply, rows, pixels * channels * self._products // 8,
+            width, channels, x, self._head, self._products,
+            np.zeros(self._products, np.float32), products,
+        )  # fmt: skip
+        out = np.empty(pixels * outputs, np.float32)
+        pool.rows(
+            kernels.leave, rows, pixels * outputs * 16,
+            height, width, outputs, self._products, products, self._bias, out,
         )  # fmt: skip
         return torch.from_numpy(out).view(batch, height, width, outputs)
 
@@ -242,7 +247,13 @@ def _block(module: object) -> Block:
 
 def _flat(x: Tensor) -> Values:
     """[B, C, H, W] as float32 flat [B, H, W, C], an array of its own."""
-    return np.array(x.detach().cpu().permute(0, 2, 3, 1), np.float32, order="C").ravel()
+    return np.array(x.detach().float().cpu().permute(0, 2, 3, 1).numpy(), order="C").ravel()
+
+
+def _blocks(weights: Tensor, width: int) -> Values:
+    """[window, outputs] as float32 flat [outputs / width, window, width]."""
+    parts = weights.unflatten(1, (-1, width)).movedim(1, 0)
+    return np.ascontiguousarray(parts.numpy()).ravel()
 
 
 def _only(condition: PackedCondition, n: int) -> PackedCondition:

@@ -1,0 +1,262 @@
+"""A refiner compiled to packed kernels against the refiner in torch."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from test_packed_kernels import trained
+
+import napari_hidiff
+from napari_hidiff.network import Refiner, probabilities
+from napari_hidiff.packed import Unpackable, compile_refiner, pool
+
+FEATURES = (8, 12, 16, 20)
+
+
+def make(seed=0, **options):
+    """A refiner whose every table holds something, with a head that changes the prior."""
+    torch.manual_seed(seed)
+    refiner = Refiner(3, **{"classes": 1, "feature_channels": FEATURES, "stem": 2} | options)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        refiner.head.weight.normal_(0, 0.05, generator=generator)
+        refiner.head.bias.normal_(0, 0.05, generator=generator)
+        for block in (refiner.xformer.prior, refiner.xformer.diffusion):
+            block.position.normal_(0, 0.5, generator=generator)
+    return trained(refiner, seed)
+
+
+def scene(refiner, height, width, samples=1, images=1, seed=0):
+    """y_t, and the arguments of a condition."""
+    generator = torch.Generator().manual_seed(seed)
+    k, sides = refiner.classes, [-(-n // 32) * 32 for n in (height, width)]
+
+    def uniform(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    prior = uniform(images, k, height, width)
+    prior = prior if k == 1 else prior.softmax(1)
+    fixed = torch.randint(-1, max(2, k), (images, height, width), generator=generator)
+    features = [
+        uniform(images, c, sides[0] // s, sides[1] // s) - 0.5
+        for c, s in zip(FEATURES, (4, 8, 16, 32), strict=True)
+    ]
+    given = uniform(images, 3, height, width), prior, fixed, features if refiner.features else []
+    return (uniform(samples, k, height, width) < 0.3).float(), given
+
+
+@pytest.mark.parametrize("features", [FEATURES, ()], ids=["features", "no features"])
+@pytest.mark.parametrize(("stem", "width"), [(1, 32), (2, 32), (2, 64)])
+@pytest.mark.parametrize(
+    ("classes", "size", "output"), [(1, (45, 70), "y0"), (3, (97, 33), "y0"), (3, (40, 61), "eps")]
+)
+def test_a_step_is_that_of_torch(classes, size, output, stem, width, features):
+    refiner = make(
+        classes=classes, stem=stem, width=width, output=output, feature_channels=features
+    )
+    y_t, given = scene(refiner, *size, samples=2)
+    with torch.inference_mode():
+        condition, packed = refiner.condition(*given), compile_refiner(refiner)
+        ours = packed.condition(*given)
+        for t in (1, 4, 10):
+            expected, found = refiner(y_t, t, condition), packed(y_t, t, ours)
+            assert found.dtype == torch.float32
+            assert found.shape == expected.shape
+            difference = (probabilities(found) - probabilities(expected)).abs()
+            assert difference.mean() <= 1e-3
+            assert (difference <= 1e-2).float().mean() >= 0.999
+    assert (probabilities(expected) - given[1]).abs().mean() > 0.02, "the refiner does something"
+
+
+@pytest.fixture(scope="module")
+def refiner():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def packed(refiner):
+    return compile_refiner(refiner)
+
+
+def test_samples_of_a_batch_equal_one_by_one(refiner, packed):
+    y_t, given = scene(refiner, 50, 64, samples=3)
+    condition = packed.condition(*given)
+    together = packed(y_t, 3, condition)
+    alone = [packed(y[None], 3, condition) for y in y_t]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_every_image_of_a_batch_has_its_condition_and_its_time(refiner, packed):
+    y_t, given = scene(refiner, 50, 64, samples=2, images=2)
+    times = torch.tensor([2, 9])
+    with torch.inference_mode():
+        expected = refiner(y_t, times, refiner.condition(*given))
+    found = packed(y_t, times, packed.condition(*given))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    same = packed(y_t, torch.tensor([2, 2]), packed.condition(*given))
+    assert torch.equal(same[:1], found[:1])
+
+
+def test_soft_states_are_taken_as_they_are(refiner, packed):
+    y_t, given = scene(refiner, 33, 40)
+    y_t = torch.rand_like(y_t)
+    with torch.inference_mode():
+        expected = refiner(y_t, 10, refiner.condition(*given))
+    np.testing.assert_allclose(packed(y_t, 10, packed.condition(*given)), expected, atol=1e-3)
+
+
+def test_two_threads_at_once_get_the_same(refiner, packed, monkeypatch):
+    monkeypatch.setattr(pool, "WORTH", 1)
+    y_t, given = scene(refiner, 100, 90, samples=2)
+    condition = packed.condition(*given)
+    alone = packed(y_t, 5, condition)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(lambda _: packed(y_t, 5, condition), range(8)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(alone, each) for each in found)
+
+
+def test_rows_are_dealt_out_once_each(monkeypatch):
+    monkeypatch.setattr(pool, "WORTH", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    counts = np.zeros(37, int)
+
+    def kernel(begin, end, array):
+        array[begin:end] += 1
+
+    pool.rows(kernel, 37, 10**6, counts)
+    assert (counts == 1).all()
+
+    def broken(begin, end):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        pool.rows(broken, 37, 10**6)
+
+
+def test_times_outside_of_the_process_are_refused(refiner, packed):
+    y_t, given = scene(refiner, 32, 32)
+    condition = packed.condition(*given)
+    for t in (0, 11):
+        with pytest.raises(ValueError, match=rf"1\.\.10, not {t}"):
+            packed(y_t, t, condition)
+
+
+def test_a_real_refiner_is_refused_in_one_line():
+    with pytest.raises(Unpackable) as caught:
+        compile_refiner(make(convolution="real"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_bundled_model_gives_the_same_mask(sample_pair):
+    model = napari_hidiff.load_model("chase-vessels", device="cpu")
+    image = np.ascontiguousarray(sample_pair[0][300:620, 200:520])
+    expected = model.refine(image, sampler="one-step")
+    packed = compile_refiner(model.refiner)
+    calls = []
+    torch_refiner = model.refiner
+
+    class Instead:
+        """The packed refiner in the place of the torch one."""
+
+        condition = staticmethod(packed.condition)
+
+        def __call__(self, *args):
+            calls.append(args)
+            return packed(*args)
+
+    model.refiner = Instead()
+    try:
+        found = model.refine(image, sampler="one-step")
+    finally:
+        model.refiner = torch_refiner
+    assert len(calls) == 1
+    assert (found.mask == expected.mask).mean() >= 0.999
+    assert np.abs(found.probability - expected.probability).mean() <= 1e-3
+    assert found.mask.any()
+
+
+CHILD = """
+import os, sys, torch
+from napari_hidiff.packed import pool
+from test_packed_refiner import make, scene
+from napari_hidiff.packed import compile_refiner
+pool.WORTH = 1
+torch.set_num_threads(2)
+refiner = make()
+packed = compile_refiner(refiner)
+y_t, given = scene(refiner, 64, 64)
+condition = packed.condition(*given)
+before = packed(y_t, 3, condition)
+if sys.argv[1] == "fork":
+    pid = os.fork()
+    if pid == 0:  # torch's own threads do not survive a fork, so the child asks for none of them
+        os._exit(0 if torch.equal(packed(y_t, 3, condition), before) else 1)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def run(how, **environment):
+    here = os.path.dirname(__file__)
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, how],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_goes_on():
+    run("fork")
+
+
+@pytest.mark.slow
+def test_a_cache_folder_that_cannot_be_written_costs_time_only(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    run("plain", NUMBA_CACHE_DIR=str(blocked / "cache"), NUMBA_NUM_THREADS="1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "features", ["", "+avx2,+fma,+popcnt,+bmi,+bmi2,+sse4.2,+ssse3"], ids=["generic", "avx2"]
+)
+def test_every_kind_of_processor_gets_exact_sums(features, tmp_path):
+    """The kernels of lesser processors, on this one."""
+    if features and "avx2" not in cpu():
+        pytest.skip("this processor has no AVX2")
+    here = os.path.dirname(__file__)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xvfb",
+         os.path.join(here, "test_packed_kernels.py")],
+        env=os.environ
+        | {
+            "NUMBA_CPU_NAME": "generic" if not features else "haswell",
+            "NUMBA_CPU_FEATURES": features,
+            "NUMBA_CACHE_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def cpu():
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return {name for name, present in features.items() if present}
