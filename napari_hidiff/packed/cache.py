@@ -45,7 +45,7 @@ class _Cache(FunctionCache):
 
 def compiled(function: Callable[..., Any]) -> Any:
     """The function as a kernel, kept on disk where numba finds a folder it may write to."""
-    kernel = njit(nogil=True)(function)
+    kernel: Any = njit(nogil=True)(function)
     with suppress(RuntimeError):  # no folder to write to, neither beside us nor at home
         kernel._cache = _Cache(function)
     return kernel

@@ -17,10 +17,10 @@ from napari_hidiff.packed.bits import WORD
 
 
 def _features() -> str:
-    chosen = config.CPU_FEATURES
-    if chosen is not None:
-        return str(chosen)
-    if config.CPU_NAME == "generic":
+    settings: Any = config
+    if settings.CPU_FEATURES is not None:
+        return str(settings.CPU_FEATURES)
+    if settings.CPU_NAME == "generic":
         return ""
     return str(binding.get_host_cpu_features().flatten())
 

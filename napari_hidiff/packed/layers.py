@@ -89,6 +89,8 @@ class Layer:
         parts = np.split(signs, sources, axis=1)
         weights = np.concatenate([pack_weights(part) for part in parts], axis=1)
 
+        if norm.running_mean is None or norm.running_var is None:
+            raise Unpackable("a BatchNorm of the refiner has no running statistics to fold")
         mean, variance, gain, bias = (
             table.detach().double().cpu()
             for table in (norm.running_mean, norm.running_var, norm.weight, norm.bias)

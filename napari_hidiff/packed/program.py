@@ -71,16 +71,19 @@ class PackedRefiner:
         ]
         self._shelf = Shelf()
 
-        weight = refiner.entry.weight.detach().float().cpu()
+        entry, head = refiner.entry, refiner.head
+        assert entry.bias is not None
+        assert head.bias is not None
+        weight = entry.weight.detach().float().cpu()
         self._moving = self.classes * self.stem**2  # channels of y_t, the last of the input
-        self._static = weight[:, : -self._moving], refiner.entry.bias.detach().float().cpu()
+        self._static = weight[:, : -self._moving], entry.bias.detach().float().cpu()
         moving = weight[:, -self._moving :].permute(2, 3, 1, 0).flatten(0, 2)
         self._entry = _blocks(moving, WORD)
-        head = refiner.head.weight.detach().float().cpu()  # [K * stem^2, C, 3, 3]
-        products = head.permute(1, 2, 3, 0).flatten(1)
+        last = head.weight.detach().float().cpu()  # [K * stem^2, C, 3, 3]
+        products = last.permute(1, 2, 3, 0).flatten(1)
         products = F.pad(products, (0, -products.shape[1] % kernels.NARROW))
         self._head, self._products = _blocks(products, kernels.NARROW), products.shape[1]
-        self._bias = refiner.head.bias.detach().float().cpu().numpy().copy()
+        self._bias = head.bias.detach().float().cpu().numpy().copy()
 
     def condition(
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
@@ -172,7 +175,9 @@ class PackedRefiner:
         t: int,
     ) -> Values:
         """The decoder, from the deepest features to the finest."""
-        layer, second, below = self.middle, None, ()
+        layer = self.middle
+        second: Signs | None = None
+        below: tuple[Values, ...] = ()
         for n, (grow, join) in enumerate(self.up):
             small = self._signs(memory, f"small{n}", size, grow)
             shortcut = (x, *below)

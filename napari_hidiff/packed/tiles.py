@@ -170,7 +170,7 @@ def _finish(builder: Builder, values: list[list[Value]], given: Given) -> None:
 
 
 @intrinsic
-def sign_word(typing: Any, x: Any, x_at: Any, threshold: Any, t_at: Any) -> Any:
+def _sign_word(typing: Any, x: Any, x_at: Any, threshold: Any, t_at: Any) -> Any:
     """uint32: bit c is x[x_at + c] >= threshold[t_at + c], for 32 channels of float32."""
 
     def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
@@ -186,6 +186,10 @@ def sign_word(typing: Any, x: Any, x_at: Any, threshold: Any, t_at: Any) -> Any:
         return word
 
     return types.uint32(x, x_at, threshold, t_at), generate
+
+
+sign_word: Any = _sign_word
+"""The same, for whoever checks types: called in a kernel, it takes no ``typing``."""
 
 
 def make_dense(pixels: int, width: int) -> Callable[..., None]:
