@@ -241,7 +241,7 @@ def test_every_kind_of_processor_gets_exact_sums(features, tmp_path):
         pytest.skip("this processor has no AVX2")
     here = os.path.dirname(__file__)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xvfb",
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          os.path.join(here, "test_packed_kernels.py")],
         env=os.environ
         | {
