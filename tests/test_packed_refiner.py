@@ -156,13 +156,19 @@ def test_a_real_refiner_is_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_the_bundled_model_gives_the_same_mask(sample_pair):
+CROPS = [(100, 100), (300, 200), (300, 600), (500, 300), (650, 500)]
+
+
+def test_the_bundled_model_gives_the_same_masks(sample_pair, monkeypatch):
+    """Equal to rounding where no sign is a tie, and nearly the same masks in all.
+
+    In about one crop in eight a value lies so close to its threshold that the roundings of torch's
+    float32 convolution and of the kernel decide its sign differently (as those of float32 and
+    float64 do), and a trained network carries one such sign a long way.
+    """
     model = napari_hidiff.load_model("chase-vessels", device="cpu")
-    image = np.ascontiguousarray(sample_pair[0][300:620, 200:520])
-    expected = model.refine(image, sampler="one-step")
     packed = compile_refiner(model.refiner)
-    calls = []
-    torch_refiner = model.refiner
+    calls, means, same = [], [], []
 
     class Instead:
         """The packed refiner in the place of the torch one."""
@@ -173,15 +179,18 @@ def test_the_bundled_model_gives_the_same_mask(sample_pair):
             calls.append(args)
             return packed(*args)
 
-    model.refiner = Instead()
-    try:
-        found = model.refine(image, sampler="one-step")
-    finally:
-        model.refiner = torch_refiner
-    assert len(calls) == 1
-    assert (found.mask == expected.mask).mean() >= 0.999
-    assert np.abs(found.probability - expected.probability).mean() <= 1e-3
-    assert found.mask.any()
+    for top, left in CROPS:
+        image = np.ascontiguousarray(sample_pair[0][top : top + 192, left : left + 192])
+        expected = model.refine(image, sampler="one-step")
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "refiner", Instead())
+            found = model.refine(image, sampler="one-step")
+        means.append(np.abs(found.probability - expected.probability).mean())
+        same.append((found.mask == expected.mask).mean())
+        assert found.mask.any()
+    assert len(calls) == len(CROPS)
+    assert np.median(means) <= 1e-6
+    assert np.mean(same) >= 0.997
 
 
 CHILD = """

@@ -103,10 +103,10 @@ def _shortcut(builder: Builder, values: list[list[Value]], given: Given) -> None
     second = at(builder, given.pointer(12), second_at)
 
     def add(sources: list[tuple[Value, Value]], factor: float, step: int) -> None:
-        for pointer, _ in sources:
+        for pointer, offset in sources:
             for p in range(len(values)):
                 ahead = builder.lshr(index(step * (p + len(values))), larger)
-                _prefetch(builder, at(builder, pointer, builder.mul(ahead, per_pixel)))
+                _prefetch(builder, at(builder, pointer, builder.mul(ahead, per_pixel), offset))
         for p, parts in enumerate(values):
             place = builder.mul(builder.lshr(index(step * p), larger), per_pixel)
             for j, value in enumerate(parts):
