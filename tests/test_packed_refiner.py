@@ -240,21 +240,28 @@ def test_a_cache_folder_that_cannot_be_written_costs_time_only(tmp_path):
     run("plain", NUMBA_CACHE_DIR=str(blocked / "cache"), NUMBA_NUM_THREADS="1")
 
 
+AVX2 = "+avx,+avx2,+fma,+popcnt,+bmi,+bmi2,+sse4.2,+ssse3"
+PROCESSORS = {
+    "generic": "",
+    "haswell": AVX2,
+    "skylake-avx512": f"{AVX2},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "features", ["", "+avx2,+fma,+popcnt,+bmi,+bmi2,+sse4.2,+ssse3"], ids=["generic", "avx2"]
-)
-def test_every_kind_of_processor_gets_exact_sums(features, tmp_path):
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_every_kind_of_processor_gets_exact_sums(name, tmp_path):
     """The kernels of lesser processors, on this one."""
-    if features and "avx2" not in cpu():
-        pytest.skip("this processor has no AVX2")
+    features = PROCESSORS[name]
+    if not {feature[1:] for feature in features.split(",") if feature} <= cpu():
+        pytest.skip(f"this processor cannot do what {name} does")
     here = os.path.dirname(__file__)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          os.path.join(here, "test_packed_kernels.py")],
         env=os.environ
         | {
-            "NUMBA_CPU_NAME": "generic" if not features else "haswell",
+            "NUMBA_CPU_NAME": name,
             "NUMBA_CPU_FEATURES": features,
             "NUMBA_CACHE_DIR": str(tmp_path),
         },
