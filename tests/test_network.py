@@ -293,7 +293,7 @@ def test_the_binary_network_has_the_work_of_the_paper():
         return hook
 
     with torch.device("meta"):  # shapes without values
-        refiner = Refiner(3, 1, (48, 64, 96, 128), width=128).eval()
+        refiner = Refiner(3, 1, (48, 64, 96, 128), width=128)
         for name, module in refiner.named_modules():
             if isinstance(module, BinaryConv2d):
                 module.register_forward_hook(count(name))

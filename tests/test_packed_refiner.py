@@ -66,9 +66,7 @@ def test_a_step_is_that_of_torch(classes, size, output, stem, width, features):
             expected, found = refiner(y_t, t, condition), packed(y_t, t, ours)
             assert found.dtype == torch.float32
             assert found.shape == expected.shape
-            difference = (probabilities(found) - probabilities(expected)).abs()
-            assert difference.mean() <= 1e-3
-            assert (difference <= 1e-2).float().mean() >= 0.999
+            np.testing.assert_allclose(found, expected, atol=1e-4)  # of logits, at every pixel
     assert (probabilities(expected) - given[1]).abs().mean() > 0.02, "the refiner does something"
 
 
@@ -96,7 +94,7 @@ def test_every_image_of_a_batch_has_its_condition_and_its_time(refiner, packed):
     with torch.inference_mode():
         expected = refiner(y_t, times, refiner.condition(*given))
     found = packed(y_t, times, packed.condition(*given))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
     same = packed(y_t, torch.tensor([2, 2]), packed.condition(*given))
     assert torch.equal(same[:1], found[:1])
 
@@ -156,41 +154,17 @@ def test_a_real_refiner_is_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-CROPS = [(100, 100), (300, 200), (300, 600), (500, 300), (650, 500)]
-
-
 def test_the_bundled_model_gives_the_same_masks(sample_pair, monkeypatch):
-    """Equal to rounding where no sign is a tie, and nearly the same masks in all.
-
-    In about one crop in eight a value lies so close to its threshold that the roundings of torch's
-    float32 convolution and of the kernel decide its sign differently (as those of float32 and
-    float64 do), and a trained network carries one such sign a long way.
-    """
+    """Every sign is the same on both engines, so every pixel is, but for a last rounding."""
     model = napari_hidiff.load_model("chase-vessels", device="cpu")
     packed = compile_refiner(model.refiner)
-    calls, means, same = [], [], []
-
-    class Instead:
-        """The packed refiner in the place of the torch one."""
-
-        condition = staticmethod(packed.condition)
-
-        def __call__(self, *args):
-            calls.append(args)
-            return packed(*args)
-
-    for top, left in CROPS:
-        image = np.ascontiguousarray(sample_pair[0][top : top + 192, left : left + 192])
-        expected = model.refine(image, sampler="one-step")
-        with monkeypatch.context() as patch:
-            patch.setattr(model, "refiner", Instead())
-            found = model.refine(image, sampler="one-step")
-        means.append(np.abs(found.probability - expected.probability).mean())
-        same.append((found.mask == expected.mask).mean())
-        assert found.mask.any()
-    assert len(calls) == len(CROPS)
-    assert np.median(means) <= 1e-6
-    assert np.mean(same) >= 0.997
+    image = sample_pair[0][200:620, 300:811]
+    expected = model.refine(image, sampler="ddim", steps=3, samples=2)
+    monkeypatch.setattr(model, "refiner", packed)
+    found = model.refine(image, sampler="ddim", steps=3, samples=2)
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-5)
+    assert (found.mask != expected.mask).sum() <= 1
+    assert found.mask.any()
 
 
 CHILD = """

@@ -3,6 +3,10 @@
 A refiner is built from one of two classes, :class:`BinaryConv2d` or its twin :class:`RealConv2d`;
 no other module knows which. Values of a binary layer are +1 or -1, so that its product is
 XNOR + popcount: a . w = n - 2 popcount(a XOR w). Zero padding contributes 0.
+
+Such a product is a whole number, which float32 holds exactly in whatever order it is summed. What
+follows it in evaluation is rounded in one stated order (:func:`napari_hidiff.network.blocks.fold`),
+so that two engines agree on every sign: a network of signs carries one that differs a long way.
 """
 
 from typing import ClassVar
@@ -50,13 +54,17 @@ def sign(x: Tensor) -> Tensor:
     return _SignActivation.apply(x)
 
 
-def binarize_weight(weight: Tensor) -> Tensor:
-    """sign(W) scaled by mean |W| of each output channel (the first axis); the scale is a constant.
+def weight_scale(weight: Tensor) -> Tensor:
+    """mean |W| of each output channel (the first axis).
 
-    The scale takes no gradient, as in ReActNet: the latent weights only decide signs.
+    It takes no gradient, as in ReActNet: the latent weights only decide signs.
     """
-    scale = weight.detach().abs().flatten(1).mean(1)
-    return _SignWeight.apply(weight) * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    return weight.detach().abs().flatten(1).mean(1)
+
+
+def binarize_weight(weight: Tensor) -> Tensor:
+    """sign(W) scaled by :func:`weight_scale`."""
+    return _SignWeight.apply(weight) * weight_scale(weight).reshape(-1, *(1,) * (weight.ndim - 1))
 
 
 class TimeThreshold(nn.Module):
@@ -93,6 +101,17 @@ class BinaryConv2d(nn.Module):
         signs = self.threshold(x, time)
         weight = binarize_weight(self.weight).to(signs.dtype)
         return F.conv2d(signs, weight, stride=self.stride, padding=self.padding)
+
+    def sums(self, x: Tensor, time: Tensor) -> Tensor:
+        """The convolution without its scale: whole numbers, exact in float32."""
+        signs = self.threshold(x, time)
+        weight = _SignWeight.apply(self.weight).to(signs.dtype)
+        return F.conv2d(signs, weight, stride=self.stride, padding=self.padding)
+
+    @property
+    def scale(self) -> Tensor:
+        """mean |W| of each output channel, [outputs]; a constant for the gradient."""
+        return weight_scale(self.weight)
 
     @staticmethod
     def quantize(x: Tensor) -> Tensor:

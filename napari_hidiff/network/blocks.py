@@ -1,12 +1,13 @@
 """The block that the refiner is made of: convolution, normalisation, shortcut, activation."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_hidiff.network.binary import Convolution
+from napari_hidiff.network.binary import BinaryConv2d, Convolution
 
 TIME_FREQUENCIES = 16
 
@@ -48,6 +49,69 @@ class TimeActivation(nn.Module):
         return F.prelu(u - gamma, self.slope.to(u.dtype)) + zeta
 
 
+class Folded(NamedTuple):
+    """What surrounds a binary convolution in evaluation, per channel: [C] or, of time, [B, C].
+
+    PReLU(sums * scale + shift + shortcut; slope) + zeta, rounded after every operation.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    slope: Tensor
+    zeta: Tensor
+
+
+def fold(
+    convolution: BinaryConv2d, norm: nn.BatchNorm2d, activation: TimeActivation | None, time: Tensor
+) -> Folded:
+    """The scale of the weights, BN and the first shift of TA in one product and one sum.
+
+    Without an activation the slope is 1 and zeta 0. Every engine takes its numbers from here.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * gain
+    if activation is None:
+        return Folded(
+            gain * convolution.scale, shift, torch.ones_like(shift), torch.zeros_like(shift)
+        )
+    gamma, zeta = activation.shifts(time).chunk(2, 1)
+    return Folded(gain * convolution.scale, shift - gamma, activation.slope, zeta)
+
+
+def normalise(convolution: nn.Module, norm: nn.Module, x: Tensor, time: Tensor) -> Tensor:
+    """BN(convolution(x, t))."""
+    if norm.training or not isinstance(convolution, BinaryConv2d):
+        return norm(convolution(x, time))
+    assert isinstance(norm, nn.BatchNorm2d)
+    folded = fold(convolution, norm, None, time)
+    return convolution.sums(x, time) * channels(folded.scale) + channels(folded.shift)
+
+
+def update(
+    convolution: nn.Module,
+    norm: nn.Module,
+    activation: TimeActivation,
+    x: Tensor,
+    shortcut: Tensor,
+    time: Tensor,
+) -> Tensor:
+    """TA(BN(convolution(x, t)) + shortcut)."""
+    if norm.training or not isinstance(convolution, BinaryConv2d):
+        return activation(norm(convolution(x, time)) + shortcut, time)
+    assert isinstance(norm, nn.BatchNorm2d)
+    folded = fold(convolution, norm, activation, time)
+    sums = convolution.sums(x, time)
+    u = sums * channels(folded.scale) + channels(folded.shift) + shortcut
+    return F.prelu(u, folded.slope.to(u.dtype)) + channels(folded.zeta)
+
+
+def channels(x: Tensor) -> Tensor:
+    """[C] or [B, C] to be broadcast over [B, C, H, W]."""
+    return x[..., None, None]
+
+
 class Block(nn.Module):
     """TA(BN(convolution(x, t)) + shortcut(x)): [B, inputs, H, W] -> [B, outputs, H', W'].
 
@@ -77,8 +141,9 @@ class Block(nn.Module):
         self.activation = TimeActivation(outputs, time_width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        update = self.norm(self.convolution(x, time))
-        return self.activation(update + self.shortcut(x), time)
+        return update(
+            self.convolution, self.norm, self.activation, x, self.shortcut(x), time
+        )
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The part of the block that has no weights, for x [B, inputs, H, W]."""

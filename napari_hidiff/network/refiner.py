@@ -20,6 +20,9 @@ FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
 """Channels of the level at each stride, in multiples of the width."""
 
 OUTPUTS = ("y0", "eps")
+GRID = 2.0**-14
+"""Weights that read y_t are multiples of this in evaluation, which is as fine as the float16 that
+model files keep: sums of them are then exact in float32, in whatever order an engine adds."""
 TRUST = 1e-3
 """A prior enters the residual head as a logit of at most ln(1/TRUST): it can be overruled."""
 
@@ -28,7 +31,8 @@ TRUST = 1e-3
 class Condition:
     """All that a refiner step knows beside y_t; made by :meth:`Refiner.condition`.
 
-    static: image, prior and edit channels, padded [B, C + K + labels, H', W'];
+    static: what the input convolution makes of image, prior and edits, [B, width, H', W'] for the
+    padded sides divided by the stem;
     features: the segmentor's features, projected to the levels' channels (none where it has none);
     residual: logits of the prior [B, K, H, W]; their size is the size of the image.
     """
@@ -91,6 +95,8 @@ class Refiner(nn.Module):
         conv = CONVOLUTIONS[convolution]
         self.time = TimeEmbedding(steps, time_width)
         pixels = (channels + 2 * classes + self.labels) * stem**2
+        self.moving = classes * stem**2
+        """Input channels that change from step to step: those of y_t, the last ones."""
         self.entry = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.features = nn.ModuleList(
             nn.Sequential(
@@ -124,9 +130,10 @@ class Refiner(nn.Module):
         edits = F.one_hot(fixed + 1, self.labels + 1)[..., 1:].movedim(-1, 1).to(image.dtype)
         static = pad_to_multiple(torch.cat([image, prior, edits], 1))
         projected = [project(f) for project, f in zip(self.features, features, strict=True)]
+        entered = self._enter(static, self.entry.weight[:, : -self.moving], self.entry.bias)
         trusted = prior.clamp(TRUST, 1 - TRUST)
         residual = trusted.logit() if self.classes == 1 else trusted.log()
-        return Condition(static, projected, residual)
+        return Condition(entered, projected, residual)
 
     def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
         """Logits of y_0 [B, K, H, W] for y_t [B, K, H, W] in {0, 1} at time t (int or int64 [B]).
@@ -136,9 +143,7 @@ class Refiner(nn.Module):
         batch, _, height, width = y_t.shape
         y_t = y_t.to(condition.static.dtype)
         time = self.time(t).to(y_t.dtype)
-        static = condition.static.expand(batch, -1, -1, -1)
-        x = torch.cat([static, pad_to_multiple(y_t)], 1)
-        x = self.entry(F.pixel_unshuffle(x, self.stem))
+        x = condition.static + self._enter(pad_to_multiple(y_t), self.moving_weight)
         features = condition.features
         skips: list[Tensor] = []
         for level in self.down:
@@ -156,6 +161,17 @@ class Refiner(nn.Module):
             return out + condition.residual
         logits = (1 - 2 * y_t) * out
         return logits if self.classes == 1 else F.logsigmoid(logits)
+
+
+    def _enter(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The input convolution of some of its channels, which are padded."""
+        return F.conv2d(F.pixel_unshuffle(x, self.stem), weight, bias, padding=1)
+
+    @property
+    def moving_weight(self) -> Tensor:
+        """The weights that read y_t; in evaluation on the grid of :data:`GRID`."""
+        weight = self.entry.weight[:, -self.moving :]
+        return weight if self.training else (weight / GRID).round() * GRID
 
 
 class Level(nn.Module):

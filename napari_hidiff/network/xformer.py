@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_hidiff.network.binary import TIE, Convolution
-from napari_hidiff.network.blocks import Block, TimeActivation
+from napari_hidiff.network.blocks import Block, TimeActivation, normalise, update
 
 WINDOW = 8
 
@@ -60,11 +60,10 @@ class CrossBlock(nn.Module):
     def forward(self, x: Tensor, other: Tensor, time: Tensor) -> Tensor:
         projections = ((self.query, x), (self.key, other), (self.value, other))
         q, k, v = (
-            self.quantize(norm(project(source, time)))
+            self.quantize(normalise(project, norm, source, time))
             for norm, (project, source) in zip(self.norms, projections, strict=False)
         )
-        attended = self.norms[3](self.out(self.attend(q, k, v), time))
-        x = self.activation(x + attended, time)
+        x = update(self.out, self.norms[3], self.activation, self.attend(q, k, v), x, time)
         return self.reduce(self.expand(x, time), time)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_hidiff.network.binary import BinaryConv2d
-from napari_hidiff.network.blocks import Block, TimeActivation, TimeEmbedding
+from napari_hidiff.network.blocks import Block, TimeActivation, TimeEmbedding, fold
 from napari_hidiff.packed import kernels, pool
 from napari_hidiff.packed.bits import WORD, halves, pack_weights
 from napari_hidiff.packed.errors import Unpackable
@@ -74,10 +74,7 @@ class Layer:
         times: Times,
         sources: int = 1,
     ) -> "Layer":
-        """Compile the modules; without an activation the result is BN + shortcut.
-
-        BN is folded into one multiplication and one addition in float64, and rounded once.
-        """
+        """Compile the modules; without an activation the result is BN + shortcut."""
         if not isinstance(convolution, BinaryConv2d):
             raise Unpackable("the refiner's convolutions are real, not binary: nothing to pack")
         assert isinstance(norm, nn.BatchNorm2d)
@@ -91,21 +88,12 @@ class Layer:
 
         if norm.running_mean is None or norm.running_var is None:
             raise Unpackable("a BatchNorm of the refiner has no running statistics to fold")
-        mean, variance, gain, bias = (
-            table.detach().double().cpu()
-            for table in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        )
-        slope = gain / (variance + norm.eps).sqrt()
-        scale = 2 * slope * weight.abs().flatten(1).mean(1).double()
-        shift = bias - mean * slope
         rows = []
         for time in times:
-            gamma = zeta = torch.zeros(outputs)
-            prelu = torch.ones(outputs)
-            if activation is not None:
-                gamma, zeta = activation.shifts(time)[0].detach().cpu().float().chunk(2)
-                prelu = activation.slope.detach().cpu().float()
-            rows.append(torch.cat([scale, shift - gamma.double(), prelu, zeta]).float())
+            tables = fold(convolution, norm, activation, time)
+            scale = 2 * tables.scale  # of the halves: exact
+            parts_of = (scale, *tables[1:])
+            rows.append(torch.cat([table.detach().cpu().flatten() for table in parts_of]))
         limits = [convolution.threshold.alpha(time)[0].detach().cpu().float() for time in times]
         return cls(
             inputs,

@@ -71,14 +71,11 @@ class PackedRefiner:
         ]
         self._shelf = Shelf()
 
-        entry, head = refiner.entry, refiner.head
-        assert entry.bias is not None
+        head = refiner.head
         assert head.bias is not None
-        weight = entry.weight.detach().float().cpu()
-        self._moving = self.classes * self.stem**2  # channels of y_t, the last of the input
-        self._static = weight[:, : -self._moving], entry.bias.detach().float().cpu()
-        moving = weight[:, -self._moving :].permute(2, 3, 1, 0).flatten(0, 2)
-        self._entry = _blocks(moving, WORD)
+        self._moving = refiner.moving
+        moving = refiner.moving_weight.detach().float().cpu()
+        self._entry = _blocks(moving.permute(2, 3, 1, 0).flatten(0, 2), WORD)
         last = head.weight.detach().float().cpu()  # [K * stem^2, C, 3, 3]
         products = last.permute(1, 2, 3, 0).flatten(1)
         products = F.pad(products, (0, -products.shape[1] % kernels.NARROW))
@@ -90,12 +87,9 @@ class PackedRefiner:
     ) -> PackedCondition:
         """Everything that stays the same over the steps; arguments as for the refiner."""
         given = self.refiner.condition(image, prior, fixed, features)
-        weight, bias = self._static
-        pixels = F.pixel_unshuffle(given.static.float(), self.stem)
-        static = F.conv2d(pixels, weight, bias, padding=1)
         return PackedCondition(
             len(image),
-            _flat(static),
+            _flat(given.static),
             [_flat(feature) for feature in given.features],
             given.residual.float(),
         )

@@ -90,7 +90,8 @@ def _affine(builder: Builder, sums: list[list[Value]], given: Given) -> list[lis
             shift = vector(builder, given.pointer(8), FLOATS, start, step, lane)
             total = builder.sitofp(builder.sub(half, builder.load(part)), FLOATS)
             value = variable(builder, FLOATS)
-            builder.store(call(builder, "fmuladd", FLOATS, total, scale, shift), value)
+            # Two roundings, as in torch: fused they are one, and a sign somewhere differs.
+            builder.store(builder.fadd(builder.fmul(total, scale), shift), value)
             row.append(value)
         values.append(row)
     return values
@@ -200,7 +201,7 @@ def make_dense(pixels: int, width: int) -> Callable[..., None]:
         typing: Any, x: Any, x_at: Any, weights: Any, w_at: Any, base: Any, b_at: Any,
         out: Any, o_at: Any,
     ) -> Any:  # fmt: skip
-        """out = base + the sum of x * weights over a window; all float32.
+        """out = (the sum of x * weights over a window) + base; all float32.
 
         x, x_at : as the bits of a tile; weights : [window, width] from w_at on; b_at, o_at :
         offset, and elements from one pixel to the next.
@@ -211,22 +212,21 @@ def make_dense(pixels: int, width: int) -> Callable[..., None]:
 
         def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
             given = Given(context, builder, signature, args)
-            sums = []
+            sums: list[list[Value]] = []
             base_at, base_step = given.numbers(5)
             out_at, out_step = given.numbers(7)
-            for p in range(pixels):
-                first = at(builder, given.pointer(4), base_at, builder.mul(base_step, index(p)))
+            for _ in range(pixels):
                 sums.append([variable(builder, FLOATS) for _ in range(width // LANES)])
-                for j, part in enumerate(sums[-1]):
-                    builder.store(vector(builder, first, FLOATS, index(j * LANES)), part)
             taps = at(builder, given.pointer(2), args[3])
             accumulate(builder, sums, given.pointer(0), given.numbers(1), taps, add(builder))
             for p, parts in enumerate(sums):
+                base = at(builder, given.pointer(4), base_at, builder.mul(base_step, index(p)))
                 first = at(builder, given.pointer(6), out_at, builder.mul(out_step, index(p)))
                 for j, part in enumerate(parts):
-                    address = at(builder, first, index(j * LANES))
-                    address = builder.bitcast(address, FLOATS.as_pointer())
-                    builder.store(builder.load(part), address, align=4)
+                    lane = index(j * LANES)
+                    total = builder.fadd(builder.load(part), vector(builder, base, FLOATS, lane))
+                    address = builder.bitcast(at(builder, first, lane), FLOATS.as_pointer())
+                    builder.store(total, address, align=4)
             return context.get_dummy_value()
 
         return types.void(x, x_at, weights, w_at, base, b_at, out, o_at), generate
