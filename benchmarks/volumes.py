@@ -16,7 +16,8 @@ import typer
 from napari_hidiff import load_model, volumes
 from napari_hidiff.console import JsonOption, print_json
 from napari_hidiff.io import sample
-from napari_hidiff.model import PIXELS_AT_ONCE, HiDiff
+from napari_hidiff.model import HiDiff
+from napari_hidiff.seen import PIXELS_AT_ONCE
 
 
 def patches(model: HiDiff, depth: int, side: int) -> np.ndarray:

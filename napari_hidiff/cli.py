@@ -14,14 +14,15 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-import napari_hidiff
 from napari_hidiff.console import (
     DeviceOption,
+    EngineOption,
     JsonOption,
     SamplerOption,
     SamplesOption,
     SeedOption,
     StepsOption,
+    load,
     log,
     new_app,
     print_json,
@@ -101,6 +102,7 @@ def demo_command(
     samples: SamplesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     json: JsonOption = False,
 ) -> None:
     """Refine the bundled sample: print the Dice of every step, write a picture, open napari.
@@ -110,7 +112,7 @@ def demo_command(
     """
     from napari_hidiff.demo import run_demo, save_demo
 
-    loaded = napari_hidiff.load_model(model, device=device)
+    loaded = load(model, device, engine)
     make_folder(output)
     settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
     with progress() as bar:
@@ -169,6 +171,7 @@ def refine_command(
     samples: SamplesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     json: JsonOption = False,
 ) -> int:
     """Segment images and refine the masks, without a window.
@@ -187,7 +190,7 @@ def refine_command(
     from napari_hidiff.batch import find_images, plan, refine_file
 
     jobs = plan(find_images(images), output, prior, fixed, overwrite)
-    loaded = napari_hidiff.load_model(model, device=device)
+    loaded = load(model, device, engine)
     settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
     make_folder(output)
     done: list[dict[str, Any]] = []

@@ -5,7 +5,7 @@ Results go to stdout, everything else to stderr.  Exit status: 0 done, 2 bad inp
 
 import json
 import sys
-from typing import Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -14,11 +14,22 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from napari_hidiff import SAMPLERS
 from napari_hidiff.errors import InputError
 
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff
+
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 """What typer raises for unknown options and missing arguments; its module differs by version."""
 
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|packed|torch",
+        help="What runs the refiner: packed (binary kernels on the CPU, many times faster), torch, "
+        "or auto: packed where it can.",
+    ),
 ]
 SeedOption = Annotated[
     int, typer.Option(min=0, help="Seed of the noise: the same seed gives the same mask.")
@@ -81,6 +92,18 @@ def log(line: str) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """Write the one JSON object of a command to stdout."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def load(model: str, device: str, engine: str) -> "HiDiff":
+    """The model of a command; what the user should know of its engine goes to stderr."""
+    import napari_hidiff
+
+    with progress() as bar:  # a machine that never compiled the kernels takes about ten seconds
+        bar.add_task("loading the model", total=None)
+        loaded = napari_hidiff.load_model(model, device=device, engine=engine)
+    if loaded.runs.note:
+        log(loaded.runs.note)
+    return loaded
 
 
 def progress() -> Progress:

@@ -6,6 +6,7 @@ guards' business: no mask changes them (:mod:`napari_hidiff.timeline`).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +20,17 @@ it halves the answers that do harm (docs/interactive.md has what it costs where)
 
 EIGHT = np.ones((3, 3), bool)
 """Neighbours of a pixel in a component: all eight."""
+
+
+class Local(NamedTuple):
+    """What to refine of an image: the surroundings of some pixels.
+
+    where : bool [H, W], what was painted. standing : float32 [K, H, W], the probability that
+    stays everywhere else, and that the new one fades into.
+    """
+
+    where: np.ndarray
+    standing: np.ndarray
 
 
 @dataclass(frozen=True)

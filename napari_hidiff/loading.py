@@ -10,7 +10,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff, networks
 
 MODELS = Path(__file__).parent / "models"
-ENGINES = ("auto", "packed", "torch")
 
 
 def available_models() -> list[str]:
@@ -18,20 +17,20 @@ def available_models() -> list[str]:
     return sorted(path.stem for path in MODELS.glob("*.safetensors"))
 
 
-def load_model(name: str | Path, device: str = "auto", engine: str = "auto") -> HiDiff:
+def load_model(
+    name: str | Path, device: str = "auto", engine: str = "auto", prepare: bool = True
+) -> HiDiff:
     """A bundled model by its name, or a model file.
 
     device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
-    engine : ``auto``, ``packed`` or ``torch``.
+    engine : ``packed`` (binary kernels on the CPU), ``torch``, or ``auto``: packed where it can.
+    prepare : compile the packed kernels now: seconds, once on a machine about ten. Without it
+        torch runs until ``model.runs.prepare()`` was called, in a thread for example.
 
     Raises
     ------
     InputError : no such model, a file that is broken or no model, an unknown device or engine.
     """
-    if engine not in ENGINES:
-        raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    if engine == "packed":
-        raise InputError("the packed engine is not part of this version; use auto or torch")
     path = MODELS / f"{name}.safetensors" if name in available_models() else Path(name)
     if not path.is_file():
         known = ", ".join(available_models()) or "none"
@@ -56,7 +55,10 @@ def load_model(name: str | Path, device: str = "auto", engine: str = "auto") -> 
             )
     except RuntimeError as error:
         raise InputError(f"the weights in {path} do not fit the card") from error
-    return HiDiff(card, segmentor, refiner, where)
+    model = HiDiff(card, segmentor, refiner, where, engine)
+    if prepare:
+        model.runs.prepare()
+    return model
 
 
 def find_device(name: str) -> torch.device:

@@ -1,37 +1,28 @@
 """HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine."""
 
-import hashlib
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
-from napari_hidiff import SAMPLERS, preprocess
+from napari_hidiff import SAMPLERS, preprocess, tiles
 from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
+from napari_hidiff.engine import Engine
 from napari_hidiff.errors import InputError
-from napari_hidiff.network import Refiner, build_segmentor, probabilities
+from napari_hidiff.estimate import Estimate, peak_bytes, seconds_per_pixel
+from napari_hidiff.guards import Local
+from napari_hidiff.network import Refiner, build_segmentor
+from napari_hidiff.network.segmentor import pad_to_multiple
+from napari_hidiff.picture import Picture
 from napari_hidiff.probability import entropy, mask_of
 from napari_hidiff.refine import Result, Step, stamp, stream
-
-PIXELS_AT_ONCE = 2**20
-"""Samples are denoised together up to this many pixels; more only costs memory."""
-BYTES_PER_PIXEL = {1: 1260, 2: 530}
-"""Peak memory of one denoised pixel at width 32, by the stem's stride (results/memory.json)."""
-
-
-class Estimate(NamedTuple):
-    """What a refinement will take: seconds on this device, bytes of memory at its peak."""
-
-    seconds: float
-    bytes: int
+from napari_hidiff.seen import PIXELS_AT_ONCE, Seen
 
 
 class HiDiff:
@@ -41,19 +32,34 @@ class HiDiff:
     ----------
     card : the :class:`Card`; classes : K, channels of a probability; labels : values of a mask.
     segmentor, refiner : torch modules in evaluation mode; process : the diffusion.
-    device : torch.device; engine : ``torch`` (the packed engine is not part of this version).
+    device : torch.device; runs : the :class:`Engine` that runs the refiner.
+
+    engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``runs.prepare()``
+    (:func:`load_model` calls it), from the weights as they are then; torch runs until that is done.
     """
 
     def __init__(
-        self, card: Card, segmentor: nn.Module, refiner: Refiner, device: torch.device | str = "cpu"
+        self,
+        card: Card,
+        segmentor: nn.Module,
+        refiner: Refiner,
+        device: torch.device | str = "cpu",
+        engine: str = "torch",
     ) -> None:
-        self.card, self.device, self.engine = card, torch.device(device), "torch"
+        self.card, self.device = card, torch.device(device)
         self.classes, self.labels = card.outputs, len(card.classes)
         self.process = BernoulliDiffusion(**card.diffusion)
         self.intensity = preprocess.Intensity(**card.intensity)
         self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
         self.refiner = refiner.to(self.device).eval().requires_grad_(False)
-        self._seen: tuple[bytes, tuple[Tensor, list[Tensor]]] | None = None
+        self.runs = Engine(self.refiner, self.device, engine)
+        self._seen = Seen(self.segmentor, self.refiner)
+        self._seconds: dict[str, tuple[float, float]] = {}
+
+    @property
+    def engine(self) -> str:
+        """What the next refinement runs on, ``packed`` or ``torch``."""
+        return self.runs.name
 
     @classmethod
     def create(cls, card: Card, seed: int = 0) -> "HiDiff":
@@ -81,7 +87,7 @@ class HiDiff:
         slice have to (:mod:`napari_hidiff.volumes`).
         """
         with torch.inference_mode():
-            return self._segment(self._tensor(image, normalised))[0][0].float().cpu().numpy()
+            return self._seen.prior(self._picture(image, normalised))[0].float().cpu().numpy()
 
     def steps(
         self,
@@ -94,6 +100,7 @@ class HiDiff:
         seed: int = 0,
         normalised: bool = False,
         start: tuple[np.ndarray, int] | None = None,
+        local: Local | None = None,
     ) -> Iterator[Step]:
         """The steps of one refinement, streamed; None = what the card recommends.
 
@@ -104,15 +111,17 @@ class HiDiff:
         normalised : see :meth:`prior`.
         start : an integer mask [H, W] and the time 1..T at which the sampler begins with it, in
             place of noise around the prior at T; the one-step sampler knows no such start.
+        local : refine the surroundings of a stroke only, and leave the rest as it stands; not
+            heeded where they are most of the image.
 
         Raises
         ------
         InputError : at once, before anything is computed, when an argument does not fit.
         """
-        tensor = self._tensor(image, normalised)
-        size = (tensor.shape[2], tensor.shape[3])
+        picture = self._picture(image, normalised)
+        size = picture.size
         given = None if prior is None else self._check_prior(prior, size)
-        labels = np.full(size, -1) if fixed is None else fixed
+        labels = np.full(size, -1, np.int8) if fixed is None else fixed
         labels = preprocess.check_labels(labels, size, self.labels, "fixed map")
         settings = self._settings(sampler, steps, samples)
         if start is not None:
@@ -120,7 +129,12 @@ class HiDiff:
             if not 1 <= start[1] <= self.process.steps:
                 raise InputError(f"a start lies in 1..{self.process.steps}, not {start[1]}")
             settings["start"] = (mask, start[1])
-        return self._steps(tensor, given, labels, seed=seed, **settings)
+        if local is not None and (
+            local.where.shape != size or local.standing.shape != (self.classes, *size)
+        ):
+            raise InputError("what a local refinement is about does not have the image's size")
+        small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
+        return self._steps(picture, given, small, local, seed=seed, **settings)
 
     def refine(
         self,
@@ -132,16 +146,20 @@ class HiDiff:
         samples: int | None = None,
         seed: int = 0,
         normalised: bool = False,
+        local: Local | None = None,
     ) -> Result:
         """A whole refinement; the arguments are those of :meth:`steps`."""
-        taken = list(self.steps(image, prior, fixed, sampler, steps, samples, seed, normalised))
+        run = self.steps(
+            image, prior, fixed, sampler, steps, samples, seed, normalised, local=local
+        )
+        taken = list(run)
         probability = taken[-1].probability
         return Result(
             mask_of(probability),
             probability,
             entropy(probability),
             taken,
-            self.engine,
+            taken[-1].engine,
         )
 
     def estimate(
@@ -156,10 +174,13 @@ class HiDiff:
         pixels = int(np.prod(shape[:2]))
         once = settings["sampler"] == "one-step"
         forwards = 1 if once else settings["steps"] * settings["samples"]
-        segment, denoise = self._seconds_per_pixel
+        engine = self.engine
+        if engine not in self._seconds:
+            self._seconds[engine] = seconds_per_pixel(self)
+        segment, denoise = self._seconds[engine]
         together = 1 if once else min(settings["samples"], max(1, PIXELS_AT_ONCE // pixels))
         width, stem = self.refiner.entry.out_channels, self.refiner.stem
-        memory = BYTES_PER_PIXEL[stem] * width // 32 * pixels * together
+        memory = peak_bytes(engine, stem, width, min(pixels, tiles.WHOLE) * together)
         return Estimate(pixels * (segment + forwards * denoise), memory)
 
     def save(self, path: Path | str) -> None:
@@ -177,43 +198,37 @@ class HiDiff:
 
     def with_card(self, **changes: Any) -> "HiDiff":
         """The same networks under a changed card (scores, defaults)."""
-        return HiDiff(replace(self.card, **changes), self.segmentor, self.refiner, self.device)
+        card = replace(self.card, **changes)
+        changed = HiDiff(card, self.segmentor, self.refiner, self.device)
+        changed.runs = self.runs
+        return changed
 
-    def _tensor(self, image: np.ndarray, normalised: bool) -> Tensor:
-        """The normalised image, float32 [1, C, H, W] on the device."""
+    def _picture(self, image: np.ndarray, normalised: bool) -> Picture:
         checked = preprocess.check_image(image, self.card.channels)
-        scaled = checked if normalised else self.intensity(checked)
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None].to(
-            self.device
-        )
-
-    def _segment(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Prior and features of a normalised image; those of the last image are remembered."""
-        key = hashlib.blake2b(image.cpu().numpy().tobytes()).digest()
-        seen = self._seen  # read once: another thread may look at another image
-        if seen is None or seen[0] != key:
-            logits, features = self.segmentor(image)
-            seen = self._seen = key, (probabilities(logits), features)
-        return seen[1]
+        return Picture(checked, None if normalised else self.intensity, self.device)
 
     def _steps(
-        self, image: Tensor, given: np.ndarray | None, labels: np.ndarray, **settings: Any
+        self,
+        picture: Picture,
+        given: np.ndarray | None,
+        fixed_map: np.ndarray,
+        local: Local | None,
+        **settings: Any,
     ) -> Iterator[Step]:
+        name, refiner = self.runs.pick()
         # Inference mode belongs to a thread and a generator may change threads between steps,
         # so it is entered anew for every step and never held across a yield.
         with torch.inference_mode():
-            prior, features = self._segment(image)
-            if given is not None:
+            if given is None:
+                prior = self._seen.prior(picture)
+            else:
                 prior = torch.from_numpy(given)[None].to(self.device)
-            fixed = torch.from_numpy(labels).to(self.device)
+            fixed = torch.from_numpy(fixed_map).to(self.device)
             prior = stamp(prior, fixed)
-            condition = self.refiner.condition(image, prior, fixed[None], features)
+            padded = pad_to_multiple(torch.cat([prior, fixed[None, None].to(prior.dtype)], 1))
 
-        def denoise(y_t: Tensor, t: int) -> Tensor:
-            chunk = max(1, PIXELS_AT_ONCE // y_t[0, 0].numel())
-            parts = [probabilities(self.refiner(y, t, condition)) for y in y_t.split(chunk)]
-            return torch.cat(parts)
-
+        surroundings = None if local is None else tiles.surroundings(local)
+        denoise = self._seen.denoiser(refiner, picture, padded, surroundings)
         if "start" in settings:
             mask, at = settings["start"]
             free = torch.zeros_like(prior[0])
@@ -224,7 +239,7 @@ class HiDiff:
                 step = next(run, None)
             if step is None:
                 return
-            yield step
+            yield replace(step, engine=name)
 
     def _check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         prior = np.asarray(prior)
@@ -254,23 +269,6 @@ class HiDiff:
         if settings["samples"] < 1:
             raise InputError(f"samples must be at least 1, not {settings['samples']}")
         return settings
-
-    @cached_property
-    def _seconds_per_pixel(self) -> tuple[float, float]:
-        """Measured seconds per pixel of the segmentor and of one refiner forward."""
-        side = 256
-        image = torch.zeros(1, len(self.card.channels), side, side, device=self.device)
-        free = torch.full((1, side, side), -1, device=self.device)
-        with torch.inference_mode():
-            for _ in range(2):  # the first round pays for allocation and kernel choice
-                start = time.perf_counter()
-                logits, features = self.segmentor(image)
-                prior = probabilities(logits)
-                middle = time.perf_counter()
-                condition = self.refiner.condition(image, prior, free, features)
-                self.refiner(prior, self.process.steps, condition).sum().item()
-                end = time.perf_counter()
-        return (middle - start) / side**2, (end - middle) / side**2
 
 
 def networks(card: Card) -> tuple[nn.Module, Refiner]:

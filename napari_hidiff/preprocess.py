@@ -81,7 +81,7 @@ class Intensity:
             raise ValueError(f"a window needs low < high, not {self.low:g} and {self.high:g}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        image = image.astype(np.float32)
+        image = image.astype(np.float32, copy=False)
         if self.rule == "window":
             clipped = image.clip(self.low, self.high)
             return (clipped - self.low) * np.float32(2 / (self.high - self.low)) - 1

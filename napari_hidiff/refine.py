@@ -33,6 +33,7 @@ class Step:
     sample : uint8 [S, K, H, W], the masks after the step.
     each : float32 [S, K, H, W], y0_hat of every sample.
     probability : float32 [K, H, W], its mean over the samples; what *Step* shows.
+    engine : ``packed`` or ``torch``, what denoised it.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Step:
     sample: np.ndarray
     each: np.ndarray
     probability: np.ndarray
+    engine: str = "torch"
 
     @property
     def mask(self) -> np.ndarray:
@@ -126,7 +128,7 @@ def stream(
         it, noised as equation (6) says; None = at T, with noise around the prior.
 
     prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`), or [D, K, H, W]: then the arrays
-        of a step have this axis in front too. fixed : int64 [H, W], -1 = free.
+        of a step have this axis in front too. fixed : integer [H, W], -1 = free.
     ``sampler`` is ``one-step`` (which needs neither steps nor samples), ``ddim`` or ``ancestral``.
     A fixed pixel is u in y_t and y0_hat at every time: by equation (6) it is a pixel without noise.
     """
@@ -166,7 +168,7 @@ def stream(
 def stamp(x: Tensor, fixed: Tensor) -> Tensor:
     """x [..., K, H, W] with fixed pixels set to their class.
 
-    fixed : int64 [H, W] or [B, H, W], -1 = free. For K = 1 the value is the label (0 or 1),
+    fixed : integer [H, W] or [B, H, W], -1 = free. For K = 1 the value is the label (0 or 1),
     otherwise the channels become one-hot.
     """
     fixed = fixed.unsqueeze(-3)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Guards
+from napari_hidiff.guards import Guards, Local
 from napari_hidiff.timeline import FREE, Timeline, check_labels
 
 Index = tuple[int, ...]
@@ -63,6 +63,12 @@ class Run:
     believed: np.ndarray
     guards: Guards
     written: int | None = None
+
+    @property
+    def local(self) -> Local | None:
+        """What has to be computed, where the guards keep changes near the strokes."""
+        near = self.guards.near is not None and self.strokes.any()
+        return Local(self.strokes, self.believed) if near else None
 
     @property
     def steps(self) -> int:

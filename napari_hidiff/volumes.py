@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import PIXELS_AT_ONCE, HiDiff
+from napari_hidiff.model import HiDiff
 from napari_hidiff.network import probabilities
 from napari_hidiff.network.segmentor import MULTIPLE
 from napari_hidiff.refine import stream
+from napari_hidiff.seen import PIXELS_AT_ONCE
 
 
 def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
@@ -99,10 +100,12 @@ def _together(
         if given is not None:
             start = torch.from_numpy(given).to(model.device)
         free = torch.full(size, -1, device=model.device)
-        condition = model.refiner.condition(image, start, free.expand(len(planes), *size), features)
+        refiner = model.runs.pick().refiner
+        known = refiner.remember(image, features)
+        condition = refiner.on(known, start, free.expand(len(planes), *size))
 
         def denoise(y_t: Tensor, t: int) -> Tensor:  # [B, S, K, H, W]: a sample of every slice
-            parts = [probabilities(model.refiner(y, t, condition)) for y in y_t.unbind(1)]
+            parts = [probabilities(refiner(y, t, condition)) for y in y_t.unbind(1)]
             return torch.stack(parts, 1)
 
         taken = stream(model.process, denoise, start, free, sampler, steps, samples, seed)

@@ -8,6 +8,7 @@ import torch
 from cases import message
 from scipy import ndimage
 
+from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Case
 from napari_hidiff.training.evaluate.experiments import Options
 from napari_hidiff.training.evaluate.interactive import answers, summary
@@ -159,7 +160,8 @@ def test_no_arm_that_clamps_changes_a_painted_pixel(subject, arm):
 
 
 def test_a_network_that_overwrites_strokes_may_do_so_only_without_a_clamp(subject):
-    model = copy.deepcopy(subject.model)
+    mine = subject.model
+    model = HiDiff(mine.card, mine.segmentor, copy.deepcopy(mine.refiner))
     generator = torch.Generator().manual_seed(1)
     torch.nn.init.normal_(model.refiner.head.weight, std=5, generator=generator)
     stubborn = Subject(subject.place, subject.image, subject.plane, subject.truth, None, model)

@@ -118,7 +118,7 @@ def test_shrunk_images_are_scored_without_an_experiment_too(files, capsys, monke
 
 
 def test_resumed_is_uninterrupted_and_a_second_call_does_no_work(files, tmp_path):
-    model = load_model(files["model"], device="cpu")
+    model = load_model(files["model"], device="cpu", engine="torch")
     calls = []
     for module in (model.segmentor, model.refiner):
         module.register_forward_hook(lambda *_: calls.append(1))

@@ -157,8 +157,6 @@ def test_unknown_names_devices_and_engines(file):
         load_model(file, device="abacus")
     with pytest.raises(InputError, match="engine must be one of"):
         load_model(file, engine="steam")
-    with pytest.raises(InputError, match="packed engine is not part of this version"):
-        load_model(file, engine="packed")
 
 
 def test_an_estimate_grows_with_the_work(model):

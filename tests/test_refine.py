@@ -71,7 +71,7 @@ def test_the_seed_decides_and_the_steps_are_streamed(image, sampler):
 def test_chunks_of_samples_change_nothing(image, monkeypatch):
     model = opinionated(2)
     together = model.refine(image, steps=2, samples=3)
-    monkeypatch.setattr("napari_hidiff.model.PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr("napari_hidiff.seen.PIXELS_AT_ONCE", 1)
     alone = model.refine(image, steps=2, samples=3)
     np.testing.assert_allclose(together.probability, alone.probability, atol=1e-5)
 

@@ -64,7 +64,7 @@ def publish_command(
     ] = None,
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
-    loaded = load_model(model, device="cpu")
+    loaded = load_model(model, device="cpu", engine="torch")
     size = model.stat().st_size  # weights decide it, and they stay
     if size > LARGEST:
         raise InputError(

@@ -13,9 +13,10 @@ from napari_hidiff._qt.panel import Panel
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_hidiff.model import Estimate
+    from napari_hidiff.estimate import Estimate
 
 WAITING = "Loading the model …"
+COST = "Measured on this machine; memory at its peak. The segmentation is not counted."
 SETTLE = 150
 """Milliseconds without a change of choice or settings before the fit is checked again."""
 
@@ -89,7 +90,8 @@ class Fit:
         if model is None:
             return
         problem, estimate = found
-        self._panel.cost.setText(words.cost(estimate) if estimate else "")
+        self._panel.cost.setText(words.cost(estimate, model.runs) if estimate else "")
+        self._panel.cost.setToolTip(model.runs.note or COST)
         if problem is None:
             self._judge(self._about, None, words.fits(model.card))
         else:

@@ -12,11 +12,12 @@ from qtpy.QtCore import QObject
 from napari_hidiff import sidecar
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Prior
+from napari_hidiff.session import Prior, Run
 
 if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
-    from napari_hidiff.model import Estimate, HiDiff
+    from napari_hidiff.estimate import Estimate
+    from napari_hidiff.model import HiDiff
     from napari_hidiff.refine import Step
 
 log = logging.getLogger(__name__)
@@ -136,10 +137,15 @@ def list_models() -> list[str]:
 
 
 def load(name: str, device: str) -> "HiDiff":
-    """A bundled model or a model file, on a device."""
+    """A bundled model or a model file, on a device; torch refines until :func:`prepare` is done."""
     import napari_hidiff
 
-    return napari_hidiff.load_model(name, device=device)
+    return napari_hidiff.load_model(name, device=device, prepare=False)
+
+
+def prepare(model: "HiDiff") -> None:
+    """Compile the packed kernels of a model, or read them from an earlier start."""
+    model.runs.prepare()
 
 
 def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None, str | None]:
@@ -176,17 +182,18 @@ def segment(model: "HiDiff", image: np.ndarray, mask: np.ndarray | None) -> Prio
 
 
 def steps(
-    model: "HiDiff", image: np.ndarray, prior: np.ndarray, fixed: np.ndarray, settings: Settings
+    model: "HiDiff", image: np.ndarray, prior: np.ndarray, run: Run, settings: Settings
 ) -> Iterator["Step"]:
     """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
     yield from model.steps(
         image,
         prior,
-        fixed,
+        run.fixed,
         sampler=settings.sampler,
         steps=settings.steps,
         samples=settings.samples,
         seed=settings.seed,
+        local=run.local,
     )
 
 

@@ -18,17 +18,26 @@ class Models(QObject):
     """Fills the model box, and loads what is chosen in it.
 
     box, device : the two magicgui boxes; changed : called when another model is ready, or none.
+    prepared : called when the fast kernels of a model are compiled; it can refine before.
     """
 
-    def __init__(self, box: Any, device: Any, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        box: Any,
+        device: Any,
+        changed: Callable[[], None],
+        prepared: Callable[[], None],
+    ) -> None:
         super().__init__()
         self.model: HiDiff | None = None
         """The chosen model, once it is loaded."""
-        self._box, self._device, self._changed = box, device, changed
+        self._box, self._device = box, device
+        self._changed, self._prepared = changed, prepared
         self._ready: dict[tuple[str, str], HiDiff] = {}
         self._chosen: str | None = None
         self._listed = False
         self._job: jobs.Job | None = None
+        self._preparing: jobs.Job | None = None
         self._listing = jobs.Job(jobs.list_models, done=self._on_listed)
         self._offer([])
         box.changed.connect(self._on_choice)
@@ -60,9 +69,9 @@ class Models(QObject):
 
     def close(self) -> None:
         """Wait for nobody."""
-        self._listing.cancel()
-        if self._job is not None:
-            self._job.cancel()
+        for job in (self._listing, self._job, self._preparing):
+            if job is not None:
+                job.cancel()
 
     def _names(self) -> list[str]:
         return [name for name in self._box.choices if name not in (None, FROM_FILE)]
@@ -114,6 +123,7 @@ class Models(QObject):
     def _on_loaded(self, key: tuple[str, str], model: "HiDiff") -> None:
         self._ready[key] = self.model = model
         self._changed()
+        self._preparing = jobs.Job(jobs.prepare, model, done=lambda _: self._prepared())
 
     def _on_ended(self) -> None:
         if self.model is None:  # it could not be loaded; the reason is on the screen

@@ -110,7 +110,7 @@ class Refinement(QObject):
             run = session.start(settings.total, model.labels, restart)
             if session.prior is None:
                 raise InputError("Segment first: there is nothing to refine yet.")
-            steps = jobs.steps(model, target.image, session.prior.given, run.fixed, settings)
+            steps = jobs.steps(model, target.image, session.prior.given, run, settings)
             going = Going(bench, target.index, model, settings, steps)
             bench.annotation.note(
                 "run",

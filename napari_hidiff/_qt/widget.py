@@ -62,7 +62,12 @@ class HiDiffWidget(QWidget):
         column.addWidget(self.panel)
         self.setSizePolicy(self.panel.sizePolicy())
         self.setMinimumWidth(self.panel.minimumWidth())
-        self.models = Models(self.choose.model, self.settings.device, self._model_changed)
+        self.models = Models(
+            self.choose.model,
+            self.settings.device,
+            changed=self._model_changed,
+            prepared=self._model_prepared,
+        )
         self._chosen = Chosen(viewer, self.choose, self.benches, self.models)
         self.fit = Fit(
             self.panel,
@@ -289,6 +294,9 @@ class HiDiffWidget(QWidget):
         if self.models.model is not None:
             choices.adopt(self.settings, self.models.model.card)
         self._forget_priors()
+        self.fit.check_soon()
+
+    def _model_prepared(self) -> None:
         self.fit.check_soon()
 
     def _scrubbed(self, step: int) -> None:

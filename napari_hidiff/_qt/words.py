@@ -8,7 +8,8 @@ from napari_hidiff.sidecar import Kept
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.choices import Settings
-    from napari_hidiff.model import Estimate
+    from napari_hidiff.engine import Engine
+    from napari_hidiff.estimate import Estimate
 
 TRAIN = "napari-hidiff-train"
 REJECTED = "Rejected: the mask is as it was before that result. Your strokes stay."
@@ -36,9 +37,10 @@ def fits(card: Card) -> str:
     return f"{card.name} fits this image and finds: {found}."
 
 
-def cost(estimate: "Estimate") -> str:
-    """What a run will take."""
-    return f"A run takes about {_seconds(estimate.seconds)} and {_memory(estimate.bytes)}."
+def cost(estimate: "Estimate", runs: "Engine") -> str:
+    """What a run will take, and whether that will change."""
+    text = f"A run takes about {_seconds(estimate.seconds)} and {_memory(estimate.bytes)}"
+    return f"{text}, until fast kernels are ready." if runs.preparing else f"{text}."
 
 
 def moment(step: int, total: int, shares: list[float] | None, where: str) -> str:

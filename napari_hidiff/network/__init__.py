@@ -1,12 +1,13 @@
 """The networks of HiDiff: a segmentor (any, behind an adapter) and the binarized refiner."""
 
-from napari_hidiff.network.refiner import Condition, Refiner, probabilities
+from napari_hidiff.network.refiner import Condition, Known, Refiner, probabilities
 from napari_hidiff.network.segmentor import Segmentor
 from napari_hidiff.network.segmentors import SEGMENTORS, build_segmentor, segmentor_options
 
 __all__ = [
     "SEGMENTORS",
     "Condition",
+    "Known",
     "Refiner",
     "Segmentor",
     "build_segmentor",

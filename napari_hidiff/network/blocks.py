@@ -141,9 +141,7 @@ class Block(nn.Module):
         self.activation = TimeActivation(outputs, time_width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return update(
-            self.convolution, self.norm, self.activation, x, self.shortcut(x), time
-        )
+        return update(self.convolution, self.norm, self.activation, x, self.shortcut(x), time)
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The part of the block that has no weights, for x [B, inputs, H, W]."""

@@ -28,12 +28,29 @@ TRUST = 1e-3
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a refiner makes of an image alone, before prior and edits; :meth:`Refiner.remember`.
+
+    entered: the image's part of the input convolution, [B, width, H', W'] for the padded sides
+    divided by the stem; features: the segmentor's, projected to the levels' channels (none where
+    it has none). Both channels last, which is how they are read again.
+    """
+
+    entered: Tensor
+    features: list[Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.entered, *self.features))
+
+
+@dataclass(frozen=True)
 class Condition:
     """All that a refiner step knows beside y_t; made by :meth:`Refiner.condition`.
 
     static: what the input convolution makes of image, prior and edits, [B, width, H', W'] for the
     padded sides divided by the stem;
-    features: the segmentor's features, projected to the levels' channels (none where it has none);
+    features: as in :class:`Known`;
     residual: logits of the prior [B, K, H, W]; their size is the size of the image.
     """
 
@@ -95,8 +112,8 @@ class Refiner(nn.Module):
         conv = CONVOLUTIONS[convolution]
         self.time = TimeEmbedding(steps, time_width)
         pixels = (channels + 2 * classes + self.labels) * stem**2
-        self.moving = classes * stem**2
-        """Input channels that change from step to step: those of y_t, the last ones."""
+        self.fixed_at, self.moving = channels * stem**2, classes * stem**2
+        """Input channels: first the image's, from here on prior and edits, and y_t's at the end."""
         self.entry = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.features = nn.ModuleList(
             nn.Sequential(
@@ -127,13 +144,29 @@ class Refiner(nn.Module):
         image [B, C, H, W] normalised; prior [B, K, H, W] in [0, 1] with fixed pixels stamped in;
         fixed [B, H, W] int64, -1 = free, else the label; features from the segmentor.
         """
-        edits = F.one_hot(fixed + 1, self.labels + 1)[..., 1:].movedim(-1, 1).to(image.dtype)
-        static = pad_to_multiple(torch.cat([image, prior, edits], 1))
-        projected = [project(f) for project, f in zip(self.features, features, strict=True)]
-        entered = self._enter(static, self.entry.weight[:, : -self.moving], self.entry.bias)
+        return self.on(self.remember(image, features), prior, fixed)
+
+    def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
+        """What stays the same as long as the image does; arguments as for :meth:`condition`."""
+        weight = self.entry.weight[:, : self.fixed_at]
+        entered = self._enter(pad_to_multiple(image), weight, self.entry.bias)
+        last = torch.channels_last
+        projected = [
+            project(feature.contiguous(memory_format=last))
+            for project, feature in zip(self.features, features, strict=True)
+        ]
+        return Known(entered, projected)
+
+    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> Condition:
+        """The condition of an image that is known, for a prior and fixed pixels."""
+        labels = torch.arange(self.labels, device=fixed.device)[:, None, None]
+        edits = (fixed[:, None] == labels).to(prior.dtype)
+        given = pad_to_multiple(torch.cat([prior, edits], 1))
+        weight = self.entry.weight[:, self.fixed_at : -self.moving]
         trusted = prior.clamp(TRUST, 1 - TRUST)
         residual = trusted.logit() if self.classes == 1 else trusted.log()
-        return Condition(entered, projected, residual)
+        static = self._enter(given, weight).add_(known.entered)
+        return Condition(static, known.features, residual)
 
     def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
         """Logits of y_0 [B, K, H, W] for y_t [B, K, H, W] in {0, 1} at time t (int or int64 [B]).
@@ -143,7 +176,7 @@ class Refiner(nn.Module):
         batch, _, height, width = y_t.shape
         y_t = y_t.to(condition.static.dtype)
         time = self.time(t).to(y_t.dtype)
-        x = condition.static + self._enter(pad_to_multiple(y_t), self.moving_weight)
+        x = self._enter(pad_to_multiple(y_t), self.moving_weight) + condition.static
         features = condition.features
         skips: list[Tensor] = []
         for level in self.down:
@@ -162,10 +195,10 @@ class Refiner(nn.Module):
         logits = (1 - 2 * y_t) * out
         return logits if self.classes == 1 else F.logsigmoid(logits)
 
-
     def _enter(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The input convolution of some of its channels, which are padded."""
-        return F.conv2d(F.pixel_unshuffle(x, self.stem), weight, bias, padding=1)
+        """The input convolution of some of its channels, which are padded; channels last."""
+        pixels = F.pixel_unshuffle(x, self.stem).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(pixels, weight, bias, padding=1)
 
     @property
     def moving_weight(self) -> Tensor:

@@ -14,8 +14,9 @@ Size = tuple[int, int, int]
 Values = np.ndarray
 """float32, flat, channels last."""
 
-KEPT = 2
-"""Sets of arrays that are kept for later steps; several threads make as many as they need."""
+KEPT, SMALL = 2**30, 2**28
+"""Bytes of arrays that are kept for later steps, and beside a set of another size that is made;
+several threads make as many sets as they need."""
 
 
 class Memory:
@@ -58,13 +59,19 @@ class Shelf:
         """A set of arrays that nobody else uses meanwhile, for tensors of this size."""
         with self._lock:
             found = next((n for n, (of, _) in self._free.items() if of == size), None)
+            if found is None:
+                self._keep(SMALL)
             memory = Memory() if found is None else self._free.pop(found)[1]
         yield memory
         with self._lock:  # not reached after an error: those arrays are not used again
             self._count += 1
             self._free[self._count] = size, memory
-            while len(self._free) > KEPT:
-                self._free.popitem(last=False)
+            self._keep(KEPT)
+
+    def _keep(self, limit: int) -> None:
+        """Drop the oldest sets until the rest holds no more bytes than that."""
+        while sum(memory.nbytes for _, memory in self._free.values()) > limit:
+            self._free.popitem(last=False)
 
     def __getstate__(self) -> dict[str, object]:
         return {}

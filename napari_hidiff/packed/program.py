@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_hidiff.network.blocks import Block
-from napari_hidiff.network.refiner import Refiner
-from napari_hidiff.network.segmentor import pad_to_multiple, unpad
+from napari_hidiff.network.refiner import Known, Refiner
+from napari_hidiff.network.segmentor import MULTIPLE, STRIDES, pad_to_multiple, unpad
 from napari_hidiff.packed import kernels, pool
 from napari_hidiff.packed.attention import PackedXFormer
 from napari_hidiff.packed.bits import WORD
@@ -82,17 +82,38 @@ class PackedRefiner:
         self._head, self._products = _blocks(products, kernels.NARROW), products.shape[1]
         self._bias = head.bias.detach().float().cpu().numpy().copy()
 
-    def condition(
-        self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
-    ) -> PackedCondition:
-        """Everything that stays the same over the steps; arguments as for the refiner."""
-        given = self.refiner.condition(image, prior, fixed, features)
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Take a step on a blank image, so that every kernel is compiled."""
+        side = MULTIPLE
+        blank = torch.zeros(1, self.classes, side, side)
+        image = torch.zeros(1, self.refiner.fixed_at // self.stem**2, side, side)
+        features = [
+            torch.zeros(1, next(project.parameters()).shape[1], side // s, side // s)
+            for project, s in zip(self.refiner.features, STRIDES, strict=False)
+        ]
+        free = torch.full((1, side, side), -1)
+        self(blank, self.steps, self.condition(image, blank, free, features))
+
+    def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
+        """As the refiner's: this part is real arithmetic, and stays in torch."""
+        return self.refiner.remember(image, features)
+
+    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> PackedCondition:
+        """The condition of an image that is known, for a prior and fixed pixels."""
+        given = self.refiner.on(known, prior, fixed)
         return PackedCondition(
-            len(image),
+            len(given.static),
             _flat(given.static),
             [_flat(feature) for feature in given.features],
             given.residual.float(),
         )
+
+    def condition(
+        self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
+    ) -> PackedCondition:
+        """Everything that stays the same over the steps; arguments as for the refiner."""
+        return self.on(self.remember(image, features), prior, fixed)
 
     @torch.inference_mode()
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: PackedCondition) -> Tensor:
@@ -245,8 +266,8 @@ def _block(module: object) -> Block:
 
 
 def _flat(x: Tensor) -> Values:
-    """[B, C, H, W] as float32 flat [B, H, W, C], an array of its own."""
-    return np.array(x.detach().float().cpu().permute(0, 2, 3, 1).numpy(), order="C").ravel()
+    """[B, C, H, W] as float32 flat [B, H, W, C]; no copy where the channels are last already."""
+    return np.ascontiguousarray(x.detach().float().cpu().permute(0, 2, 3, 1).numpy()).ravel()
 
 
 def _blocks(weights: Tensor, width: int) -> Values:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-import napari_hidiff
 from napari_hidiff import SAMPLERS
 from napari_hidiff.console import (
     DeviceOption,
+    EngineOption,
     JsonOption,
     SamplerOption,
     SamplesOption,
     SeedOption,
     StepsOption,
+    load,
     log,
     new_app,
     progress,
@@ -179,7 +180,7 @@ def evaluate_command(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    engine: Annotated[str, typer.Option(help="auto, packed or torch.")] = "auto",
+    engine: EngineOption = "auto",
     json: JsonOption = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the JSON object to this file too.")
@@ -206,7 +207,7 @@ def evaluate_command(
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     opened = open_dataset(dataset, data, split_file, split_rule=split_rule)
     cases = opened.split(split)[:limit]
-    loaded = napari_hidiff.load_model(model, device=device, engine=engine)
+    loaded = load(model, device, engine)
 
     if longest_side is None:
         longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from napari_hidiff import preprocess, walker
-from napari_hidiff.guards import EIGHT
+from napari_hidiff.guards import EIGHT, Local
 from napari_hidiff.model import HiDiff
 from napari_hidiff.refine import Step, stamp
 from napari_hidiff.session import Prior
@@ -47,9 +47,9 @@ def answer_of(
             more["start"] = (desk.mask, at)
             total = 1 + sum(t < at for t in model.process.timesteps(settings["steps"]))
 
-        def steps(fixed: np.ndarray) -> Iterable[Step]:
+        def steps(fixed: np.ndarray, local: Local | None) -> Iterable[Step]:
             return model.steps(
-                subject.plane, prior.given, fixed, seed=seed, normalised=True, **more
+                subject.plane, prior.given, fixed, seed=seed, normalised=True, local=local, **more
             )
 
         desk.refine(steps, total, prior, policy.guards)

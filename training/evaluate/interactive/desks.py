@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from napari_hidiff.guards import Guards
+from napari_hidiff.guards import Guards, Local
 from napari_hidiff.refine import Step
 from napari_hidiff.session import Prior, Session
 from napari_hidiff.timeline import FREE
 
-Steps = Callable[[np.ndarray], Iterable[Step]]
-"""The steps of a re-refinement, given the fixed map int [H, W]."""
+Steps = Callable[[np.ndarray, Local | None], Iterable[Step]]
+"""The steps of a re-refinement, given the fixed map int [H, W] and what has to be computed."""
 
 
 class Desk:
@@ -46,7 +46,7 @@ class Desk:
         session = self.session
         session.prior = prior
         run = session.start(total, self._labels, guards)
-        for step in steps(run.fixed):
+        for step in steps(run.fixed, run.local):
             session.add_step(step.mask, step.probability)
         session.wrote(session.view(run.steps), run.steps)
 
@@ -78,7 +78,7 @@ class OpenDesk(Desk):
         self._mask = np.where(where, values, self._mask).astype(self._mask.dtype)
 
     def refine(self, steps: Steps, total: int, prior: Prior, guards: Guards) -> None:
-        *_, last = steps(np.full_like(self._strokes, FREE))
+        *_, last = steps(np.full_like(self._strokes, FREE), None)
         self._mask = last.mask
 
     def complete(self, mask: np.ndarray) -> None:

@@ -126,7 +126,7 @@ def named(place: Place, job: Job) -> str:
 
 def _control(model: HiDiff, options: Options) -> HiDiff:
     """The one-step control; InputError where it cannot stand in for the model."""
-    control = load_model(str(options.control), device=str(model.device))
+    control = load_model(str(options.control), device=str(model.device), engine=model.runs.wanted)
     for what in ("classes", "channels"):
         own, wanted = _names(control, what), _names(model, what)
         if own != wanted:

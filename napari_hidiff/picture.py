@@ -1,0 +1,50 @@
+"""An image as a model looks at it."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_hidiff.network.segmentor import margins, pad_to_multiple
+
+
+class Picture:
+    """An image float32 [H, W, C], normalised and padded only when somebody needs it so.
+
+    normalise : the model's intensity rule, or None where the values went through it already.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        normalise: Callable[[np.ndarray], np.ndarray] | None,
+        device: torch.device,
+    ) -> None:
+        self._image: np.ndarray | None = image
+        self._normalise, self._device = normalise, device
+        self.size: tuple[int, int] = image.shape[:2]
+        self.digest = self._digest(image)
+        """Equal for equal images that are to be normalised alike."""
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """Height and width as multiples of 32."""
+        height, width = (side + sum(margins(side)) for side in self.size)
+        return height, width
+
+    def _digest(self, image: np.ndarray) -> bytes:
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+        digest.update(f"{image.shape} {self._normalise is None}".encode())
+        return digest.digest()
+
+    @cached_property
+    def padded(self) -> Tensor:
+        """float32 [1, C, H', W'] on the device."""
+        image, self._image = self._image, None  # large images would be there twice
+        assert image is not None
+        scaled = image if self._normalise is None else self._normalise(image)
+        tensor = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None]
+        return pad_to_multiple(tensor.to(self._device))

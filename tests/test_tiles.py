@@ -1,0 +1,82 @@
+"""Tiles and surroundings: what they cover, and that they change (almost) nothing."""
+
+import numpy as np
+import pytest
+
+import napari_hidiff
+from napari_hidiff import tiles
+from napari_hidiff.errors import InputError
+from napari_hidiff.guards import Local
+from napari_hidiff.tiles import FADE, GRID, REACH, cut, surroundings
+
+
+@pytest.fixture(scope="module")
+def model():
+    return napari_hidiff.load_model("chase-vessels", device="cpu")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (2048, 2048), (2080, 4992), (4992, 3200)])
+def test_inner_parts_are_the_image_once_and_outer_ones_start_on_the_grid(size):
+    count = np.zeros(size, np.uint8)
+    for tile in cut(*size, tiles.HALO):
+        count[tile.inner] += 1
+        for inner, outer, side in zip(tile.inner, tile.outer, size, strict=True):
+            assert outer.start % GRID == 0
+            assert outer.start <= inner.start < inner.stop <= outer.stop <= side
+        result = np.zeros(size)[tile.outer][tile.kept]
+        assert result.shape == count[tile.inner].shape
+    assert (count == 1).all()
+    assert (len(cut(*size, tiles.HALO)) == 1) == (np.prod(size) <= tiles.WHOLE)
+
+
+def test_tiled_equals_untiled(model, sample_pair, monkeypatch):
+    image = sample_pair[0]
+    whole = model.refine(image, sampler="ddim", steps=2, samples=1, seed=1)
+    fresh = napari_hidiff.load_model("chase-vessels", device="cpu")
+    for name, value in (("SIDE", GRID), ("WHOLE", 0)):
+        monkeypatch.setattr(tiles, name, value)
+    tiled = fresh.refine(image, sampler="ddim", steps=2, samples=1, seed=1)
+    assert len(cut(960, 1024, tiles.HALO)) == 16
+    np.testing.assert_allclose(tiled.probability, whole.probability, atol=1e-5)
+    assert whole.mask.any()
+
+
+def test_only_the_surroundings_of_a_stroke_are_computed(model, sample_pair):
+    image = sample_pair[0]
+    first = model.refine(image, sampler="one-step")
+    where = np.zeros(image.shape[:2], bool)
+    where[400:410, 520:530] = True
+    fixed = np.where(where, 1, -1)
+    again = {"fixed": fixed, "sampler": "one-step"}
+    whole = model.refine(image, **again)
+    local = model.refine(image, **again, local=Local(where, first.probability))
+    rows, columns = (np.arange(side) for side in where.shape)
+    beyond = np.maximum(
+        np.maximum(400 - rows, rows - 409)[:, None], np.maximum(520 - columns, columns - 529)
+    )
+    far, near = beyond > REACH + FADE, beyond <= REACH
+    np.testing.assert_array_equal(local.probability[0][far], first.probability[0][far])
+    assert (local.mask[where] == 1).all()
+    assert (local.mask[near] == whole.mask[near]).mean() > 0.95
+    assert (local.mask != first.mask).any()
+
+
+def test_what_is_no_smaller_than_the_image_is_no_surroundings():
+    standing = np.full((1, 300, 300), 0.5, np.float32)
+    where = np.zeros((300, 300), bool)
+    assert surroundings(Local(where, standing)) is None, "nothing is marked"
+    where[150, 150] = True
+    assert surroundings(Local(where, standing)) is None
+    wide = np.zeros((2048, 2048), bool)
+    wide[1000, 300] = True
+    found = surroundings(Local(wide, np.zeros((1, 2048, 2048), np.float32)))
+    assert found is not None
+    assert found.weight.max() == 1
+    assert found.weight.min() < 0.1
+    assert all(side.stop - side.start <= 2 * GRID for side in found.tile.outer)
+
+
+def test_a_local_refinement_of_another_size_is_refused(model, sample_pair):
+    where = np.zeros((10, 10), bool)
+    with pytest.raises(InputError, match="local refinement"):
+        model.steps(sample_pair[0], local=Local(where, np.zeros((1, 10, 10), np.float32)))
