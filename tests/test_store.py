@@ -125,6 +125,27 @@ def test_an_interrupted_case_is_read_again(brain, tmp_path, monkeypatch):
     assert store.put(dataset, case, folder).truth.any()
 
 
+def test_two_trainings_may_fill_one_cache_at_the_same_time(brain, tmp_path, monkeypatch):
+    _, _, dataset, _ = brain
+    folder, case = folder_of(tmp_path / "cache"), dataset.splits["train"][0]
+    whole, mine, other = np.save, os.getpid(), []
+
+    def save(file, array):
+        """Another process stores the case while this one is about to."""
+        if not other:
+            other.append(True)
+            monkeypatch.setattr(os, "getpid", lambda: mine + 1)
+            other.append(store.put(dataset, case, folder))
+            monkeypatch.setattr(os, "getpid", lambda: mine)
+        whole(file, array)
+
+    monkeypatch.setattr(np, "save", save)
+    stored = store.put(dataset, case, folder)
+    assert other[1].truth.any()
+    np.testing.assert_array_equal(stored.image, other[1].image)
+    assert not list(folder.glob("*.partial"))
+
+
 def test_a_bad_case_ends_it_or_is_skipped_and_counted(tmp_path):
     data = layouts.write_folder(tmp_path / "data")
     bad = open_dataset("folder", data).splits["train"][1]

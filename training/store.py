@@ -136,7 +136,7 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         save_array(path.with_name(path.name + ".image.npy"), image)
         save_array(path.with_name(path.name + ".truth.npy"), truth)
         seen = np.flatnonzero(truth.any((1, 2))).tolist()
-        partial = note.with_name(note.name + ".partial")
+        partial = _partial(note)
         partial.write_text(json.dumps({"shape": image.shape, "foreground": seen}))
         os.replace(partial, note)  # last: a case with a note is whole
     known = json.loads(note.read_text())
@@ -147,10 +147,15 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file that appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial(path)
     with partial.open("wb") as file:
         np.save(file, array)
     os.replace(partial, path)
+
+
+def _partial(path: Path) -> Path:
+    """A name of this process's own: two trainings may fill one cache at the same time."""
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
 
 
 def _digest(dataset: Dataset, case: Case) -> str:

@@ -64,6 +64,11 @@ class Hand:
     def pause(self, milliseconds: int) -> None:
         pause(milliseconds)
 
+    def slow(self) -> None:
+        """Settings that make a run last, on packed kernels too."""
+        self.widget.settings.samples.value = 64
+        self.widget.settings.steps.value = 10
+
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
         assert isinstance(button, QAbstractButton)

@@ -77,8 +77,7 @@ def test_alternatives_are_drawn_where_the_run_has_no_samples(hand) -> None:
 
 
 def test_stopping_the_draw_leaves_a_run_that_can_go_on_and_be_written(hand) -> None:
-    hand.widget.settings.samples.value = 12
-    hand.widget.settings.steps.value = 6
+    hand.slow()
     hand.click("segment")
     mask = hand.mask.data.copy()
     hand.key(Qt.Key.Key_H, SHIFT)

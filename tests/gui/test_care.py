@@ -165,15 +165,9 @@ def test_a_broken_model_file_is_one_line(hand, tmp_path: Path, tiny_file: Path) 
     np.testing.assert_array_equal(hand.mask.data, before)
 
 
-def slow(hand) -> None:
-    """Settings that make a run last."""
-    hand.widget.settings.samples.value = 12
-    hand.widget.settings.steps.value = 6
-
-
 def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
     hand.click("segment")
-    slow(hand)
+    hand.slow()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
     painted = hand.stroke((20, 30), (26, 60))
@@ -215,7 +209,7 @@ def test_a_result_waits_for_the_end_of_a_stroke(hand) -> None:
 
 def test_stop_keeps_the_steps_and_run_goes_on(hand) -> None:
     hand.click("segment")
-    slow(hand)
+    hand.slow()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
     hand.click("stop")
@@ -233,7 +227,7 @@ def test_a_layer_removed_during_a_run_is_one_line_and_strokes_are_kept(
 ) -> None:
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
-    slow(hand)
+    hand.slow()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
     hand.viewer.layers.remove(what)

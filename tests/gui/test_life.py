@@ -101,8 +101,7 @@ def test_a_key_in_use_keeps_its_meaning(open_hand, picture) -> None:
 
 def last(hand) -> None:
     """A run that lasts."""
-    hand.widget.settings.samples.value = 12
-    hand.widget.settings.steps.value = 8
+    hand.slow()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session and hand.widget.session.run)
 
