@@ -53,6 +53,9 @@ class Bench:
         layers.check_layer(image)
         self.image = image
         self.changes: Changes | None = None
+        """What the last result changed, as long as it stands in the mask."""
+        self._last: tuple[Index, np.ndarray, np.ndarray, Changes] | None = None
+        self._revealed = True
         self._viewer, self._changed = viewer, changed
         self.leading = layers.channel_axes(image, card)
         shape = layers.mask_shape(image, self.leading)
@@ -100,20 +103,22 @@ class Bench:
     def show_changes(self, index: Index, before: np.ndarray, after: np.ndarray) -> None:
         """Count what a result changed, and draw it into a layer; :meth:`reveal` shows it."""
         kinds, self.changes = difference(before, after)
+        where = np.flatnonzero(kinds)
+        self._last = index, where, after.flat[where], self.changes
         self._outline("changes", CHANGES, index, kinds)
 
     def reject(self, index: Index) -> None:
         """Take back the result that was written last, and write that down; raises InputError."""
         self.link.reject()
         self.annotation.note("reject", slice=index)
-        self.changes = None
-        self.reveal(False)
+        self.changes = self._last = None
+        self._show_changes(False)
         self.autosave.touch()
 
     def reveal(self, visible: bool) -> None:
         """Show or hide what the last result changed."""
-        if "changes" in self._helpers:
-            self._helpers["changes"].visible = visible
+        self._revealed = visible
+        self._show_changes(visible and self.changes is not None)
 
     def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
         """Take a slice's mask as it stands for final, and write down how it came about."""
@@ -159,8 +164,17 @@ class Bench:
                 self._viewer.layers.remove(helper)
 
     def _on_change(self) -> None:
+        if self._last is not None:  # an undo takes a result back, a redo brings it again
+            index, where, values, changes = self._last
+            stands = not where.size or (self.mask.data[slicer(index)].flat[where] == values).any()
+            self.changes = changes if stands else None
+            self._show_changes(self._revealed and bool(stands))
         self.autosave.touch()
         self._changed()
+
+    def _show_changes(self, visible: bool) -> None:
+        if "changes" in self._helpers:
+            self._helpers["changes"].visible = visible
 
     def _shown_index(self) -> Index | None:
         try:

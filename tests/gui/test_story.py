@@ -92,9 +92,16 @@ def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -
     assert drawn.visible
     hand.key(Qt.Key.Key_W)
     assert not drawn.visible
+    hand.key(Qt.Key.Key_W)
 
     hand.key(Qt.Key.Key_Z, CONTROL)  # the model's write
     np.testing.assert_array_equal(hand.mask.data, edited)
+    assert not drawn.visible, "the outline of a result that is undone"
+    assert "added" not in hand.control("counts").text()
+    hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
+    assert drawn.visible
+    assert f"+{changes.added:,} added" in hand.control("counts").text()
+    hand.key(Qt.Key.Key_Z, CONTROL)
     np.testing.assert_array_equal(hand.fixed, strokes)
     hand.key(Qt.Key.Key_Z, CONTROL)  # the eraser
     assert (hand.fixed[erased] == -1).all()
