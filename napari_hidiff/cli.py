@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
     "**napari-hidiff** opens napari with the widget docked, **napari-hidiff fundus.jpg** opens it "
-    "on an image, **napari-hidiff demo** shows a refinement of the bundled sample."
+    "on an image, **napari-hidiff demo** shows a refinement of the bundled sample, **napari-hidiff "
+    "export** makes a model file smaller."
 )
 refine_app = new_app()
 
@@ -49,7 +50,7 @@ ModelOption = Annotated[
 
 def main() -> NoReturn:
     """Entry point of ``napari-hidiff``; ``napari-hidiff IMAGE`` is short for its ``open``."""
-    commands = {"open", "demo", "-h", "--help"}
+    commands = {"open", "demo", "export", "-h", "--help"}
     if not commands.intersection(sys.argv[1:2]):
         sys.argv.insert(1, "open")
     run(window_app, "napari-hidiff")
@@ -135,6 +136,37 @@ def demo_command(
             log(f"napari is not opened: {problem}")
         else:
             open_demo(demo, loaded.card)
+
+
+@window_app.command("export")
+def export_command(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A bundled model (chase-vessels) or a model file."),
+    ],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The export to write, a .safetensors file.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that exists already.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a model for inference only, in a smaller file: its binary weights as bits.
+
+    Every command and the widget use it like the model it was made from, with the same results.
+    Training cannot go on from it: keep the model.
+
+    **napari-hidiff export runs/folder/model.safetensors small.safetensors**
+    """
+    from napari_hidiff.export import export_file
+
+    record = export_file(model, file, overwrite)
+    if json:
+        print_json({"command": command("napari-hidiff"), **record})
+    else:
+        before, after = (record["bytes"][key] / 1e6 for key in ("model", "file"))
+        print(f"{file}: {after:.1f} MB, the model {before:.1f} MB")
 
 
 @refine_app.command()

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from napari_hidiff.card import Card
+from napari_hidiff import weights
 from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff, networks
 
@@ -31,34 +30,24 @@ def load_model(
     ------
     InputError : no such model, a file that is broken or no model, an unknown device or engine.
     """
+    path = find_model(name)
+    where = find_device(device)
+    stored = weights.read(path)
+    segmentor, refiner = networks(stored.card)
+    stored.fill({"segmentor": segmentor, "refiner": refiner})
+    model = HiDiff(stored.card, segmentor, refiner, where, engine)
+    if prepare:
+        model.runs.prepare()
+    return model
+
+
+def find_model(name: str | Path) -> Path:
+    """The file of a bundled model, or a file itself; InputError where there is neither."""
     path = MODELS / f"{name}.safetensors" if name in available_models() else Path(name)
     if not path.is_file():
         known = ", ".join(available_models()) or "none"
         raise InputError(f"no model {str(name)!r}: neither a file nor bundled (bundled: {known})")
-    where = find_device(device)
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("card")
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable model file ({error})") from error
-    if text is None:
-        raise InputError(f"{path} holds weights but no card; it is not a model of napari-hidiff")
-    card = Card.from_json(text)
-    segmentor, refiner = networks(card)
-    try:
-        for part, module in (("segmentor", segmentor), ("refiner", refiner)):
-            prefix = f"{part}."
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-    except RuntimeError as error:
-        raise InputError(f"the weights in {path} do not fit the card") from error
-    model = HiDiff(card, segmentor, refiner, where, engine)
-    if prepare:
-        model.runs.prepare()
-    return model
+    return path
 
 
 def find_device(name: str) -> torch.device:

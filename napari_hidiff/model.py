@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import nn
 
-from napari_hidiff import SAMPLERS, preprocess, tiles
+from napari_hidiff import SAMPLERS, preprocess, tiles, weights
 from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
 from napari_hidiff.engine import Engine
@@ -33,6 +32,7 @@ class HiDiff:
     card : the :class:`Card`; classes : K, channels of a probability; labels : values of a mask.
     segmentor, refiner : torch modules in evaluation mode; process : the diffusion.
     device : torch.device; runs : the :class:`Engine` that runs the refiner.
+    exported : whether it is an export for inference, of whose binary weights only signs are left.
 
     engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``runs.prepare()``
     (:func:`load_model` calls it), from the weights as they are then; torch runs until that is done.
@@ -53,6 +53,7 @@ class HiDiff:
         self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
         self.refiner = refiner.to(self.device).eval().requires_grad_(False)
         self.runs = Engine(self.refiner, self.device, engine)
+        self.exported = weights.is_export(self.refiner)
         self._seen = Seen(self.segmentor, self.refiner)
         self._seconds: dict[str, tuple[float, float]] = {}
 
@@ -183,18 +184,14 @@ class HiDiff:
         memory = peak_bytes(engine, stem, width, min(pixels, tiles.WHOLE) * together)
         return Estimate(pixels * (segment + forwards * denoise), memory)
 
-    def save(self, path: Path | str) -> None:
-        """Write weights (float16) and card as one safetensors file, in place of an older one."""
-        tensors = {}
-        for part, module in (("segmentor", self.segmentor), ("refiner", self.refiner)):
-            learned = dict(module.named_parameters())
-            for name, value in module.state_dict().items():
-                half = value.half() if name in learned else value
-                tensors[f"{part}.{name}"] = half.cpu().contiguous()
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(save(tensors, metadata={"card": self.card.to_json()}))
-        partial.replace(path)
+    def save(self, path: Path | str, export: bool = False) -> None:
+        """Write weights (float16) and card as one safetensors file, in place of an older one.
+
+        export : for inference only, binary weights as bits; so is always written what was loaded
+        so. InputError where there are none, or the file cannot be written.
+        """
+        parts = {"segmentor": self.segmentor, "refiner": self.refiner}
+        weights.write(path, self.card, parts, export)
 
     def with_card(self, **changes: Any) -> "HiDiff":
         """The same networks under a changed card (scores, defaults)."""

@@ -15,6 +15,7 @@ import typer
 from napari_hidiff.console import new_app, run
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
+from napari_hidiff.weights import check_trainable
 
 LARGEST = 10_000_000
 """Bytes that a bundled model may have."""
@@ -65,6 +66,7 @@ def publish_command(
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
     loaded = load_model(model, device="cpu", engine="torch")
+    check_trainable(loaded)  # whoever has a bundled model can go on training it
     size = model.stat().st_size  # weights decide it, and they stay
     if size > LARGEST:
         raise InputError(

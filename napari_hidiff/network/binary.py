@@ -62,9 +62,10 @@ def weight_scale(weight: Tensor) -> Tensor:
     return weight.detach().abs().flatten(1).mean(1)
 
 
-def binarize_weight(weight: Tensor) -> Tensor:
-    """sign(W) scaled by :func:`weight_scale`."""
-    return _SignWeight.apply(weight) * weight_scale(weight).reshape(-1, *(1,) * (weight.ndim - 1))
+def binarize_weight(weight: Tensor, scale: Tensor | None = None) -> Tensor:
+    """sign(W) times a scale per output channel, by default :func:`weight_scale`."""
+    scale = weight_scale(weight) if scale is None else scale
+    return _SignWeight.apply(weight) * scale.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
 class TimeThreshold(nn.Module):
@@ -96,10 +97,12 @@ class BinaryConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         nn.init.normal_(self.weight, std=(2 / (inputs * kernel**2)) ** 0.5)
         self.stride, self.padding = stride, kernel // 2
+        self.stored_scale: Tensor | None
+        self.register_buffer("stored_scale", None, persistent=False)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         signs = self.threshold(x, time)
-        weight = binarize_weight(self.weight).to(signs.dtype)
+        weight = binarize_weight(self.weight, self.stored_scale).to(signs.dtype)
         return F.conv2d(signs, weight, stride=self.stride, padding=self.padding)
 
     def sums(self, x: Tensor, time: Tensor) -> Tensor:
@@ -111,7 +114,18 @@ class BinaryConv2d(nn.Module):
     @property
     def scale(self) -> Tensor:
         """mean |W| of each output channel, [outputs]; a constant for the gradient."""
-        return weight_scale(self.weight)
+        return weight_scale(self.weight) if self.stored_scale is None else self.stored_scale
+
+    def set_signs(self, signs: Tensor, scale: Tensor) -> None:
+        """Make this the layer of an export, of which only signs and scale are known.
+
+        signs : bool, in the shape of the weight, True for +1; scale : float32 [outputs]. It is
+        kept beside the weight, +-scale, whose mean magnitude may be rounded differently.
+        """
+        magnitude = scale.reshape(-1, 1, 1, 1)
+        with torch.no_grad():
+            self.weight.copy_(torch.where(signs, magnitude, -magnitude))
+        self.stored_scale = scale.to(self.weight.device)
 
     @staticmethod
     def quantize(x: Tensor) -> Tensor:
