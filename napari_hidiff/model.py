@@ -202,7 +202,8 @@ class HiDiff:
 
     def _picture(self, image: np.ndarray, normalised: bool) -> Picture:
         checked = preprocess.check_image(image, self.card.channels)
-        return Picture(checked, None if normalised else self.intensity, self.device)
+        rule = None if normalised else self.intensity
+        return Picture(checked, np.asarray(image), rule, self.device)
 
     def _steps(
         self,

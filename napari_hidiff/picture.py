@@ -14,19 +14,24 @@ from napari_hidiff.network.segmentor import margins, pad_to_multiple
 class Picture:
     """An image float32 [H, W, C], normalised and padded only when somebody needs it so.
 
+    source : the array it was made from, of any dtype, which is quicker to recognise.
     normalise : the model's intensity rule, or None where the values went through it already.
     """
 
     def __init__(
         self,
         image: np.ndarray,
+        source: np.ndarray,
         normalise: Callable[[np.ndarray], np.ndarray] | None,
         device: torch.device,
     ) -> None:
         self._image: np.ndarray | None = image
         self._normalise, self._device = normalise, device
         self.size: tuple[int, int] = image.shape[:2]
-        self.digest = self._digest(image)
+        kind = f"{source.dtype} {source.shape} {normalise is None}"
+        digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16)
+        digest.update(kind.encode())
+        self.digest = digest.digest()
         """Equal for equal images that are to be normalised alike."""
 
     @property
@@ -34,11 +39,6 @@ class Picture:
         """Height and width as multiples of 32."""
         height, width = (side + sum(margins(side)) for side in self.size)
         return height, width
-
-    def _digest(self, image: np.ndarray) -> bytes:
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
-        digest.update(f"{image.shape} {self._normalise is None}".encode())
-        return digest.digest()
 
     @cached_property
     def padded(self) -> Tensor:
