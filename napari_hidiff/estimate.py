@@ -5,13 +5,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from napari_hidiff import tiles
 from napari_hidiff.network import probabilities
+from napari_hidiff.network.segmentor import margins
+from napari_hidiff.seen import PIXELS_AT_ONCE
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
 
-BYTES_PER_PIXEL = {"torch": {1: 1260, 2: 530}, "packed": {1: 1260, 2: 530}}
-"""Peak memory of one denoised pixel at width 32, by the stem's stride (results/memory.json)."""
+REFINER_BYTES = {"torch": {1: 1558, 2: 460}, "packed": {1: 627, 2: 235}}
+"""Peak memory of one denoised pixel at width 32, by engine and the stem's stride, and"""
+SEGMENTOR_BYTES = 425
+"""of one segmented pixel (results/memory.json); the larger of both decides, one runs at a time."""
+KEPT_BYTES = 120
+"""Of a pixel of an image in tiles: what is known of it, and the arrays of its whole size."""
 SIDE = 256
 """Pixels of a side of the image that is measured."""
 
@@ -40,6 +47,26 @@ def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
     return (middle - start) / SIDE**2, (end - middle) / SIDE**2
 
 
-def peak_bytes(engine: str, stem: int, width: int, pixels: int) -> int:
-    """Memory of one forward of so many pixels."""
-    return BYTES_PER_PIXEL[engine][stem] * width // 32 * pixels
+def estimate(
+    model: "HiDiff",
+    height: int,
+    width: int,
+    steps: int,
+    samples: int,
+    seconds: tuple[float, float],
+) -> Estimate:
+    """The cost of a segmentation and a refinement of an image, halos of its tiles included.
+
+    seconds : of segmentor and refiner, per pixel.
+    """
+    sides = [side + sum(margins(side)) for side in (height, width)]
+    segmented, refined = (
+        [tiles.pixels(tile.outer) for tile in tiles.cut(sides[0], sides[1], halo)]
+        for halo in (tiles.SEGMENTOR_HALO, tiles.HALO)
+    )
+    duration = seconds[0] * sum(segmented) + seconds[1] * sum(refined) * steps * samples
+    at_once = min(samples, max(1, PIXELS_AT_ONCE // max(refined)))
+    refiner = model.refiner
+    denoised = REFINER_BYTES[model.engine][refiner.stem] * refiner.entry.out_channels // 32
+    peak = max(SEGMENTOR_BYTES * max(segmented), denoised * max(refined) * at_once)
+    return Estimate(duration, peak + (KEPT_BYTES * height * width if len(refined) > 1 else 0))

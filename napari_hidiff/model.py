@@ -14,14 +14,14 @@ from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
 from napari_hidiff.engine import Engine
 from napari_hidiff.errors import InputError
-from napari_hidiff.estimate import Estimate, peak_bytes, seconds_per_pixel
+from napari_hidiff.estimate import Estimate, estimate, seconds_per_pixel
 from napari_hidiff.guards import Local
 from napari_hidiff.network import Refiner, build_segmentor
 from napari_hidiff.network.segmentor import pad_to_multiple
 from napari_hidiff.picture import Picture
 from napari_hidiff.probability import entropy, mask_of
 from napari_hidiff.refine import Result, Step, stamp, stream
-from napari_hidiff.seen import PIXELS_AT_ONCE, Seen
+from napari_hidiff.seen import Seen
 
 
 class HiDiff:
@@ -172,17 +172,11 @@ class HiDiff:
     ) -> Estimate:
         """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
         settings = self._settings(sampler, steps, samples)
-        pixels = int(np.prod(shape[:2]))
-        once = settings["sampler"] == "one-step"
-        forwards = 1 if once else settings["steps"] * settings["samples"]
-        engine = self.engine
-        if engine not in self._seconds:
-            self._seconds[engine] = seconds_per_pixel(self)
-        segment, denoise = self._seconds[engine]
-        together = 1 if once else min(settings["samples"], max(1, PIXELS_AT_ONCE // pixels))
-        width, stem = self.refiner.entry.out_channels, self.refiner.stem
-        memory = peak_bytes(engine, stem, width, min(pixels, tiles.WHOLE) * together)
-        return Estimate(pixels * (segment + forwards * denoise), memory)
+        if self.engine not in self._seconds:
+            self._seconds[self.engine] = seconds_per_pixel(self)
+        passes = 1 if settings["sampler"] == "one-step" else settings["steps"]
+        drawn = 1 if settings["sampler"] == "one-step" else settings["samples"]
+        return estimate(self, shape[0], shape[1], passes, drawn, self._seconds[self.engine])
 
     def save(self, path: Path | str, export: bool = False) -> None:
         """Write weights (float16) and card as one safetensors file, in place of an older one.

@@ -39,6 +39,11 @@ Area = tuple[slice, slice]
 """Rows and columns."""
 
 
+def pixels(area: Area) -> int:
+    """How many pixels an area has."""
+    return math.prod(side.stop - side.start for side in area)
+
+
 class Tile(NamedTuple):
     """outer : the area that is computed; inner : the part of it that is kept."""
 
@@ -101,10 +106,10 @@ def surroundings(local: Local) -> Surroundings | None:
         place = np.arange(start, stop)
         beyond = np.maximum(first - place, place - last).clip(0)
         weights.append(torch.from_numpy((1 - (beyond - REACH) / FADE).clip(0, 1)).float())
-    if 2 * math.prod(part.stop - part.start for part in outer) > where.size:
+    tile = Tile((outer[0], outer[1]), (inner[0], inner[1]))
+    if 2 * pixels(tile.outer) > where.size:
         return None
     rows, columns = weights
-    tile = Tile((outer[0], outer[1]), (inner[0], inner[1]))
     return Surroundings(tile, rows[:, None] * columns, _padded(local.standing))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_hidiff.estimate import Estimate
 
 WAITING = "Loading the model …"
-COST = "Measured on this machine; memory at its peak. The segmentation is not counted."
+COST = "Measured on this machine, segmentation included; memory at its peak."
 SETTLE = 150
 """Milliseconds without a change of choice or settings before the fit is checked again."""
 

@@ -86,7 +86,7 @@ def normalise(convolution: nn.Module, norm: nn.Module, x: Tensor, time: Tensor) 
         return norm(convolution(x, time))
     assert isinstance(norm, nn.BatchNorm2d)
     folded = fold(convolution, norm, None, time)
-    return convolution.sums(x, time) * channels(folded.scale) + channels(folded.shift)
+    return affine(convolution.sums(x, time), folded)
 
 
 def update(
@@ -102,9 +102,17 @@ def update(
         return activation(norm(convolution(x, time)) + shortcut, time)
     assert isinstance(norm, nn.BatchNorm2d)
     folded = fold(convolution, norm, activation, time)
-    sums = convolution.sums(x, time)
-    u = sums * channels(folded.scale) + channels(folded.shift) + shortcut
-    return F.prelu(u, folded.slope.to(u.dtype)) + channels(folded.zeta)
+    u = affine(convolution.sums(x, time), folded)
+    if torch.is_grad_enabled():
+        return F.prelu(u + shortcut, folded.slope.to(u.dtype)) + channels(folded.zeta)
+    return F.prelu(u.add_(shortcut), folded.slope.to(u.dtype)).add_(channels(folded.zeta))
+
+
+def affine(sums: Tensor, folded: Folded) -> Tensor:
+    """sums * scale + shift, rounded twice; in place where no gradient needs the sums."""
+    if torch.is_grad_enabled():
+        return sums * channels(folded.scale) + channels(folded.shift)
+    return sums.mul_(channels(folded.scale)).add_(channels(folded.shift))
 
 
 def channels(x: Tensor) -> Tensor:
