@@ -159,3 +159,19 @@ def test_the_readme_quotes_the_same_files():
         assert f"{shares[0]}, {shares[1]} and {shares[2]}" in text
     strokes = TEST["arms"]["refine"]["as_painting"]["strokes"]
     assert f"{strokes} strokes with re-refinement reach the Dice that 20 painted" in text
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_three_training_seeds_say_the_same(seed):
+    report = TEST if seed == 0 else read(f"kvasir-interactive-seed{seed}")
+    arms, ahead = report["arms"], report["differences"]["refine_minus"]
+    cells = [str(seed), *(f"{arms[arm]['nauc']['20']:.3f}" for arm in ("paint", "refine"))]
+    for arm in ("paint", "once", "control"):
+        gain = ahead[arm]["nauc_20"]
+        assert (gain["low"] > 0) == (arm != "control")
+        assert gain["high"] > 0
+        cells.append(f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]")
+    cells.append(str(arms["refine"]["as_painting"]["strokes"]))
+    cells += [f"{arms[arm]['lowered']:.0%}" for arm in ("refine", "refine-firm")]
+    cells.append(f"{arms['refine-firm']['changed_off_stroke']:.0%}")
+    assert f"| {' | '.join(cells)} |" in TEXT
