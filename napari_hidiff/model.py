@@ -172,11 +172,12 @@ class HiDiff:
     ) -> Estimate:
         """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
         settings = self._settings(sampler, steps, samples)
-        if self.engine not in self._seconds:
-            self._seconds[self.engine] = seconds_per_pixel(self)
+        engine = self.engine  # once: a thread may get another one ready meanwhile
+        if engine not in self._seconds:
+            self._seconds[engine] = seconds_per_pixel(self)
         passes = 1 if settings["sampler"] == "one-step" else settings["steps"]
         drawn = 1 if settings["sampler"] == "one-step" else settings["samples"]
-        return estimate(self, shape[0], shape[1], passes, drawn, self._seconds[self.engine])
+        return estimate(self, shape[0], shape[1], passes, drawn, self._seconds[engine])
 
     def save(self, path: Path | str, export: bool = False) -> None:
         """Write weights (float16) and card as one safetensors file, in place of an older one.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from napari_hidiff.recent import Recent
 from napari_hidiff.tiles import Area, Surroundings, Tile
 
 REMEMBERED = 2**30
-"""Bytes of images that are known, to be refined again without the segmentor."""
+"""Bytes of images that are known to all models together, to be refined again without segmentor."""
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""
 
@@ -33,12 +34,16 @@ class Sight:
         return self.prior.nbytes + self.known.nbytes
 
 
+_sights: Recent[Sight] = Recent(REMEMBERED)
+_models = count()
+
+
 class Seen:
     """Segmentor and refiner of a model, and what they made of the images seen last."""
 
     def __init__(self, segmentor: nn.Module, refiner: Refiner) -> None:
         self._segmentor, self._refiner = segmentor, refiner
-        self._sights: Recent[Sight] = Recent(REMEMBERED)
+        self._number = next(_models)
 
     def prior(self, picture: Picture) -> Tensor:
         """The segmentor's probabilities [1, K, H, W]."""
@@ -107,7 +112,7 @@ class Seen:
             ]
             return Sight(within(prior, tile.kept).clone(), Known(parts[0], parts[1:]))
 
-        return self._sights.get((picture.digest, str(tile.inner)), compute)
+        return _sights.get((self._number, picture.digest, str(tile.inner)), compute)
 
     def _know(self, picture: Picture, area: Area) -> Known:
         """What the refiner knows of an area, from all tiles that reach into it."""

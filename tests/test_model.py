@@ -160,10 +160,13 @@ def test_unknown_names_devices_and_engines(file):
 
 
 def test_an_estimate_grows_with_the_work(model):
-    small, large = model.estimate((100, 100)), model.estimate((200, 200))
+    small, large = model.estimate((128, 128)), model.estimate((256, 256))
     assert large.seconds == pytest.approx(4 * small.seconds)
     assert large.bytes > small.bytes
-    assert model.estimate((100, 100), sampler="one-step").seconds < small.seconds
+    assert model.estimate((128, 128), sampler="one-step").seconds < small.seconds
+    whole, tiled = model.estimate((2048, 2048)), model.estimate((4096, 4096))
+    assert whole.bytes < tiled.bytes < 4 * whole.bytes, "tiles bound the memory"
+    assert tiled.seconds > 4 * whole.seconds, "halos are counted"
 
 
 def test_importing_the_package_loads_neither_torch_nor_qt():
