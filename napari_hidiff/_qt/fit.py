@@ -14,6 +14,7 @@ from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
     from napari_hidiff.estimate import Estimate
+    from napari_hidiff.model import HiDiff
 
 WAITING = "Loading the model …"
 COST = "Measured on this machine, segmentation included; memory at its peak."
@@ -78,16 +79,21 @@ class Fit:
             if self._job is not None:
                 self._job.cancel()
             self._job = jobs.Job(
-                jobs.describe, model, image, self._settings(), done=self._described
+                jobs.describe,
+                model,
+                image,
+                self._settings(),
+                done=lambda found: self._described(about, model, found),
             )
         elif self._models.none_known:
             self._judge(None, words.no_model(), words.no_model(), without_model=True)
         else:
             self._judge(None, WAITING, WAITING)
 
-    def _described(self, found: "tuple[str | None, Estimate | None]") -> None:
-        model = self._models.model
-        if model is None:
+    def _described(
+        self, about: Any, model: "HiDiff", found: "tuple[str | None, Estimate | None]"
+    ) -> None:
+        if about != self._about or model is not self._models.model:  # chosen no longer
             return
         problem, estimate = found
         self._panel.cost.setText(words.cost(estimate, model.runs) if estimate else "")

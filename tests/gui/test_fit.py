@@ -1,0 +1,41 @@
+"""The line that says whether the chosen model fits."""
+
+import threading
+from pathlib import Path
+
+from napari_hidiff._qt import jobs
+from napari_hidiff._qt.fit import Fit
+from napari_hidiff.card import Card, Label
+from napari_hidiff.model import HiDiff
+
+
+def test_no_verdict_about_a_model_that_is_chosen_no_longer(
+    open_hand, picture, tiny_file: Path, tmp_path: Path, monkeypatch
+) -> None:
+    labels = (Label("background", "#000000"), Label("spot", "#ff0000"))
+    HiDiff.create(Card("stranger", labels, ("grey",))).save(tmp_path / "stranger.safetensors")
+    asked, go, told = threading.Event(), threading.Event(), []
+    describe, judge = jobs.describe, Fit._judge
+
+    def slow(model, image, settings):
+        if model.card.name == "stranger":
+            asked.set()
+            assert go.wait(30)
+        return describe(model, image, settings)
+
+    def listen(self, about, problem, line, without_model=False):
+        told.append(line)
+        judge(self, about, problem, line, without_model)
+
+    monkeypatch.setattr(jobs, "describe", slow)
+    monkeypatch.setattr(Fit, "_judge", listen)
+    hand = open_hand(picture, rgb=True)
+    hand.widget.use_model(tmp_path / "stranger.safetensors")
+    hand.wait(asked.is_set, "the question about the first model")
+    hand.widget.use_model(tiny_file)
+    hand.wait(lambda: hand.widget.models.model is not None, "the second model")
+    go.set()
+    hand.wait(lambda: hand.widget.fit.problem is None, "the verdict")
+    hand.pause(300)
+    assert "tiny fits this image" in told[-1]
+    assert not [line for line in told if "does not fit" in line]
