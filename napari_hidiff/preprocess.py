@@ -1,5 +1,6 @@
 """Arrays of the outside world in, arrays that a model understands out; and what is refused."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,17 +82,46 @@ class Intensity:
             raise ValueError(f"a window needs low < high, not {self.low:g} and {self.high:g}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        return self.scale(image, self.measure([image]))
+
+    def measure(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean and deviation of every channel, float64 [2, C], over arrays [..., C] together.
+
+        A volume is measured slice by slice, so that no copy of it is ever made. A channel whose
+        deviation is 0 becomes 0. Nothing is measured where the rule needs nothing.
+        """
+        measured = np.zeros((2, parts[0].shape[-1]))
+        for channel in range(measured.shape[1] if self.rule != "window" else 0):
+
+            def counted(channel: int = channel) -> Iterator[np.ndarray]:
+                return (self._counted(part[..., channel]) for part in parts)
+
+            sizes, totals = zip(*((values.size, values.sum()) for values in counted()), strict=True)
+            if count := sum(sizes):
+                mean = sum(totals) / count
+                squares = sum(np.square(values - mean).sum() for values in counted())
+                measured[:, channel] = mean, np.sqrt(squares / count)
+        return measured
+
+    def _counted(self, values: np.ndarray) -> np.ndarray:
+        """The values of a channel that its statistics are of, float64 [n]."""
+        values = values.astype(np.float32, copy=False)
+        inside = values != 0 if self.rule == "zscore" else slice(None)
+        return values[inside].astype(np.float64).ravel()
+
+    def scale(self, image: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """An array [..., C], or a slice of what was measured, normalised: float32."""
         image = image.astype(np.float32, copy=False)
         if self.rule == "window":
             clipped = image.clip(self.low, self.high)
             return (clipped - self.low) * np.float32(2 / (self.high - self.low)) - 1
         scaled = np.zeros_like(image)
-        for channel in range(image.shape[-1]):
+        for channel, (mean, deviation) in enumerate(measured.T):
             values = image[..., channel]
             inside = values != 0 if self.rule == "zscore" else np.ones_like(values, bool)
-            counted = values[inside].astype(np.float64)
-            if counted.size and counted.std() > 0:
-                scaled[..., channel][inside] = (counted - counted.mean()) / counted.std()
+            if deviation > 0:
+                counted = values[inside].astype(np.float64)
+                scaled[..., channel][inside] = (counted - mean) / deviation
         return scaled
 
 

@@ -114,6 +114,23 @@ class Session:
         self.run: Run | None = None
         self.accepted: np.ndarray | None = None
         """The mask that the user accepted last, integer [H, W]."""
+        self.begun = False
+        """Whether there is something to refine. Where ``prior`` is None all the same, a sweep over
+        many slices has not kept it, and it is made again from ``given``."""
+        self.given: np.ndarray | None = None
+        """The mask [H, W] that the prior was made from; None = the segmentor's prior."""
+        self.handed: np.ndarray | None = None
+        """The mask [H, W] that the neighbouring slices know: what differs from it by now is a
+        correction, to be carried to them. None = they know nothing."""
+
+    def begin(self, given: np.ndarray | None, prior: Prior | None = None) -> None:
+        """There is something to refine now: a prior made from ``given`` [H, W], or None for the
+        segmentor's; an earlier run is forgotten."""
+        self.begun, self.given, self.prior, self.run = True, given, prior, None
+
+    def forget(self) -> None:
+        """There is nothing to refine any more: another model was chosen."""
+        self.begun, self.given, self.prior = False, None, None
 
     def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
         """Begin a run of ``total`` steps from the prior, with all strokes fixed.
@@ -179,6 +196,8 @@ class Session:
         step : the entry of the run that it came from, or None if it is not from a run.
         """
         self.timeline.wrote(now)
+        if self.handed is None or not self.timeline.fixed_count:
+            self.handed = self.timeline.content
         if self.run is not None and step is not None:
             self.run.written = step
 
@@ -248,8 +267,9 @@ class Annotation:
         step : the entry of the slice's run that it came from, if any.
         """
         self.sessions[index].wrote(mask[slicer(index)], step)
+        shown = [at < 0 for at in index]
         for other, session in self.sessions.items():
-            if other != index:
+            if [at < 0 for at in other] != shown:  # only a slice that crosses this one
                 session.timeline.wrote(mask[slicer(other)])
 
     @property

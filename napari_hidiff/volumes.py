@@ -6,7 +6,8 @@ are two to three times faster than one after another (``python -m benchmarks.vol
 is a volume of one slice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff
 from napari_hidiff.network import probabilities
 from napari_hidiff.network.segmentor import MULTIPLE
-from napari_hidiff.refine import stream
+from napari_hidiff.preprocess import check_labels
+from napari_hidiff.refine import stamp, stream
 from napari_hidiff.seen import PIXELS_AT_ONCE
 
 
@@ -27,13 +29,17 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """
     for plane in volume:
         model.check_image(plane)
-    return model.intensity(volume)
+    measured = model.intensity.measure(list(volume))
+    normalised = np.empty(volume.shape, np.float32)
+    for plane, scaled in zip(volume, normalised, strict=True):  # no second copy of a large volume
+        scaled[...] = model.intensity.scale(plane, measured)
+    return normalised
 
 
 def prior(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """The segmentor's probabilities float32 [K, D, H, W] of a *normalised* volume [D, H, W, C]."""
     parts = []
-    for here in _chunks(volume):
+    for here in chunks(len(volume), volume.shape[1:3]):
         planes = volume[here]
         if len(planes) == 1:  # the model remembers what its segmentor saw in one slice
             parts.append(model.prior(planes[0], normalised=True)[:, None])
@@ -53,72 +59,98 @@ def refine(
     steps: int | None = None,
     samples: int | None = None,
     seed: int = 0,
+    fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """The mean probability float32 [K, D, H, W] of every refined slice of a *normalised* volume.
 
     prior : float32 [K, D, H, W], an integer mask [D, H, W], or None for the segmentor's.
     sampler, steps, samples, seed : as for :meth:`HiDiff.refine`; every slice has the same seed.
+    fixed : int [D, H, W], -1 = free, else the label that a voxel keeps.
     ``on_slice(index)`` is called with the first of the slices that are refined next.
 
-    InputError when prior or settings do not fit, before their slices are refined.
+    InputError when prior, fixed or settings do not fit, before their slices are refined.
     """
-    if prior is not None and prior.shape[-3] != len(volume):
-        raise InputError(f"the prior has {prior.shape[-3]} slices, the volume {len(volume)}")
+    for what, given in (("prior", prior), ("fixed map", fixed)):
+        if given is not None and given.shape[-3] != len(volume):
+            raise InputError(f"the {what} has {given.shape[-3]} slices, the volume {len(volume)}")
     refined = []
-    for here in _chunks(volume):
+    for here in chunks(len(volume), volume.shape[1:3]):
         on_slice(here.start)
-        planes, start = volume[here], None if prior is None else prior[..., here, :, :]
-        if len(planes) == 1:
-            alone = None if start is None else start[..., 0, :, :]
-            result = model.refine(planes[0], alone, None, sampler, steps, samples, seed, True)
-            refined.append(result.probability[:, None])
-        else:
-            settings = model._settings(sampler, steps, samples)
-            refined.append(_together(model, planes, start, seed=seed, **settings))
+        numbers = range(here.start, here.stop)
+        starts = [None if prior is None else prior[..., at, :, :] for at in numbers]
+        kept = [None if fixed is None else fixed[at] for at in numbers]
+        part = together(model, volume[here], starts, kept, sampler, steps, samples, seed)
+        refined.append(part.probability)
     return np.concatenate(refined, 1)
 
 
-def _together(
+class Together(NamedTuple):
+    """Some slices: their priors and their refined probabilities, both float32 [K, B, H, W]."""
+
+    prior: np.ndarray
+    probability: np.ndarray
+
+
+def together(
     model: HiDiff,
     planes: np.ndarray,
-    prior: np.ndarray | None,
-    sampler: str,
-    steps: int,
-    samples: int,
-    seed: int,
-) -> np.ndarray:
-    """Several slices [B, H, W, C] as one batch; probabilities float32 [K, B, H, W]."""
+    given: Sequence[np.ndarray | None],
+    fixed: Sequence[np.ndarray | None],
+    sampler: str | None = None,
+    steps: int | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+) -> Together:
+    """Refine *normalised* slices [B, H, W, C] of one size as one batch.
+
+    given : for every slice a prior as for :meth:`HiDiff.refine`, None = the segmentor's.
+    fixed : for every slice int [H, W], -1 = free, or None.
+
+    InputError when something does not fit, before anything is computed.
+    """
+    if len(planes) == 1:  # the model remembers what it saw of one slice, and tiles a large one
+        prior = model.prior(planes[0], normalised=True) if given[0] is None else given[0]
+        alone = model.refine(planes[0], prior, fixed[0], sampler, steps, samples, seed, True)
+        return Together(_checked(model, prior)[:, None], alone.probability[:, None])
+    settings = model._settings(sampler, steps, samples)
     size = (planes.shape[1], planes.shape[2])
-    given = None
-    if prior is not None:
-        slices = range(prior.shape[-3])
-        given = np.stack([model._check_prior(prior[..., i, :, :], size) for i in slices])
+    starts = [None if one is None else model._check_prior(one, size) for one in given]
+    maps = [np.full(size, -1) if one is None else one for one in fixed]
+    labels = np.stack([check_labels(one, size, model.labels, "fixed map") for one in maps])
     with torch.inference_mode():
         image = _tensor(model, planes)
         logits, features = model.segmentor(image)
         start = probabilities(logits)
-        if given is not None:
-            start = torch.from_numpy(given).to(model.device)
-        free = torch.full(size, -1, device=model.device)
+        for number, one in enumerate(starts):
+            if one is not None:
+                start[number] = torch.from_numpy(one).to(model.device)
+        shown = start.float().cpu().numpy()
+        kept = torch.from_numpy(labels).to(model.device)
+        start = stamp(start, kept)
         refiner = model.runs.pick().refiner
-        known = refiner.remember(image, features)
-        condition = refiner.on(known, start, free.expand(len(planes), *size))
+        condition = refiner.on(refiner.remember(image, features), start, kept)
 
         def denoise(y_t: Tensor, t: int) -> Tensor:  # [B, S, K, H, W]: a sample of every slice
             parts = [probabilities(refiner(y, t, condition)) for y in y_t.unbind(1)]
             return torch.stack(parts, 1)
 
-        taken = stream(model.process, denoise, start, free, sampler, steps, samples, seed)
-        *_, last = taken
-    return last.probability.swapaxes(0, 1)
+        # One more axis for the samples, which a fixed voxel is fixed in alike.
+        run = stream(model.process, denoise, start, kept[:, None], seed=seed, **settings)
+        *_, last = run
+    return Together(shown.swapaxes(0, 1), last.probability.swapaxes(0, 1))
 
 
-def _chunks(volume: np.ndarray) -> Iterator[slice]:
-    """Runs of slices that are small enough together, in order."""
-    height, width = (-(-side // MULTIPLE) * MULTIPLE for side in volume.shape[1:3])
+def _checked(model: HiDiff, prior: np.ndarray) -> np.ndarray:
+    size = (prior.shape[-2], prior.shape[-1])
+    return model._check_prior(prior, size)
+
+
+def chunks(count: int, size: Sequence[int]) -> Iterator[slice]:
+    """Runs of so many slices of a size (H, W), small enough together, in order."""
+    height, width = (-(-side // MULTIPLE) * MULTIPLE for side in size)
     together = max(1, PIXELS_AT_ONCE // (height * width))
-    for first in range(0, len(volume), together):
-        yield slice(first, min(first + together, len(volume)))
+    for first in range(0, count, together):
+        yield slice(first, min(first + together, count))
 
 
 def _tensor(model: HiDiff, planes: np.ndarray) -> Tensor:

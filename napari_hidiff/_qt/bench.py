@@ -73,10 +73,6 @@ class Bench:
         """The layers that this bench made beside the mask."""
         return list(self._helpers.values())
 
-    def plane(self) -> layers.Plane:
-        """The slice of the image on display; raises InputError as :func:`layers.shown_plane`."""
-        return layers.shown_plane(self._viewer.dims, self.image, self.leading)
-
     def session(self, index: Index) -> Session:
         """The session of a slice; raises InputError as :meth:`MaskLink.session`."""
         return self.link.session(index)
@@ -178,7 +174,7 @@ class Bench:
 
     def _shown_index(self) -> Index | None:
         try:
-            return self.plane().index
+            return layers.shown_index(self._viewer.dims, self.image, self.leading)
         except InputError:
             return None
 

@@ -12,7 +12,8 @@ from qtpy.QtCore import QObject
 from napari_hidiff import sidecar
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Prior, Run
+from napari_hidiff.session import Index, Prior, Run
+from napari_hidiff.stack import Stack
 
 if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
@@ -170,21 +171,27 @@ def describe(
         return str(error), None
 
 
-def segment(model: "HiDiff", image: np.ndarray, mask: np.ndarray | None) -> Prior:
-    """The segmentor's prior of an image, or a mask [H, W] of the user as the prior."""
+def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
+    """The segmentor's prior of a slice, or a mask [H, W] of the user as the prior."""
     if mask is None:
-        probability = model.prior(image)
+        probability = model.prior(*stack.read(model, index))
         return Prior(probability, probability, model.mask_of(probability))
-    model.check_image(image)
+    model.check_image(stack.plane(index))
     labels = (1,) if model.classes == 1 else range(model.classes)
     onehot = np.stack([mask == label for label in labels]).astype(np.float32)
     return Prior(mask, onehot, mask)
 
 
 def steps(
-    model: "HiDiff", image: np.ndarray, prior: np.ndarray, run: Run, settings: Settings
+    model: "HiDiff",
+    stack: Stack,
+    index: Index,
+    prior: np.ndarray,
+    run: Run,
+    settings: Settings,
 ) -> Iterator["Step"]:
     """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
+    image, normalised = stack.read(model, index)
     yield from model.steps(
         image,
         prior,
@@ -193,6 +200,7 @@ def steps(
         steps=settings.steps,
         samples=settings.samples,
         seed=settings.seed,
+        normalised=normalised,
         local=run.local,
     )
 

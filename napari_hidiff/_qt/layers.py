@@ -1,6 +1,5 @@
 """Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index, slicer
+from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index
 
 STROKES = "#ffd400"
 CHANGED: dict[int | None, str] = {
@@ -20,17 +19,6 @@ CHANGED: dict[int | None, str] = {
     RELABELLED: "#ffb000",
 }
 """Colours of the outline layer: pixels that a result added, removed or gave another label."""
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The slice of an image layer on display.
-
-    index : its place in the mask; image : [H, W] or [H, W, C], a view of the layer's data.
-    """
-
-    index: Index
-    image: np.ndarray
 
 
 def channel_axes(layer: Image, card: Card | None) -> int:
@@ -84,8 +72,8 @@ def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
     return labels
 
 
-def shown_plane(dims: Any, layer: Image, leading: int) -> Plane:
-    """The slice of ``layer`` that a viewer with these ``dims`` shows.
+def shown_index(dims: Any, layer: Image, leading: int) -> Index:
+    """The slice of the mask of ``layer`` that a viewer with these ``dims`` shows.
 
     Raises
     ------
@@ -102,9 +90,17 @@ def shown_plane(dims: Any, layer: Image, leading: int) -> Plane:
     hidden = [axis for axis in range(leading, layer.ndim) if axis not in axes]
     if any(not 0 <= at[axis] < layer.data.shape[axis] for axis in hidden):
         raise InputError(f"{layer.name} has no slice where the viewer stands.")
-    index = tuple(place)
-    image = layer.data[(slice(None),) * leading + slicer(index)]
-    return Plane(index, np.moveaxis(image, 0, -1) if leading else image)
+    return tuple(place)
+
+
+def same_place(one: Image, other: Image) -> bool:
+    """Whether two layers lie over each other, pixel by pixel."""
+
+    def lies(layer: Image) -> list[np.ndarray]:
+        affine = layer.affine.affine_matrix
+        return [layer.scale, layer.translate, layer.rotate, layer.shear, affine]
+
+    return one.data.shape == other.data.shape and all(map(np.allclose, lies(one), lies(other)))
 
 
 def placement(layer: Image, leading: int) -> dict[str, Any]:
@@ -165,9 +161,12 @@ def outline_layer(
 
 
 def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top: float) -> Image:
-    """A float layer of the mask's shape over an image, 0..``top``, hidden at first."""
+    """A float layer of the mask's shape over an image, 0..``top``, hidden at first.
+
+    That of a volume is float16: half the memory, and finer than anybody sees.
+    """
     return Image(
-        np.zeros(shape, np.float32),
+        np.zeros(shape, np.float32 if len(shape) == 2 else np.float16),
         name=f"{layer.name} {name}",
         colormap="magma",
         contrast_limits=(0.0, top),

@@ -5,7 +5,7 @@ The layer's events are taken as hints that something changed; what changed is fo
 never into the middle of a stroke: napari would file it under the stroke's own undo step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,26 +111,50 @@ class MaskLink:
         """
 
         def put() -> None:
-            session = self.session(index)
-            before = session.timeline.content.copy()
-            after = self.annotation.around_fixed(index, mask)
-            where = np.nonzero(before != after)
-            shown = iter(where)
-            place = tuple(next(shown) if at < 0 else np.full(where[0].size, at) for at in index)
-            self._writing = True
-            try:
-                if where[0].size:
-                    self.layer.data_setitem(place, after[where])
-            finally:
-                self._writing = False
-            self.annotation.wrote(index, self.layer.data, step)
-            self._last = index if rejectable and where[0].size else None
+            ((before, after),) = self._put({index: mask}, step)
+            self._last = index if rejectable and (before != after).any() else None
             self._changed()
             if then is not None:
                 then(before, after)
 
         self._waiting.append(put)
         self._settle()
+
+    def write_many(self, masks: Mapping[Index, np.ndarray]) -> None:
+        """Write masks [H, W] into slices, around fixed pixels, all as one undo step; like
+        :meth:`write`."""
+
+        def put() -> None:
+            self._put(masks)
+            self._last = None
+            self._changed()
+
+        self._waiting.append(put)
+        self._settle()
+
+    def _put(
+        self, masks: Mapping[Index, np.ndarray], step: int | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Write now; the masks of the slices before and after."""
+        written, places, values = [], [], []
+        for index, mask in masks.items():
+            before = self.session(index).timeline.content.copy()
+            after = self.annotation.around_fixed(index, mask)
+            written.append((before, after))
+            where = np.nonzero(before != after)
+            shown = iter(where)
+            places.append([next(shown) if at < 0 else np.full(where[0].size, at) for at in index])
+            values.append(after[where])
+        self._writing = True
+        try:
+            if sum(map(len, values)):
+                place = tuple(map(np.concatenate, zip(*places, strict=True)))
+                self.layer.data_setitem(place, np.concatenate(values))
+        finally:
+            self._writing = False
+        for index in masks:
+            self.annotation.wrote(index, self.layer.data, step)
+        return written
 
     def _settle(self) -> None:
         while self._waiting and not self._stroke_open:

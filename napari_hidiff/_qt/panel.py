@@ -45,9 +45,10 @@ class Panel(QScrollArea):
     """The controls, top to bottom in the order of the work.
 
     choose, settings : the two magicgui boxes of :mod:`napari_hidiff._qt.choices`.
+    channels, volume : which layer is which channel, and what to do with many slices.
     """
 
-    def __init__(self, choose: Any, settings: Any) -> None:
+    def __init__(self, choose: Any, settings: Any, channels: QWidget, volume: QWidget) -> None:
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -116,6 +117,7 @@ class Panel(QScrollArea):
         more.addWidget(_form(settings))
         self._lay_out(
             _form(choose),
+            channels,
             self.message,
             self._offer,
             self._without_model,
@@ -131,6 +133,7 @@ class Panel(QScrollArea):
             _row(self.alternatives, self.reject),
             self.changes,
             self.counts,
+            volume,
             _heading("Finish"),
             _row(self.accept, self.export),
             more,

@@ -1,6 +1,6 @@
 """The work under way: a segmentation, the steps of a run, or a completion; one at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
     from napari_hidiff.model import HiDiff
     from napari_hidiff.refine import Step
+    from napari_hidiff.sweep import Swept
 
 
 class Refinement(QObject):
@@ -39,6 +40,7 @@ class Refinement(QObject):
         """The samples of the last run, once it is finished."""
         self._then: Callable[[], None] | None = None
         self._outlined: tuple[Bench, Index, int] | None = None  # the step shown over the mask
+        self._sweeping = False
 
     @property
     def busy(self) -> bool:
@@ -47,8 +49,8 @@ class Refinement(QObject):
 
     @property
     def stoppable(self) -> bool:
-        """Whether it is a run, which can be stopped between two steps."""
-        return self.busy and self._going is not None
+        """Whether it is a run or a sweep, which can be stopped between two steps or slices."""
+        return self.busy and (self._going is not None or self._sweeping)
 
     def segment(
         self,
@@ -69,7 +71,8 @@ class Refinement(QObject):
         def done(prior: Prior) -> None:
             bench = target.bench()
             session = bench.session(target.index)
-            session.prior, session.run, self._outlined = prior, None, None
+            session.begin(mask, prior)
+            self._outlined = None
             source = "mask" if mask is not None else "segmentor"
             bench.annotation.note(
                 "segment", slice=target.index, model=model.card.name, prior=source
@@ -78,7 +81,40 @@ class Refinement(QObject):
             bench.preview(target.index, None)
             bench.link.write(target.index, prior.mask)
 
-        self._start(jobs.segment, model, target.image, mask, done=done)
+        self._start(jobs.segment, model, target.stack, target.index, mask, done=done)
+
+    def prime(
+        self, target: Target, model: "HiDiff", mask: np.ndarray | None, then: Callable[[], None]
+    ) -> None:
+        """Make the prior of a slice again, from ``mask`` or the segmentor; the slice stays as it
+        is. then : what to go on with."""
+        self._going, self._then = None, then
+
+        def done(prior: Prior) -> None:
+            target.bench().session(target.index).begin(mask, prior)
+
+        self._start(jobs.segment, model, target.stack, target.index, mask, done=done)
+
+    def sweep(
+        self,
+        bench: Bench,
+        slices: "Callable[..., Iterator[Swept]]",
+        *args: Any,
+        each: "Callable[[Swept], None]",
+        ended: Callable[[], None],
+    ) -> None:
+        """Go over many slices, ``slices(*args)``.
+
+        each : called with every slice. ended : called at last, also after a stop.
+        """
+        self._going, self._then, self._working_on = None, ended, bench
+        self._sweeping, self._outlined, self.samples = True, None, None
+        # No napari progress bar: it handles events in each update, one slice within the other.
+        self._start(slices, *args, step=each)
+
+    def progressed(self, share: float) -> None:
+        """Say how far a sweep is, 0..1."""
+        self._panel.show_progress(share)
 
     def advance(
         self,
@@ -110,7 +146,9 @@ class Refinement(QObject):
             run = session.start(settings.total, model.labels, restart)
             if session.prior is None:
                 raise InputError("Segment first: there is nothing to refine yet.")
-            steps = jobs.steps(model, target.image, session.prior.given, run, settings)
+            steps = jobs.steps(
+                model, target.stack, target.index, session.prior.given, run, settings
+            )
             going = Going(bench, target.index, model, settings, steps)
             bench.annotation.note(
                 "run",
@@ -183,8 +221,9 @@ class Refinement(QObject):
         self._start(jobs.alternatives, each, done=done)
 
     def stop(self) -> None:
-        """Stop after the step under way; the run can be continued."""
-        self._then = None
+        """Stop after the step or slice under way; a run can be continued."""
+        if not self._sweeping:
+            self._then = None
         if self._job is not None:
             self._job.stop()
 
@@ -203,6 +242,7 @@ class Refinement(QObject):
             self._job.cancel()
         self._job = self._going = self._working_on = self._then = self._outlined = None
         self.samples = None
+        self._sweeping = False
 
     def show(self, bench: Bench, index: Index, step: int) -> None:
         """Show a step of the slice's run: as an outline, unless it stands in the mask."""
@@ -253,6 +293,7 @@ class Refinement(QObject):
 
     def _on_ended(self) -> None:
         self._job = self._working_on = None
+        self._sweeping = False
         self._panel.show_progress(None)
         then, self._then = self._then, None
         going = self._going

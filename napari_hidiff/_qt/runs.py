@@ -9,6 +9,7 @@ import numpy as np
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff.session import Index, Run, Session, Shown
+from napari_hidiff.stack import Stack
 
 if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """What to work on: a slice [H, W] or [H, W, C], where it lies, and whose bench it is.
+    """What to work on: a slice of an image, and whose bench it is.
 
     bench : gives the image's workbench and makes it where there is none, so that nothing is
     allocated before there is something to show.
@@ -26,7 +27,12 @@ class Target:
 
     bench: Callable[[], Bench]
     index: Index
-    image: np.ndarray
+    stack: Stack
+
+    @property
+    def image(self) -> np.ndarray:
+        """The slice as it is stored, [H, W] or [H, W, C]."""
+        return self.stack.plane(self.index)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The dock widget "HiDiff refine": it joins layers, models, the panel and the work under way."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from napari_hidiff._qt import choices, preferences, words
 from napari_hidiff._qt.alternatives import Alternatives
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.benches import Benches
+from napari_hidiff._qt.channel_box import ChannelBox
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.chosen import Chosen
 from napari_hidiff._qt.fit import Fit
@@ -23,7 +25,10 @@ from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
 from napari_hidiff._qt.refinement import Refinement
 from napari_hidiff._qt.shortcuts import Shortcuts
+from napari_hidiff._qt.sweeps import Sweeps
 from napari_hidiff._qt.tour import Tour, look_at
+from napari_hidiff._qt.volume_box import KEYS as SLICE_KEYS
+from napari_hidiff._qt.volume_box import VolumeBox
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
 from napari_hidiff.session import Session
@@ -33,6 +38,7 @@ ACTIONS = (
     *("reject", "alternatives", "next_place"),
     *("new_mask", "complete", "go_on", "start_anew"),
 )
+
 """Buttons whose click calls the method of the same name."""
 
 
@@ -53,8 +59,11 @@ class HiDiffWidget(QWidget):
         self.choose = choices.choose_box(
             lambda: self.benches.images(), lambda: self.benches.masks()
         )
-        self.panel = Panel(self.choose, self.settings)
+        self._channels = ChannelBox(self._slice_changed)
+        self.volume = VolumeBox(lambda axis: self._chosen.turn(axis))
+        self.panel = Panel(self.choose, self.settings, self._channels, self.volume)
         self.work = Refinement(self.panel, self.refresh)
+        self._sweeps = Sweeps(self.volume, self.work)
         self._alternatives = Alternatives(self.panel, self.work)
         self._tour = Tour()
         column = QVBoxLayout(self)
@@ -68,11 +77,11 @@ class HiDiffWidget(QWidget):
             changed=self._model_changed,
             prepared=self._model_prepared,
         )
-        self._chosen = Chosen(viewer, self.choose, self.benches, self.models)
+        self._chosen = Chosen(viewer, self.choose, self._channels, self.benches, self.models)
         self.fit = Fit(
             self.panel,
             self.models,
-            lambda: self._chosen.target().image,
+            self._chosen.picture,
             self.settings,
             self.refresh,
         )
@@ -131,11 +140,39 @@ class HiDiffWidget(QWidget):
         """Move the camera to the most uncertain place not seen since the last result."""
         target = self._chosen.target()
         bench = target.bench()
+        mine = bench.session(target.index)
+        if mine.begun and mine.prior is None and mine.run is None:
+            again = partial(attempt, self.next_place)
+            self.work.prime(target, self.models.loaded(), mine.given, again)
+            return
         try:
             place = self._tour.next(bench.session(target.index))
         finally:
             self.refresh()
         look_at(self._viewer, bench.mask, target.index, place)
+
+    def segment_slices(self) -> None:
+        """The model's first mask in every slice of the range."""
+        target, axis = self._chosen.volume()
+        self._sweeps.segment(target, self.models.loaded(), axis)
+
+    def refine_slices(self) -> None:
+        """Every slice of the range refined, with strokes fixed."""
+        target, axis = self._chosen.volume()
+        self._sweeps.refine(target, self.models.loaded(), axis, self.settings())
+
+    def carry_back(self) -> None:
+        """What was corrected in the shown slice, carried to the slices before it."""
+        self._carry(on=False)
+
+    def carry_on(self) -> None:
+        """What was corrected in the shown slice, carried to the slices behind it."""
+        self._carry(on=True)
+
+    def take_back(self) -> None:
+        """Take back what was done to many slices last."""
+        self._sweeps.take_back()
+        self.refresh()
 
     def accept(self) -> None:
         """Take the mask, at the step that the slider shows, for final."""
@@ -194,7 +231,7 @@ class HiDiffWidget(QWidget):
             return
         panel, bench, session = self.panel, self.bench, self.session
         ready = self.fit.problem is None and not self.work.busy
-        prior = session is not None and session.prior is not None
+        prior = session is not None and (session.begun or session.prior is not None)
         for button in (panel.segment, panel.step, panel.run):
             button.setEnabled(ready)
         panel.stop.setEnabled(self.work.stoppable)
@@ -206,6 +243,9 @@ class HiDiffWidget(QWidget):
         panel.export.setEnabled(bench is not None)
         panel.new_mask.setEnabled(self.image is not None and bench is None)
         panel.complete.setEnabled(session is not None and not self.work.busy)
+        for button in self.volume.buttons[:4]:
+            button.setEnabled(ready)
+        self.volume.take_back.setEnabled(not self.work.busy and self._sweeps.can_take_back(bench))
         kept = self.benches.offer(self.image)
         panel.offer(words.offer(kept) if kept else None)
         panel.counts.setText(
@@ -223,7 +263,10 @@ class HiDiffWidget(QWidget):
 
     def _advance(self, single: bool, restart: bool = False) -> None:
         target, model = self._chosen.target(), self.models.loaded()
-        if self.session is None or self.session.prior is None:
+        session = self.session
+        if session is not None and session.begun and session.prior is None:
+            self.work.prime(target, model, session.given, lambda: attempt(again))
+        elif session is None or session.prior is None:
             mask = self._chosen.mask(target)
             self.work.segment(target, model, mask, lambda: attempt(again))
         else:
@@ -235,6 +278,10 @@ class HiDiffWidget(QWidget):
             if self.session is not None and self.session.prior is not None:
                 self._advance(single, restart)
 
+    def _carry(self, on: bool) -> None:
+        target, axis = self._chosen.volume()
+        self._sweeps.carry(target, self.models.loaded(), axis, self.settings(), on)
+
     def _guards(self, settings: Settings) -> Guards:
         return settings.guards(near=self.panel.near.isChecked())
 
@@ -244,12 +291,16 @@ class HiDiffWidget(QWidget):
         actions["stop"] = self.work.stop
         for name, action in actions.items():
             getattr(panel, name).clicked.connect(lambda _=False, do=action: attempt(do))
+        for button in self.volume.buttons:
+            do = getattr(self, button.objectName())
+            button.clicked.connect(lambda _=False, do=do: attempt(do))
         slider = panel.steps_slider
         slider.valueChanged.connect(self._scrubbed)
         panel.changes.toggled.connect(self._reveal)
         keys = {
             key: getattr(panel, name).click for name, key in KEYS.items() if hasattr(panel, name)
         }
+        keys |= {SLICE_KEYS[button.objectName()]: button.click for button in self.volume.buttons}
         keys[KEYS["back"]] = lambda: slider.setValue(slider.value() - 1)
         keys[KEYS["forth"]] = lambda: slider.setValue(slider.value() + 1)
         self._shortcuts = Shortcuts(self._viewer, keys)
@@ -260,12 +311,15 @@ class HiDiffWidget(QWidget):
         for event in (events.inserted, events.reordered, events.renamed):
             event.connect(self._layers_changed)
         events.removed.connect(self._layer_removed)
+        self._viewer.dims.events.order.connect(self._slice_changed)
         self._viewer.dims.events.current_step.connect(self._slice_changed)
         self._viewer.dims.events.ndisplay.connect(self._slice_changed)
 
     def _layers_changed(self, event: Any = None) -> None:
         self.choose.image.reset_choices()
         self.choose.prior.reset_choices()
+        self._chosen.ask_for_channels()
+        self.fit.check_soon()
 
     def _layer_removed(self, event: Any) -> None:
         self.benches.removed(event.value)
@@ -275,9 +329,11 @@ class HiDiffWidget(QWidget):
     def _image_changed(self, image: Image | None = None) -> None:
         if self.image is not None:
             self.benches.look_up(self.image)
+        self._chosen.ask_for_channels()
         self._slice_changed()
 
     def _slice_changed(self, event: Any = None) -> None:
+        self._chosen.offer_slices(self.volume)
         self.refresh()
         self.fit.check_soon()
 
@@ -287,12 +343,14 @@ class HiDiffWidget(QWidget):
     def _forget_priors(self, event: Any = None) -> None:
         for bench in self.benches:
             for session in bench.annotation.sessions.values():
-                session.prior = None
+                session.forget()
         self.refresh()
 
     def _model_changed(self) -> None:
         if self.models.model is not None:
             choices.adopt(self.settings, self.models.model.card)
+        self._chosen.ask_for_channels()
+        self._chosen.offer_slices(self.volume)
         self._forget_priors()
         self.fit.check_soon()
 
@@ -329,5 +387,6 @@ class HiDiffWidget(QWidget):
         for event in (events.inserted, events.reordered, events.renamed):
             event.disconnect(self._layers_changed)
         events.removed.disconnect(self._layer_removed)
+        self._viewer.dims.events.order.disconnect(self._slice_changed)
         self._viewer.dims.events.current_step.disconnect(self._slice_changed)
         self._viewer.dims.events.ndisplay.disconnect(self._slice_changed)

@@ -31,6 +31,12 @@ def no_fit(name: str, problem: str) -> str:
     )
 
 
+def missing(channels: list[str]) -> str:
+    """The model needs layers for these channels."""
+    named = ", ".join(channels)
+    return f"The model reads several channels: choose the layer of {named} above."
+
+
 def fits(card: Card) -> str:
     """What the model finds, in whose images."""
     found = ", ".join(kind.name for kind in card.classes[1:])
@@ -79,6 +85,25 @@ def counts(changes: Changes | None, annotation: Annotation | None) -> str:
         return kept or "Nothing painted yet."
     relabelled = f", {changes.relabelled:,} relabelled" if changes.relabelled else ""
     return f"+{changes.added:,} added, -{changes.removed:,} removed{relabelled}. {kept}".strip()
+
+
+def slices(done: int, total: int, seconds: float) -> str:
+    """How far a sweep is."""
+    return f"{done} of {total}, {_seconds(seconds)} left"
+
+
+def swept(what: str, done: int, total: int) -> str:
+    """How a sweep ended."""
+    if what == "carry":
+        return f"carried to {done}, then nothing changed" if done < total else f"carried to {done}"
+    name = {"segment": "segmented", "refine": "refined"}[what]
+    return f"{done} {name}" if done == total else f"{done} of {total} {name}"
+
+
+def taken_back(slices: int, later: int) -> str:
+    """What was put back."""
+    kept = f" {later} changed since and stay as they are." if later else ""
+    return f"{slices} slices are as they were before; your strokes stay.{kept}"
 
 
 def offer(kept: Kept) -> str:

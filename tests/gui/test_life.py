@@ -15,6 +15,7 @@ from superqt import QCollapsible
 from napari_hidiff import sidecar
 from napari_hidiff._qt.choices import EXPLAINED, refine_by
 from napari_hidiff._qt.panel import KEYS
+from napari_hidiff._qt.volume_box import KEYS as SLICE_KEYS
 
 CONTROLS = (
     "image model segment step run stop rerefine accept steps_slider "
@@ -74,7 +75,7 @@ def test_shortcuts_leave_with_the_widget(hand) -> None:
     def bound() -> list[str]:
         return [str(key) for key in hand.viewer.keymap]
 
-    assert len(bound()) == len(KEYS)
+    assert len(bound()) == len(KEYS) + len(SLICE_KEYS)
     hand.click("segment")
     hand.key(Qt.Key.Key_U)
     hand.idle()

@@ -1,0 +1,159 @@
+"""Many slices in a row, from the panel: segment, refine, carry a correction on, take it back."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_info
+
+from napari_hidiff import sweep
+from napari_hidiff._qt import words
+from napari_hidiff._qt.bench import Bench
+from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.refinement import Refinement
+from napari_hidiff._qt.runs import Target
+from napari_hidiff._qt.volume_box import VolumeBox
+from napari_hidiff.errors import InputError
+from napari_hidiff.session import Index, slicer
+from napari_hidiff.sweep import Swept
+from napari_hidiff.timeline import FREE, check_labels
+
+if TYPE_CHECKING:
+    from napari_hidiff.model import HiDiff
+
+
+class Sweeps:
+    """What the volume box does; every slice is written as one undo step.
+
+    box : its controls. work : runs one thing at a time.
+    """
+
+    def __init__(self, box: VolumeBox, work: Refinement) -> None:
+        self._box, self._work = box, work
+        self._bench: Bench | None = None
+        self._last: dict[Index, tuple[np.ndarray, np.ndarray]] = {}  # masks before and after
+
+    def segment(self, target: Target, model: "HiDiff", axis: int) -> None:
+        """The segmentor's mask in every slice of the range; raises InputError."""
+        where = self._range(target, axis)
+        self._start("segment", target, model, where, sweep.segment, model, target.stack, where)
+
+    def refine(self, target: Target, model: "HiDiff", axis: int, settings: Settings) -> None:
+        """Every slice of the range refined from what it starts from; raises InputError."""
+        where = self._range(target, axis)
+        sessions = target.bench().annotation.sessions
+        given = {
+            index: mine.given
+            for index in where
+            if (mine := sessions.get(index)) and mine.given is not None
+        }
+        fixed = self._fixed(target, model)
+        how = _sampling(settings)
+        args = (model, target.stack, where, given, fixed, how)
+        self._start("refine", target, model, where, sweep.refine, *args, how=how)
+
+    def carry(
+        self, target: Target, model: "HiDiff", axis: int, settings: Settings, on: bool
+    ) -> None:
+        """Carry the correction of the shown slice on (or back) within the range; InputError."""
+        bench, index = target.bench(), target.index
+        session = bench.session(index)
+        at, reach = index[axis], range(self._box.first.value(), self._box.last.value() + 1)
+        end = reach[-1] if on else reach[0]
+        if at not in reach or at == end:
+            raise InputError("There is no slice to carry to: the range ends at this one.")
+        mask = session.timeline.content.copy()
+        before = np.zeros_like(mask) if session.handed is None else session.handed
+        if np.array_equal(before, mask):
+            raise InputError("Nothing to carry: correct this slice first.")
+        step = 1 if on else -1
+        where = sweep.slices(index, axis, at + step, end)
+        whole, how = bench.mask.data, _sampling(settings)
+
+        def standing(there: Index) -> np.ndarray:
+            return whole[slicer(there)].copy()
+
+        fixed = self._fixed(target, model)
+        args = (model, target.stack, where, before, mask, standing, fixed, how)
+        self._start("carry", target, model, where, sweep.carry, *args, how=how)
+
+    def take_back(self) -> None:
+        """Put every slice of the last sweep back, as one undo step, but for later changes."""
+        bench, last = self._bench, self._last
+        if bench is None or not last:
+            raise InputError("There is nothing to take back.")
+        standing = {
+            index: before
+            for index, (before, after) in last.items()
+            if np.array_equal(bench.annotation.around_fixed(index, after), _of(bench, index))
+        }
+        bench.link.write_many(standing)
+        bench.annotation.note("take back", slices=list(standing))
+        self._last = {}
+        show_info(words.taken_back(len(standing), len(last) - len(standing)))
+
+    def can_take_back(self, bench: Bench | None) -> bool:
+        """Whether the last sweep was on this bench and stands."""
+        return bench is not None and bench is self._bench and bool(self._last)
+
+    def _start(
+        self,
+        what: str,
+        target: Target,
+        model: "HiDiff",
+        where: list[Index],
+        slices: Callable[..., Iterator[Swept]],
+        *args: Any,
+        how: dict[str, Any] | None = None,
+    ) -> None:
+        bench, began, done = target.bench(), time.monotonic(), 0
+        self._bench, self._last = bench, {}
+
+        def each(swept: Swept) -> None:
+            nonlocal done
+            done += 1
+            session = bench.session(swept.at)
+            facts = {"model": model.card.name, "sweep": what, **(how or {})}
+            bench.annotation.note(what, slice=swept.at, **facts)
+
+            def written(before: np.ndarray, after: np.ndarray) -> None:
+                session.begin(swept.given)
+                session.handed = session.timeline.content
+                self._last[swept.at] = before, after
+
+            bench.show_probability(swept.at, swept.probability)
+            bench.link.write(swept.at, swept.mask, then=written)
+            seconds = (time.monotonic() - began) / done * (len(where) - done)
+            self._box.line.setText(words.slices(done, len(where), seconds))
+            self._work.progressed(done / len(where))
+
+        def ended() -> None:
+            self._box.line.setText(words.swept(what, done, len(where)))
+
+        self._work.sweep(bench, slices, *args, each=each, ended=ended)
+
+    def _range(self, target: Target, axis: int) -> list[Index]:
+        first, last = self._box.first.value(), self._box.last.value()
+        if first > last:
+            raise InputError(f"The range runs from slice {first} to {last}: swap them.")
+        return sweep.slices(target.index, axis, first, last)
+
+    def _fixed(self, target: Target, model: "HiDiff") -> dict[Index, np.ndarray]:
+        found = {}
+        for index, session in target.bench().annotation.sessions.items():
+            if session.timeline.fixed_count:
+                fixed = session.timeline.fixed
+                check_labels(fixed[fixed != FREE], model.labels, "A stroke")
+                found[index] = fixed
+        return found
+
+
+def _of(bench: Bench, index: Index) -> np.ndarray:
+    mask: np.ndarray = bench.mask.data[slicer(index)]
+    return mask
+
+
+def _sampling(settings: Settings) -> dict[str, Any]:
+    names = ("sampler", "steps", "samples", "seed")
+    return {name: getattr(settings, name) for name in names}

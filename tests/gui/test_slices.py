@@ -1,0 +1,240 @@
+"""Volumes in the real window: many slices at once, corrections carried on, several channels."""
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from qtpy.QtCore import Qt
+
+from napari_hidiff import volumes
+from napari_hidiff.timeline import FREE
+
+CONTROL = Qt.KeyboardModifier.ControlModifier
+ONE_STEP = {"sampler": "one-step"}
+
+
+def scan(depth=5, height=48, width=64, channels=1):
+    """Branches that wander from slice to slice, int16 [C, Z, Y, X]."""
+    z, y, x = np.mgrid[:depth, :height, :width]
+    branch = abs(y - height / 2 - z - 9 * np.sin(x / 11)) < 4
+    noise = np.random.default_rng(0).normal(0, 30, (channels, depth, height, width))
+    return np.where(branch, 300, 700) + 50 * np.arange(channels)[:, None, None, None] + noise
+
+
+@pytest.fixture
+def volume():
+    return scan()[0].astype(np.int16)
+
+
+@pytest.fixture
+def grey_file(tiny, tmp_path):
+    path = tmp_path / "grey.safetensors"
+    tiny(2, 1).save(path)
+    return path
+
+
+@pytest.fixture
+def hand(open_hand, volume, grey_file):
+    hand = open_hand(volume, scale=(3.0, 0.5, -0.5))
+    hand.use(grey_file)
+    hand.widget.settings.sampler.value = "one-step"
+    hand.viewer.dims.set_current_step(0, 2)
+    return hand
+
+
+def normalised(hand, volume):
+    return volumes.normalise(hand.widget.models.loaded(), volume[..., None])
+
+
+def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
+    model = hand.widget.models.loaded()
+    planes = normalised(hand, volume)
+    hand.click("segment_slices")
+    segmented = model.mask_of(volumes.prior(model, planes), 0)
+    np.testing.assert_array_equal(hand.mask.data, segmented)
+    assert hand.control("slices").text() == "5 segmented"
+    np.testing.assert_array_equal(hand.mask.scale, (3.0, 0.5, -0.5))
+    painted = hand.stroke((10, 10), (10, 30), label=1)
+    assert painted[2].any()
+    assert not np.delete(painted, 2, 0).any()
+    fixed = hand.fixed
+    hand.click("refine_slices")
+    strokes = np.full(volume.shape, FREE)
+    strokes[2] = fixed
+    refined = volumes.refine(model, planes, fixed=strokes, **ONE_STEP)
+    np.testing.assert_array_equal(hand.mask.data, model.mask_of(refined, 0))
+    np.testing.assert_array_equal(hand.mask.data[2][fixed != FREE], fixed[fixed != FREE])
+    after = hand.mask.data.copy()
+    hand.key(Qt.Key.Key_Z, CONTROL)  # one slice is one undo step, the last one first
+    np.testing.assert_array_equal(hand.mask.data[:4], after[:4])
+    np.testing.assert_array_equal(hand.mask.data[4], segmented[4])
+    hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
+    np.testing.assert_array_equal(hand.mask.data, after)
+    hand.click("take_back")
+    where = fixed != FREE
+    segmented[2][where] = fixed[where]
+    np.testing.assert_array_equal(hand.mask.data, segmented)
+    assert hand.widget.bench.annotation.fixed_count == where.sum()
+    assert not hand.control("take_back").isEnabled()
+
+
+def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
+    model = hand.widget.models.loaded()
+    hand.click("refine_slices")
+    painted = hand.stroke((30, 10), (30, 40), label=1)
+    others = np.delete(hand.mask.data, 2, 0).copy()
+    fixed = hand.fixed
+    hand.widget.settings.firm.value = False
+    hand.click("rerefine")
+    hand.idle()
+    planes = normalised(hand, volume)
+    expected = model.refine(planes[2], fixed=fixed, normalised=True, **ONE_STEP).mask
+    np.testing.assert_array_equal(hand.mask.data[2], expected)
+    assert hand.mask.data[2][painted[2]].all()
+    np.testing.assert_array_equal(np.delete(hand.mask.data, 2, 0), others)
+
+
+def test_a_range_along_another_axis(hand, volume) -> None:
+    model = hand.widget.models.loaded()
+    axis = hand.control("axis")
+    assert [axis.itemText(at) for at in range(3)] == ["along Z", "along Y", "along X"]
+    axis.setCurrentIndex(1)
+    axis.activated.emit(1)
+    hand.known()
+    assert "at least 16 x 16" in hand.control("message").text()  # 5 x 64 is no picture for a model
+    axis.setCurrentIndex(0)
+    axis.activated.emit(0)
+    hand.known()
+    assert hand.control("first_slice").value() == 0
+    hand.control("first_slice").setValue(1)
+    hand.control("last_slice").setValue(2)
+    hand.click("segment_slices")
+    segmented = model.mask_of(volumes.prior(model, normalised(hand, volume)), 0)
+    np.testing.assert_array_equal(hand.mask.data[1:3], segmented[1:3])
+    assert not hand.mask.data[[0, 3, 4]].any()
+    hand.control("first_slice").setValue(4)
+    hand.click("segment_slices")
+    assert "swap them" in hand.said()
+
+
+def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch) -> None:
+    monkeypatch.setattr(volumes, "PIXELS_AT_ONCE", 1)  # slice by slice
+    hand.click("segment_slices")
+    segmented = hand.mask.data.copy()
+    hand.widget.settings.sampler.value = "ddim"
+    hand.slow()
+    hand.viewer.dims.set_current_step(0, 4)
+    hand.click("refine_slices", wait=False)
+    painted = hand.stroke((12, 10), (12, 50), label=1)[4]
+    assert painted.any()
+    hand.wait(lambda: (hand.mask.data[0] != segmented[0]).any(), "the first slice")
+    hand.click("stop")
+    done = int(hand.control("slices").text().split()[0])
+    assert 1 <= done < 5
+    assert hand.mask.data[4][painted].all()
+    np.testing.assert_array_equal(hand.mask.data[done:4], segmented[done:4])
+
+
+def test_a_correction_is_carried_to_the_slices_behind(hand, tiny, tmp_path) -> None:
+    from napari_hidiff.model import HiDiff
+
+    path = tmp_path / "prior.safetensors"
+    HiDiff.create(tiny(2, 1).card).save(path)  # its refiner returns the prior
+    hand.use(path)
+    hand.widget.settings.sampler.value = "one-step"
+    hand.click("segment_slices")
+    segmented = hand.mask.data.copy()
+    hand.click("carry_on")
+    assert "Nothing to carry" in hand.said()
+    hand.viewer.dims.set_current_step(0, 3)
+    kept = hand.stroke((40, 20), (40, 24), mode="erase")[3]
+    marked = hand.widget.session.timeline.fixed == 0
+    hand.viewer.dims.set_current_step(0, 2)
+    label = 1 - int(segmented[2, 8, 30])
+    change = hand.stroke((8, 10), (8, 50), label=label, mode="paint")[2]
+    assert change.any()
+    hand.click("carry_on")
+    # A place that was right in a slice already is no correction there, and goes no further.
+    assert (hand.mask.data[3][change] == label).all()
+    assert (hand.mask.data[4][change & (segmented[3] != label)] == label).all()
+    assert (hand.mask.data[3][marked] == 0).all()
+    assert kept.any() or marked.any()
+    np.testing.assert_array_equal(hand.mask.data[:2], segmented[:2])
+    hand.click("carry_back")
+    assert (hand.mask.data[1][change] == label).all()
+    assert (hand.mask.data[0][change & (segmented[1] != label)] == label).all()
+    assert hand.control("slices").text() == "carried to 2"
+    hand.click("take_back")
+    np.testing.assert_array_equal(hand.mask.data[:2], segmented[:2])
+    assert (hand.mask.data[3][change] == label).all()
+
+
+@pytest.fixture
+def rgbi_file(tiny, tmp_path):
+    path = tmp_path / "four.safetensors"
+    tiny(3, 4).save(path)
+    return path
+
+
+def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
+    stack = scan(channels=4).astype(np.float32)
+    names = ("case red", "case green", "case blue", "case infrared")
+    hand = open_hand(Image(stack[0], name=names[0]))
+    hand.use(rgbi_file)
+    assert "1 channel" in hand.control("message").text()
+    for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
+        hand.viewer.add_image(channel, name=name)
+    hand.known()
+    assert "choose the layer of green above" in hand.control("message").text()
+    assert hand.control("channels").isVisible()
+    assert not hand.control("segment").isEnabled()
+    hand.viewer.add_image(stack[1], name=names[1])
+    hand.known()
+    assert "fits this image" in hand.control("message").text()
+    hand.click("segment_slices")
+    model = hand.widget.models.loaded()
+    planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
+    expected = model.mask_of(volumes.prior(model, planes), 0)
+    np.testing.assert_array_equal(hand.mask.data, expected)
+    # The guess is corrected: two channels change places.
+    for channel, name in (("red", "case green"), ("green", "case red")):
+        row = hand.control(f"channel_{channel}")
+        row.setCurrentIndex(row.findText(name))
+    hand.known()
+    hand.click("segment_slices")
+    planes = volumes.normalise(model, np.moveaxis(stack[[1, 0, 2, 3]], 0, -1))
+    expected = model.mask_of(volumes.prior(model, planes), 0)
+    np.testing.assert_array_equal(hand.mask.data, expected)
+    # Layers that lie elsewhere are not offered, a removed one is missed at once.
+    hand.viewer.layers["case blue"].translate = (0, 5, 0)
+    del hand.viewer.layers["case infrared"]
+    hand.known()
+    assert "choose the layer of blue, infrared" in hand.control("message").text()
+
+
+def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:
+    stack = scan(channels=4).astype(np.float32)
+    hand = open_hand(stack)
+    hand.use(rgbi_file)
+    assert not hand.control("channels").isVisible()
+    hand.click("segment_slices")
+    model = hand.widget.models.loaded()
+    planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
+    expected = model.mask_of(volumes.prior(model, planes), 0)
+    np.testing.assert_array_equal(hand.mask.data, expected)
+
+
+def test_colour_pictures_in_a_row_are_normalised_one_by_one(open_hand, tiny_file, picture) -> None:
+    series = np.stack([picture, picture // 2])
+    hand = open_hand(series, rgb=True)
+    hand.use(tiny_file)
+    hand.click("segment_slices")
+    model = hand.widget.models.loaded()
+    expected = [model.mask_of(model.prior(one)) for one in series]
+    np.testing.assert_array_equal(hand.mask.data, expected)
+    assert hand.control("volume").isVisible()
+
+
+def test_one_picture_has_no_slices(open_hand, tiny_file, picture) -> None:
+    hand = open_hand(picture, rgb=True)
+    hand.use(tiny_file)
+    assert not hand.control("volume").isVisible()
