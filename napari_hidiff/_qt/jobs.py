@@ -9,7 +9,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject
 
-from napari_hidiff import sidecar
+from napari_hidiff import sidecar, work
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff.errors import InputError
 from napari_hidiff.session import Prior, Run
@@ -152,7 +152,8 @@ def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None, str | None]:
     """The key of an image, what its sidecar holds if there is one, and what is wrong with it."""
     key = sidecar.image_key(image)
     try:
-        return key, sidecar.load(sidecar.path_of(key)), None
+        path = sidecar.find(key)
+        return key, sidecar.load(path) if path else None, None
     except InputError as error:
         return key, None, str(error)
 
@@ -172,29 +173,15 @@ def describe(
 
 def segment(model: "HiDiff", image: np.ndarray, mask: np.ndarray | None) -> Prior:
     """The segmentor's prior of an image, or a mask [H, W] of the user as the prior."""
-    if mask is None:
-        probability = model.prior(image)
-        return Prior(probability, probability, model.mask_of(probability))
-    model.check_image(image)
-    labels = (1,) if model.classes == 1 else range(model.classes)
-    onehot = np.stack([mask == label for label in labels]).astype(np.float32)
-    return Prior(mask, onehot, mask)
+    return work.segment(model, image, mask)
 
 
 def steps(
     model: "HiDiff", image: np.ndarray, prior: np.ndarray, run: Run, settings: Settings
 ) -> Iterator["Step"]:
     """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
-    yield from model.steps(
-        image,
-        prior,
-        run.fixed,
-        sampler=settings.sampler,
-        steps=settings.steps,
-        samples=settings.samples,
-        seed=settings.seed,
-        local=run.local,
-    )
+    how = settings.sampler, settings.steps, settings.samples, settings.seed
+    return work.steps(model, image, prior, run, *how)
 
 
 def alternatives(each: np.ndarray) -> "list[Alternative]":

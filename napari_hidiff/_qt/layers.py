@@ -9,7 +9,8 @@ from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index, slicer
+from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index
+from napari_hidiff.work import picture
 
 STROKES = "#ffd400"
 CHANGED: dict[int | None, str] = {
@@ -103,8 +104,7 @@ def shown_plane(dims: Any, layer: Image, leading: int) -> Plane:
     if any(not 0 <= at[axis] < layer.data.shape[axis] for axis in hidden):
         raise InputError(f"{layer.name} has no slice where the viewer stands.")
     index = tuple(place)
-    image = layer.data[(slice(None),) * leading + slicer(index)]
-    return Plane(index, np.moveaxis(image, 0, -1) if leading else image)
+    return Plane(index, picture(layer.data, index, leading))
 
 
 def placement(layer: Image, leading: int) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from napari_hidiff._qt.panel import Panel
 from napari_hidiff._qt.runs import Going, Samples, Target
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
+from napari_hidiff.journal import model_facts
+from napari_hidiff.pixels import of_mask
 from napari_hidiff.session import Index, Prior, Session
 from napari_hidiff.timeline import check_labels
 
@@ -70,13 +72,14 @@ class Refinement(QObject):
             bench = target.bench()
             session = bench.session(target.index)
             session.prior, session.run, self._outlined = prior, None, None
-            source = "mask" if mask is not None else "segmentor"
-            bench.annotation.note(
-                "segment", slice=target.index, model=model.card.name, prior=source
-            )
+            source = {"prior": "segmentor"}
+            if mask is not None:
+                source = {"prior": "mask", "pixels": of_mask(mask)}
+            facts = model_facts(model) | source
+            bench.annotation.note("segment", slice=target.index, **facts)
             bench.show_probability(target.index, prior.probability)
             bench.preview(target.index, None)
-            bench.link.write(target.index, prior.mask)
+            bench.link.write(target.index, prior.mask, what="prior")
 
         self._start(jobs.segment, model, target.image, mask, done=done)
 
@@ -111,14 +114,13 @@ class Refinement(QObject):
             if session.prior is None:
                 raise InputError("Segment first: there is nothing to refine yet.")
             steps = jobs.steps(model, target.image, session.prior.given, run, settings)
-            going = Going(bench, target.index, model, settings, steps)
-            bench.annotation.note(
+            entry = bench.annotation.note(
                 "run",
                 slice=target.index,
-                model=model.card.name,
                 fixed=session.timeline.fixed_count,
-                **vars(settings) | vars(run.guards),
+                **model_facts(model) | vars(settings) | vars(run.guards),
             )
+            going = Going(bench, target.index, model, settings, steps, entry)
             self._going, self._outlined, self.samples = going, None, None
             bench.preview(target.index, None)
             self._panel.show_moment(0, 0)
@@ -138,10 +140,10 @@ class Refinement(QObject):
         self._going, self._working_on = None, bench
 
         def done(mask: np.ndarray) -> None:
-            bench.annotation.note("walker", slice=target.index)
             then = self._written(bench, target.index)
-            bench.link.write(target.index, mask, then=then, rejectable=True)
+            bench.link.write(target.index, mask, then=then, rejectable=True, what="walker")
 
+        bench.annotation.note("walker", slice=target.index)
         self._start(walker.complete, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:
@@ -158,9 +160,10 @@ class Refinement(QObject):
 
                 uncertainty = entropy(session.run.shown[step].probability)
                 bench.show_uncertainty(index, uncertainty, model.labels)
-                facts |= {"model": model.card.name, "step": step, "steps": session.run.total}
-                if step > session.run.total:
-                    facts["alternative"] = step - session.run.total
+                number, steps = session.run.number(step), session.run.asked or session.run.total
+                facts |= {"model": model.card.name, "step": number, "steps": steps}
+                if number > steps:
+                    facts["alternative"] = number - steps
             bench.accept(index, facts)
             self._outlined = None
             bench.preview(index, None)
@@ -187,6 +190,8 @@ class Refinement(QObject):
         self._then = None
         if self._job is not None:
             self._job.stop()
+            if self._going is not None:
+                self._going.entry["stopped"] = True
 
     def abandon(self, bench: Bench) -> bool:
         """Forget the work on a bench, and tell whether there was some."""
@@ -246,6 +251,7 @@ class Refinement(QObject):
             return
         session = going.bench.session(going.index)
         session.add_step(step.mask, step.probability)
+        going.entry |= {"taken": step.index, "engine": step.engine}
         if session.run is not None and session.run.finished:
             self.samples = Samples(session.run, step.each)
         self.show(going.bench, going.index, step.index)
