@@ -7,20 +7,22 @@ is needed. Pixels that the user painted are fixed: every mask that a session han
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from napari_hidiff.difference import ADDED, RELABELLED, REMOVED, SAME, Changes, difference
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Guards, Local
+from napari_hidiff.guards import Guards
 from napari_hidiff.journal import Journal, repeatable
 from napari_hidiff.records import SliceRecord, packed
+from napari_hidiff.run import Prior, Run, Shown
 from napari_hidiff.slices import Index, meeting, slicer
 from napari_hidiff.timeline import FREE, Timeline, check_labels
 
 __all__ = ["Annotation", "Changes", "Index", "Prior", "Run", "Session", "Shown", "SliceRecord"]
-__all__ += ["difference", "slicer"]
+__all__ += ["ADDED", "RELABELLED", "REMOVED", "SAME", "difference", "slicer"]
 
 HISTORY_BYTES = 64 * 2**20
 """Memory of the undo history of all slices together; older changes than that can be undone no
@@ -29,94 +31,6 @@ ALWAYS = 10
 """Changes of a slice that can be undone whatever memory they take."""
 RUNS = 4
 """Slices whose runs are kept step by step; of older ones the result alone is left."""
-
-SAME, ADDED, REMOVED, RELABELLED = range(4)
-"""The values of :func:`difference`."""
-
-
-class Prior(NamedTuple):
-    """What refinement starts from.
-
-    given : what the model gets, probabilities float32 [K, H, W] or an integer mask [H, W].
-    probability : float32 [K, H, W] and mask : integer [H, W], to be shown.
-    """
-
-    given: np.ndarray
-    probability: np.ndarray
-    mask: np.ndarray
-
-
-class Shown(NamedTuple):
-    """One moment of a run: mask integer [H, W] and the probability float32 [K, H, W] behind it."""
-
-    mask: np.ndarray
-    probability: np.ndarray
-
-
-@dataclass
-class Run:
-    """One refinement, step by step.
-
-    fixed : int32 [H, W], the fixed map that it started from.
-    shown : what the slider shows; entry 0 is the prior, entry i the i-th step.
-    total : the number of steps asked for.
-    before : integer [H, W], the mask when it started; strokes : bool [H, W], painted since a
-        model's mask was last written; believed : float32 [K, H, W] behind ``before``.
-    guards : which changes of ``before`` the steps may make.
-    written : the entry that was written into the mask last, or None.
-    numbers : which entries of the run ``shown`` still has, after :meth:`Session.condense`; None =
-        all. asked : the number of steps that were asked for then.
-    """
-
-    fixed: np.ndarray
-    shown: list[Shown]
-    total: int
-    before: np.ndarray
-    strokes: np.ndarray
-    believed: np.ndarray
-    guards: Guards
-    written: int | None = None
-    numbers: tuple[int, ...] | None = None
-    asked: int | None = None
-
-    def number(self, entry: int) -> int:
-        """Which entry of the whole run an entry of ``shown`` was; steps count from 1."""
-        return entry if self.numbers is None else self.numbers[entry]
-
-    @property
-    def local(self) -> Local | None:
-        """What has to be computed, where the guards keep changes near the strokes."""
-        near = self.guards.near is not None and self.strokes.any()
-        return Local(self.strokes, self.believed) if near else None
-
-    @property
-    def steps(self) -> int:
-        """How many steps have been taken."""
-        return len(self.shown) - 1
-
-    @property
-    def finished(self) -> bool:
-        """Whether every step has been taken."""
-        return self.steps >= self.total
-
-
-class Changes(NamedTuple):
-    """How many pixels differ: from background to a label, to background, from label to label."""
-
-    added: int
-    removed: int
-    relabelled: int
-
-
-def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, Changes]:
-    """Where two masks [H, W] differ, and how much.
-
-    Returns a map uint8 [H, W] of SAME, ADDED, REMOVED and RELABELLED, and the counts.
-    """
-    kind = np.where(before == 0, ADDED, np.where(after == 0, REMOVED, RELABELLED))
-    kinds = np.where(before != after, kind, SAME).astype(np.uint8)
-    counts = np.bincount(kinds.ravel(), minlength=4)
-    return kinds, Changes(*(int(count) for count in counts[ADDED:]))
 
 
 class Session:
@@ -207,22 +121,8 @@ class Session:
 
         What guards and a later run need to know of it is kept.
         """
-        run = self.run
-        if run is None or run.numbers is not None:
-            return
-        kept = (0, run.written) if run.written else (0,)
-        nothing = np.empty((0, 0))
-        self.run = replace(
-            run,
-            shown=[run.shown[entry] for entry in kept],
-            total=len(kept) - 1,
-            written=None if run.written is None else len(kept) - 1,
-            numbers=kept,
-            asked=run.total,
-            fixed=nothing.astype(np.int32),
-            before=nothing.astype(run.before.dtype),
-            strokes=nothing.astype(bool),
-        )
+        if self.run is not None:
+            self.run = self.run.condensed()
 
     @property
     def revision(self) -> int:

@@ -12,11 +12,11 @@ stay fixed for good.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import replace
 
 import numpy as np
 
+from napari_hidiff.change import Change, changed, joined, stamp, unchanged
 from napari_hidiff.errors import InputError
 from napari_hidiff.pixels import Runs, weight
 
@@ -25,35 +25,6 @@ FREE = -1
 
 HISTORY = 100
 """Changes of pixels that a timeline can undo: as many as napari's layers keep."""
-
-_NO_PIXELS = np.empty(0, np.int64)
-_numbers = count()
-
-
-@dataclass(frozen=True)
-class Change:
-    """One step of the history.
-
-    pixels : whose value changed, with their values before and after.
-    by_user : a stroke, or else a model's write.
-    confirmed : pixels that the user painted with the value they already had, with that value.
-    number : rises with every change of any timeline: which of two is older.
-    """
-
-    pixels: Runs
-    by_user: bool
-    confirmed: Runs
-    number: int = field(default_factory=lambda: next(_numbers))
-
-    @property
-    def moves(self) -> bool:
-        """Whether any pixel changed its value: then it is a step of the layer's history, too."""
-        return bool(self.pixels.starts.size)
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that it takes."""
-        return self.pixels.nbytes + self.confirmed.nbytes
 
 
 class Timeline:
@@ -164,7 +135,7 @@ class Timeline:
         if not changed and self._done == len(self._changes):  # an answer all the same
             last = self.last
             if last is None or last.by_user:  # one answer after another is one answer
-                self._push(Change(_runs(_NO_PIXELS), False, _confirmed()))
+                self._push(unchanged(by_user=False))
         return changed
 
     def confirm(self, index: np.ndarray) -> int:
@@ -180,11 +151,10 @@ class Timeline:
             last = self.last
             if last is not None and last.by_user:
                 index = np.union1d(last.confirmed.index, index)
-                runs = _confirmed(index, self._content.ravel()[index])
-                self._replace_last(Change(last.pixels, True, runs, last.number))
+                confirmed = Runs.of(index, self._content.ravel()[index])
+                self._replace_last(replace(last, confirmed=confirmed))
             else:
-                runs = _confirmed(index, self._content.ravel()[index])
-                self._push(Change(_runs(_NO_PIXELS), True, runs))
+                self._push(unchanged(True, index, self._content.ravel()[index]))
         return count
 
     def moved(self, now: np.ndarray) -> int:
@@ -235,7 +205,7 @@ class Timeline:
             self._base = np.full_like(self._fixed, FREE)
         if self._waiting is None:
             self._waiting = np.zeros(self._fixed.shape, bool)
-        _stamp(change, self._base)
+        stamp(change, self._base)
         self._waiting.ravel()[change.pixels.index] = True
         self._waiting.ravel()[change.confirmed.index] = True
 
@@ -258,9 +228,9 @@ class Timeline:
         before, after = self._content.ravel()[index], np.ravel(now)[index]
         last = self.last
         if more and last is not None and last.by_user and last.moves:
-            self._replace_last(_joined(last, index, before, after))
+            self._replace_last(joined(last, index, before, after))
         else:
-            self._push(Change(Runs.of(index, before, after), by_user, _confirmed()))
+            self._push(changed(by_user, index, before, after))
         self._set(index, after)
         return int(index.size)
 
@@ -281,7 +251,7 @@ class Timeline:
         self.revision += 1
         if change.by_user:
             self._count = None
-            _stamp(change, self._fixed)
+            stamp(change, self._fixed)
 
     def _forget_undone(self) -> None:
         self.nbytes -= sum(change.nbytes for change in self._changes[self._done :])
@@ -329,35 +299,7 @@ class Timeline:
         self.revision += 1
         for change in self._changes[: self._done]:
             if change.by_user:
-                _stamp(change, self._fixed)
-
-
-def _runs(index: np.ndarray) -> Runs:
-    return Runs.of(index, index, index)
-
-
-def _confirmed(index: np.ndarray = _NO_PIXELS, values: np.ndarray = _NO_PIXELS) -> Runs:
-    return Runs.of(index, values)
-
-
-def _stamp(change: Change, fixed: np.ndarray) -> None:
-    flat = fixed.reshape(-1)
-    flat[change.pixels.index] = change.pixels.column(1)
-    flat[change.confirmed.index] = change.confirmed.column(0)
-
-
-def _joined(change: Change, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Change:
-    """A stroke that went on over the pixels ``index`` [n]."""
-    known = change.pixels.index
-    merged = np.union1d(known, index)
-    old, new = np.searchsorted(merged, known), np.searchsorted(merged, index)
-    first, last = np.empty((2, merged.size), after.dtype)
-    first[new], last[old] = before, change.pixels.column(1)
-    first[old], last[new] = change.pixels.column(0), after
-    where = change.confirmed.index
-    kept = ~np.isin(where, index)
-    confirmed = _confirmed(where[kept], change.confirmed.column(0)[kept])
-    return Change(Runs.of(merged, first, last), True, confirmed, change.number)
+                stamp(change, self._fixed)
 
 
 def check_labels(values: np.ndarray, labels: int, what: str) -> None:
