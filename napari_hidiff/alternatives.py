@@ -1,5 +1,6 @@
 """A few clearly different masks from the samples of one refinement, to choose from."""
 
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from scipy.spatial.distance import squareform
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.probability import mask_of
+from napari_hidiff.session import Run, Shown
 
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
@@ -57,6 +59,27 @@ def alternatives(each: np.ndarray, count: int = 3, clear: float = 0) -> list[Alt
     apart = [float(np.square(mean - overall).mean()) for mean in means]
     order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), apart[i], groups[i][0]))
     return [Alternative(mask_of(means[i]), means[i], len(groups[i]) / len(each)) for i in order]
+
+
+def offered(run: Run, found: list[Alternative]) -> list[float]:
+    """Put alternatives behind the steps of a run, as far as its guards tell them apart.
+
+    Toss-ups may differ in them: they are what there is to choose from. Returns the share of each,
+    0..1; where only one is left, it is the mean and not put behind the steps.
+    """
+    guards = replace(run.guards, margin=0.0)
+    kept: list[Alternative] = []
+    for one in found:
+        mask = guards(run.before, one.mask, run.strokes, run.believed, one.probability)
+        twins = [i for i, other in enumerate(kept) if np.array_equal(other.mask, mask)]
+        if twins:
+            share = kept[twins[0]].share + one.share
+            kept[twins[0]] = kept[twins[0]]._replace(share=share)
+        else:
+            kept.append(one._replace(mask=mask.astype(one.mask.dtype)))
+    if len(kept) > 1:
+        run.shown.extend(Shown(one.mask, one.probability) for one in kept)
+    return [one.share for one in kept]
 
 
 def distances(masks: np.ndarray, labels: int) -> np.ndarray:

@@ -30,6 +30,7 @@ from napari_hidiff.console import (
     run,
 )
 from napari_hidiff.errors import InputError
+from napari_hidiff.replay_command import replay_command
 
 if TYPE_CHECKING:
     from napari_hidiff.refine import Step
@@ -38,8 +39,9 @@ window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
     "**napari-hidiff** opens napari with the widget docked, **napari-hidiff fundus.jpg** opens it "
     "on an image, **napari-hidiff demo** shows a refinement of the bundled sample, **napari-hidiff "
-    "export** makes a model file smaller."
+    "export** makes a model file smaller, **napari-hidiff replay** repeats a session."
 )
+window_app.command("replay")(replay_command)
 refine_app = new_app()
 
 ModelOption = Annotated[
@@ -50,7 +52,7 @@ ModelOption = Annotated[
 
 def main() -> NoReturn:
     """Entry point of ``napari-hidiff``; ``napari-hidiff IMAGE`` is short for its ``open``."""
-    commands = {"open", "demo", "export", "-h", "--help"}
+    commands = {"-h", "--help", *(known.name for known in window_app.registered_commands)}
     if not commands.intersection(sys.argv[1:2]):
         sys.argv.insert(1, "open")
     run(window_app, "napari-hidiff")

@@ -1,5 +1,6 @@
 """From a name or a file to a model; a file is weights and a card and can run no code."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ def load_model(
     segmentor, refiner = networks(stored.card)
     stored.fill({"segmentor": segmentor, "refiner": refiner})
     model = HiDiff(stored.card, segmentor, refiner, where, engine)
+    model.file, model.digest = path.name, digest_of(path)
     if prepare:
         model.runs.prepare()
     return model
@@ -48,6 +50,13 @@ def find_model(name: str | Path) -> Path:
         known = ", ".join(available_models()) or "none"
         raise InputError(f"no model {str(name)!r}: neither a file nor bundled (bundled: {known})")
     return path
+
+
+def digest_of(path: Path) -> str:
+    """32 hexadecimal digits for the content of a model file."""
+    with path.open("rb") as file:
+        blake2b = lambda: hashlib.blake2b(digest_size=16)  # noqa: E731
+        return hashlib.file_digest(file, blake2b).hexdigest()
 
 
 def find_device(name: str) -> torch.device:

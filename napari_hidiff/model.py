@@ -33,6 +33,7 @@ class HiDiff:
     segmentor, refiner : torch modules in evaluation mode; process : the diffusion.
     device : torch.device; runs : the :class:`Engine` that runs the refiner.
     exported : whether it is an export for inference, of whose binary weights only signs are left.
+    file, digest : name and digest of the file it was loaded from, empty for one made in memory.
 
     engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``runs.prepare()``
     (:func:`load_model` calls it), from the weights as they are then; torch runs until that is done.
@@ -54,6 +55,7 @@ class HiDiff:
         self.refiner = refiner.to(self.device).eval().requires_grad_(False)
         self.runs = Engine(self.refiner, self.device, engine)
         self.exported = weights.is_export(self.refiner)
+        self.file = self.digest = ""
         self._seen = Seen(self.segmentor, self.refiner)
         self._seconds: dict[str, tuple[float, float]] = {}
 

@@ -6,98 +6,32 @@ mask and ask what to write into it; nothing here touches a layer, and neither Qt
 is needed. Pixels that the user painted are fixed: every mask that a session hands out has them.
 """
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from napari_hidiff.difference import ADDED, RELABELLED, REMOVED, SAME, Changes, difference
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Guards, Local
+from napari_hidiff.guards import Guards
+from napari_hidiff.journal import Journal, repeatable
+from napari_hidiff.records import SliceRecord, packed
+from napari_hidiff.run import Prior, Run, Shown
+from napari_hidiff.slices import Index, meeting, slicer
 from napari_hidiff.timeline import FREE, Timeline, check_labels
 
-Index = tuple[int, ...]
-"""A slice of a mask with n axes: a position per axis, -1 on the two axes that are shown."""
+__all__ = ["Annotation", "Changes", "Index", "Prior", "Run", "Session", "Shown", "SliceRecord"]
+__all__ += ["ADDED", "RELABELLED", "REMOVED", "SAME", "difference", "slicer"]
 
-SAME, ADDED, REMOVED, RELABELLED = range(4)
-"""The values of :func:`difference`."""
-
-
-class Prior(NamedTuple):
-    """What refinement starts from.
-
-    given : what the model gets, probabilities float32 [K, H, W] or an integer mask [H, W].
-    probability : float32 [K, H, W] and mask : integer [H, W], to be shown.
-    """
-
-    given: np.ndarray
-    probability: np.ndarray
-    mask: np.ndarray
-
-
-class Shown(NamedTuple):
-    """One moment of a run: mask integer [H, W] and the probability float32 [K, H, W] behind it."""
-
-    mask: np.ndarray
-    probability: np.ndarray
-
-
-@dataclass
-class Run:
-    """One refinement, step by step.
-
-    fixed : int32 [H, W], the fixed map that it started from.
-    shown : what the slider shows; entry 0 is the prior, entry i the i-th step.
-    total : the number of steps asked for.
-    before : integer [H, W], the mask when it started; strokes : bool [H, W], painted since a
-        model's mask was last written; believed : float32 [K, H, W] behind ``before``.
-    guards : which changes of ``before`` the steps may make.
-    written : the entry that was written into the mask last, or None.
-    """
-
-    fixed: np.ndarray
-    shown: list[Shown]
-    total: int
-    before: np.ndarray
-    strokes: np.ndarray
-    believed: np.ndarray
-    guards: Guards
-    written: int | None = None
-
-    @property
-    def local(self) -> Local | None:
-        """What has to be computed, where the guards keep changes near the strokes."""
-        near = self.guards.near is not None and self.strokes.any()
-        return Local(self.strokes, self.believed) if near else None
-
-    @property
-    def steps(self) -> int:
-        """How many steps have been taken."""
-        return len(self.shown) - 1
-
-    @property
-    def finished(self) -> bool:
-        """Whether every step has been taken."""
-        return self.steps >= self.total
-
-
-class Changes(NamedTuple):
-    """How many pixels differ: from background to a label, to background, from label to label."""
-
-    added: int
-    removed: int
-    relabelled: int
-
-
-def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, Changes]:
-    """Where two masks [H, W] differ, and how much.
-
-    Returns a map uint8 [H, W] of SAME, ADDED, REMOVED and RELABELLED, and the counts.
-    """
-    kind = np.where(before == 0, ADDED, np.where(after == 0, REMOVED, RELABELLED))
-    kinds = np.where(before != after, kind, SAME).astype(np.uint8)
-    counts = np.bincount(kinds.ravel(), minlength=4)
-    return kinds, Changes(*(int(count) for count in counts[ADDED:]))
+HISTORY_BYTES = 64 * 2**20
+"""Memory of the undo history of all slices together; older changes than that can be undone no
+more, apart from the last few."""
+ALWAYS = 10
+"""Changes of a slice that can be undone whatever memory they take."""
+RUNS = 4
+"""Slices whose runs are kept step by step; of older ones the result alone is left."""
 
 
 class Session:
@@ -119,9 +53,23 @@ class Session:
         many slices has not kept it, and it is made again from ``given``."""
         self.given: np.ndarray | None = None
         """The mask [H, W] that the prior was made from; None = the segmentor's prior."""
-        self.handed: np.ndarray | None = None
+        self._handed: bytes | None = None
+        self._accepts = 0
+
+    @property
+    def handed(self) -> np.ndarray:
         """The mask [H, W] that the neighbouring slices know: what differs from it by now is a
-        correction, to be carried to them. None = they know nothing."""
+        correction, to be carried to them."""
+        content = self.timeline.content
+        if self._handed is None:
+            return np.zeros_like(content)
+        known = np.frombuffer(zlib.decompress(self._handed), np.uint8)
+        return known.reshape(content.shape).astype(content.dtype)
+
+    def hand_on(self) -> None:
+        """The neighbouring slices know the mask as it stands."""
+        # Squeezed: there is one in every slice of a volume.
+        self._handed = zlib.compress(self.timeline.content.astype(np.uint8).tobytes(), 1)
 
     def begin(self, given: np.ndarray | None, prior: Prior | None = None) -> None:
         """There is something to refine now: a prior made from ``given`` [H, W], or None for the
@@ -196,22 +144,29 @@ class Session:
         step : the entry of the run that it came from, or None if it is not from a run.
         """
         self.timeline.wrote(now)
-        if self.handed is None or not self.timeline.fixed_count:
-            self.handed = self.timeline.content
+        if self._handed is None or not self.timeline.fixed_count:
+            self.hand_on()
         if self.run is not None and step is not None:
             self.run.written = step
+
+    def condense(self) -> None:
+        """Forget the steps of the run, but for the prior and the entry that was written.
+
+        What guards and a later run need to know of it is kept.
+        """
+        if self.run is not None:
+            self.run = self.run.condensed()
+
+    @property
+    def revision(self) -> int:
+        """Another number after every change of what :class:`SliceRecord` holds."""
+        return self.timeline.revision + self._accepts
 
     def accept(self) -> np.ndarray:
         """Take the mask as it stands for final. Returns a copy of it, [H, W]."""
         self.accepted = self.timeline.content.copy()
+        self._accepts += 1
         return self.accepted
-
-
-class SliceRecord(NamedTuple):
-    """What outlives the program: strokes int32 [H, W]; the accepted mask [H, W] or None."""
-
-    fixed: np.ndarray
-    accepted: np.ndarray | None
 
 
 @dataclass
@@ -220,75 +175,171 @@ class Annotation:
 
     shape : the shape of the whole mask.
     sessions : a session for every slice that was worked on.
-    log : what was done, in order, each entry a small JSON-able dict: to repeat or learn from.
+    log : what was done, in order, each entry a small JSON-able dict: to repeat or learn from
+        (:mod:`napari_hidiff.journal` has what is in it).
     """
 
     shape: tuple[int, ...]
     sessions: dict[Index, Session] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.log)
+        self.runs_kept: int | None = RUNS
+        """Slices whose runs are kept step by step (None = all)."""
+        self._recent: list[Index] = []
+
+    def begin(
+        self,
+        log: list[dict[str, Any]] | None = None,
+        slices: Mapping[Index, SliceRecord] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Write down that work begins, or goes on from ``slices`` (:meth:`restore`) of an earlier
+        session with its ``log``; facts : about the image."""
+        if log is None:
+            self.journal.opened(**facts)
+            return
+        self.log[:0] = log
+        if not repeatable(log):  # it has too little in it: begin with what came out
+            facts["slices"] = packed(slices or {})
+        self.journal.opened(earlier=True, **facts)
+
     def session(self, index: Index, content: np.ndarray) -> Session:
         """The session of a slice whose mask is ``content`` [H, W].
 
-        A new one takes the labels in it for the user's strokes: nobody else has written there.
+        A new one takes the labels in it for the user's strokes, where no other slice lies that
+        knows better: nobody else has written there.
         """
         if index not in self.sessions:
-            self.sessions[index] = Session(np.zeros_like(content))
-            self.sessions[index].timeline.painted(content)
+            known, fixed = np.zeros_like(content), np.full(content.shape, FREE, np.int32)
+            for here, there, other in self._crossing(index):
+                known[here] = other.timeline.content[there]
+                fixed[here] = other.timeline.fixed[there]
+            self.sessions[index] = Session(known, fixed if (fixed != FREE).any() else None)
+            self.journal.add("slice", index, self.sessions[index].timeline)
+            if self.sessions[index].timeline.painted(content):
+                self._painted(index)
         return self.sessions[index]
 
-    def changed(self, mask: np.ndarray, painted: bool) -> int:
+    def discover(self, mask: np.ndarray, index: Index) -> None:
+        """Make sessions for the slices parallel to ``index`` in which there are labels that no
+        session knows of, as after painting or filling in three dimensions."""
+        unknown = mask != 0
+        for other in self.sessions:
+            unknown[slicer(other)] = False
+        shown = tuple(axis for axis, at in enumerate(index) if at < 0)
+        hidden = [axis for axis, at in enumerate(index) if at >= 0]
+        for place in np.argwhere(unknown.any(axis=shown)):
+            new = list(index)
+            for axis, at in zip(hidden, place, strict=True):
+                new[axis] = int(at)
+            self.session(tuple(new), mask[slicer(tuple(new))])
+
+    def changed(self, mask: np.ndarray, painted: bool, more: bool = False) -> int:
         """The whole mask may have changed; bring every session up to date.
 
         painted : new strokes, or else undo, redo and foreign writes (:meth:`Timeline.moved`).
-        Returns how many pixels changed.
+        more : the stroke that was told last goes on. Returns how many pixels changed.
         """
         count = 0
         for index, session in self.sessions.items():
-            news = session.timeline.painted if painted else session.timeline.moved
-            count += news(mask[slicer(index)])
+            timeline, now = session.timeline, mask[slicer(index)]
+            changed = timeline.painted(now, more) if painted else timeline.moved(now)
+            if changed and (painted or not timeline.travelled):
+                self._painted(index, more=more, foreign=not painted)
+            elif changed:
+                by = timeline.travelled
+                self.journal.add("undo" if by < 0 else "redo", index, timeline, by=abs(by))
+            count += changed
+        self._bound()
+        return count
+
+    def confirm(self, index: Index, pixels: np.ndarray) -> int:
+        """The user painted pixels (flat positions) of a slice with the value they have.
+
+        Returns how many of them were not fixed before.
+        """
+        timeline = self.sessions[index].timeline
+        news = pixels[timeline.fixed.ravel()[pixels] == FREE]
+        count = timeline.confirm(news)
+        if count:
+            self.journal.pixels("confirm", index, timeline, news)
+            self._bound()
         return count
 
     def around_fixed(self, index: Index, mask: np.ndarray) -> np.ndarray:
         """``mask`` [H, W] around every fixed pixel, also of slices that cross this one."""
         merged = self.sessions[index].timeline.around_fixed(mask)
-        shown = [at < 0 for at in index]
-        for other, session in self.sessions.items():
-            if [at < 0 for at in other] != shown:
-                fixed = np.full(self.shape, FREE, np.int32)
-                fixed[slicer(other)] = session.timeline.fixed
-                where = fixed[slicer(index)] != FREE
-                merged[where] = fixed[slicer(index)][where]
+        for here, there, other in self._crossing(index):
+            fixed, part = other.timeline.fixed[there], merged[here]
+            merged[here] = np.where(fixed != FREE, fixed, part)
         return merged
 
-    def wrote(self, index: Index, mask: np.ndarray, step: int | None = None) -> None:
+    def wrote(
+        self, index: Index, mask: np.ndarray, step: int | None = None, what: str | None = None
+    ) -> None:
         """A model's mask was written into a slice; ``mask`` is the whole mask.
 
         step : the entry of the slice's run that it came from, if any.
+        what : ``prior`` or ``walker`` if it was that; otherwise the log gets its pixels.
         """
-        self.sessions[index].wrote(mask[slicer(index)], step)
-        shown = [at < 0 for at in index]
-        for other, session in self.sessions.items():
-            if [at < 0 for at in other] != shown:  # only a slice that crosses this one
-                session.timeline.wrote(mask[slicer(other)])
+        session = self.sessions[index]
+        run = session.run
+        if step is not None:
+            what, number = "step", step if run is None else run.number(step)
+        else:
+            number = None
+        before = session.timeline.revision
+        session.wrote(mask[slicer(index)], step)
+        self.journal.wrote(index, session.timeline, what, number, before)
+        for other, crossing in self.sessions.items():
+            if other == index or meeting(index, other) is None:
+                continue
+            revision, now = crossing.timeline.revision, mask[slicer(other)]
+            if not np.array_equal(crossing.timeline.content, now):
+                crossing.timeline.wrote(now)
+                self.journal.wrote(other, crossing.timeline, None, None, revision)
+        self._recently(index)
+        self._bound()
 
     @property
     def fixed_count(self) -> int:
         """How many pixels are fixed in all slices."""
         return sum(session.timeline.fixed_count for session in self.sessions.values())
 
-    def note(self, action: str, **facts: Any) -> None:
-        """Add an entry to the log."""
-        self.log.append({"action": action, **facts})
+    def note(self, action: str, **facts: Any) -> dict[str, Any]:
+        """Add an entry to the log, and return it: facts that come later may be put into it.
 
-    def records(self) -> dict[Index, SliceRecord]:
-        """Strokes and accepted masks of all slices that have any, as copies."""
+        slice : among the facts, the slice that it is about, if it is about one.
+        """
+        index = facts.pop("slice", None)
+        session = None if index is None else self.sessions.get(tuple(index))
+        if index is not None and action == "run":
+            self._recently(tuple(index))
+        timeline = None if session is None else session.timeline
+        return self.journal.add(action, index, timeline, **facts)
+
+    def records(self, known: Mapping[Index, int] | None = None) -> dict[Index, SliceRecord]:
+        """Strokes and accepted masks of all slices that have any, as copies.
+
+        known : leave out slices whose session still has this revision.
+        """
         found = {}
-        for index, session in self.sessions.items():
-            accepted = None if session.accepted is None else session.accepted.copy()
-            if session.timeline.fixed_count or accepted is not None:
+        for index in self.kept():
+            session = self.sessions[index]
+            if known is None or known.get(index) != session.revision:
+                accepted = None if session.accepted is None else session.accepted.copy()
                 found[index] = SliceRecord(session.timeline.fixed, accepted)
         return found
+
+    def kept(self) -> list[Index]:
+        """The slices that have strokes or an accepted mask."""
+        return [
+            index
+            for index, session in self.sessions.items()
+            if session.timeline.fixed_count or session.accepted is not None
+        ]
 
     def restore(self, records: Mapping[Index, SliceRecord], mask: np.ndarray) -> None:
         """Go on from ``records``: write accepted masks and strokes into ``mask``, full shape.
@@ -311,7 +362,35 @@ class Annotation:
             session.accepted = record.accepted
             self.sessions[index] = session
 
+    def _painted(self, index: Index, more: bool = False, foreign: bool = False) -> None:
+        self.journal.stroke(index, self.sessions[index].timeline, more, foreign)
 
-def slicer(index: Index) -> tuple[int | slice, ...]:
-    """What to index an array with to get the slice ``index`` as a view [H, W]."""
-    return tuple(slice(None) if at < 0 else at for at in index)
+    def _crossing(self, index: Index) -> Collection[tuple[Any, Any, Session]]:
+        """The sessions of slices that cross a slice: where in it, where in them, which."""
+        found = []
+        for other, session in self.sessions.items():
+            shared = meeting(index, other)
+            if shared is not None:
+                found.append((*shared, session))
+        return found
+
+    def _recently(self, index: Index) -> None:
+        """A slice is worked on: of those before the last few only results are kept."""
+        self._recent = [*(other for other in self._recent if other != index), index]
+        while self.runs_kept is not None and len(self._recent) > self.runs_kept:
+            session = self.sessions.get(self._recent.pop(0))
+            if session is not None:
+                session.condense()
+
+    def _bound(self) -> None:
+        """Drop the oldest changes of all slices until the history fits into its memory."""
+        timelines = [session.timeline for session in self.sessions.values()]
+        excess = sum(timeline.nbytes for timeline in timelines) - HISTORY_BYTES
+        while excess > 0:
+            long = [t for t in timelines if t.changes > ALWAYS]
+            if not long:
+                return
+            oldest = min(long, key=lambda t: t.oldest)
+            excess += oldest.nbytes
+            oldest.drop_oldest()
+            excess -= oldest.nbytes

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Index, SliceRecord
+from napari_hidiff.records import SliceRecord, packed, records
+from napari_hidiff.slices import Index, shown
 from napari_hidiff.timeline import FREE
 
-FORMAT = 1
+FORMAT = 2
+"""Files of format 1, without what it takes to repeat the log, are read too."""
 VARIABLE = "NAPARI_HIDIFF_SESSIONS"
 """Name of the environment variable that says where sidecars are kept."""
 
@@ -35,13 +37,16 @@ class Kept:
 
     shape : the shape of the whole mask; slices : strokes and accepted mask per slice.
     log : what was done, as in :class:`napari_hidiff.session.Annotation`.
-    saved : when it was written, local time, to the second.
+    saved : when it was written, local time, to the second. path : where it was found.
+    key : of the image, as :func:`image_key` gives it; empty in files of format 1.
     """
 
     shape: tuple[int, ...]
     slices: Mapping[Index, SliceRecord]
     log: list[dict[str, Any]]
     saved: str
+    path: Path | None = None
+    key: str = ""
 
     @property
     def strokes(self) -> int:
@@ -80,41 +85,69 @@ def path_of(key: str) -> Path:
     return folder() / f"{key}.npz"
 
 
+def find(key: str) -> Path | None:
+    """The sidecar that was written last of those of an image (two windows keep two); or None."""
+    path = path_of(key)
+    found = [other for other in (path, *folder().glob(f"{key}.*.npz")) if other.is_file()]
+    return max(found, key=lambda one: one.stat().st_mtime_ns, default=None)
+
+
+class Writer:
+    """Writes a sidecar again and again; a slice is packed when it changes, and kept so.
+
+    key : of the image, to be written into the file.
+    """
+
+    def __init__(self, key: str = "") -> None:
+        self._key = key
+        self._packed: dict[Index, dict[str, Any]] = {}
+
+    def news(self, slices: Mapping[Index, SliceRecord], kept: Iterable[Index]) -> None:
+        """Take over what changed, ``slices``, and forget all slices that are not in ``kept``."""
+        self._packed |= zip(slices, packed(slices), strict=True)
+        self._packed = {index: self._packed[index] for index in kept}
+
+    def write(self, path: Path, shape: tuple[int, ...], log: list[dict[str, Any]]) -> None:
+        """Write everything, atomically; what stood at ``path`` is replaced.
+
+        Raises
+        ------
+        OSError : the folder cannot be written to.
+        """
+        about = {
+            "format": FORMAT,
+            "shape": shape,
+            "key": self._key,
+            "saved": datetime.now().isoformat(sep=" ", timespec="seconds"),
+            "slices": list(self._packed.values()),
+            "log": log,
+        }
+        text = np.frombuffer(json.dumps(about, separators=(",", ":")).encode(), np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}~", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, about=text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise
+
+
 def save(
     path: Path,
     shape: tuple[int, ...],
     slices: Mapping[Index, SliceRecord],
     log: list[dict[str, Any]],
+    key: str = "",
 ) -> None:
-    """Write a sidecar, atomically; what stood at ``path`` is replaced.
-
-    Raises
-    ------
-    OSError : the folder cannot be written to.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    for number, record in enumerate(slices.values()):
-        where = np.flatnonzero(record.fixed != FREE)
-        # Distances between neighbours are small numbers, which pack well.
-        arrays[f"where{number}"] = np.diff(where, prepend=0).astype(np.uint32)
-        arrays[f"label{number}"] = record.fixed.ravel()[where]
-        if record.accepted is not None:
-            arrays[f"accepted{number}"] = record.accepted
-    saved = datetime.now().isoformat(sep=" ", timespec="seconds")
-    about = {"format": FORMAT, "shape": shape, "slices": list(slices), "log": log, "saved": saved}
-    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise
+    """Write a sidecar once; see :class:`Writer`."""
+    writer = Writer(key)
+    writer.news(slices, slices)
+    writer.write(path, shape, log)
 
 
 def load(path: Path) -> Kept | None:
@@ -126,7 +159,12 @@ def load(path: Path) -> Kept | None:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return _unpack(arrays)
+            about = json.loads(arrays["about"].tobytes())
+            if about["format"] not in _READERS:
+                raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
+            slices = _READERS[about["format"]](arrays, about)
+            shape, key = tuple(about["shape"]), about.get("key", "")
+            return Kept(shape, slices, about["log"], about["saved"], path, key)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -147,17 +185,18 @@ def set_aside(path: Path) -> Path | None:
     return aside
 
 
-def _unpack(arrays: Mapping[str, np.ndarray]) -> Kept:
-    about = json.loads(arrays["about"].tobytes())
-    if about["format"] != FORMAT:
-        raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
-    shape = tuple(about["shape"])
+def _slices(arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[Index, SliceRecord]:
+    return records(about["slices"], about["shape"])
+
+
+def _slices_1(arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[Index, SliceRecord]:
     slices = {}
     for number, index in enumerate(map(tuple, about["slices"])):
-        shown = [size for size, at in zip(shape, index, strict=True) if at < 0]
-        fixed = np.full(shown, FREE, np.int32)
+        fixed = np.full(shown(about["shape"], index), FREE, np.int32)
         where = np.cumsum(arrays[f"where{number}"], dtype=np.int64)
         fixed.reshape(-1)[where] = arrays[f"label{number}"]
-        name = f"accepted{number}"
-        slices[index] = SliceRecord(fixed, arrays.get(name))
-    return Kept(shape, slices, about["log"], about["saved"])
+        slices[index] = SliceRecord(fixed, arrays.get(f"accepted{number}"))
+    return slices
+
+
+_READERS = {1: _slices_1, FORMAT: _slices}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Index, slicer
+from napari_hidiff.slices import Index, slicer
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Index
+from napari_hidiff.slices import Index
 from napari_hidiff.stack import Stack
 from napari_hidiff.timeline import FREE
 

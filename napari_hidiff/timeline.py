@@ -6,36 +6,25 @@ kinds of news reach it: *painted* (new history: what was undone is forgotten, as
 *moved* (undo, redo, or someone wrote into the array). A stroke fixes the pixels that it touched
 and undoing it frees them; a model's write fixes nothing, so undoing one never makes an edit. What
 cannot be explained counts as the user's work: no stroke is ever lost to a guess.
+
+The history is bounded. What is dropped at its old end can be undone no more, and the strokes in it
+stay fixed for good.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from napari_hidiff.change import Change, changed, joined, stamp, unchanged
 from napari_hidiff.errors import InputError
+from napari_hidiff.pixels import Runs, weight
 
 FREE = -1
 """The value of a pixel in a fixed map that the user has not fixed."""
 
-_NO_PIXELS = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One step of the history; pixels are flat positions, int64.
-
-    index : [n] pixels whose value changed; before, after : [n] their values on both sides.
-    by_user : a stroke, or else a model's write.
-    confirmed : [m] pixels that the user painted with the value they already had;
-    confirmed_as : [m] that value.
-    """
-
-    index: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    by_user: bool
-    confirmed: np.ndarray
-    confirmed_as: np.ndarray
+HISTORY = 100
+"""Changes of pixels that a timeline can undo: as many as napari's layers keep."""
 
 
 class Timeline:
@@ -50,48 +39,97 @@ class Timeline:
     """
 
     def __init__(self, content: np.ndarray, fixed: np.ndarray | None = None) -> None:
-        self._content = np.array(content)
+        self._content = np.array(content, order="C")
         if self._content.ndim != 2:
             raise ValueError(f"a timeline follows a mask [H, W], got {self._content.shape}")
-        self._base = np.full(self._content.shape, FREE, np.int32)
+        self._map: np.ndarray | None = None  # None: all free, as most slices of a volume are
+        self._base: np.ndarray | None = None
         if fixed is not None:
             if np.shape(fixed) != self._content.shape:
                 raise ValueError(f"fixed is {np.shape(fixed)}, the mask {self._content.shape}")
-            self._base[:] = fixed
-        self._fixed = self._base.copy()
+            self._fixed[:] = fixed
+            self._base = self._fixed.copy()
         self._changes: list[Change] = []
         self._done = 0
+        self._waiting: np.ndarray | None = None  # bool [H, W], fresh pixels of dropped strokes
+        self._count: int | None = None
+        where = np.flatnonzero(self._content)
+        self._weight = weight(where, self._content.ravel()[where])
+        self.nbytes = 0
+        """The memory that the history takes."""
+        self.revision = 0
+        """Rises with every change of the fixed map or the content."""
+        self.travelled = 0
+        """How far the last :meth:`moved` went in the history: back < 0, on > 0; 0 = neither."""
 
     @property
     def content(self) -> np.ndarray:
-        """The mask as last seen, integer [H, W]: our copy of the layer's data; do not write."""
+        """The mask as last seen, integer [H, W]: our copy of the layer's data; do not write, and
+        copy what is to outlive the next change."""
         return self._content
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ, all but surely, where the content differs."""
+        return f"{self._weight >> 32:08x}"
 
     @property
     def fixed(self) -> np.ndarray:
         """A copy of the fixed map, int32 [H, W]: the user's label of a pixel, else ``FREE``."""
-        return self._fixed.copy()
+        if self._map is None:
+            return np.full(self._content.shape, FREE, np.int32)
+        return self._map.astype(np.int32)
+
+    @property
+    def _fixed(self) -> np.ndarray:
+        if self._map is None:
+            small = self._content.dtype in (np.uint8, np.int8)  # their labels fit into two bytes
+            self._map = np.full(self._content.shape, FREE, np.int16 if small else np.int32)
+        return self._map
 
     @property
     def fresh(self) -> np.ndarray:
         """Pixels bool [H, W] that the user painted since a model's mask was last written; all
         fixed ones where there was no stroke since."""
         last = [change.by_user for change in self._changes[: self._done]]
-        since = last[::-1].index(False) if False in last else len(last)
+        written = False in last
+        since = last[::-1].index(False) if written else len(last)
         found = np.zeros(self._content.shape, bool)
+        if self._waiting is not None and not written:
+            found |= self._waiting
         for change in self._changes[self._done - since : self._done]:
-            found.ravel()[change.index] = True
-            found.ravel()[change.confirmed] = True
+            found.ravel()[change.pixels.index] = True
+            found.ravel()[change.confirmed.index] = True
         return found if found.any() else self._fixed != FREE
 
     @property
     def fixed_count(self) -> int:
         """How many pixels are fixed."""
-        return int(np.count_nonzero(self._fixed != FREE))
+        if self._count is None:
+            self._count = 0 if self._map is None else int(np.count_nonzero(self._map != FREE))
+        return self._count
 
-    def painted(self, now: np.ndarray) -> int:
-        """The user painted, erased or filled; the mask is ``now``. Returns the changed pixels."""
-        return self._append(now, by_user=True)
+    @property
+    def changes(self) -> int:
+        """How many changes are kept, undone ones among them."""
+        return len(self._changes)
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest change that is kept; -1 without any."""
+        return self._changes[0].number if self._changes else -1
+
+    @property
+    def last(self) -> Change | None:
+        """The change that was done last."""
+        return self._changes[self._done - 1] if self._done else None
+
+    def painted(self, now: np.ndarray, more: bool = False) -> int:
+        """The user painted, erased or filled; the mask is ``now``. Returns the changed pixels.
+
+        more : the stroke that was told last goes on; both are one change.
+        """
+        return self._append(now, by_user=True, more=more)
 
     def wrote(self, now: np.ndarray) -> int:
         """A model's result was written; the mask is ``now``. Returns the changed pixels.
@@ -100,94 +138,178 @@ class Timeline:
         ------
         ValueError : the write changed a fixed pixel (a mistake in the calling program).
         """
-        if np.any((self._fixed != FREE) & (self._fixed != now)):
+        if self._map is not None and np.any((self._map != FREE) & (self._map != now)):
             raise ValueError("a model's write must not change a pixel that the user has fixed")
         changed = self._append(now, by_user=False)
         if not changed and self._done == len(self._changes):  # an answer all the same
-            self._push(Change(_NO_PIXELS, _NO_PIXELS, _NO_PIXELS, False, _NO_PIXELS, _NO_PIXELS))
+            last = self.last
+            if last is None or last.by_user:  # one answer after another is one answer
+                self._push(unchanged(by_user=False))
         return changed
 
     def confirm(self, index: np.ndarray) -> int:
-        """The user painted pixels (flat positions) with the value they have: fix them too.
+        """The user painted pixels (flat positions, rising) with the value they have: fix them too.
 
         Returns how many of them were not fixed before. A layer keeps no history of such a
         stroke, so it is undone together with the stroke before it.
         """
         index = index[self._fixed.ravel()[index] == FREE]
-        if index.size:
+        count = int(index.size)
+        if count:
             self._forget_undone()
-            values = self._content.ravel()[index]
-            self._push(Change(_NO_PIXELS, values[:0], values[:0], True, index, values))
-        return int(index.size)
+            last = self.last
+            if last is not None and last.by_user:
+                index = np.union1d(last.confirmed.index, index)
+                confirmed = Runs.of(index, self._content.ravel()[index])
+                self._replace_last(replace(last, confirmed=confirmed))
+            else:
+                self._push(unchanged(True, index, self._content.ravel()[index]))
+        return count
 
     def moved(self, now: np.ndarray) -> int:
         """The mask became ``now`` without anyone painting: undo, redo or a foreign write.
 
         The nearest moment of the history that looks like ``now`` is taken. Where going on and
         going back would look the same, going on is assumed, for it keeps more of the user's
-        strokes. Returns the changed pixels.
+        strokes. Returns the changed pixels; ``travelled`` says what was found.
         """
+        self.travelled = 0
         index = np.flatnonzero(self._content != now)
         if not index.size:
             return 0
-        back, forth = self._distance(now, -1), self._distance(now, +1)
+        back, forth = self._distance(now, index, -1), self._distance(now, index, +1)
         if not back and not forth:
             return self._append(now, by_user=True)
-        self._done += forth if forth and (not back or forth <= back) else -back
-        self._content = np.array(now)
-        self._restamp()
+        self.travelled = forth if forth and (not back or forth <= back) else -back
+        self.travel(self.travelled)
         return int(index.size)
+
+    def travel(self, by: int) -> None:
+        """Undo (< 0) or redo (> 0) so many changes.
+
+        Raises
+        ------
+        ValueError : the history does not go so far.
+        """
+        if not 0 <= self._done + by <= len(self._changes):
+            raise ValueError(f"the history has no moment {by:+d} from here")
+        for change in self._path(by):
+            self._set(change.pixels.index, change.pixels.column(0 if by < 0 else 1))
+        self._done += by
+        self._restamp()
+
+    def drop_oldest(self) -> None:
+        """Forget the change that is furthest away in the past: it can be undone no more. Strokes
+        in it stay fixed. Where everything is undone, the last redo is forgotten instead."""
+        if not self._done:
+            self.nbytes -= self._changes.pop().nbytes
+            return
+        change = self._changes.pop(0)
+        self._done -= 1
+        self.nbytes -= change.nbytes
+        if not change.by_user:
+            self._waiting = None
+            return
+        if self._base is None:
+            self._base = np.full_like(self._fixed, FREE)
+        if self._waiting is None:
+            self._waiting = np.zeros(self._fixed.shape, bool)
+        stamp(change, self._base)
+        self._waiting.ravel()[change.pixels.index] = True
+        self._waiting.ravel()[change.confirmed.index] = True
 
     def around_fixed(self, mask: np.ndarray) -> np.ndarray:
         """``mask`` [H, W] with fixed pixels at their fixed value, in the dtype of the content."""
         merged = np.array(mask, self._content.dtype)
-        where = self._fixed != FREE
-        merged[where] = self._fixed[where]
+        if self._map is not None:
+            where = self._map != FREE
+            merged[where] = self._map[where]
         return merged
 
-    def _append(self, now: np.ndarray, by_user: bool) -> int:
+    def _append(self, now: np.ndarray, by_user: bool, more: bool = False) -> int:
         index = np.flatnonzero(self._content != now)
         if not index.size:
             return 0
         self._forget_undone()
+        if self._content.dtype != now.dtype:  # the layer was given other data
+            self._content = self._content.astype(now.dtype)
+            self._map = None if self._map is None else self._map.astype(np.int32)
+            self._base = None if self._base is None else self._base.astype(np.int32)
         before, after = self._content.ravel()[index], np.ravel(now)[index]
-        self._push(Change(index, before, after, by_user, _NO_PIXELS, before[:0]))
-        self._content = np.array(now)
+        last = self.last
+        if more and last is not None and last.by_user and last.moves:
+            self._replace_last(joined(last, index, before, after))
+        else:
+            self._push(changed(by_user, index, before, after))
+        self._set(index, after)
         return int(index.size)
 
     def _push(self, change: Change) -> None:
         self._changes.append(change)
         self._done += 1
-        self._stamp(change)
+        self._count_in(change)
+        while sum(one.moves for one in self._changes) > HISTORY:
+            self.drop_oldest()
+
+    def _replace_last(self, change: Change) -> None:
+        self.nbytes -= self._changes[-1].nbytes
+        self._changes[-1] = change
+        self._count_in(change)
+
+    def _count_in(self, change: Change) -> None:
+        self.nbytes += change.nbytes
+        self.revision += 1
+        if change.by_user:
+            self._count = None
+            stamp(change, self._fixed)
 
     def _forget_undone(self) -> None:
+        self.nbytes -= sum(change.nbytes for change in self._changes[self._done :])
         del self._changes[self._done :]
 
-    def _distance(self, now: np.ndarray, direction: int) -> int:
-        """How many changes back (-1) or forth (+1) the mask looked like now; 0 if never."""
-        seen = self._content.ravel().copy()
+    def _path(self, by: int) -> Sequence[Change]:
+        """The changes on the way from now, in the order in which they are met."""
+        if by < 0:
+            return self._changes[self._done + by : self._done][::-1]
+        return self._changes[self._done : self._done + by]
+
+    def _distance(self, now: np.ndarray, differs: np.ndarray, direction: int) -> int:
+        """How many changes back (-1) or forth (+1) the mask looked like now; 0 if never.
+
+        differs : flat positions where it does not look like that at present.
+        """
         wanted = np.ravel(now)
-        back = direction < 0
-        path = self._changes[: self._done][::-1] if back else self._changes[self._done :]
-        for count, change in enumerate(path, start=1):
-            seen[change.index] = change.before if back else change.after
-            if change.index.size and np.array_equal(seen, wanted):
+        unlike = np.zeros(wanted.size, bool)
+        unlike[differs] = True
+        left, back = differs.size, direction < 0
+        path = self._path(-self._done if back else len(self._changes) - self._done)
+        for steps, change in enumerate(path, start=1):
+            if not change.moves:
+                continue
+            index = change.pixels.index
+            here = change.pixels.column(0 if back else 1) != wanted[index]
+            left += int(here.sum()) - int(unlike[index].sum())
+            unlike[index] = here
+            if not left:
                 # Confirmations have no history of their own: they return with their stroke.
-                while not back and count < len(path) and not path[count].index.size:
-                    count += 1
-                return count
+                while not back and steps < len(path) and not path[steps].moves:
+                    steps += 1
+                return steps
         return 0
 
-    def _stamp(self, change: Change) -> None:
-        if change.by_user:
-            flat = self._fixed.reshape(-1)
-            flat[change.index] = change.after
-            flat[change.confirmed] = change.confirmed_as
+    def _set(self, index: np.ndarray, values: np.ndarray) -> None:
+        flat = self._content.reshape(-1)
+        change = weight(index, values) - weight(index, flat[index])
+        self._weight = (self._weight + change) % 2**64
+        flat[index] = values
 
     def _restamp(self) -> None:
-        self._fixed = self._base.copy()
+        self._map = None if self._base is None else self._base.copy()
+        self._count = None
+        self.revision += 1
         for change in self._changes[: self._done]:
-            self._stamp(change)
+            if change.by_user:
+                stamp(change, self._fixed)
 
 
 def check_labels(values: np.ndarray, labels: int, what: str) -> None:

@@ -1,5 +1,6 @@
 """The file that keeps strokes: what is in it, what is not, and what happens when it breaks."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -127,4 +128,7 @@ def test_the_image_is_never_in_it(tmp_path: Path) -> None:
     annotation.changed(mask, painted=True)
     sidecar.save(tmp_path / "a.npz", mask.shape, annotation.records(), annotation.log)
     with np.load(tmp_path / "a.npz") as arrays:
-        assert set(arrays) == {"about", "where0", "label0"}
+        assert set(arrays) == {"about"}
+        about = json.loads(arrays["about"].tobytes())
+    assert set(about) == {"format", "shape", "key", "saved", "slices", "log"}
+    assert [set(one) for one in about["slices"]] == [{"slice", "fixed"}]

@@ -50,6 +50,8 @@ class Alternatives:
             session = target.bench().session(target.index)
             if samples.run is session.run:
                 samples.offer(alternatives)
+                shares = [round(share, 4) for share in samples.shares or ()]
+                target.bench().annotation.note("alternatives", slice=target.index, shares=shares)
                 self._outline(target, samples)
 
         self._work.seek(samples.each, found)
@@ -59,4 +61,5 @@ class Alternatives:
             show_info(words.agree(len(samples.each)))
         else:
             shown = samples.after(self._panel.steps_slider.value())
+            target.bench().annotation.note("show", slice=target.index, step=shown)
             self._work.show(target.bench(), target.index, shown)

@@ -20,10 +20,10 @@ from napari_hidiff.session import (
     Changes,
     Index,
     Session,
-    SliceRecord,
     difference,
     slicer,
 )
+from napari_hidiff.sidecar import Kept
 
 CHANGES = DirectLabelColormap(color_dict=layers.CHANGED)
 PREVIEW = DirectLabelColormap(color_dict={None: "#ffffff", 0: "transparent"})
@@ -34,7 +34,7 @@ class Bench:
 
     viewer : napari's viewer; image : the layer; card : of the model, None without one.
     keep : asked before each saving of the sidecar; changed : called after every change.
-    kept : strokes and accepted masks of an earlier session to go on from.
+    kept : what the sidecar has of an earlier session to go on from.
 
     Raises
     ------
@@ -48,7 +48,7 @@ class Bench:
         card: Card | None,
         keep: Callable[[], bool],
         changed: Callable[[], None],
-        kept: Mapping[Index, SliceRecord] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         layers.check_layer(image)
         self.image = image
@@ -61,7 +61,9 @@ class Bench:
         shape = layers.mask_shape(image, self.leading)
         data = np.zeros(shape, np.uint8)
         self.annotation = Annotation(shape)
-        self.annotation.restore(kept or {}, data)
+        slices = kept.slices if kept else {}
+        self.annotation.restore(slices, data)
+        self.annotation.begin(kept.log if kept else None, slices, channels=self.leading)
         self.mask = layers.mask_layer(image, card, self.leading, data)
         self.autosave = Autosave(self.annotation, keep)
         self._helpers: dict[str, Layer] = {}

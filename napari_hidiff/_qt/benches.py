@@ -69,14 +69,15 @@ class Benches(QObject):
             if image not in self._viewer.layers:
                 raise InputError(f"{image.name} was removed: the work on it was stopped.")
             kept = self._offers.get(image) if go_on else None
-            slices = kept.slices if kept else None
             keep = preferences.keep_strokes
-            bench = Bench(self._viewer, image, card, keep, self._changed, slices)
+            bench = Bench(self._viewer, image, card, keep, self._changed, kept)
             self._open[image] = bench
             if self._offers.pop(image, None) is not None and not go_on:
                 show_info("The strokes of an earlier session stay in their file.")
             if image in self._keys:
-                bench.autosave.into(sidecar.path_of(self._keys[image]), replace=kept is not None)
+                key = self._keys[image]
+                path = kept.path if kept else None
+                bench.autosave.into(path or sidecar.path_of(key), kept is not None, key)
         return self._open[image]
 
     def decline(self, image: Image) -> None:
@@ -119,7 +120,7 @@ class Benches(QObject):
         if problem is not None:
             show_warning(problem)
         if image in self._open:
-            self._open[image].autosave.into(sidecar.path_of(key), replace=False)
+            self._open[image].autosave.into(sidecar.path_of(key), replace=False, key=key)
         elif kept is not None and kept.slices:
             self._offers[image] = kept
         self._changed()

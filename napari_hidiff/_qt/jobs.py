@@ -9,7 +9,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject
 
-from napari_hidiff import sidecar
+from napari_hidiff import sidecar, work
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff.errors import InputError
 from napari_hidiff.session import Index, Prior, Run
@@ -153,7 +153,8 @@ def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None, str | None]:
     """The key of an image, what its sidecar holds if there is one, and what is wrong with it."""
     key = sidecar.image_key(image)
     try:
-        return key, sidecar.load(sidecar.path_of(key)), None
+        path = sidecar.find(key)
+        return key, sidecar.load(path) if path else None, None
     except InputError as error:
         return key, None, str(error)
 
@@ -173,13 +174,7 @@ def describe(
 
 def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
     """The segmentor's prior of a slice, or a mask [H, W] of the user as the prior."""
-    if mask is None:
-        probability = model.prior(*stack.read(model, index))
-        return Prior(probability, probability, model.mask_of(probability))
-    model.check_image(stack.plane(index))
-    labels = (1,) if model.classes == 1 else range(model.classes)
-    onehot = np.stack([mask == label for label in labels]).astype(np.float32)
-    return Prior(mask, onehot, mask)
+    return work.segment(model, stack, index, mask)
 
 
 def steps(
@@ -191,18 +186,8 @@ def steps(
     settings: Settings,
 ) -> Iterator["Step"]:
     """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
-    image, normalised = stack.read(model, index)
-    yield from model.steps(
-        image,
-        prior,
-        run.fixed,
-        sampler=settings.sampler,
-        steps=settings.steps,
-        samples=settings.samples,
-        seed=settings.seed,
-        normalised=normalised,
-        local=run.local,
-    )
+    how = settings.sampler, settings.steps, settings.samples, settings.seed
+    return work.steps(model, stack, index, prior, run, *how)
 
 
 def alternatives(each: np.ndarray) -> "list[Alternative]":

@@ -101,6 +101,7 @@ class MaskLink:
         step: int | None = None,
         then: Callable[[np.ndarray, np.ndarray], None] | None = None,
         rejectable: bool = False,
+        what: str | None = None,
     ) -> None:
         """Write a model's mask [H, W] into a slice, around fixed pixels, as one undo step.
 
@@ -108,10 +109,11 @@ class MaskLink:
         layer's data were replaced by another shape. step : the entry of the run it comes from.
         then : called with the slice's mask before and after, once it is written.
         rejectable : whether :meth:`reject` may take it back, if it changes anything.
+        what : ``prior`` or ``walker``, for the log, as :meth:`Annotation.wrote` has it.
         """
 
         def put() -> None:
-            ((before, after),) = self._put({index: mask}, step)
+            ((before, after),) = self._put({index: mask}, step, what)
             self._last = index if rejectable and (before != after).any() else None
             self._changed()
             if then is not None:
@@ -133,7 +135,10 @@ class MaskLink:
         self._settle()
 
     def _put(
-        self, masks: Mapping[Index, np.ndarray], step: int | None = None
+        self,
+        masks: Mapping[Index, np.ndarray],
+        step: int | None = None,
+        what: str | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Write now; the masks of the slices before and after."""
         written, places, values = [], [], []
@@ -153,7 +158,7 @@ class MaskLink:
         finally:
             self._writing = False
         for index in masks:
-            self.annotation.wrote(index, self.layer.data, step)
+            self.annotation.wrote(index, self.layer.data, step, what)
         return written
 
     def _settle(self) -> None:
@@ -166,10 +171,11 @@ class MaskLink:
     def _on_update(self, event: Any = None) -> None:
         if self._writing:
             return
-        self._stroke_open = not self._announced
+        more, by_call = self._stroke_open, self._announced
+        self._stroke_open = not by_call
         self._announced = False
         self.keep()
-        self._compare(painted=True)
+        self._compare(painted=True, more=more, anywhere=by_call)
 
     def _on_paint(self, event: Any = None) -> None:
         if self._writing:
@@ -187,16 +193,21 @@ class MaskLink:
         # Not before the event loop is back: napari is still filing the stroke under its history.
         QTimer.singleShot(0, self._settle)
 
-    def _compare(self, painted: bool) -> int:
+    def _compare(self, painted: bool, more: bool = False, anywhere: bool = False) -> int:
+        """Tell the annotation what changed; ``more``: by the same stroke as last time;
+        ``anywhere``: perhaps in slices that are not shown. Returns how many pixels changed."""
         if self.layer.data.shape != self.annotation.shape:
             return 0
         index = self._shown() if painted else None
         if index is not None:
-            fresh = index not in self.annotation.sessions
-            count = self.session(index).timeline.fixed_count if fresh else 0
+            before = self.annotation.fixed_count
+            self.session(index)
+            if anywhere or self.layer.n_edit_dimensions > 2:
+                self.annotation.discover(self.layer.data, index)
+            count = self.annotation.fixed_count - before
         else:
             count = 0
-        count += self.annotation.changed(self.layer.data, painted)
+        count += self.annotation.changed(self.layer.data, painted, more)
         if count:
             self._last = None
             self._changed()
@@ -216,5 +227,5 @@ class MaskLink:
             inside = enclosed(points, shape)
             touched = inside if self.layer.mode == "polygon" else np.union1d(touched, inside)
         same = session.timeline.content.ravel()[touched] == label
-        if session.timeline.confirm(touched[same]):
+        if self.annotation.confirm(index, touched[same]):
             self._changed()

@@ -14,6 +14,8 @@ from napari_hidiff._qt.panel import Panel
 from napari_hidiff._qt.runs import Going, Samples, Target
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
+from napari_hidiff.journal import model_facts
+from napari_hidiff.pixels import of_mask
 from napari_hidiff.session import Index, Prior, Session
 from napari_hidiff.timeline import check_labels
 
@@ -73,13 +75,10 @@ class Refinement(QObject):
             session = bench.session(target.index)
             session.begin(mask, prior)
             self._outlined = None
-            source = "mask" if mask is not None else "segmentor"
-            bench.annotation.note(
-                "segment", slice=target.index, model=model.card.name, prior=source
-            )
+            bench.annotation.note("segment", slice=target.index, **_source(model, mask))
             bench.show_probability(target.index, prior.probability)
             bench.preview(target.index, None)
-            bench.link.write(target.index, prior.mask)
+            bench.link.write(target.index, prior.mask, what="prior")
 
         self._start(jobs.segment, model, target.stack, target.index, mask, done=done)
 
@@ -91,7 +90,9 @@ class Refinement(QObject):
         self._going, self._then = None, then
 
         def done(prior: Prior) -> None:
-            target.bench().session(target.index).begin(mask, prior)
+            bench = target.bench()
+            bench.session(target.index).begin(mask, prior)
+            bench.annotation.note("segment", slice=target.index, **_source(model, mask))
 
         self._start(jobs.segment, model, target.stack, target.index, mask, done=done)
 
@@ -149,14 +150,13 @@ class Refinement(QObject):
             steps = jobs.steps(
                 model, target.stack, target.index, session.prior.given, run, settings
             )
-            going = Going(bench, target.index, model, settings, steps)
-            bench.annotation.note(
+            entry = bench.annotation.note(
                 "run",
                 slice=target.index,
-                model=model.card.name,
                 fixed=session.timeline.fixed_count,
-                **vars(settings) | vars(run.guards),
+                **model_facts(model) | vars(settings) | vars(run.guards),
             )
+            going = Going(bench, target.index, model, settings, steps, entry)
             self._going, self._outlined, self.samples = going, None, None
             bench.preview(target.index, None)
             self._panel.show_moment(0, 0)
@@ -176,10 +176,10 @@ class Refinement(QObject):
         self._going, self._working_on = None, bench
 
         def done(mask: np.ndarray) -> None:
-            bench.annotation.note("walker", slice=target.index)
             then = self._written(bench, target.index)
-            bench.link.write(target.index, mask, then=then, rejectable=True)
+            bench.link.write(target.index, mask, then=then, rejectable=True, what="walker")
 
+        bench.annotation.note("walker", slice=target.index)
         self._start(walker.complete, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:
@@ -196,9 +196,10 @@ class Refinement(QObject):
 
                 uncertainty = entropy(session.run.shown[step].probability)
                 bench.show_uncertainty(index, uncertainty, model.labels)
-                facts |= {"model": model.card.name, "step": step, "steps": session.run.total}
-                if step > session.run.total:
-                    facts["alternative"] = step - session.run.total
+                number, steps = session.run.number(step), session.run.asked or session.run.total
+                facts |= {"model": model.card.name, "step": number, "steps": steps}
+                if number > steps:
+                    facts["alternative"] = number - steps
             bench.accept(index, facts)
             self._outlined = None
             bench.preview(index, None)
@@ -226,6 +227,8 @@ class Refinement(QObject):
             self._then = None
         if self._job is not None:
             self._job.stop()
+            if self._going is not None:
+                self._going.entry["stopped"] = True
 
     def abandon(self, bench: Bench) -> bool:
         """Forget the work on a bench, and tell whether there was some."""
@@ -286,6 +289,7 @@ class Refinement(QObject):
             return
         session = going.bench.session(going.index)
         session.add_step(step.mask, step.probability)
+        going.entry |= {"taken": step.index, "engine": step.engine}
         if session.run is not None and session.run.finished:
             self.samples = Samples(session.run, step.each)
         self.show(going.bench, going.index, step.index)
@@ -329,3 +333,10 @@ class Refinement(QObject):
             self._refresh()
 
         return then
+
+
+def _source(model: "HiDiff", mask: np.ndarray | None) -> dict[str, Any]:
+    """What the log says of a prior: whose it is, or the mask that it was made from."""
+    if mask is None:
+        return model_facts(model) | {"prior": "segmentor"}
+    return model_facts(model) | {"prior": "mask", "pixels": of_mask(mask)}

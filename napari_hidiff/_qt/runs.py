@@ -1,14 +1,14 @@
 """What a piece of work is about: the slice it works on, a run that goes on, a run's samples."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.choices import Settings
-from napari_hidiff.session import Index, Run, Session, Shown
+from napari_hidiff.session import Index, Run, Session
 from napari_hidiff.stack import Stack
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Target:
 class Going:
     """A run that can be continued; it keeps its place between Step, Stop and Run.
 
-    writes : whether its last step is to be written into the mask.
+    entry : about the run in the log. writes : whether its last step is to be written into the
+    mask.
     """
 
     bench: Bench
@@ -47,6 +48,7 @@ class Going:
     model: "HiDiff"
     settings: Settings
     steps: "Iterator[Step]"
+    entry: dict[str, Any]
     writes: bool = True
 
 
@@ -68,24 +70,10 @@ class Samples:
         return mine and np.array_equal(self.run.fixed, session.timeline.fixed)
 
     def offer(self, found: "list[Alternative]") -> None:
-        """Put alternatives behind the steps of the run, as far as its guards tell them apart.
+        """Put alternatives behind the steps of the run; :func:`offered` says which."""
+        from napari_hidiff.alternatives import offered
 
-        Toss-ups may differ in them: they are what there is to choose from.
-        """
-        run = self.run
-        guards = replace(run.guards, margin=0.0)
-        kept: list[Alternative] = []
-        for one in found:
-            mask = guards(run.before, one.mask, run.strokes, run.believed, one.probability)
-            twins = [i for i, other in enumerate(kept) if np.array_equal(other.mask, mask)]
-            if twins:
-                share = kept[twins[0]].share + one.share
-                kept[twins[0]] = kept[twins[0]]._replace(share=share)
-            else:
-                kept.append(one._replace(mask=mask.astype(one.mask.dtype)))
-        self.shares = [one.share for one in kept]
-        if len(kept) > 1:
-            run.shown.extend(Shown(one.mask, one.probability) for one in kept)
+        self.shares = offered(self.run, found)
 
     def after(self, shown: int) -> int:
         """The entry of ``run.shown`` to show next: every alternative, then the mean, and again."""

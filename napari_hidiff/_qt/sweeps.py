@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from napari.utils.notifications import show_info
@@ -15,12 +15,38 @@ from napari_hidiff._qt.refinement import Refinement
 from napari_hidiff._qt.runs import Target
 from napari_hidiff._qt.volume_box import VolumeBox
 from napari_hidiff.errors import InputError
+from napari_hidiff.journal import model_facts
 from napari_hidiff.session import Index, slicer
 from napari_hidiff.sweep import Swept
 from napari_hidiff.timeline import FREE, check_labels
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
+
+
+class Change(NamedTuple):
+    """What a sweep changed in a slice: flat positions, the labels there before and after."""
+
+    where: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def between(cls, before: np.ndarray, after: np.ndarray) -> "Change":
+        """What changed from one mask [H, W] to another."""
+        where = np.flatnonzero(before != after)
+        return cls(where, before.ravel()[where], after.ravel()[where])
+
+    def stands(self, mask: np.ndarray, fixed: np.ndarray) -> bool:
+        """Whether it is still to be seen in ``mask``, but for pixels fixed bool [H, W] since."""
+        same = mask.ravel()[self.where] == self.after
+        return bool((same | fixed.ravel()[self.where]).all())
+
+    def undone(self, mask: np.ndarray) -> np.ndarray:
+        """``mask`` without it."""
+        undone = np.array(mask)
+        undone.ravel()[self.where] = self.before
+        return undone
 
 
 class Sweeps:
@@ -32,7 +58,7 @@ class Sweeps:
     def __init__(self, box: VolumeBox, work: Refinement) -> None:
         self._box, self._work = box, work
         self._bench: Bench | None = None
-        self._last: dict[Index, tuple[np.ndarray, np.ndarray]] = {}  # masks before and after
+        self._last: dict[Index, Change] = {}
 
     def segment(self, target: Target, model: "HiDiff", axis: int) -> None:
         """The segmentor's mask in every slice of the range; raises InputError."""
@@ -64,7 +90,7 @@ class Sweeps:
         if at not in reach or at == end:
             raise InputError("There is no slice to carry to: the range ends at this one.")
         mask = session.timeline.content.copy()
-        before = np.zeros_like(mask) if session.handed is None else session.handed
+        before = session.handed
         if np.array_equal(before, mask):
             raise InputError("Nothing to carry: correct this slice first.")
         step = 1 if on else -1
@@ -83,13 +109,15 @@ class Sweeps:
         bench, last = self._bench, self._last
         if bench is None or not last:
             raise InputError("There is nothing to take back.")
-        standing = {
-            index: before
-            for index, (before, after) in last.items()
-            if np.array_equal(bench.annotation.around_fixed(index, after), _of(bench, index))
-        }
+        standing = {}
+        for index, change in last.items():
+            mask = bench.mask.data[slicer(index)]
+            if change.stands(mask, bench.session(index).timeline.fixed != FREE):
+                standing[index] = change.undone(mask)
         bench.link.write_many(standing)
-        bench.annotation.note("take back", slices=list(standing))
+        for index in standing:
+            bench.session(index).hand_on()
+        bench.annotation.note("take_back", slices=len(standing))
         self._last = {}
         show_info(words.taken_back(len(standing), len(last) - len(standing)))
 
@@ -114,13 +142,13 @@ class Sweeps:
             nonlocal done
             done += 1
             session = bench.session(swept.at)
-            facts = {"model": model.card.name, "sweep": what, **(how or {})}
-            bench.annotation.note(what, slice=swept.at, **facts)
+            facts = model_facts(model) | {"kind": what, **(how or {})}
+            bench.annotation.note("sweep", slice=swept.at, **facts)
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
                 session.begin(swept.given)
-                session.handed = session.timeline.content
-                self._last[swept.at] = before, after
+                session.hand_on()
+                self._last[swept.at] = Change.between(before, after)
 
             bench.show_probability(swept.at, swept.probability)
             bench.link.write(swept.at, swept.mask, then=written)
@@ -147,11 +175,6 @@ class Sweeps:
                 check_labels(fixed[fixed != FREE], model.labels, "A stroke")
                 found[index] = fixed
         return found
-
-
-def _of(bench: Bench, index: Index) -> np.ndarray:
-    mask: np.ndarray = bench.mask.data[slicer(index)]
-    return mask
 
 
 def _sampling(settings: Settings) -> dict[str, Any]:

@@ -25,6 +25,11 @@ def components(where: np.ndarray) -> list[np.ndarray]:
     return [labels == number for number in range(1, count + 1)]
 
 
+def last_run(hand) -> dict:
+    log = hand.widget.bench.annotation.log
+    return next(entry for entry in reversed(log) if entry["action"] == "run")
+
+
 def test_near_my_strokes_leaves_far_pixels_alone(hand) -> None:
     near = hand.control("near")
     assert near.isChecked() == NEAR
@@ -50,7 +55,7 @@ def test_near_my_strokes_leaves_far_pixels_alone(hand) -> None:
     reached = (edited != everything) & ~np.logical_or.reduce(kept)
     np.testing.assert_array_equal(after[reached], everything[reached])
     assert reached.any(), "nothing was refined at all"
-    assert hand.widget.bench.annotation.log[-1]["near"] == REACH
+    assert last_run(hand)["near"] == REACH
 
 
 def test_only_where_surer_changes_nothing_for_a_worse_guess(hand) -> None:
@@ -86,7 +91,7 @@ def test_toss_ups_stay_as_they_are_unless_the_user_wants_them(hand) -> None:
     decided = (edited == everything) | (np.abs(2 * p - 1) >= MARGIN) | (hand.fixed >= 0)
     assert not decided.all(), "the model is sure of every change: there was nothing to guard"
     np.testing.assert_array_equal(hand.mask.data, np.where(decided, everything, edited))
-    assert hand.widget.bench.annotation.log[-1]["margin"] == MARGIN
+    assert last_run(hand)["margin"] == MARGIN
     hand.widget.settings.firm.value = False
     hand.click("rerefine")
     np.testing.assert_array_equal(hand.mask.data, refined(hand))

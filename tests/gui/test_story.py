@@ -151,7 +151,9 @@ def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None
     assert 0 <= uncertainty.min() <= uncertainty.max() <= np.log(2) + 1e-6
     kept = sidecar.load(sidecar.path_of(sidecar.image_key(hand.widget.image.data)))
     np.testing.assert_array_equal(kept.slices[-1, -1].accepted, hand.mask.data)
-    assert [entry["action"] for entry in kept.log] == ["segment", "run", "accept"]
+    done = [entry["action"] for entry in kept.log if entry["action"] != "confirm"]
+    wrote = ["segment", "write", "run", "write", "stroke", "write", "accept"]
+    assert done == ["open", "slice", *wrote]
     assert kept.log[-1]["step"] == 1
 
 
