@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.locks import Locks
 
 FREE = -1
 """The value of a pixel in a fixed map that the user has not fixed."""
@@ -43,13 +44,17 @@ class Timeline:
 
     content : integer [H, W], the mask as it is now.
     fixed : integer [H, W], pixels fixed before this history began (``FREE`` elsewhere), or None.
+    locks : the classes that are frozen, if any can be.
 
     Raises
     ------
     ValueError : content is not [H, W], or fixed has another shape.
     """
 
-    def __init__(self, content: np.ndarray, fixed: np.ndarray | None = None) -> None:
+    def __init__(
+        self, content: np.ndarray, fixed: np.ndarray | None = None, locks: Locks | None = None
+    ) -> None:
+        self.locks = Locks() if locks is None else locks
         self._content = np.array(content)
         if self._content.ndim != 2:
             raise ValueError(f"a timeline follows a mask [H, W], got {self._content.shape}")
@@ -139,8 +144,9 @@ class Timeline:
         return int(index.size)
 
     def around_fixed(self, mask: np.ndarray) -> np.ndarray:
-        """``mask`` [H, W] with fixed pixels at their fixed value, in the dtype of the content."""
-        merged = np.array(mask, self._content.dtype)
+        """``mask`` [H, W] with fixed pixels at their fixed value and frozen classes as they are,
+        in the dtype of the content."""
+        merged = self.locks.around(self._content, np.array(mask, self._content.dtype))
         where = self._fixed != FREE
         merged[where] = self._fixed[where]
         return merged
@@ -166,12 +172,13 @@ class Timeline:
     def _distance(self, now: np.ndarray, direction: int) -> int:
         """How many changes back (-1) or forth (+1) the mask looked like now; 0 if never."""
         seen = self._content.ravel().copy()
-        wanted = np.ravel(now)
+        stands, wanted = self._content.ravel(), np.ravel(now)
         back = direction < 0
         path = self._changes[: self._done][::-1] if back else self._changes[self._done :]
         for count, change in enumerate(path, start=1):
             seen[change.index] = change.before if back else change.after
-            if change.index.size and np.array_equal(seen, wanted):
+            # What a frozen class kept from undo or redo tells no moment from another.
+            if change.index.size and np.array_equal(self.locks.around(stands, seen), wanted):
                 # Confirmations have no history of their own: they return with their stroke.
                 while not back and count < len(path) and not path[count].index.size:
                     count += 1
@@ -188,6 +195,8 @@ class Timeline:
         self._fixed = self._base.copy()
         for change in self._changes[: self._done]:
             self._stamp(change)
+        stale = (self._fixed != FREE) & (self._fixed != self._content)  # frozen since that stroke
+        self._fixed[stale] = self._content[stale]
 
 
 def check_labels(values: np.ndarray, labels: int, what: str) -> None:

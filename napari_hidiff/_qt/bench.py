@@ -120,6 +120,16 @@ class Bench:
         self._revealed = visible
         self._show_changes(visible and self.changes is not None)
 
+    def freeze(self, label: int, on: bool) -> None:
+        """Freeze a class of the mask where it is, or let it go."""
+        self.annotation.freeze(label, self.mask.data, on)
+        self.autosave.touch()
+        self._changed()
+
+    def select(self) -> None:
+        """Take the mask in the hand."""
+        self._viewer.layers.selection.active = self.mask
+
     def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
         """Take a slice's mask as it stands for final, and write down how it came about."""
         self.session(index).accept()

@@ -40,6 +40,9 @@ class MaskLink:
         self._writing = False
         self._last: Index | None = None
         self._waiting: list[Callable[[], None]] = []
+        self._closed = False
+        self.refused: Callable[[frozenset[int]], None] = lambda labels: None
+        """Called with the frozen classes that a stroke wanted to change, and did not."""
         self._recorder = StrokeRecorder(layer, self._on_stroke)
         layer.events.labels_update.connect(self._on_update)
         layer.events.paint.connect(self._on_paint)
@@ -47,6 +50,7 @@ class MaskLink:
 
     def close(self) -> None:
         """Let go of the layer; it stays as it is."""
+        self._closed = True
         self._recorder.close()
         self.layer.events.labels_update.disconnect(self._on_update)
         self.layer.events.paint.disconnect(self._on_paint)
@@ -115,14 +119,14 @@ class MaskLink:
             before = session.timeline.content.copy()
             after = self.annotation.around_fixed(index, mask)
             where = np.nonzero(before != after)
-            shown = iter(where)
-            place = tuple(next(shown) if at < 0 else np.full(where[0].size, at) for at in index)
+            place = _place(index, where)
             self._writing = True
             try:
                 if where[0].size:
                     self.layer.data_setitem(place, after[where])
             finally:
                 self._writing = False
+            self.annotation.locks.breach(self.layer.data, slicer(index))  # follows; breaks none
             self.annotation.wrote(index, self.layer.data, step)
             self._last = index if rejectable and where[0].size else None
             self._changed()
@@ -145,6 +149,7 @@ class MaskLink:
         self._stroke_open = not self._announced
         self._announced = False
         self.keep()
+        self._mend(stroke=True)
         self._compare(painted=True)
 
     def _on_paint(self, event: Any = None) -> None:
@@ -155,8 +160,42 @@ class MaskLink:
         self._close_stroke()
 
     def _on_set_data(self, event: Any = None) -> None:
-        if not self._writing and self._compare(painted=False):
+        if self._writing:
+            return
+        self._mend(stroke=False)
+        if self._compare(painted=False):
             self._close_stroke()  # undone, or given up half-way
+
+    def _mend(self, stroke: bool) -> None:
+        """Put back what frozen classes lost or gained.
+
+        Within a stroke of the mouse that belongs to the stroke's own undo step. Everywhere else it
+        is done behind the history's back: the step that is there holds the old pixels already.
+        """
+        index = self._shown() if stroke and self.layer.n_edit_dimensions == 2 else None
+        breach = self.annotation.locks.breach(
+            self.layer.data, slicer(index) if index is not None else ...
+        )
+        if breach is None:
+            return
+        place = breach.where if index is None else _place(index, breach.where)
+        staged = stroke and self._stroke_open
+        self._writing = True
+        try:
+            if staged:
+                self.layer.data_setitem(place, breach.values)
+            else:
+                self.layer.data[place] = breach.values
+        finally:
+            self._writing = False
+        if not staged or self.layer.contour:
+            QTimer.singleShot(0, self._redraw)  # napari is still drawing what was there
+        if stroke:
+            self.refused(breach.labels)
+
+    def _redraw(self) -> None:
+        if not self._closed:
+            self.layer.refresh()
 
     def _close_stroke(self) -> None:
         self._stroke_open = False
@@ -194,3 +233,9 @@ class MaskLink:
         same = session.timeline.content.ravel()[touched] == label
         if session.timeline.confirm(touched[same]):
             self._changed()
+
+
+def _place(index: Index, where: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Positions in a slice [H, W] as positions in the whole mask."""
+    shown = iter(where)
+    return tuple(next(shown) if at < 0 else np.full(where[0].size, at) for at in index)
