@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
-from napari_hidiff._qt import layers
+from napari_hidiff._qt import layers, preferences
 from napari_hidiff._qt.autosave import Autosave
 from napari_hidiff._qt.mask import MaskLink
 from napari_hidiff.card import Card
@@ -63,6 +63,7 @@ class Bench:
         self.annotation = Annotation(shape)
         self.annotation.restore(kept or {}, data)
         self.mask = layers.mask_layer(image, card, self.leading, data)
+        self.mask.opacity = preferences.opacity()
         self.autosave = Autosave(self.annotation, keep)
         self._helpers: dict[str, Layer] = {}
         self._add(self.mask)

@@ -45,9 +45,10 @@ class Panel(QScrollArea):
     """The controls, top to bottom in the order of the work.
 
     choose, settings : the two magicgui boxes of :mod:`napari_hidiff._qt.choices`.
+    hint, classes : what stands on top for the first time, and the class list.
     """
 
-    def __init__(self, choose: Any, settings: Any) -> None:
+    def __init__(self, choose: Any, settings: Any, hint: QWidget, classes: QWidget) -> None:
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -115,6 +116,7 @@ class Panel(QScrollArea):
         more.setObjectName("more")
         more.addWidget(_form(settings))
         self._lay_out(
+            hint,
             _form(choose),
             self.message,
             self._offer,
@@ -126,6 +128,7 @@ class Panel(QScrollArea):
             self._slider_row(),
             self.cost,
             _heading("Correct: paint on the mask"),
+            classes,
             _row(self.next_place, self.place),
             _row(self.rerefine, self.near),
             _row(self.alternatives, self.reject),
@@ -184,7 +187,7 @@ class Panel(QScrollArea):
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(6, 4, 6, 4)
-        column.setSpacing(5)
+        column.setSpacing(4)
         for part in parts:
             column.addWidget(part)
         column.addStretch()

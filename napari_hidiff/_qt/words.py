@@ -32,9 +32,9 @@ def no_fit(name: str, problem: str) -> str:
 
 
 def fits(card: Card) -> str:
-    """What the model finds, in whose images."""
+    """The model reads the image, and what it finds there."""
     found = ", ".join(kind.name for kind in card.classes[1:])
-    return f"{card.name} fits this image and finds: {found}."
+    return f"Fits this image. Finds: {found}."
 
 
 def cost(estimate: "Estimate", runs: "Engine") -> str:
