@@ -84,6 +84,8 @@ class Locks:
         if self._held is None or self._held.shape != mask.shape:
             return None
         held, now = self._held[part], mask[part]
+        if np.array_equal(held, now):  # often, and much quicker than looking for positions
+            return None
         changed = np.nonzero(held != now)
         before, after = held[changed], now[changed]
         wrong = self.breached(before, after)

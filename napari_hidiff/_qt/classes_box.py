@@ -17,8 +17,11 @@ from qtpy.QtWidgets import (
 from napari_hidiff._qt.signs import SIDE, Sign, eye, padlock
 from napari_hidiff.card import Label
 
-ROWS = 6
-"""Rows that are shown at once; more scroll."""
+ROWS, FEWEST = 6, 4
+"""Rows that are shown at once, on a large and on a small screen; more scroll."""
+
+TALL = 720
+"""Pixels of a panel from which on the screen is large."""
 
 NAME = (
     "QPushButton { text-align: left; border: none; padding: 0 4px; background: transparent; }"
@@ -44,6 +47,7 @@ class ClassesBox(QWidget):
         super().__init__()
         self.setObjectName("classes")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self._most = ROWS
         self._asked = paint_with, show, freeze
         self._names: dict[int, QPushButton] = {}
         self._counts: dict[int, QLabel] = {}
@@ -79,8 +83,16 @@ class ClassesBox(QWidget):
                 for column, part in enumerate(self._row(label, kind)):
                     rows.addWidget(part, label, column)
         self._area.setWidget(inside)
-        height = (SIDE + 2) * min(max(len(classes) - 1, 1), ROWS)
-        self._area.setFixedHeight(height)
+        self._set_height()
+
+    def fit(self, height: int) -> None:
+        """Leave the other controls their place in a panel of so many pixels."""
+        self._most = ROWS if height >= TALL else FEWEST
+        self._set_height()
+
+    def _set_height(self) -> None:
+        rows = min(max(len(self._shown) - 1, 1), self._most)
+        self._area.setFixedHeight(rows * (SIDE + 2))
 
     def update_state(
         self,
@@ -96,8 +108,11 @@ class ClassesBox(QWidget):
         hidden, frozen : labels. counts : pixels per label in the shown slice.
         """
         for label, name in self._names.items():
+            before = name.isChecked()
             name.setEnabled(ready)
             name.setChecked(ready and label == selected)
+            if name.isChecked() and not before:
+                self._area.ensureWidgetVisible(name, 0, 0)
             for sign, down in (
                 (self._eyes[label], label not in hidden),
                 (self._locks[label], label in frozen),

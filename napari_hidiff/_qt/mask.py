@@ -172,6 +172,8 @@ class MaskLink:
         Within a stroke of the mouse that belongs to the stroke's own undo step. Everywhere else it
         is done behind the history's back: the step that is there holds the old pixels already.
         """
+        if self.layer.data.shape != self.annotation.shape:
+            return
         index = self._shown() if stroke and self.layer.n_edit_dimensions == 2 else None
         breach = self.annotation.locks.breach(
             self.layer.data, slicer(index) if index is not None else ...

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_hidiff._qt.choices import NEAR
+from napari_hidiff._qt.classes_box import ClassesBox
 
 WIDTH = 300
 KEYS = {
@@ -48,8 +49,9 @@ class Panel(QScrollArea):
     hint, classes : what stands on top for the first time, and the class list.
     """
 
-    def __init__(self, choose: Any, settings: Any, hint: QWidget, classes: QWidget) -> None:
+    def __init__(self, choose: Any, settings: Any, hint: QWidget, classes: ClassesBox) -> None:
         super().__init__()
+        self._classes = classes
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -141,6 +143,11 @@ class Panel(QScrollArea):
         self.offer(None)
         self.show_moment(0, 0)
         self.show_progress(None)
+
+    def resizeEvent(self, event: Any) -> None:  # Qt's name
+        """The class list gives way on a small screen."""
+        self._classes.fit(self.height())
+        super().resizeEvent(event)
 
     def offer(self, text: str | None) -> None:
         """Offer to go on from kept strokes, described by ``text``; None takes the offer away."""

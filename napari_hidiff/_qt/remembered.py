@@ -24,26 +24,29 @@ def path() -> Path:
 
 
 def remember_sections(widget: QWidget) -> None:
-    """Open and close every named QCollapsible in a widget as it was left, and remember changes."""
+    """Open and close every named QCollapsible in a widget as the user left it, from now on too.
+
+    What the program opens or closes by itself is not remembered.
+    """
     known = _read()
     for section in widget.findChildren(QCollapsible):
-        name = section.objectName()
-        if not name:
-            continue
-        section.toggleButton().setToolTip(
-            section.toggleButton().toolTip() or "Open or close this section; it stays so."
-        )
-        if name in known:
-            (section.expand if known[name] else section.collapse)(animate=False)
-        section.toggleButton().setIconSize(QSize(0, 0))
-        section.toggleButton().setStyleSheet(HEADING)
-        _point(section)
-        section.toggled.connect(lambda open_, at=section, name=name: _toggled(at, name, open_))
+        if section.objectName():
+            _remember(section, known.get(section.objectName()))
 
 
-def _toggled(section: QCollapsible, name: str, open_: bool) -> None:
+def _remember(section: QCollapsible, open_: bool | None) -> None:
+    button, name = section.toggleButton(), section.objectName()
+    button.setToolTip(button.toolTip() or "Open or close this section; it stays so.")
+    button.setIconSize(QSize(0, 0))
+    button.setStyleSheet(HEADING)
+    layout = section.layout()
+    if layout is not None:
+        layout.setContentsMargins(0, 4, 0, 0)  # in line with the other headings
+    if open_ is not None:
+        (section.expand if open_ else section.collapse)(animate=False)
     _point(section)
-    _write(name, open_)
+    section.toggled.connect(lambda _: _point(section))
+    button.clicked.connect(lambda _=False: _write(name, section.isExpanded()))
 
 
 def _point(section: QCollapsible) -> None:

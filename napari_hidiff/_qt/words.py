@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from napari_hidiff.engine import Engine
     from napari_hidiff.estimate import Estimate
 
+NAMED = 3
+"""Classes that fit into one line."""
+
 TRAIN = "napari-hidiff-train"
 REJECTED = "Rejected: the mask is as it was before that result. Your strokes stay."
 
@@ -33,7 +36,10 @@ def no_fit(name: str, problem: str) -> str:
 
 def fits(card: Card) -> str:
     """The model reads the image, and what it finds there."""
-    found = ", ".join(kind.name for kind in card.classes[1:])
+    classes = card.classes[1:]
+    found = ", ".join(kind.name for kind in classes)
+    if len(classes) > NAMED:
+        found = f"{len(classes)} classes, listed below"
     return f"Fits this image. Finds: {found}."
 
 

@@ -200,6 +200,10 @@ def test_many_classes_scroll_within_the_list(qtbot) -> None:
         heights[count] = box.sizeHint().height()
         assert len(box.findChildren(Sign)) == 2 * count
     assert heights[2] < heights[ROWS] == heights[14]
+    box.fit(600)
+    assert heights[2] < box.sizeHint().height() < heights[14], "a small screen"
+    box.fit(1000)
+    assert box.sizeHint().height() == heights[14]
 
 
 ACT = st.one_of(
@@ -216,8 +220,8 @@ ACT = st.one_of(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(ACT, max_size=20))
-def test_with_naparis_own_history_no_frozen_pixel_changes(qapp, actions) -> None:
+@given(st.lists(ACT, min_size=1, max_size=8), st.lists(ACT, min_size=1, max_size=20))
+def test_with_naparis_own_history_no_frozen_pixel_changes(qapp, before, after) -> None:
     """Random strokes, results, undos and rejects on a real Labels layer without a window."""
     layer = Labels(np.zeros((10, 12), np.uint8))
     annotation = Annotation((10, 12))
@@ -238,7 +242,8 @@ def test_with_naparis_own_history_no_frozen_pixel_changes(qapp, actions) -> None
         layer.data[3:5] = result(seed)[3:5]
         layer.refresh()
 
-    for action, a, b in actions:
+    link.write(WHOLE, result(0))
+    for action, a, b in [*before, ("lock", 2, True), *after]:
         if action == "stroke":
             stroke(a, b)
         elif action == "polygon":
