@@ -16,6 +16,7 @@ from pathlib import Path
 import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QWidget
 from skimage.measure import label, regionprops
 from skimage.morphology import dilation, disk
 
@@ -67,6 +68,7 @@ def picture(model: str, size: tuple[int, int]) -> np.ndarray:
     viewer.window.resize(*size)
     viewer.add_image(image, name="fundus", rgb=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    widget.findChild(QWidget, "hint").hide()  # of the picture; the preference stays as it is
     widget.use_model(model)
     wait(lambda: widget.fit.problem is None)
 

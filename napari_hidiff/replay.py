@@ -243,6 +243,11 @@ def alternatives(replay: Replay, entry: Entry) -> None:
         raise ValueError(f"the alternatives have shares {shares}, not {entry['shares']}")
 
 
+def lock(replay: Replay, entry: Entry) -> None:
+    """A class was frozen or let go."""
+    replay.annotation.locks.freeze(entry["label"], replay.mask, entry["on"])
+
+
 def walk(replay: Replay, entry: Entry) -> None:
     """The random walker began with the strokes of this moment."""
     index = _slice(entry)
@@ -293,6 +298,7 @@ ACTIONS: dict[str, Callable[[Replay, Entry], None]] = {
     "run": run,
     "alternatives": alternatives,
     "show": nothing,
+    "lock": lock,
     "sweep": nothing,  # its write has the pixels
     "take_back": nothing,
     "walker": walk,

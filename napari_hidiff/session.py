@@ -17,6 +17,7 @@ from napari_hidiff.difference import ADDED, RELABELLED, REMOVED, SAME, Changes, 
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
 from napari_hidiff.journal import Journal, repeatable
+from napari_hidiff.locks import Locks
 from napari_hidiff.records import SliceRecord, packed
 from napari_hidiff.run import Prior, Run, Shown
 from napari_hidiff.slices import Index, meeting, slicer
@@ -39,10 +40,13 @@ class Session:
 
     content : integer [H, W], the mask as it stands, not taken for the user's strokes.
     fixed : integer [H, W], pixels fixed in an earlier session (``FREE`` elsewhere), or None.
+    locks : the classes that are frozen, if any can be.
     """
 
-    def __init__(self, content: np.ndarray, fixed: np.ndarray | None = None) -> None:
-        self.timeline = Timeline(content, fixed)
+    def __init__(
+        self, content: np.ndarray, fixed: np.ndarray | None = None, locks: Locks | None = None
+    ) -> None:
+        self.timeline = Timeline(content, fixed, locks)
         self.prior: Prior | None = None
         """What refinement starts from, once there is a segmentation."""
         self.run: Run | None = None
@@ -81,7 +85,7 @@ class Session:
         self.begun, self.given, self.prior = False, None, None
 
     def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
-        """Begin a run of ``total`` steps from the prior, with all strokes fixed.
+        """Begin a run of ``total`` steps from the prior, with strokes and frozen classes fixed.
 
         guards : what the steps may change in the mask as it stands now; None = everything.
 
@@ -96,12 +100,19 @@ class Session:
             raise InputError("Segment first: there is nothing to refine yet.")
         fixed = self.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
+        fixed = self.known(labels)
         first = Shown(self.prior.mask, self.prior.probability)
         believed = self._believed(first)
         before = self.timeline.content.copy()
         strokes = self.timeline.fresh
         self.run = Run(fixed, [first], total, before, strokes, believed, guards or Guards())
         return self.run
+
+    def known(self, labels: int) -> np.ndarray:
+        """What a model of ``labels`` labels is told to keep, int32 [H, W]: strokes, and the
+        pixels of frozen classes; ``FREE`` elsewhere."""
+        timeline = self.timeline
+        return timeline.locks.known(timeline.content, timeline.fixed, labels)
 
     def _believed(self, prior: Shown) -> np.ndarray:
         """The probability [K, H, W] behind the mask as it stands, also after an undo."""
@@ -117,6 +128,7 @@ class Session:
         if run is None:
             raise ValueError("add_step() without start()")
         kept = run.guards(run.before, mask, run.strokes, run.believed, probability)
+        kept = self.timeline.locks.around(run.before, kept)
         run.shown.append(Shown(kept.astype(mask.dtype), probability))
 
     def view(self, step: int) -> np.ndarray:
@@ -175,6 +187,7 @@ class Annotation:
 
     shape : the shape of the whole mask.
     sessions : a session for every slice that was worked on.
+    locks : the classes that are frozen, in every slice.
     log : what was done, in order, each entry a small JSON-able dict: to repeat or learn from
         (:mod:`napari_hidiff.journal` has what is in it).
     """
@@ -182,6 +195,7 @@ class Annotation:
     shape: tuple[int, ...]
     sessions: dict[Index, Session] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
+    locks: Locks = field(default_factory=Locks)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.log)
@@ -216,7 +230,8 @@ class Annotation:
             for here, there, other in self._crossing(index):
                 known[here] = other.timeline.content[there]
                 fixed[here] = other.timeline.fixed[there]
-            self.sessions[index] = Session(known, fixed if (fixed != FREE).any() else None)
+            kept = fixed if (fixed != FREE).any() else None
+            self.sessions[index] = Session(known, kept, self.locks)
             self.journal.add("slice", index, self.sessions[index].timeline)
             if self.sessions[index].timeline.painted(content):
                 self._painted(index)
@@ -308,6 +323,11 @@ class Annotation:
         """How many pixels are fixed in all slices."""
         return sum(session.timeline.fixed_count for session in self.sessions.values())
 
+    def freeze(self, label: int, mask: np.ndarray, on: bool = True) -> None:
+        """Freeze a class where it is in the whole mask, or let it go (:class:`Locks`)."""
+        self.locks.freeze(label, mask, on)
+        self.note("lock", label=label, on=on)
+
     def note(self, action: str, **facts: Any) -> dict[str, Any]:
         """Add an entry to the log, and return it: facts that come later may be put into it.
 
@@ -358,7 +378,7 @@ class Annotation:
                 view[...] = record.accepted
             where = record.fixed != FREE
             view[where] = record.fixed[where]
-            session = Session(view, record.fixed)
+            session = Session(view, record.fixed, self.locks)
             session.accepted = record.accepted
             self.sessions[index] = session
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from napari_hidiff.change import Change, changed, joined, stamp, unchanged
 from napari_hidiff.errors import InputError
+from napari_hidiff.locks import Locks
 from napari_hidiff.pixels import Runs, weight
 
 FREE = -1
@@ -32,13 +33,17 @@ class Timeline:
 
     content : integer [H, W], the mask as it is now.
     fixed : integer [H, W], pixels fixed before this history began (``FREE`` elsewhere), or None.
+    locks : the classes that are frozen, if any can be.
 
     Raises
     ------
     ValueError : content is not [H, W], or fixed has another shape.
     """
 
-    def __init__(self, content: np.ndarray, fixed: np.ndarray | None = None) -> None:
+    def __init__(
+        self, content: np.ndarray, fixed: np.ndarray | None = None, locks: Locks | None = None
+    ) -> None:
+        self.locks = Locks() if locks is None else locks
         self._content = np.array(content, order="C")
         if self._content.ndim != 2:
             raise ValueError(f"a timeline follows a mask [H, W], got {self._content.shape}")
@@ -193,8 +198,12 @@ class Timeline:
         """
         if not 0 <= self._done + by <= len(self._changes):
             raise ValueError(f"the history has no moment {by:+d} from here")
+        stood = self._content.copy() if self.locks else None
         for change in self._path(by):
             self._set(change.pixels.index, change.pixels.column(0 if by < 0 else 1))
+        if stood is not None:  # a frozen class stays as it was
+            where = np.flatnonzero(self.locks.breached(stood, self._content))
+            self._set(where, stood.ravel()[where])
         self._done += by
         self._restamp()
 
@@ -219,8 +228,9 @@ class Timeline:
         self._waiting.ravel()[change.confirmed.index] = True
 
     def around_fixed(self, mask: np.ndarray) -> np.ndarray:
-        """``mask`` [H, W] with fixed pixels at their fixed value, in the dtype of the content."""
-        merged = np.array(mask, self._content.dtype)
+        """``mask`` [H, W] with fixed pixels at their fixed value and frozen classes as they are,
+        in the dtype of the content."""
+        merged = self.locks.around(self._content, np.array(mask, self._content.dtype))
         if self._map is not None:
             where = self._map != FREE
             merged[where] = self._map[where]
@@ -278,7 +288,7 @@ class Timeline:
 
         differs : flat positions where it does not look like that at present.
         """
-        wanted = np.ravel(now)
+        wanted, stands = np.ravel(now), self._content.ravel()
         unlike = np.zeros(wanted.size, bool)
         unlike[differs] = True
         left, back = differs.size, direction < 0
@@ -287,7 +297,9 @@ class Timeline:
             if not change.moves:
                 continue
             index = change.pixels.index
-            here = change.pixels.column(0 if back else 1) != wanted[index]
+            # What a frozen class kept from undo or redo tells no moment from another.
+            then = self.locks.around(stands[index], change.pixels.column(0 if back else 1))
+            here = then != wanted[index]
             left += int(here.sum()) - int(unlike[index].sum())
             unlike[index] = here
             if not left:
@@ -310,6 +322,9 @@ class Timeline:
         for change in self._changes[: self._done]:
             if change.by_user:
                 stamp(change, self._fixed)
+        if self.locks and self._map is not None:  # frozen since that stroke
+            stale = (self._map != FREE) & (self._map != self._content)
+            self._map[stale] = self._content[stale]
 
 
 def check_labels(values: np.ndarray, labels: int, what: str) -> None:

@@ -13,6 +13,7 @@ from napari_hidiff.guards import Guards
 from napari_hidiff.io import read_mask
 from napari_hidiff.journal import model_facts
 from napari_hidiff.session import Annotation
+from napari_hidiff.stack import Stack
 
 INDEX = (-1, -1)
 SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
@@ -48,7 +49,7 @@ def session(tiny_model, picture, tmp_path, monkeypatch) -> tuple[Path, np.ndarra
     annotation = Annotation(mask.shape)
     annotation.begin(channels=0)
     slice_ = annotation.session(INDEX, mask)
-    slice_.prior = work.segment(tiny_model, image, None)
+    slice_.prior = work.segment(tiny_model, Stack([image], "last"), INDEX, None)
     annotation.note("segment", slice=INDEX, prior="segmentor", **model_facts(tiny_model))
     mask[...] = annotation.around_fixed(INDEX, slice_.prior.mask)
     annotation.wrote(INDEX, mask, what="prior")
@@ -59,7 +60,9 @@ def session(tiny_model, picture, tmp_path, monkeypatch) -> tuple[Path, np.ndarra
         facts = model_facts(tiny_model) | SETTINGS | vars(run.guards)
         entry = annotation.note("run", slice=INDEX, **facts)
         how = (SETTINGS[name] for name in ("sampler", "steps", "samples", "seed"))
-        for step in work.steps(tiny_model, image, slice_.prior.given, run, *how):
+        for step in work.steps(
+            tiny_model, Stack([image], "last"), INDEX, slice_.prior.given, run, *how
+        ):
             slice_.add_step(step.mask, step.probability)
             entry |= {"taken": step.index, "engine": step.engine}
         mask[...] = annotation.around_fixed(INDEX, slice_.view(2))

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
-from napari_hidiff._qt import layers
+from napari_hidiff._qt import layers, preferences
 from napari_hidiff._qt.autosave import Autosave
 from napari_hidiff._qt.mask import MaskLink
 from napari_hidiff.card import Card
@@ -65,6 +65,7 @@ class Bench:
         self.annotation.restore(slices, data)
         self.annotation.begin(kept.log if kept else None, slices, channels=self.leading)
         self.mask = layers.mask_layer(image, card, self.leading, data)
+        self.mask.opacity = preferences.opacity()
         self.autosave = Autosave(self.annotation, keep)
         self._helpers: dict[str, Layer] = {}
         self._add(self.mask)
@@ -117,6 +118,16 @@ class Bench:
         """Show or hide what the last result changed."""
         self._revealed = visible
         self._show_changes(visible and self.changes is not None)
+
+    def freeze(self, label: int, on: bool) -> None:
+        """Freeze a class of the mask where it is, or let it go."""
+        self.annotation.freeze(label, self.mask.data, on)
+        self.autosave.touch()
+        self._changed()
+
+    def select(self) -> None:
+        """Take the mask in the hand."""
+        self._viewer.layers.selection.active = self.mask
 
     def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
         """Take a slice's mask as it stands for final, and write down how it came about."""
@@ -174,9 +185,13 @@ class Bench:
         if "changes" in self._helpers:
             self._helpers["changes"].visible = visible
 
+    def shown(self) -> Index:
+        """The slice on display; raises InputError as :func:`layers.shown_index`."""
+        return layers.shown_index(self._viewer.dims, self.image, self.leading)
+
     def _shown_index(self) -> Index | None:
         try:
-            return layers.shown_index(self._viewer.dims, self.image, self.leading)
+            return self.shown()
         except InputError:
             return None
 

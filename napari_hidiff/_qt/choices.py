@@ -162,11 +162,16 @@ def settings_box() -> Any:
     return _named(magicgui(refine_by, call_button=False, labels=False))
 
 
-def adopt(settings: Any, card: Card) -> None:
-    """Set the boxes of :func:`settings_box` to what a model's card recommends."""
+def adopt(settings: Any, card: Card, sampler: str | None = None) -> None:
+    """Set the boxes of :func:`settings_box` to what a model's card recommends.
+
+    sampler : what the user prefers to the card's.
+    """
     with settings.changed.blocked():
         for name in ("sampler", "steps", "samples"):
             settings[name].value = card.defaults[name]
+        if sampler is not None:
+            settings.sampler.value = sampler
         settings.steps.max = card.diffusion.get("steps", 10)
     settings.changed.emit(settings)
 

@@ -138,7 +138,6 @@ def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) 
         data,
         name=f"{layer.name} mask",
         colormap=class_colours(card),
-        opacity=0.7,
         **placement(layer, leading),
     )
 

@@ -40,6 +40,9 @@ class MaskLink:
         self._writing = False
         self._last: Index | None = None
         self._waiting: list[Callable[[], None]] = []
+        self._closed = False
+        self.refused: Callable[[frozenset[int]], None] = lambda labels: None
+        """Called with the frozen classes that a stroke wanted to change, and did not."""
         self._recorder = StrokeRecorder(layer, self._on_stroke)
         layer.events.labels_update.connect(self._on_update)
         layer.events.paint.connect(self._on_paint)
@@ -47,6 +50,7 @@ class MaskLink:
 
     def close(self) -> None:
         """Let go of the layer; it stays as it is."""
+        self._closed = True
         self._recorder.close()
         self.layer.events.labels_update.disconnect(self._on_update)
         self.layer.events.paint.disconnect(self._on_paint)
@@ -147,8 +151,7 @@ class MaskLink:
             after = self.annotation.around_fixed(index, mask)
             written.append((before, after))
             where = np.nonzero(before != after)
-            shown = iter(where)
-            places.append([next(shown) if at < 0 else np.full(where[0].size, at) for at in index])
+            places.append(_place(index, where))
             values.append(after[where])
         self._writing = True
         try:
@@ -158,6 +161,7 @@ class MaskLink:
         finally:
             self._writing = False
         for index in masks:
+            self.annotation.locks.breach(self.layer.data, slicer(index))  # follows; breaks none
             self.annotation.wrote(index, self.layer.data, step, what)
         return written
 
@@ -175,6 +179,7 @@ class MaskLink:
         self._stroke_open = not by_call
         self._announced = False
         self.keep()
+        self._mend(stroke=True)
         self._compare(painted=True, more=more, anywhere=by_call)
 
     def _on_paint(self, event: Any = None) -> None:
@@ -185,8 +190,44 @@ class MaskLink:
         self._close_stroke()
 
     def _on_set_data(self, event: Any = None) -> None:
-        if not self._writing and self._compare(painted=False):
+        if self._writing:
+            return
+        self._mend(stroke=False)
+        if self._compare(painted=False):
             self._close_stroke()  # undone, or given up half-way
+
+    def _mend(self, stroke: bool) -> None:
+        """Put back what frozen classes lost or gained.
+
+        Within a stroke of the mouse that belongs to the stroke's own undo step. Everywhere else it
+        is done behind the history's back: the step that is there holds the old pixels already.
+        """
+        if self.layer.data.shape != self.annotation.shape:
+            return
+        index = self._shown() if stroke and self.layer.n_edit_dimensions == 2 else None
+        breach = self.annotation.locks.breach(
+            self.layer.data, slicer(index) if index is not None else ...
+        )
+        if breach is None:
+            return
+        place = breach.where if index is None else _place(index, breach.where)
+        staged = stroke and self._stroke_open
+        self._writing = True
+        try:
+            if staged:
+                self.layer.data_setitem(place, breach.values)
+            else:
+                self.layer.data[place] = breach.values
+        finally:
+            self._writing = False
+        if not staged or self.layer.contour:
+            QTimer.singleShot(0, self._redraw)  # napari is still drawing what was there
+        if stroke:
+            self.refused(breach.labels)
+
+    def _redraw(self) -> None:
+        if not self._closed:
+            self.layer.refresh()
 
     def _close_stroke(self) -> None:
         self._stroke_open = False
@@ -229,3 +270,9 @@ class MaskLink:
         same = session.timeline.content.ravel()[touched] == label
         if self.annotation.confirm(index, touched[same]):
             self._changed()
+
+
+def _place(index: Index, where: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Positions in a slice [H, W] as positions in the whole mask."""
+    shown = iter(where)
+    return tuple(next(shown) if at < 0 else np.full(where[0].size, at) for at in index)

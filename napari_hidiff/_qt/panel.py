@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_hidiff._qt.choices import NEAR
+from napari_hidiff._qt.classes_box import ClassesBox
 
 WIDTH = 300
 KEYS = {
@@ -46,10 +47,20 @@ class Panel(QScrollArea):
 
     choose, settings : the two magicgui boxes of :mod:`napari_hidiff._qt.choices`.
     channels, volume : which layer is which channel, and what to do with many slices.
+    hint, classes : what stands on top for the first time, and the class list.
     """
 
-    def __init__(self, choose: Any, settings: Any, channels: QWidget, volume: QWidget) -> None:
+    def __init__(
+        self,
+        choose: Any,
+        settings: Any,
+        channels: QWidget,
+        volume: QWidget,
+        hint: QWidget,
+        classes: ClassesBox,
+    ) -> None:
         super().__init__()
+        self._classes = classes
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -116,6 +127,7 @@ class Panel(QScrollArea):
         more.setObjectName("more")
         more.addWidget(_form(settings))
         self._lay_out(
+            hint,
             _form(choose),
             channels,
             self.message,
@@ -128,6 +140,7 @@ class Panel(QScrollArea):
             self._slider_row(),
             self.cost,
             _heading("Correct: paint on the mask"),
+            classes,
             _row(self.next_place, self.place),
             _row(self.rerefine, self.near),
             _row(self.alternatives, self.reject),
@@ -141,6 +154,11 @@ class Panel(QScrollArea):
         self.offer(None)
         self.show_moment(0, 0)
         self.show_progress(None)
+
+    def resizeEvent(self, event: Any) -> None:  # Qt's name
+        """The class list gives way on a small screen."""
+        self._classes.fit(self.height())
+        super().resizeEvent(event)
 
     def offer(self, text: str | None) -> None:
         """Offer to go on from kept strokes, described by ``text``; None takes the offer away."""
@@ -187,7 +205,7 @@ class Panel(QScrollArea):
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(6, 4, 6, 4)
-        column.setSpacing(5)
+        column.setSpacing(4)
         for part in parts:
             column.addWidget(part)
         column.addStretch()

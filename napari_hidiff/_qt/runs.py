@@ -65,9 +65,11 @@ class Samples:
     shares: list[float] | None = None
 
     def know(self, session: Session) -> bool:
-        """Whether these are several samples of the session's run, which knew all its strokes."""
+        """Whether these are several samples of the session's run, which knew all its strokes and
+        frozen classes."""
         mine = session.run is self.run and len(self.each) > 1
-        return mine and np.array_equal(self.run.fixed, session.timeline.fixed)
+        known = session.known(max(2, self.each.shape[1]))
+        return mine and np.array_equal(self.run.fixed, known)
 
     def offer(self, found: "list[Alternative]") -> None:
         """Put alternatives behind the steps of the run; :func:`offered` says which."""

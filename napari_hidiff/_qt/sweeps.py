@@ -170,10 +170,11 @@ class Sweeps:
     def _fixed(self, target: Target, model: "HiDiff") -> dict[Index, np.ndarray]:
         found = {}
         for index, session in target.bench().annotation.sessions.items():
-            if session.timeline.fixed_count:
-                fixed = session.timeline.fixed
-                check_labels(fixed[fixed != FREE], model.labels, "A stroke")
-                found[index] = fixed
+            fixed = session.timeline.fixed
+            check_labels(fixed[fixed != FREE], model.labels, "A stroke")
+            known = session.known(model.labels)
+            if (known != FREE).any():
+                found[index] = known
         return found
 
 

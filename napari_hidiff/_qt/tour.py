@@ -60,7 +60,8 @@ class Tour:
         """
         from napari_hidiff.places import uncertain_places
 
-        about, fixed = believed(session), session.timeline.fixed
+        about = believed(session)
+        fixed = session.known(max(2, len(about)))  # nothing to decide in a frozen class
         tour = self._rounds.get(session)
         if tour is None or tour.about is not about:
             places = uncertain_places(doubt(session), fixed=fixed)

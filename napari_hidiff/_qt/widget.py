@@ -19,11 +19,14 @@ from napari_hidiff._qt.benches import Benches
 from napari_hidiff._qt.channel_box import ChannelBox
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.chosen import Chosen
+from napari_hidiff._qt.classes import Classes
 from napari_hidiff._qt.fit import Fit
+from napari_hidiff._qt.hint import Hint
 from napari_hidiff._qt.jobs import attempt
 from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
 from napari_hidiff._qt.refinement import Refinement
+from napari_hidiff._qt.remembered import remember_sections
 from napari_hidiff._qt.shortcuts import Shortcuts
 from napari_hidiff._qt.sweeps import Sweeps
 from napari_hidiff._qt.tour import Tour, look_at
@@ -61,7 +64,11 @@ class HiDiffWidget(QWidget):
         )
         self._channels = ChannelBox(self._slice_changed)
         self.volume = VolumeBox(lambda axis: self._chosen.turn(axis))
-        self.panel = Panel(self.choose, self.settings, self._channels, self.volume)
+        self.classes = Classes(lambda: self.bench, lambda: self._chosen.card)
+        self.panel = Panel(
+            self.choose, self.settings, self._channels, self.volume, Hint(), self.classes.box
+        )
+        self.panel.near.setChecked(preferences.near())
         self.work = Refinement(self.panel, self.refresh)
         self._sweeps = Sweeps(self.volume, self.work)
         self._alternatives = Alternatives(self.panel, self.work)
@@ -86,9 +93,15 @@ class HiDiffWidget(QWidget):
             self.refresh,
         )
         self._connect()
+        remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         self._layers_changed()
         self._image_changed()
+
+    @property
+    def closed(self) -> bool:
+        """Whether dock or window are gone."""
+        return self._closed
 
     @property
     def image(self) -> Image | None:
@@ -251,6 +264,7 @@ class HiDiffWidget(QWidget):
         panel.counts.setText(
             words.counts(bench.changes if bench else None, bench.annotation if bench else None)
         )
+        self.classes.refresh()
         panel.reject.setEnabled(False)
         if bench is None or session is None:
             panel.show_moment(0, 0)
@@ -348,7 +362,7 @@ class HiDiffWidget(QWidget):
 
     def _model_changed(self) -> None:
         if self.models.model is not None:
-            choices.adopt(self.settings, self.models.model.card)
+            choices.adopt(self.settings, self.models.model.card, preferences.sampler())
         self._chosen.ask_for_channels()
         self._chosen.offer_slices(self.volume)
         self._forget_priors()
@@ -381,6 +395,7 @@ class HiDiffWidget(QWidget):
         self.fit.close()
         self.work.close()
         self.models.close()
+        self.classes.close()
         self.benches.close(tidy=not window_gone)
         self._shortcuts.close()
         events = self._viewer.layers.events

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from napari_hidiff.engine import Engine
     from napari_hidiff.estimate import Estimate
 
+NAMED = 3
+"""Classes that fit into one line."""
+
 TRAIN = "napari-hidiff-train"
 REJECTED = "Rejected: the mask is as it was before that result. Your strokes stay."
 
@@ -38,9 +41,12 @@ def missing(channels: list[str]) -> str:
 
 
 def fits(card: Card) -> str:
-    """What the model finds, in whose images."""
-    found = ", ".join(kind.name for kind in card.classes[1:])
-    return f"{card.name} fits this image and finds: {found}."
+    """The model reads the image, and what it finds there."""
+    classes = card.classes[1:]
+    found = ", ".join(kind.name for kind in classes)
+    if len(classes) > NAMED:
+        found = f"{len(classes)} classes, listed below"
+    return f"Fits this image. Finds: {found}."
 
 
 def cost(estimate: "Estimate", runs: "Engine") -> str:

@@ -170,6 +170,19 @@ def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """napari's Preferences as after a first start, and the folder that they are written to."""
+    from napari import settings
+
+    folder = tmp_path / "config"
+    folder.mkdir()
+    monkeypatch.setattr(settings, "_CFG_PATH", str(folder / "settings.yaml"))
+    settings._clear_plugin_settings_cache()
+    yield folder
+    settings._clear_plugin_settings_cache()
+
+
 @pytest.fixture
 def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable[..., Hand]]:
     """``open_hand(image, **layer_settings)``: napari on an image (or a layer), widget docked."""

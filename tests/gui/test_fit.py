@@ -37,5 +37,5 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
     go.set()
     hand.wait(lambda: hand.widget.fit.problem is None, "the verdict")
     hand.pause(300)
-    assert "tiny fits this image" in told[-1]
+    assert "Fits this image. Finds: vessel." in told[-1]
     assert not [line for line in told if "does not fit" in line]

@@ -1,0 +1,260 @@
+"""Preferences, the first-run hint, sections, samples, the command palette, keys, small screens."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import yaml
+from napari.settings import get_plugin_settings
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QScrollBar,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_hidiff._qt import choices, commands, preferences
+from napari_hidiff._qt.hint import STEPS
+from napari_hidiff._qt.panel import KEYS
+from napari_hidiff._qt.samples import CASE
+from napari_hidiff._qt.widget import HiDiffWidget
+
+PLUGIN = "napari-hidiff"
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+LOOP = "segment step run stop steps_slider next_place rerefine near alternatives reject accept"
+
+
+def manifest() -> dict:
+    text = files("napari_hidiff").joinpath("napari.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["contributions"]
+
+
+def wished(**values: object) -> None:
+    """Set preferences as the Preferences dialog does."""
+    settings = get_plugin_settings(PLUGIN)
+    for section in (settings.work, settings.look):
+        for name in set(values) & set(type(section).model_fields):
+            setattr(section, name, values[name])
+
+
+def reopened(hand) -> HiDiffWidget:
+    """Close the dock and open another, as after a restart."""
+    hand.viewer.window.remove_dock_widget(hand.dock)
+    hand.dock, hand.widget = hand.viewer.window.add_plugin_dock_widget(PLUGIN, "HiDiff refine")
+    hand.pause(50)
+    return hand.widget
+
+
+def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file) -> None:
+    wished(device="cpu", sampler="one-step", near=True, opacity=0.35)
+    hand = open_hand(picture, rgb=True)
+    hand.use(tiny_file)
+    assert hand.widget.settings.device.value == "cpu"
+    assert hand.widget.settings.sampler.value == "one-step", "the card says ddim"
+    assert hand.control("near").isChecked()
+    hand.click("segment")
+    assert hand.mask.opacity == pytest.approx(0.35)
+
+
+def test_defaults_in_the_manifest_are_those_of_the_program(hand) -> None:
+    assert preferences.sampler() is None
+    assert preferences.near() == choices.NEAR
+    assert preferences.hint()
+    assert hand.widget.settings.sampler.value == "ddim"  # the tiny model's card
+    work = manifest()["configurations"]["work"]["properties"]
+    import napari_hidiff
+
+    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.SAMPLERS]
+
+
+def test_the_hint_shows_four_steps_until_it_is_dismissed(hand, preferences) -> None:
+    assert hand.control("hint").isVisible()
+    assert len(STEPS) == 4
+    hand.click("got_it")
+    assert hand.control("hint").isHidden()
+    assert reopened(hand).findChild(QWidget, "hint").isHidden()
+    stored = yaml.safe_load((preferences / f"{PLUGIN}.yaml").read_text())
+    assert stored["look"]["hint"] is False
+    get_plugin_settings(PLUGIN).look.hint = True  # in the Preferences
+    assert reopened(hand).findChild(QWidget, "hint").isVisible()
+
+
+def test_sections_open_as_they_were_left(hand, sessions) -> None:
+    section = hand.widget.findChild(QCollapsible, "more")
+    assert not section.isExpanded()
+    section.toggleButton().click()
+    assert json.loads((sessions / "interface.json").read_text()) == {"sections": {"more": True}}
+    again = reopened(hand).findChild(QCollapsible, "more")
+    assert again.isExpanded()
+    again.toggleButton().click()
+    (sessions / "interface.json").write_text("{ damaged")
+    assert not reopened(hand).findChild(QCollapsible, "more").isExpanded()
+
+
+def test_everything_that_can_be_operated_has_a_tooltip(hand, tiny, tmp_path) -> None:
+    path = tmp_path / "three.safetensors"
+    tiny(labels=4).save(path)
+    hand.use(path)
+    kinds = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox)
+    controls = [control for kind in kinds for control in hand.widget.findChildren(kind)]
+    assert len(controls) > 30
+
+    def explained(control: QWidget) -> bool:
+        # A part of a control (the arrow of a box, the field of a spin box) is explained with it.
+        while control is not hand.widget:
+            if control.toolTip():
+                return True
+            control = control.parentWidget()
+        return False
+
+    bare = [
+        f"{type(control).__name__} {control.objectName()} {getattr(control, 'text', str)()}"
+        for control in controls
+        if not isinstance(control, QScrollBar) and not explained(control)
+    ]
+    assert bare == []
+
+
+def test_the_fundus_sample_fits_its_model(open_hand, sample_pair) -> None:
+    hand = open_hand()
+    image, truth = hand.viewer.open_sample(PLUGIN, "fundus")
+    np.testing.assert_array_equal(image.data, sample_pair[0])
+    np.testing.assert_array_equal(truth.data, sample_pair[1])
+    assert not truth.visible
+    hand.use("chase-vessels")
+    assert hand.widget.fit.problem is None
+
+
+def test_the_hippocampus_sample_was_not_trained_on(real_data) -> None:
+    from napari_hidiff.training.datasets.msd import open_msd
+
+    splits = open_msd(real_data("Task04_Hippocampus")).splits
+    assert CASE in {case.id for case in splits["test"]}
+
+
+def test_a_frozen_class_on_the_real_hippocampus(open_hand) -> None:
+    """Segment, freeze the posterior part, paint over it, re-refine, go through the slices."""
+    hand = open_hand()
+    image, truth = hand.viewer.open_sample(PLUGIN, "hippocampus")
+    assert image.data.shape == truth.data.shape == (24, 53, 34)
+    assert set(np.unique(truth.data)) == {0, 1, 2}
+    hand.use("hippocampus")
+    hand.viewer.reset_view()
+    hand.click("segment")
+    at = int(hand.viewer.dims.current_step[0])
+    mask, right = hand.mask.data[at], truth.data[at]
+    for label in (1, 2):
+        both = np.sum((mask == label) & (right == label))
+        dice = 2 * both / (np.sum(mask == label) + np.sum(right == label))
+        assert dice > 0.6, "the model does not find what it was trained for"
+    hand.click("lock_2")
+    frozen = hand.mask.data == 2
+    rows, columns = np.nonzero(frozen[at])
+    top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+    hand.stroke((top, left), (bottom, right), label=1)
+    hand.stroke((bottom, left), (top, right), mode="erase")
+    hand.click("rerefine")
+    hand.click("accept")
+    hand.key(Qt.Key.Key_Right)
+    assert int(hand.viewer.dims.current_step[0]) == at + 1
+    hand.known()
+    hand.click("segment")
+    assert not (hand.mask.data[at + 1] == 2).any(), "a frozen class does not grow"
+    np.testing.assert_array_equal(hand.mask.data == 2, frozen)
+    assert "Posterior is frozen: unlock it to paint." in hand.said()
+
+
+def test_the_palette_has_every_action_of_the_loop() -> None:
+    listed = [entry["python_name"] for entry in manifest()["commands"]]
+    loop = {"segment", "step", "run", "stop", "rerefine", "alternatives", "reject", "accept"}
+    for name in loop | {"next_place"}:
+        assert f"napari_hidiff._qt.commands:{name}" in listed
+        assert callable(getattr(commands, name))
+
+
+def test_a_command_works_on_the_open_dock_and_opens_a_closed_one(hand, tiny_file) -> None:
+    commands.segment()
+    hand.idle()
+    assert hand.mask.data.any()
+    commands.run()
+    hand.idle()
+    assert hand.widget.session.run.written == 2
+    commands.stop()
+    assert "Stop: there is nothing to do that with yet." in hand.said()
+    hand.viewer.window.remove_dock_widget(hand.dock)
+    commands.segment()
+    docked = hand.viewer.window.dock_widgets
+    widget = next(inner for title, inner in docked.items() if title.startswith("HiDiff refine"))
+    assert isinstance(widget, HiDiffWidget)
+    hand.wait(lambda: widget.session is not None and widget.session.prior, "the first mask")
+    assert not widget.closed
+
+
+def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) -> None:
+    """No button is pressed from the first mask to the next slice's."""
+    path = tmp_path / "grey.safetensors"
+    tiny(labels=2, channels=1).save(path)
+    stack = np.random.default_rng(0).normal(size=(4, 64, 64)).astype(np.float32)
+    hand = open_hand(stack)
+    hand.use(path)
+    at = int(hand.viewer.dims.current_step[0])
+
+    def press(key: Qt.Key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+        hand.key(key, modifier)
+        hand.idle()
+
+    press(Qt.Key.Key_G)
+    assert hand.widget.session.prior is not None
+    press(Qt.Key.Key_N)
+    assert hand.widget.session.run.steps == 1
+    press(Qt.Key.Key_U)
+    assert hand.widget.session.run.written == 2
+    camera = tuple(hand.viewer.scene.camera.center)
+    press(Qt.Key.Key_J)
+    assert tuple(hand.viewer.scene.camera.center) != camera
+    hand.viewer.reset_view()
+    hand.key(Qt.Key.Key_2)  # napari's brush
+    assert str(hand.mask.mode) == "paint"
+    hand.stroke((20, 20), (20, 40))
+    hand.key(Qt.Key.Key_1)  # and its eraser
+    assert str(hand.mask.mode) == "erase"
+    hand.stroke((40, 20), (40, 40), mode="erase")
+    strokes = hand.fixed
+    press(Qt.Key.Key_H)
+    np.testing.assert_array_equal(hand.mask.data[at][strokes >= 0], strokes[strokes >= 0])
+    changed = hand.widget.panel.reject.isEnabled()
+    press(Qt.Key.Key_K, SHIFT)
+    assert not changed or not hand.widget.panel.reject.isEnabled()
+    press(Qt.Key.Key_H)
+    press(Qt.Key.Key_K)
+    assert hand.widget.session.accepted is not None
+    hand.key(Qt.Key.Key_Right)
+    assert hand.viewer.dims.current_step[0] == at + 1
+    hand.known()
+    press(Qt.Key.Key_G)
+    assert hand.widget.session.prior is not None
+    assert set(hand.widget.bench.annotation.sessions) == {(at, -1, -1), (at + 1, -1, -1)}
+    for name in ("segment", "step", "run", "rerefine", "next_place", "accept", "reject"):
+        assert KEYS[name]
+
+
+def test_the_loop_needs_no_scrolling_on_a_small_screen(open_hand, sample_pair) -> None:
+    """1280 x 720, the real photograph, the hint still there and something painted."""
+    hand = open_hand(sample_pair[0], rgb=True)
+    hand.use("chase-vessels")
+    hand.viewer.window.resize(1280, 720)
+    hand.click("segment")
+    hand.mask.paint((480, 500), 1)
+    hand.pause(300)
+    viewport = hand.widget.panel.viewport()
+    assert hand.control("hint").isVisible()
+    for name in LOOP.split():
+        control = hand.control(name)
+        corner = control.mapTo(viewport, control.rect().bottomRight())
+        assert corner.y() <= viewport.height(), f"{name} is below the screen"
+        assert corner.x() <= viewport.width(), f"{name} is cut off"
