@@ -19,6 +19,8 @@ from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.chosen import Chosen
 from napari_hidiff._qt.fit import Fit
 from napari_hidiff._qt.jobs import attempt
+from napari_hidiff._qt.learn_box import LearnBox
+from napari_hidiff._qt.learning import Learning
 from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
 from napari_hidiff._qt.refinement import Refinement
@@ -76,6 +78,9 @@ class HiDiffWidget(QWidget):
             self.settings,
             self.refresh,
         )
+        self.learn_box = LearnBox()
+        self.panel.append(self.learn_box)
+        self.learning = Learning(self.learn_box, self._chosen, self.models, self.settings.device)
         self._connect()
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         self._layers_changed()
@@ -192,6 +197,7 @@ class HiDiffWidget(QWidget):
         """Bring buttons and lines up to date."""
         if self._closed:
             return
+        self.learning.refresh()
         panel, bench, session = self.panel, self.bench, self.session
         ready = self.fit.problem is None and not self.work.busy
         prior = session is not None and session.prior is not None
@@ -320,6 +326,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.learning.close()
         self.fit.close()
         self.work.close()
         self.models.close()

@@ -1,5 +1,6 @@
 """The sentences of the widget that carry numbers."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_hidiff.card import Card
@@ -31,9 +32,14 @@ def no_fit(name: str, problem: str) -> str:
     )
 
 
-def fits(card: Card) -> str:
-    """What the model finds, in whose images."""
+def fits(card: Card, doubts: Sequence[str] = ()) -> str:
+    """What the model finds, in whose images; or in what this image differs from those."""
     found = ", ".join(kind.name for kind in card.classes[1:])
+    if doubts:
+        return (
+            f"Look twice: not like the images of {card.name}: {'; '.join(doubts)}. It can run, "
+            f"and finds: {found}."
+        )
     return f"{card.name} fits this image and finds: {found}."
 
 
