@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import layouts
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -87,6 +86,7 @@ def test_four_images_are_tuned_on_and_one_is_held_out(data, tiny_file, tmp_path)
     assert progress.dice[-1][1] == pytest.approx(row["after"]["refined"])
 
 
+@pytest.mark.slow
 def test_a_run_in_the_background_stops_with_its_input_and_goes_on(data, tiny_file, tmp_path):
     """Without a terminal standard input ends at once: the run stops after one iteration."""
     given = start(data, tmp_path / "run", "--from", tiny_file)
@@ -104,6 +104,7 @@ def test_a_run_in_the_background_stops_with_its_input_and_goes_on(data, tiny_fil
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_few_images_hold_nothing_out_and_say_so(tiny_file, tmp_path):
     data = layouts.write_folder(tmp_path / "data", count=3)
     folder = tmp_path / "run"
@@ -162,12 +163,9 @@ def test_every_fourth_is_held_out_and_stays_so(tiny):
 
     card = tiny().card
     first = tune.dealt(cases(8), 0, card)
-    assert first == tune.dealt(list(reversed(cases(8))), 0, card) | {
-        "train": first["train"],
-        "val": first["val"],
-    } or {c.id for c in first["val"]}
     held = {case.id for case in first["val"]}
     assert len(held) == 2
+    assert held == {case.id for case in tune.dealt(cases(8)[::-1], 0, card)["val"]}
     assert held != {case.id for case in tune.dealt(cases(8), 1, card)["val"]}
     seen = {split: [case.id for case in first[split]] for split in ("train", "val")}
     tuned = dataclasses.replace(card, training={"from": {}, "cases": seen})
@@ -183,5 +181,4 @@ def test_a_recipe_takes_the_model_s_networks(tiny):
     recipe = tune.tuned(RECIPES["folder"], card, "tiny", {"crop": 64})
     assert (recipe.width, recipe.stem, recipe.crop, recipe.folds) == (32, 2, 64, 0)
     assert recipe.start == "tiny"
-    assert recipe.lr < RECIPES["folder"].lr * 100
-    assert np.isfinite(recipe.pretrain_lr)
+    assert recipe.iterations == tune.TUNE["iterations"]

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_hidiff.card import Card
 from napari_hidiff.catalog import find_model, root_name
+from napari_hidiff.corrections import HELD_OUT
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
 from napari_hidiff.model import HiDiff
@@ -24,7 +25,6 @@ from napari_hidiff.training.plan import write_json
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.store import Stored
 from napari_hidiff.training.validate import spread
-from napari_hidiff.training_set import HELD_OUT
 from napari_hidiff.weights import check_trainable
 
 TUNE: dict[str, Any] = {

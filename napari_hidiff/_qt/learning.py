@@ -14,9 +14,9 @@ from napari_hidiff._qt.learn_box import LearnBox
 from napari_hidiff._qt.models import Models
 from napari_hidiff.background import Tuning, stopped_run
 from napari_hidiff.card import Card
+from napari_hidiff.corrections import HELD_OUT, TrainingSet
 from napari_hidiff.errors import InputError
 from napari_hidiff.session import Index, slicer
-from napari_hidiff.training_set import HELD_OUT, TrainingSet
 
 POLL = 400
 """Milliseconds between two looks at the process."""

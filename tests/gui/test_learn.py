@@ -10,10 +10,10 @@ from qtpy.QtTest import QTest
 
 from napari_hidiff import catalog
 from napari_hidiff._qt import choices
+from napari_hidiff.corrections import TrainingSet
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import read_image, read_mask
 from napari_hidiff.loading import load_model
-from napari_hidiff.training_set import TrainingSet
 
 SHORT = ["--pretrain-iterations", "3", "--iterations", "4", "--crop", "32", "--batch", "2"]
 LONG = ["--pretrain-iterations", "2000", "--iterations", "20", "--crop", "32", "--batch", "2"]
