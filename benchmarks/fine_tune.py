@@ -6,7 +6,7 @@ CHASE_DB1 at half size, its 20 training images only; the 8 test images are not t
 model is trained from scratch on the 4 images of children 1 and 2. It is then fine-tuned, by the
 command that the widget starts and with its defaults, on the 8 images of children 3 to 6, whose
 true masks stand for corrections; and, for as many iterations, on the 4 old images again. Both are
-scored on the 8 images of children 7 to 10, which nothing was trained on or chosen by. The arms are
+scored on the 8 images of children 7 to 10, which nothing was trained on. The arms are
 repeated with several seeds; the intervals are over images, of the means over seeds.
 """
 
