@@ -183,11 +183,7 @@ def cards_page() -> str:
 
 def card_parts(card: Card) -> list[str]:
     """One card: what it is, how it scored, how it was made."""
-    spacing = (
-        " x ".join(f"{side:g}" for side in card.spacing) + " mm"
-        if card.spacing
-        else "as the images say"
-    )
+    spacing = " x ".join(f"{side:g} mm" for side in card.spacing or ())
     facts = {
         "finds": ", ".join(kind.name for kind in card.classes[1:]),
         "in": card.summary,
@@ -219,8 +215,9 @@ def score_parts(scores: dict[str, Any]) -> list[str]:
     mean = scores["mean"]
     columns = [key for key in SCORES if all(key in arm for arm in mean.values())]
     unit = scores.get("surface", {}).get("unit", "pixels")
+    short = {"pixels": "px"}.get(unit, unit)
     tolerance = scores.get("surface", {}).get("tolerance", 1)
-    names = {**SCORES, "nsd": f"NSD at {tolerance:g} {unit}", "hd95": f"HD95 ({unit})"}
+    names = {**SCORES, "nsd": f"NSD at {tolerance:g} {short}", "hd95": f"HD95 ({short})"}
     digits = {"hd95": 2 if unit == "mm" else 1}
     head = ["| mask | " + " | ".join(names[key] for key in columns) + " |"]
     head.append("|---" * (len(columns) + 1) + "|")
@@ -236,6 +233,12 @@ def score_parts(scores: dict[str, Any]) -> list[str]:
         parts.append(
             f"Refined minus prior, Dice: {dice['mean']:+.4f} "
             f"[{dice['low']:+.4f}, {dice['high']:+.4f}] (95 % interval over images)."
+        )
+    if damage := scores.get("damage"):
+        parts.append(
+            f"A fixed [damage](evaluation.md#more-arms) of the prior costs "
+            f"{damage['lost']['mean']:.3f} Dice, of which refinement regains "
+            f"{damage['share']:.0%}."
         )
     return parts
 

@@ -15,6 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+CODE = re.compile(r"<code>[^<]*</code>")
 LANGUAGES = {"zh": "zh-Hans"}
 """Suffix of a page's name and the language of the page; the others are English."""
 FORMULA = re.compile(
@@ -39,7 +40,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Formulas as MathML."""
+    """Formulas as MathML; bars of code in tables, which have to be escaped there for GitHub."""
+    html = CODE.sub(lambda found: found[0].replace("\\|", "|"), html)
     return FORMULA.sub(_mathml, html)
 
 

@@ -59,7 +59,14 @@ def test_formulas_are_mathml(site):
     page = (site / "how-it-works.html").read_text(encoding="utf-8")
     assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') >= 5
     assert "arithmatex" not in page
-    assert "\\bar" not in page
+    formulas = re.findall(r"<math.*?</math>", page, re.DOTALL)
+    assert not any("\\" in formula for formula in formulas), "a word that was not understood"
+
+
+def test_bars_of_code_in_tables_are_not_escaped(site):
+    page = (site / "commands.html").read_text(encoding="utf-8")
+    assert "auto|packed|torch" in page
+    assert "\\|" not in page
 
 
 def test_the_translated_page_says_its_language(site):
@@ -84,6 +91,24 @@ def test_made_pages_are_current(name):
     made = script("make_pages").PAGES[name]()
     text = (DOCS / name).read_text(encoding="utf-8")
     assert text == made, f"{name} is not what the program says: make pages"
+
+
+@pytest.mark.parametrize(
+    ("page", "quoted"),
+    [
+        ("tour.md", ["3 strokes", "0.103 Dice", "87%"]),
+        ("wishes.md", ["87%", "85%", "107 ms"]),
+        ("results.md", ["+0.0017", "+0.0027"]),
+    ],
+)
+def test_numbers_that_are_repeated_are_those_of_the_readme(page, quoted):
+    """The README's stand under test against results/."""
+    text, readme = (
+        (folder / name).read_text() for folder, name in ((DOCS, page), (ROOT, "README.md"))
+    )
+    for number in quoted:
+        assert number in text, f"{page}: {number}"
+        assert number in readme, f"{page} says {number}, the README does not"
 
 
 def test_pictures_are_small_and_of_the_size_they_should_be():
