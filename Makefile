@@ -64,6 +64,7 @@ pages: $(STAMP)  ## the pages that the commands and the models write: docs/comma
 pictures: $(STAMP)  ## the pictures and the animation of the site and the README, from the real window
 	$(SCREEN) $(BIN)/python docs/make_screenshot.py
 	$(SCREEN) $(BIN)/python docs/make_tour.py
+	$(SCREEN) $(BIN)/python docs/make_volume.py
 
 build: $(STAMP)  ## source archive and wheel in dist/
 	$(BIN)/python -m build --no-isolation

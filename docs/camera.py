@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -20,8 +21,6 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QScrollArea, QWidget
 from skimage.graph import route_through_array
 from skimage.measure import label, regionprops
 from skimage.morphology import dilation, disk
-
-from napari_hidiff.io import sample
 
 IMAGES = Path(__file__).parent / "images"
 SETTLE = 400
@@ -57,16 +56,27 @@ def own_sessions() -> Iterator[None]:
 
 
 class Desk:
-    """napari on the bundled sample with the widget docked, ready to be used; sizes in pixels.
+    """napari on an image with the widget docked, ready to be used.
 
-    pointer : where the mouse is in the window, (x, y), or None before its first use.
+    model : a bundled model or a file; size : of the window in pixels, width and height.
+    image : uint8 [H, W, 3] or a volume [D, H, W], of which slice ``at`` is shown; settings : of
+    its layer. pointer : where the mouse is in the window, (x, y), or None before its first use.
     """
 
-    def __init__(self, model: str, size: tuple[int, int]) -> None:
-        image, self.truth = sample()
+    def __init__(
+        self,
+        model: str,
+        size: tuple[int, int],
+        image: np.ndarray,
+        at: int | None = None,
+        **settings: Any,
+    ) -> None:
+        self.at = () if at is None else (at,)
         self.viewer = napari.Viewer()
         self.viewer.window.resize(*size)
-        self.viewer.add_image(image, name="fundus", rgb=True)
+        self.viewer.add_image(image, **settings)
+        if at is not None:
+            self.viewer.dims.set_current_step(0, at)
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
         self.pointer: tuple[int, int] | None = None
         self.widget.use_model(model)
@@ -119,13 +129,20 @@ class Desk:
         camera.zoom *= closer
         pause(SETTLE)
 
-    def stroke(self, path: np.ndarray, seen: Callable[[], None] = lambda: None) -> None:
+    def stroke(
+        self,
+        path: np.ndarray,
+        seen: Callable[[], None] = lambda: None,
+        label: int = 1,
+        brush: int = 5,
+    ) -> None:
         """Paint along (row, column) positions [N, 2] of the mask with the mouse button held.
 
+        label, brush : what is painted, and how wide in pixels of the mask.
         seen : called after every fifth of the stroke, to take a picture.
         """
         self.viewer.layers.selection.active = self.mask
-        self.mask.mode, self.mask.selected_label, self.mask.brush_size = "paint", 1, 5
+        self.mask.mode, self.mask.selected_label, self.mask.brush_size = "paint", label, brush
         canvas, left = self._canvas(), Qt.MouseButton.LeftButton
         points = [self._on_canvas(canvas, *position) for position in path]
         QTest.mouseMove(canvas, points[0])
@@ -163,7 +180,7 @@ class Desk:
 
     def _on_canvas(self, canvas: QWidget, row: float, column: float) -> QPoint:
         camera = self.viewer.scene.camera
-        world = np.array(self.mask.data_to_world((row, column)))
+        world = np.array(self.mask.data_to_world((*self.at, row, column)))[-2:]
         middle = canvas.height() / 2, canvas.width() / 2
         y, x = (world - np.array(camera.center)[-2:]) * camera.zoom + middle
         return QPoint(round(x), round(y))

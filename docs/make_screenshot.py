@@ -13,14 +13,16 @@ from camera import IMAGES, Desk, along, missed_vessel, own_sessions, save
 from PIL import Image
 
 import napari_hidiff
+from napari_hidiff.io import sample
 
 
 def picture(model: str, size: tuple[int, int]) -> Image.Image:
     """The window after a correction."""
-    desk = Desk(model, size)
+    image, truth = sample()
+    desk = Desk(model, size, image, name="fundus", rgb=True)
     desk.click("segment")
     desk.click("run")
-    missed = missed_vessel(desk.mask.data, desk.truth)
+    missed = missed_vessel(desk.mask.data, truth)
     desk.look_at(missed, closer=3)
     desk.stroke(along(missed))
     desk.click("rerefine")

@@ -17,6 +17,7 @@ import numpy as np
 from camera import IMAGES, Desk, along, missed_vessel, own_sessions, save
 from PIL import Image, ImageDraw, ImageFont
 
+from napari_hidiff.io import sample
 from napari_hidiff.training.evaluate.damage import damage
 
 MODEL = "chase-vessels"
@@ -70,14 +71,14 @@ class Film:
         print(f"{path}: {len(self.frames)} frames, {path.stat().st_size / 1e3:.0f} kB")
 
 
-def correct(desk: Desk, stage: Stage, film: Film) -> None:
+def correct(desk: Desk, stage: Stage, film: Film, truth: np.ndarray) -> None:
     """The model's mask, a stroke, a re-refinement."""
     stage("open", "An image is open, and the model says that it fits.")
     desk.click("segment")
     stage("segment", "Segment: the model's first mask, at once.")
     desk.click("run")
     stage("run", "Run: the mask is refined.")
-    missed = missed_vessel(desk.mask.data, desk.truth)
+    missed = missed_vessel(desk.mask.data, truth)
     desk.look_at(missed, closer=3)
     desk.stroke(
         along(missed),
@@ -110,9 +111,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the pictures")
     output = parser.parse_args().output
     film = Film()
-    for part in (lambda desk, stage: correct(desk, stage, film), mend):
+    image, truth = sample()
+    for part in (lambda desk, stage: correct(desk, stage, film, truth), mend):
         with own_sessions():
-            desk = Desk(MODEL, SIZE)
+            desk = Desk(MODEL, SIZE, image, name="fundus", rgb=True)
             part(desk, partial(take, desk, film, output))
             desk.close()
     film.save(output / "tour.webp")

@@ -114,7 +114,7 @@ def test_numbers_that_are_repeated_are_those_of_the_readme(page, quoted):
 def test_pictures_are_small_and_of_the_size_they_should_be():
     images = DOCS / "images"
     assert sum(file.stat().st_size for file in images.iterdir()) <= 4 * MEGABYTE
-    for file in images.glob("tour-*.png"):
+    for file in (*images.glob("tour-*.png"), *images.glob("volume-*.png")):
         assert Image.open(file).size == (1280, 720), file.name
     film = images / "tour.webp"
     assert film.stat().st_size <= 1.5 * MEGABYTE
@@ -127,17 +127,21 @@ def test_pictures_are_small_and_of_the_size_they_should_be():
 
 
 @pytest.mark.slow
-def test_the_pictures_can_be_made_again(tmp_path):
-    """The script of the tour in a real window; what it shows may change, its stages may not."""
+@pytest.mark.parametrize(
+    ("name", "data"), [("tour", None), ("volume", "Task04_Hippocampus")], ids=("tour", "volume")
+)
+def test_the_pictures_can_be_made_again(name, data, tmp_path, real_data):
+    """In a real window; what the pictures show may change, which there are may not."""
     if not os.environ.get("DISPLAY") and shutil.which("xvfb-run") is None:
         pytest.skip("needs a screen: install Xvfb (README, system packages)")
+    options = ["--output", str(tmp_path), *(("--data", str(real_data(data))) if data else ())]
     screen = [] if os.environ.get("DISPLAY") else ["xvfb-run", "-a"]
-    command = [*screen, sys.executable, str(DOCS / "make_tour.py"), "--output", str(tmp_path)]
+    command = [*screen, sys.executable, str(DOCS / f"make_{name}.py"), *options]
     environment = {key: value for key, value in os.environ.items() if key != "QT_QPA_PLATFORM"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     made = {file.name for file in tmp_path.iterdir()}
-    assert made == {file.name for file in (DOCS / "images").glob("tour*")}
+    assert made == {file.name for file in (DOCS / "images").glob(f"{name}*")}
     for file in tmp_path.glob("*.png"):
         canvas = Image.open(file).convert("L").crop((340, 30, 960, 690))
         darkest, brightest = canvas.getextrema()
