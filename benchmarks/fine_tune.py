@@ -1,13 +1,15 @@
 """Is fine-tuning on a few corrected images worth it?
 
-    python -m benchmarks.fine_tune [--data CHASEDB1] [--work DIR] [--seeds 3] [--output FILE]
+    python -m benchmarks.fine_tune [--data CHASEDB1] [--work DIR] [--seeds 3] [--start 400 300]
+                                   [--output FILE]
 
 CHASE_DB1 at half size, its 20 training images only; the 8 test images are not touched. A small
 model is trained from scratch on the 4 images of children 1 and 2. It is then fine-tuned, by the
 command that the widget starts and with its defaults, on the 8 images of children 3 to 6, whose
 true masks stand for corrections; and, for as many iterations, on the 4 old images again. Both are
 scored on the 8 images of children 7 to 10, which nothing was trained on. The arms are
-repeated with several seeds; the intervals are over images, of the means over seeds.
+repeated with several seeds; the intervals are over images, of the means over seeds. The start is
+weak by default, its training short; ``--start`` trains it longer.
 """
 
 import argparse
@@ -39,7 +41,7 @@ START = {
     "validate_every": 300,
     "workers": 0,
 }
-"""The weak start: few images, few iterations."""
+"""The weak start: few images, few iterations unless ``--start`` says otherwise."""
 
 
 def write_images(data: Path | None, folder: Path) -> None:
@@ -76,11 +78,11 @@ def train(folder: Path, run: Path, split: dict[str, list[str]], **options: Any) 
     return report | {"seconds": json.loads(seconds.read_text())}
 
 
-def measure(data: Path | None, work: Path, seeds: int) -> dict[str, Any]:
-    """All runs, and what came of them."""
+def measure(data: Path | None, work: Path, seeds: int, beginning: dict[str, Any]) -> dict[str, Any]:
+    """All runs, and what came of them; ``beginning`` is how the start is trained."""
     folder = work / "data"
     write_images(data, folder)
-    start = train(folder, work / "start", {"train": ids("old"), "val": []}, **START)
+    start = train(folder, work / "start", {"train": ids("old"), "val": []}, **beginning)
     model = work / "start" / "model.safetensors"
     arms: dict[str, list[dict[str, Any]]] = {"corrected": [], "old": []}
     for seed in range(seeds):
@@ -122,16 +124,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="CHASE_DB1; else as for the other commands")
     parser.add_argument("--work", type=Path, default=Path("out/fine-tune"), help="for the runs")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of both arms")
+    usual = [START["pretrain_iterations"], START["iterations"]]
+    help_of_start = "iterations of the start: of its segmentor, of its refiner (400 300)"
+    parser.add_argument("--start", type=int, nargs=2, default=usual, help=help_of_start)
     parser.add_argument("--output", type=Path, default=Path("results/fine-tune.json"))
     options = parser.parse_args()
+    segmentor, refiner = options.start
+    lengths = {"pretrain_iterations": segmentor, "iterations": refiner, "validate_every": refiner}
+    beginning = START | lengths
+    changed = f" --start {segmentor} {refiner}" if options.start != usual else ""
     report = {
-        "command": f"python -m benchmarks.fine_tune --seeds {options.seeds}",
+        "command": f"python -m benchmarks.fine_tune --seeds {options.seeds}{changed}",
         "data": "CHASE_DB1, training images at 500 pixels",
         "images": {name: ids(name) for name in CHILDREN},
-        "start": START,
+        "start": beginning,
         "tune": TUNE,
         "versions": versions(),
-        **measure(options.data, options.work, options.seeds),
+        **measure(options.data, options.work, options.seeds, beginning),
     }
     options.output.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["dice"]["refined"], indent=1))
