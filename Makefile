@@ -1,20 +1,21 @@
 # make demo    the bundled model on the bundled sample: scores, a picture, and napari when there is a display
-# make test    formatting, lint, types and every test
+# make test    formatting, lint, types, the site and every test
 # make help    the rest
 #
 # The first call builds .venv from a Python 3.11 or later (PYTHON=... names another one).
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-EXTRAS ?= train,qt,dev
+EXTRAS ?= train,qt,docs,dev
 OUTPUT ?= demo
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SCREEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY),,xvfb-run -a -s "-screen 0 1600x1000x24")
 SOURCES := napari_hidiff training tests $(wildcard benchmarks docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format types pytest build clean
+.PHONY: help setup demo test quick lint format types pytest docs pages pictures build clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,7 +32,7 @@ $(STAMP): setup.cfg constraints.txt
 demo: $(STAMP)  ## run the bundled model on the bundled sample (OUTPUT=folder of the picture)
 	$(BIN)/napari-hidiff demo --output $(OUTPUT)
 
-test: lint types pytest  ## formatting, lint, types and every test
+test: lint types docs pytest  ## formatting, lint, types, the site and every test
 
 quick: $(STAMP)  ## the tests that take seconds, on two processes
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
@@ -52,6 +53,18 @@ types: $(STAMP)  ## mypy
 
 pytest: $(STAMP)  ## every test, on two processes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+docs: $(STAMP)  ## the site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+pages: $(STAMP)  ## the pages that the commands and the models write: docs/commands.md, docs/model-cards.md
+	$(BIN)/python docs/make_pages.py
+
+# On a virtual screen where there is none.
+pictures: $(STAMP)  ## the pictures and the animation of the site and the README, from the real window
+	$(SCREEN) $(BIN)/python docs/make_screenshot.py
+	$(SCREEN) $(BIN)/python docs/make_tour.py
+	$(SCREEN) $(BIN)/python docs/make_volume.py
 
 build: $(STAMP)  ## source archive and wheel in dist/
 	$(BIN)/python -m build --no-isolation

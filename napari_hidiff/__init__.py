@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_hidiff.loading import available_models, load_model
+    from napari_hidiff.catalog import available_models
+    from napari_hidiff.loading import load_model
     from napari_hidiff.model import HiDiff
 
 __version__ = "0.1.0"
@@ -19,7 +20,7 @@ __all__ = ["SAMPLERS", "HiDiff", "__version__", "available_models", "load_model"
 
 _LAZY = {
     "HiDiff": "napari_hidiff.model",
-    "available_models": "napari_hidiff.loading",
+    "available_models": "napari_hidiff.catalog",
     "load_model": "napari_hidiff.loading",
 }
 

@@ -30,6 +30,7 @@ class Card:
     soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
     spacing : physical size of a training pixel, or None where the images have none.
+    looks : what training images look like (:func:`looks.looks_of`); empty on older cards.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Card:
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    looks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:

@@ -30,6 +30,7 @@ from napari_hidiff.console import (
     run,
 )
 from napari_hidiff.errors import InputError
+from napari_hidiff.models_cli import models_app
 from napari_hidiff.replay_command import replay_command
 
 if TYPE_CHECKING:
@@ -39,20 +40,30 @@ window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
     "**napari-hidiff** opens napari with the widget docked, **napari-hidiff fundus.jpg** opens it "
     "on an image, **napari-hidiff demo** shows a refinement of the bundled sample, **napari-hidiff "
-    "export** makes a model file smaller, **napari-hidiff replay** repeats a session."
+    "export** makes a model file smaller, **napari-hidiff models** lists the models there are, "
+    "**napari-hidiff replay** repeats a session."
 )
 window_app.command("replay")(replay_command)
+window_app.add_typer(models_app, name="models")
 refine_app = new_app()
 
 ModelOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="A bundled model (chase-vessels) or a .safetensors file."),
+    typer.Option(
+        metavar="NAME",
+        help="A model by name (chase-vessels, or one of yours: napari-hidiff models) or a "
+        ".safetensors file.",
+    ),
 ]
 
 
 def main() -> NoReturn:
     """Entry point of ``napari-hidiff``; ``napari-hidiff IMAGE`` is short for its ``open``."""
-    commands = {"-h", "--help", *(known.name for known in window_app.registered_commands)}
+    commands = {
+        *("-h", "--help"),
+        *(known.name for known in window_app.registered_commands),
+        *(group.name for group in window_app.registered_groups),
+    }
     if not commands.intersection(sys.argv[1:2]):
         sys.argv.insert(1, "open")
     run(window_app, "napari-hidiff")

@@ -6,21 +6,17 @@ from pathlib import Path
 import torch
 
 from napari_hidiff import weights
+from napari_hidiff.catalog import MODELS, available_models, find_model, refuse_pickle
 from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff, networks
 
-MODELS = Path(__file__).parent / "models"
-
-
-def available_models() -> list[str]:
-    """Names of the bundled models, sorted."""
-    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
+__all__ = ["MODELS", "available_models", "find_device", "find_model", "load_model"]
 
 
 def load_model(
     name: str | Path, device: str = "auto", engine: str = "auto", prepare: bool = True
 ) -> HiDiff:
-    """A bundled model by its name, or a model file.
+    """A model by its name (bundled, or of the user's folder), or a model file.
 
     device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
     engine : ``packed`` (binary kernels on the CPU), ``torch``, or ``auto``: packed where it can.
@@ -32,6 +28,7 @@ def load_model(
     InputError : no such model, a file that is broken or no model, an unknown device or engine.
     """
     path = find_model(name)
+    refuse_pickle(path)
     where = find_device(device)
     stored = weights.read(path)
     segmentor, refiner = networks(stored.card)
@@ -41,15 +38,6 @@ def load_model(
     if prepare:
         model.runs.prepare()
     return model
-
-
-def find_model(name: str | Path) -> Path:
-    """The file of a bundled model, or a file itself; InputError where there is neither."""
-    path = MODELS / f"{name}.safetensors" if name in available_models() else Path(name)
-    if not path.is_file():
-        known = ", ".join(available_models()) or "none"
-        raise InputError(f"no model {str(name)!r}: neither a file nor bundled (bundled: {known})")
-    return path
 
 
 def digest_of(path: Path) -> str:

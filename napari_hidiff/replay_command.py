@@ -77,15 +77,15 @@ def replay_command(
 
 
 class Models:
-    """The models that a log names: bundled ones and files, recognised by their digest.
+    """The models that a log names: those known by name and files, recognised by their digest.
 
     Raises InputError for a file that is no model.
     """
 
     def __init__(self, files: list[Path], device: str | None) -> None:
-        from napari_hidiff.loading import MODELS, digest_of, find_model
+        from napari_hidiff.loading import available_models, digest_of, find_model
 
-        found = [*(find_model(path) for path in files), *sorted(MODELS.glob("*.safetensors"))]
+        found = [find_model(one) for one in (*files, *available_models())]
         self._files = {digest_of(path): path for path in reversed(found)}
         self._device = device
         self._loaded: dict[tuple[str, str], HiDiff] = {}

@@ -54,6 +54,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models and training sets of nobody."""
+    monkeypatch.setenv("NAPARI_HIDIFF_MODELS", str(tmp_path / "own-models"))
+    monkeypatch.setenv("NAPARI_HIDIFF_TRAINING_SETS", str(tmp_path / "own-sets"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """``real_data("CHASEDB1")``: a folder of real images, or a skip that says where it looked."""

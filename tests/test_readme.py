@@ -1,67 +1,42 @@
-"""What the README says is what happens."""
+"""What the README says is what happens, in both languages; its commands: test_docs_commands.py."""
 
-import configparser
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from doc_pages import DOCS, PAGES, ROOT, blocks, text_of
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, CHINESE = PAGES[:2]
 
 
-def block(language: str, word: str) -> str:
-    """The first fenced block of a language that holds a word."""
-    found = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return next(text for text in found if word in text)
+def code(page, word: str) -> str:
+    """The first Python block of a page that holds a word."""
+    return next(text for language, text in blocks(page) if language == "python" and word in text)
 
 
 @pytest.mark.slow
-def test_the_python_example_runs(tiny_file, tmp_path):
-    code = block("python", "load_model").replace('"chase-vessels"', repr(str(tiny_file)))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+@pytest.mark.parametrize("page", [README, CHINESE], ids=lambda page: page.name)
+def test_the_python_example_runs(page, tiny_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(code(page, "load_model").replace('"chase-vessels"', repr(str(tiny_file))), {})
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 1 ")
     assert lines[1].startswith("(960, 999) 0.")
 
 
-def test_every_command_and_option_of_the_examples_exists():
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    scripts = re.findall(
-        r"^(napari-[\w-]+) =", setup["options.entry_points"]["console_scripts"], re.M
-    )
-    for command in scripts:
-        assert f"| `{command} " in README, f"{command} is missing from the table"
-    from typer.main import get_command
-
-    from napari_hidiff.cli import refine_app
-    from napari_hidiff.training.cli import app as train_app
-    from napari_hidiff.training.evaluate.cli import app as evaluate_app
-
-    apps = {"refine": refine_app, "train": train_app, "evaluate": evaluate_app}
-    used = re.findall(r"napari-hidiff-(\w+) ([^`\n|#]*)", README)
-    assert {name for name, _ in used} == set(apps)
-    for name, arguments in used:
-        known = {flag for option in get_command(apps[name]).params for flag in option.opts}
-        assert set(re.findall(r"--[\w-]+", arguments)) <= known, f"{name} {arguments}"
-
-
-def test_the_system_packages_are_those_that_ci_installs():
-    ci = re.search(r"packages=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.DOTALL)
-    assert ci is not None
-    listed = block("bash", "apt-get install").replace("\\\n", " ").split()
-    assert set(listed[3:]) == set(ci[1].split()) - {"make"}
+@pytest.mark.parametrize(
+    ("page", "printed"), [("api.md", "(960, 999) "), ("annotate-volume.md", "(3, 32, 40)\n")]
+)
+def test_the_python_examples_of_the_docs_run(page, printed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(code(DOCS / page, ""), {})
+    assert capsys.readouterr().out.startswith(printed)
 
 
 def test_files_that_the_readme_names_exist():
-    for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
-        assert (ROOT / name).is_file(), name
-    for name in ("constraints.txt", "CITATION.cff", "napari_hidiff/samples/ATTRIBUTION.txt"):
-        assert name in README
-        assert (ROOT / name).is_file()
+    for page in (README, CHINESE):
+        text = text_of(page)
+        for name in re.findall(r"!?\[[^\]]*\]\((?!https?:)([^)#]+)", text):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+        for name in ("constraints.txt", "CITATION.cff", "napari_hidiff/samples/ATTRIBUTION.txt"):
+            assert name in text
+            assert (ROOT / name).is_file()

@@ -30,7 +30,9 @@ app = new_app()
 
 def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give ``command`` an option per field of a recipe; what was set arrives in ``changes``."""
-    fields = [field for field in dataclasses.fields(Recipe) if field.name != "dataset"]
+    fields = [
+        field for field in dataclasses.fields(Recipe) if field.name not in ("dataset", "start")
+    ]
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "changes"]
 
     def wrapped(**given: Any) -> None:
@@ -65,14 +67,28 @@ def train_command(
         Path | None,
         typer.Option(help="Its folder; else $NAPARI_HIDIFF_DATA/<name>, then ./data/<name>."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Fine-tune this model (bundled, yours, or a file) with a few more images: the "
+            "same networks, classes and channels, a short run with a low learning rate.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name on the model's card (the data set's).")
+    ] = None,
     size: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="|".join(SIZES),
             help="paper: 256 px, width 128, 40,000 iterations, for a GPU; small: 128 px, width 32, "
-            "an evening on a laptop; quick: an hour, as the bundled models were trained.",
+            "an evening on a laptop; quick: an hour, as the bundled models were trained. Not with "
+            "--from.",
+            show_default="paper",
         ),
-    ] = "paper",
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run (runs/<dataset>).")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Report what the data are and what is odd; no training.")
@@ -99,6 +115,14 @@ def train_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and the data found.")
     ] = False,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background",
+            help="Run beside other work: low priority, one thread; and stop with a checkpoint when "
+            "standard input ends. The widget trains so.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a HiDiff model: a segmentor first, then segmentor and refiner in turns.
@@ -110,12 +134,19 @@ def train_command(
     a report with validation scores and calibration, and model.safetensors, which napari's HiDiff
     refine widget and napari-hidiff-refine --model open.
 
+    napari-hidiff-train --dataset folder --data mine --from chase-vessels fine-tunes a model: it
+    starts from its weights, and every 4th image is held out for scores before and after.
+
     On several GPUs: accelerate launch -m napari_hidiff.training --dataset brats ...
     """
     from napari_hidiff.training.datasets import open_dataset
 
-    recipe = resolved(dataset, size, paper, changes)
+    if start is not None and (size is not None or paper):
+        raise InputError("--from has settings of its own: leave --size and --paper out")
+    recipe = resolved(dataset, size or "paper", paper, changes)
     found = open_dataset(dataset, data, split_file, split_rule=split_rule)
+    if start is not None:
+        recipe, found = fine_tuning(found, start, split_file is not None, changes)
     if check:
         _check(found, as_json)
         return
@@ -125,13 +156,22 @@ def train_command(
         print_json({"recipe": recipe_values, "cases": cases, "notes": list(found.notes)})
         return
 
+    import torch
+
     from napari_hidiff.training.loop import train
+    from napari_hidiff.training.watch import Watch
 
     # A resumed run ends with the weights of an uninterrupted one: the card names that command.
     given = [argument for argument in sys.argv[1:] if argument != "--resume"]
     command = shlex.join(["napari-hidiff-train", *given])
     folder = output or Path("runs") / dataset
-    path = train(recipe, found, folder, device, resume, command, cache, skip_bad)
+    watch = Watch(folder, shown=os.environ.get("RANK", "0") == "0")
+    if background:
+        if hasattr(os, "nice"):  # elsewhere whoever starts it sets the priority
+            os.nice(10)
+        torch.set_num_threads(1)
+        watch.stop_with_stdin()
+    path = train(recipe, found, folder, device, resume, command, cache, skip_bad, name, watch)
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         return
     if as_json:
@@ -148,6 +188,25 @@ def resolved(dataset: str, size: str, paper: bool, changes: dict[str, Any]) -> R
         raise InputError(f"no size {size!r}; known are {', '.join(SIZES)}")
     recipe = dataclasses.replace(RECIPES[dataset], **SIZES[size])
     return dataclasses.replace(as_in_the_paper(recipe) if paper else recipe, **changes)
+
+
+def fine_tuning(
+    found: "Dataset", start: str, split: bool, changes: dict[str, Any]
+) -> tuple[Recipe, "Dataset"]:
+    """Recipe and data of a fine-tuning from a model.
+
+    Of a folder every 4th image is held out; other data sets, and one with a split file (``split``),
+    hold out their val. InputError: a model that cannot be tuned, other classes or channels.
+    """
+    from napari_hidiff.training import tune
+
+    card = tune.starting_model(start).card
+    found = tune.adapted(found, card)
+    recipe = tune.tuned(RECIPES[found.name], card, start, changes)
+    if found.name == "folder" and not split:
+        cases = [case for cases in found.splits.values() for case in cases]
+        found = dataclasses.replace(found, splits=tune.dealt(cases, recipe.seed, card))
+    return recipe, found
 
 
 def _check(found: "Dataset", as_json: bool) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from napari_hidiff.card import Card
+from napari_hidiff.looks import merged
 from napari_hidiff.model import HiDiff, networks
-from napari_hidiff.network import Refiner
+from napari_hidiff.network import Refiner, Segmentor
 from napari_hidiff.training import checkpoint, store
 from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
@@ -30,6 +31,14 @@ from napari_hidiff.training.processes import accelerator_for, real_type
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
 from napari_hidiff.training.store import Store, Stored
+from napari_hidiff.training.tune import (
+    adapted,
+    check_same_cases,
+    glance,
+    held_out_scores,
+    starting_model,
+    with_origin,
+)
 from napari_hidiff.training.validate import calibration, validate
 from napari_hidiff.training.watch import Watch
 
@@ -46,6 +55,8 @@ def train(
     command: str = "",
     cache: Path | None = None,
     skip_bad: bool = False,
+    name: str | None = None,
+    watch: Watch | None = None,
 ) -> Path:
     """Train a model and return the path of its file, ``folder/model.safetensors``.
 
@@ -53,33 +64,54 @@ def train(
     of unseen images, TensorBoard events and report.json (validation scores, calibration). An
     existing folder is refused unless ``resume`` is set; then the run goes on and ends with the
     weights of an uninterrupted one. ``cache`` (``cache`` beside ``folder``) keeps the images.
+    ``name`` stands on the card (the data set's). ``watch`` shows the run and may stop it; then it
+    ends with :class:`Stopped` and a checkpoint.
+
+    A recipe with a ``start`` is a fine-tuning (:mod:`.tune`): segmentor and refiner go on from that
+    model, and report.json holds the scores of the held-out cases before and after.
 
     Raises
     ------
     InputError : bad data (with ``skip_bad`` such cases are left out), a folder that holds another
         run, a recipe that does not fit.
     """
-    card = blank_card(recipe, dataset, command)
+    start = starting_model(recipe.start) if recipe.start else None
+    if start is not None:
+        dataset = adapted(dataset, start.card)
+
+    def blank() -> Card:
+        card = blank_card(recipe, dataset, command)
+        if start is not None:
+            card = with_origin(card, start, recipe.start, name)
+        return card if name is None else replace(card, name=name)
+
+    card = blank()
     check_recipe(recipe, card)
     dataset = replace(dataset, intensity=card.intensity, longest_side=recipe.longest_side)
     accelerator = accelerator_for(recipe, device)
     if accelerator.is_main_process:
         check_folder(folder, recipe, resume)
     accelerator.wait_for_everyone()
-    watch = Watch(folder, shown=accelerator.is_main_process)
+    watch = watch or Watch(folder, shown=accelerator.is_main_process)
     try:
         with accelerator.main_process_first():  # the others find what it has read
             kept = read_cases(dataset, cache or folder.parent / "cache", skip_bad, watch)
         if accelerator.is_main_process:
             note_recipe(folder, recipe)
         recipe = fitted(recipe, kept.splits["train"])
-        card = with_data(blank_card(recipe, dataset, command), kept)
-        run = Run(recipe, card, folder, accelerator, watch)
+        card = with_data(blank(), kept)
+        if start is not None:
+            start.segmentor.to(accelerator.device)
+            start.refiner.to(accelerator.device)
+            start.device = accelerator.device
+            check_same_cases(folder, card, accelerator.is_main_process)
+        run = Run(recipe, card, folder, accelerator, watch, start)
         cases, held_out = (from_elsewhere(run, kept.splits[name]) for name in ("train", "val"))
         segmentor, cases = segmentor_stage(run, cases)
         if not held_out:
-            watch.say("no validation case: scores are those of training images")
-        return refiner_stage(run, segmentor, cases, held_out or cases)
+            scores = "there are none" if start else "are those of training images"
+            watch.say(f"no validation case: scores {scores}")
+        return refiner_stage(run, segmentor, cases, held_out if start else held_out or cases)
     finally:
         watch.close()
 
@@ -105,7 +137,8 @@ def with_data(card: Card, kept: Store) -> Card:
     """The card with what was really read."""
     seen = {split: [case.id for case in cases] for split, cases in kept.splits.items()}
     skipped = {"skipped": kept.skipped} if kept.skipped else {}
-    return replace(card, training=card.training | {"cases": seen} | skipped)
+    looks = merged([card.looks, *(case.looks for case in kept.splits["train"])])
+    return replace(card, training=card.training | {"cases": seen} | skipped, looks=looks)
 
 
 def from_elsewhere(run: Run, cases: list[Stored]) -> list[Stored]:
@@ -125,7 +158,9 @@ def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, lis
     """The segmentor, and the cases with the priors that the refiner will start from."""
     recipe = run.recipe
     wanted = needs_priors(recipe)
-    if wanted and recipe.folds > 1 and not recipe.prior_from:
+    if wanted and run.start is not None:  # it never saw these cases: no folds are needed
+        cases = with_priors(cases, predictor(cast(Segmentor, run.start.segmentor)), "priors", run)
+    elif wanted and recipe.folds > 1 and not recipe.prior_from:
         cases = out_of_fold(cases, run)
     segmentor = pretrain("segmentor", MAIN_STAGE, recipe.pretrain_iterations, cases, run)
     missing = [case for case in cases if case.prior_file is None]
@@ -144,6 +179,8 @@ def refiner_stage(
     torch.manual_seed(recipe.seed * 1000 + REFINER_STAGE)
     start, refiner = networks(card)
     start.load_state_dict(segmentor.state_dict())
+    if run.start is not None:
+        refiner.load_state_dict(run.start.refiner.state_dict())
     turns = recipe.iterations // recipe.segmentor_every if recipe.segmentor_every else 1
     shared = (recipe.weight_decay, recipe.ema, accelerator, real_type(recipe))
     pair = Alternation(
@@ -169,19 +206,33 @@ def refiner_stage(
             for name, value in values.items():
                 watch.scalar(f"loss/{name}", value, iteration)
             finished = iteration == recipe.iterations
-            if run.main and (iteration % recipe.validate_every == 0 or finished):
-                scores, pictures = validate(_model(run, pair), held_out, recipe.validate_cases)
+            due = iteration % recipe.validate_every == 0 or finished
+            if run.main and due and held_out:
+                model, most = _model(run, pair), recipe.validate_cases
+                if run.start is not None:
+                    scores = glance(model, held_out, most)
+                else:
+                    scores, pictures = validate(model, held_out, most)
+                    watch.picture("truth, prior, refined", pictures, iteration)
                 watch.say(f"iteration {iteration}: validation Dice {_line(scores)}")
-                watch.picture("truth, prior, refined", pictures, iteration)
                 for name, value in scores.items():
                     watch.scalar(f"validation/{name}", value, iteration)
+                watch.note(stage="validation", iteration=iteration, **scores)
                 history.append({"iteration": iteration, **scores})
-                if all(_merit(card, row) < _merit(card, history[-1]) for row in history[:-1]):
+                if run.start is None and all(
+                    _merit(card, row) < _merit(card, history[-1]) for row in history[:-1]
+                ):
                     checkpoint.save(best, _weights(pair) | {"iteration": iteration})
-            if run.main and (iteration % SAVE_EVERY == 0 or finished):
+            if run.main and finished and run.start is not None:
+                # Nothing is chosen by the held-out cases, so that their scores stay honest.
+                checkpoint.save(best, _weights(pair) | {"iteration": iteration})
+            stop = watch.stopping and not finished
+            if run.main and (iteration % SAVE_EVERY == 0 or finished or stop):
                 state = {"segmentor": pair.segmentor.state_dict()}
                 state |= {"refiner": pair.refiner.state_dict()}
                 checkpoint.save(last, state | {"iteration": iteration, "history": history})
+            if stop:
+                watch.stopped("refiner", iteration)
     if run.main:
         export(run, held_out, history)
     accelerator.wait_for_everyone()
@@ -196,16 +247,22 @@ def export(run: Run, held_out: list[Stored], history: list[dict[str, Any]]) -> N
     segmentor.load_state_dict(state["segmentor"])
     refiner.load_state_dict(state["refiner"])
     model = HiDiff(card, segmentor, refiner, run.accelerator.device)
-    report = {
-        "best_iteration": state["iteration"],
-        "validation": history,
-        "calibration": calibration(model, held_out, run.recipe.validate_cases),
-    }
+    report = {"best_iteration": state["iteration"], "validation": history}
+    training = card.training | {"best_iteration": state["iteration"]}
+    path = run.folder / "model.safetensors"
+    if run.start is None:
+        report["calibration"] = calibration(model, held_out, run.recipe.validate_cases)
+        scores = next(row for row in history if row["iteration"] == state["iteration"])
+        training = training | {"validation": scores}
+        model = model.with_card(training=training, defaults=recommended(card, scores))
+    else:
+        run.watch.note(stage="scoring")
+        report["held_out"] = held_out_scores(run.start, model, held_out)
+        training = training | {"held_out": report["held_out"]}
+        model = model.with_card(training=training)
     write_json(run.folder / "report.json", report)
-    scores = next(row for row in history if row["iteration"] == state["iteration"])
-    training = card.training | {"best_iteration": state["iteration"], "validation": scores}
-    finished = model.with_card(training=training, defaults=recommended(card, scores))
-    finished.save(run.folder / "model.safetensors")
+    model.save(path)
+    run.watch.note(stage="finished", model=str(path))
 
 
 def _weights(pair: Alternation) -> dict[str, Any]:

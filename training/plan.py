@@ -92,7 +92,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if noted.exists():
         if not resume:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
-        if json.loads(noted.read_text()) != asdict(recipe):
+        if {"start": ""} | json.loads(noted.read_text()) != asdict(recipe):
             raise InputError(f"{folder} was trained with other settings (see {noted})")
     elif resume:
         raise InputError(f"{folder} holds no run to resume")

@@ -35,6 +35,8 @@ def pretrain(
     recipe, classes = run.recipe, run.card.outputs
     torch.manual_seed(recipe.seed * 1000 + stage)
     segmentor, _ = networks(run.card)
+    if run.start is not None:
+        segmentor.load_state_dict(run.start.segmentor.state_dict())
     real = real_type(recipe)
     shared = (recipe.weight_decay, recipe.ema, run.accelerator, real)
     learner = Learner(segmentor, recipe.pretrain_lr, iterations, *shared)
@@ -61,8 +63,11 @@ def pretrain(
             value = learner.step(losses(), len(group))
             advance(loss=value)
             run.watch.scalar(f"segmentor/{name}/loss", value, iteration)
-            if run.main and (iteration % SAVE_EVERY == 0 or iteration == iterations):
+            stop = run.watch.stopping
+            if run.main and (iteration % SAVE_EVERY == 0 or iteration == iterations or stop):
                 checkpoint.save(file, {"iteration": iteration, "learner": learner.state_dict()})
+            if stop:
+                run.watch.stopped(f"segmentor {name}", iteration)
     return cast(Segmentor, learner.averaged)
 
 

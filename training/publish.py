@@ -12,9 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_hidiff.card import Card
 from napari_hidiff.console import new_app, run
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
+from napari_hidiff.looks import looks_of
+from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.weights import check_trainable
 
 LARGEST = 10_000_000
@@ -43,6 +46,16 @@ def interactive_scores_of(report: dict[str, Any]) -> dict[str, Any]:
     return {key: report[key] for key in kept} | {"arms": arms, "refine_minus": ahead}
 
 
+def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any]:
+    """The looks of the very cases that a card names as trained on; InputError if one is missing."""
+    found = open_dataset(dataset, data)
+    cases = {case.id: case for cases in found.splits.values() for case in cases}
+    trained = card.training["cases"]["train"]
+    if missing := [case for case in trained if case not in cases]:
+        raise InputError(f"{missing[0]}, which {card.name} was trained on, is not in {found.root}")
+    return looks_of((found.load(cases[case]).image for case in trained), card.channels)
+
+
 @app.command()
 def publish_command(
     model: Annotated[Path, typer.Argument(metavar="FILE", help="A trained model.")],
@@ -60,6 +73,13 @@ def publish_command(
             help="JSON that napari-hidiff-evaluate --experiment interactive --output wrote.",
         ),
     ] = None,
+    looks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="Note what the images look like that the model was trained on."
+        ),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of that data set.")] = None,
     note: Annotated[
         str | None, typer.Option(help="What a reader of the card should know of the training.")
     ] = None,
@@ -84,6 +104,8 @@ def publish_command(
     if interactive is not None:
         known = known | {"interactive": interactive_scores_of(json.loads(interactive.read_text()))}
     changes["scores"] = known
+    if looks is not None:
+        changes["looks"] = training_looks(loaded.card, looks, data)
     path = output / f"{changes['name']}.safetensors"
     loaded.with_card(**changes).save(path)
     print(f"{path}: {size / 1e6:.1f} MB")

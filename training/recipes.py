@@ -18,6 +18,9 @@ class Recipe:
     """Every number of a training run; the metadata is the help text of the command line."""
 
     dataset: str
+    start: str = field(
+        default="", metadata={"help": "The model to start from (--from); empty = from scratch."}
+    )
 
     intensity: str = field(
         default="",

@@ -6,19 +6,22 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from napari_hidiff.card import Card
+from napari_hidiff.model import HiDiff
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.watch import Watch
 
 
 @dataclass(frozen=True)
 class Run:
-    """Recipe and card, the run's folder, the device and its processes, and what is shown."""
+    """Recipe and card, the run's folder, the device and its processes, what is shown, and the
+    model that the networks start from, if any."""
 
     recipe: Recipe
     card: Card
     folder: Path
     accelerator: Accelerator
     watch: Watch
+    start: HiDiff | None = None
 
     @property
     def main(self) -> bool:

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.looks import looks_of
 from napari_hidiff.preprocess import SMALLEST, Intensity
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 
-FORMAT = 1
+FORMAT = 2
 SPARE = 2**30
 """Bytes of the disk that the cache leaves free."""
 READERS = 4
@@ -34,6 +35,7 @@ class Stored:
     """A case on disk; arrays are opened anew at each use, so that it travels between processes.
 
     shape : (D, C, H, W); foreground : indices of the planes that hold any foreground.
+    looks : of the image as its file has it (:func:`napari_hidiff.looks.looks_of`).
     prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
     """
 
@@ -43,6 +45,7 @@ class Stored:
     shape: tuple[int, int, int, int]
     foreground: tuple[int, ...]
     prior_file: Path | None = None
+    looks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def image(self) -> np.ndarray:
@@ -137,12 +140,15 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         save_array(path.with_name(path.name + ".truth.npy"), truth)
         seen = np.flatnonzero(truth.any((1, 2))).tolist()
         partial = _partial(note)
-        partial.write_text(json.dumps({"shape": image.shape, "foreground": seen}))
+        looks = looks_of([sample.image], dataset.channels)
+        facts = {"shape": image.shape, "foreground": seen, "looks": looks}
+        partial.write_text(json.dumps(facts))
         os.replace(partial, note)  # last: a case with a note is whole
     known = json.loads(note.read_text())
     depth, channels, height, width = known["shape"]
     shape = (depth, channels, height, width)
-    return Stored(case.id, case.group, path, shape, tuple(known["foreground"]))
+    holds = tuple(known["foreground"])
+    return Stored(case.id, case.group, path, shape, holds, looks=known["looks"])
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -1,14 +1,32 @@
-"""What a training run shows and leaves behind: progress on the terminal, curves, pictures."""
+"""What a training run shows and leaves behind: progress on the terminal, curves, pictures.
 
+``progress.jsonl`` in the run's folder holds the same for programs, a JSON object a line:
+``{"stage", "done", "total", "loss"}`` while something goes on (at most five lines a second),
+``{"stage": "validation", "iteration", "prior", "one-step", "refined", "painted", "corrected"}``,
+and at the end ``{"stage": "stopped", "in", "iteration"}`` or ``{"stage": "finished", "model"}``.
+"""
+
+import json
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+PACE = 0.2
+"""Seconds between two lines about the same stage."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was asked to stop and did, with a checkpoint: ``--resume`` goes on."""
 
 
 class Watch:
@@ -20,6 +38,9 @@ class Watch:
     def __init__(self, folder: Path, shown: bool = True) -> None:
         self.console = Console(stderr=True, quiet=not shown)
         self.folder, self.shown = folder / "events", shown
+        self.file = folder / "progress.jsonl"
+        self.stopping = False
+        """Whether the run is to stop after the iteration under way."""
 
     @cached_property
     def writer(self) -> SummaryWriter:
@@ -38,12 +59,40 @@ class Watch:
         )
         with Progress(*columns, console=self.console) as bar:
             task = bar.add_task(what, total=total, completed=done, shown="")
+            count, told = done, 0.0
 
             def advance(loss: float | None = None, total: int | None = total) -> None:
+                nonlocal count, told
+                count += 1
+                if count == total or time.monotonic() - told >= PACE:
+                    told = time.monotonic()
+                    self.note(stage=what, done=count, total=total, loss=loss)
                 shown = "" if loss is None else f"loss {loss:.4f}"
                 bar.update(task, advance=1, total=total, shown=shown)
 
             yield advance
+
+    def note(self, **facts: Any) -> None:
+        """A line for programs, once the run has a folder."""
+        if self.shown and self.file.parent.is_dir():
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(facts) + "\n")
+
+    def stop_with_stdin(self) -> None:
+        """Stop when standard input ends: when whoever started the run closes it, or is gone."""
+
+        def listen() -> None:
+            while sys.stdin.buffer.read(1):
+                pass
+            self.stopping = True
+
+        threading.Thread(target=listen, daemon=True).start()
+
+    def stopped(self, stage: str, iteration: int) -> NoReturn:
+        """End the run, whose checkpoint is written."""
+        self.note(stage="stopped", **{"in": stage}, iteration=iteration)
+        self.say(f"stopped in {stage} at iteration {iteration}; --resume goes on from there")
+        raise Stopped
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""

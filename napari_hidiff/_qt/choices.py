@@ -13,6 +13,9 @@ from napari_hidiff.guards import MARGIN, REACH, Guards
 FROM_FILE = "from a file …"
 """The entry of the model box that opens a file dialog."""
 
+MANAGE = "about models …"
+"""The entry of the model box that opens the manager."""
+
 NEAR, CERTAIN, FIRM = False, False, True
 """Which guards of a re-refinement are on to begin with."""
 
@@ -149,7 +152,7 @@ def choose_box(images: Callable[[], Sequence[Any]], masks: Callable[[], Sequence
     box: FunctionGui[..., None] = magicgui(
         choose,
         image={"widget_type": "ComboBox", "choices": image_layers},
-        model={"widget_type": "ComboBox", "choices": [FROM_FILE], "nullable": True},
+        model={"widget_type": "ComboBox", "choices": [FROM_FILE, MANAGE], "nullable": True},
         prior={"widget_type": "ComboBox", "choices": mask_layers},
         call_button=False,
         labels=False,

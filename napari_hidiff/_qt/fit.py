@@ -91,15 +91,18 @@ class Fit:
             self._judge(None, WAITING, WAITING)
 
     def _described(
-        self, about: Any, model: "HiDiff", found: "tuple[str | None, Estimate | None]"
+        self,
+        about: Any,
+        model: "HiDiff",
+        found: "tuple[str | None, Estimate | None, list[str]]",
     ) -> None:
         if about != self._about or model is not self._models.model:  # chosen no longer
             return
-        problem, estimate = found
+        problem, estimate, doubts = found
         self._panel.cost.setText(words.cost(estimate, model.runs) if estimate else "")
         self._panel.cost.setToolTip(model.runs.note or COST)
         if problem is None:
-            self._judge(self._about, None, words.fits(model.card))
+            self._judge(self._about, None, words.fits(model.card, doubts))
         else:
             line = words.no_fit(model.card.name, problem)
             self._judge(self._about, problem, line, without_model=True)

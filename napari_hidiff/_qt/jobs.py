@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject
 from napari_hidiff import sidecar, work
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff.errors import InputError
+from napari_hidiff.looks import doubts
 from napari_hidiff.session import Index, Prior, Run
 from napari_hidiff.stack import Stack
 
@@ -131,7 +132,7 @@ def _failure(error: Exception) -> _Failure:
 
 
 def list_models() -> list[str]:
-    """Names of the bundled models; loads torch."""
+    """Names of the bundled models and the user's."""
     import napari_hidiff
 
     return napari_hidiff.available_models()
@@ -161,15 +162,18 @@ def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None, str | None]:
 
 def describe(
     model: "HiDiff", image: np.ndarray, settings: Settings
-) -> tuple[str | None, "Estimate | None"]:
-    """Why the model does not fit an image [H, W] or [H, W, C], or what a refinement will take."""
+) -> tuple[str | None, "Estimate | None", list[str]]:
+    """Why the model does not fit an image [H, W] or [H, W, C], what a refinement will take, and
+    in what the image does not look like those of the model."""
     try:
         model.check_image(image)
-        return None, model.estimate(
-            image.shape[:2], settings.sampler, settings.steps, settings.samples
+        doubted = doubts(
+            image, model.card.channels, model.card.looks, model.intensity.rule == "window"
         )
+        cost = model.estimate(image.shape[:2], settings.sampler, settings.steps, settings.samples)
+        return None, cost, doubted
     except InputError as error:
-        return str(error), None
+        return str(error), None, []
 
 
 def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:

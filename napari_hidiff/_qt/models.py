@@ -7,10 +7,12 @@ from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog
 
 from napari_hidiff._qt import jobs
-from napari_hidiff._qt.choices import FROM_FILE
+from napari_hidiff._qt.choices import FROM_FILE, MANAGE
+from napari_hidiff.catalog import SUFFIX, available_models
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
+    from napari_hidiff._qt.model_manager import ModelManager
     from napari_hidiff.model import HiDiff
 
 
@@ -36,6 +38,7 @@ class Models(QObject):
         self._ready: dict[tuple[str, str], HiDiff] = {}
         self._chosen: str | None = None
         self._listed = False
+        self._manager: ModelManager | None = None
         self._job: jobs.Job | None = None
         self._preparing: jobs.Job | None = None
         self._listing = jobs.Job(jobs.list_models, done=self._on_listed)
@@ -59,6 +62,25 @@ class Models(QObject):
         self._offer([*self._names(), name])
         self._box.value = name
 
+    @property
+    def chosen(self) -> str | None:
+        """The name or path in the box."""
+        return self._chosen
+
+    def manage(self) -> "ModelManager":
+        """Show which models there are, and what their cards say."""
+        from napari_hidiff._qt.model_manager import ModelManager
+
+        if self._manager is None:
+            self._manager = ModelManager(self, self._box.native.window())
+        self._manager.open_at(self._chosen)
+        return self._manager
+
+    def list_again(self) -> None:
+        """Models came or went."""
+        kept = [name for name in self._names() if name.endswith(SUFFIX) or name == self._chosen]
+        self._offer([*available_models(), *kept])
+
     def forget(self) -> None:
         """Choose none."""
         if self._job is not None:
@@ -72,13 +94,15 @@ class Models(QObject):
         for job in (self._listing, self._job, self._preparing):
             if job is not None:
                 job.cancel()
+        if self._manager is not None:
+            self._manager.close()
 
     def _names(self) -> list[str]:
-        return [name for name in self._box.choices if name not in (None, FROM_FILE)]
+        return [name for name in self._box.choices if name not in (None, FROM_FILE, MANAGE)]
 
     def _offer(self, names: list[str]) -> None:
         with self._box.changed.blocked():
-            self._box.choices = [*dict.fromkeys(names), FROM_FILE]
+            self._box.choices = [*dict.fromkeys(names), FROM_FILE, MANAGE]
             self._box.value = self._chosen
 
     def _on_listed(self, names: list[str]) -> None:
@@ -98,6 +122,10 @@ class Models(QObject):
                 self._box.value = self._chosen
             if path:
                 self.use(path)
+        elif name == MANAGE:
+            with self._box.changed.blocked():
+                self._box.value = self._chosen
+            self.manage()
         elif name is None:
             self.forget()
         elif name != self._chosen:

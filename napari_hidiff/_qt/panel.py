@@ -188,6 +188,10 @@ class Panel(QScrollArea):
         self.progress.setSizePolicy(policy)
         self.progress.setVisible(done is not None)
 
+    def append(self, section: QWidget) -> None:
+        """Put a section of someone else's at the end."""
+        self._column.insertWidget(self._column.count() - 1, section)
+
     def _slider_row(self) -> QWidget:
         back, forth = QLabel(f"[{KEYS['back']}]"), QLabel(f"[{KEYS['forth']}]")
         box = QWidget()
@@ -209,6 +213,7 @@ class Panel(QScrollArea):
         for part in parts:
             column.addWidget(part)
         column.addStretch()
+        self._column = column
         self.setWidget(inside)
         bar = self.verticalScrollBar().sizeHint().width()
         self.setMinimumWidth(max(WIDTH, inside.minimumSizeHint().width() + bar))

@@ -23,6 +23,8 @@ from napari_hidiff._qt.classes import Classes
 from napari_hidiff._qt.fit import Fit
 from napari_hidiff._qt.hint import Hint
 from napari_hidiff._qt.jobs import attempt
+from napari_hidiff._qt.learn_box import LearnBox
+from napari_hidiff._qt.learning import Learning
 from napari_hidiff._qt.models import Models
 from napari_hidiff._qt.panel import KEYS, Panel
 from napari_hidiff._qt.refinement import Refinement
@@ -92,6 +94,9 @@ class HiDiffWidget(QWidget):
             self.settings,
             self.refresh,
         )
+        self.learn_box = LearnBox()
+        self.panel.append(self.learn_box)
+        self.learning = Learning(self.learn_box, self._chosen, self.models, self.settings.device)
         self._connect()
         remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
@@ -242,6 +247,7 @@ class HiDiffWidget(QWidget):
         """Bring buttons and lines up to date."""
         if self._closed:
             return
+        self.learning.refresh()
         panel, bench, session = self.panel, self.bench, self.session
         ready = self.fit.problem is None and not self.work.busy
         prior = session is not None and (session.begun or session.prior is not None)
@@ -392,6 +398,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.learning.close()
         self.fit.close()
         self.work.close()
         self.models.close()

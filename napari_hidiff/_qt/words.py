@@ -1,5 +1,6 @@
 """The sentences of the widget that carry numbers."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_hidiff.card import Card
@@ -40,12 +41,18 @@ def missing(channels: list[str]) -> str:
     return f"The model reads several channels: choose the layer of {named} above."
 
 
-def fits(card: Card) -> str:
-    """The model reads the image, and what it finds there."""
+def fits(card: Card, doubts: Sequence[str] = ()) -> str:
+    """What the model finds in the image that it fits; or in what this image differs from those
+    that it was trained on."""
     classes = card.classes[1:]
     found = ", ".join(kind.name for kind in classes)
     if len(classes) > NAMED:
         found = f"{len(classes)} classes, listed below"
+    if doubts:
+        return (
+            f"Look twice: not like the images of {card.name}: {'; '.join(doubts)}. It can run, "
+            f"and finds: {found}."
+        )
     return f"Fits this image. Finds: {found}."
 
 

@@ -3,9 +3,11 @@
 Either 2-D pictures or NIfTI volumes.  ``classes.txt`` beside them names the classes, one a line:
 either all labels with ``background`` first, or the foreground classes only.  Without it the largest
 label in the masks says how many there are.  Every image is a group of its own unless a split file
-says otherwise.
+says otherwise, or ``groups.json``: ``{"stem": "group"}``, which keeps slices of a volume together.
 """
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,8 @@ def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
     """
     del rule  # there is one
     cases = paired(root / "images", _mask_folder(root), {*IMAGES, *SUFFIXES})
+    groups = _groups(root)
+    cases = [replace(case, group=groups.get(case.id, case.group)) for case in cases]
     volumes = _are_volumes(root, cases)
     classes, notes = _named_classes(root) or _counted_classes(cases)
     return Dataset(
@@ -51,6 +55,19 @@ def _mask_folder(root: Path) -> Path:
     if len(found) == 2:
         raise InputError(f"{root}: both masks/ and labels/ are there; keep the one with the truth")
     return found[0]
+
+
+def _groups(root: Path) -> dict[str, str]:
+    path = root / "groups.json"
+    if not path.is_file():
+        return {}
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(groups, dict) or not all(isinstance(g, str) for g in groups.values()):
+        raise InputError(f'{path}: is not {{"stem": "group"}}')
+    return groups
 
 
 def _are_volumes(root: Path, cases: list[Case]) -> bool:

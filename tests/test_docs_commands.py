@@ -1,0 +1,316 @@
+"""Every command of README and docs is run, or parsed by the real parser to its end.
+
+``TREATMENTS`` says how each is treated; a command that nothing there matches fails the test, so
+that a new one is not forgotten. Files that commands name are made, tiny, by ``write_desk``: a page
+that names a new file adds it there.
+"""
+
+import argparse
+import configparser
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from doc_pages import PAGES, ROOT, Line, command_lines, inline_code, script
+from layouts import fundus, write_chase, write_folder, write_kvasir
+from PIL import Image
+from volume_layouts import write_brats, write_msd, write_nifti_folder
+
+COMMAND_OF = {
+    line.partition("=")[0].strip(): line.partition("=")[2].strip()
+    for line in (ROOT / "setup.cfg").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\s+napari-hidiff[\w-]* = napari_hidiff\.[\w.]+:\w+$", line)
+}
+
+
+def write_desk(folder: Path, tiny_file: Path) -> None:
+    """The files that the commands of the pages name, as small as they may be."""
+    image, vessels, _ = fundus(0)
+    for name in ("photo.png", "fundus.jpg", "photos/photo.png", "photos/other.jpg", "scan.tif"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / name)
+    (folder / "drafts").mkdir()
+    for name in ("draft.png", "drafts/photo.png", "drafts/other.png"):
+        Image.fromarray(vessels).save(folder / name)
+    strokes = np.full(vessels.shape, 255, np.uint8)
+    strokes[30, 20:40] = 1
+    Image.fromarray(strokes).save(folder / "strokes.png")
+
+    write_folder(folder / "mine")
+    write_nifti_folder(folder / "scans")
+    write_chase(folder / "CHASEDB1")
+    write_kvasir(folder / "Kvasir-SEG")
+    write_brats(folder / "BraTS2021")
+    write_msd(folder / "Task04_Hippocampus")
+    (folder / "data").mkdir()
+    known = {"chase": "CHASEDB1", "kvasir": "Kvasir-SEG", "msd": "Task04_Hippocampus"}
+    for name, target in known.items():
+        (folder / "data" / name).symlink_to(folder / target)
+
+    runs = ("kvasir", "kvasir-control", "folder", "mine")
+    for model in ("mine", *(f"runs/{run}/model" for run in runs)):
+        path = folder / f"{model}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tiny_file, path)
+
+
+Call = Callable[..., int]
+
+
+def run(line: Line, call: Call) -> None:
+    """As it stands."""
+    assert call(*line.words) == 0
+
+
+def without_window(line: Line, call: Call) -> None:
+    """All but the window at the end."""
+    assert call(*line.words, "--no-window") == 0
+
+
+def up_to_the_window(line: Line, call: Call) -> None:
+    """Up to the question whether there is a display; the arguments are checked before."""
+    assert call(*line.words) == 2
+    assert "QT_QPA_PLATFORM keeps Qt from showing windows" in call.said()  # type: ignore[attr-defined]
+
+
+def check_or_dry_run(line: Line, call: Call) -> None:
+    """Training: the data are found and the recipe is resolved; only --check does all it does."""
+    done = {"--check", "--dry-run"} & set(line.words)
+    assert call(*line.words, *(() if done else ("--dry-run",))) == 0
+
+
+def after_adding_it(line: Line, call: Call) -> None:
+    """On a model that is among one's own."""
+    assert call("napari-hidiff", "models", "add", "mine.safetensors", "--name", line.words[3]) == 0
+    assert call(*line.words) == 0
+
+
+def publishing(line: Line, call: Call) -> None:
+    """On a model whose card names what it was trained on, as cards of training do."""
+    from napari_hidiff import load_model
+
+    assert line.words[3] == "mine.safetensors"
+    path = Path(line.words[3])
+    model = load_model(path, device="cpu")
+    path.unlink()  # a link into what the tests share
+    cases = sorted(image.stem for image in Path("mine/images").iterdir())[:2]
+    model.with_card(training={"cases": {"train": cases}}).save(path)
+    done = subprocess.run([sys.executable, *line.words[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def on_one_image(line: Line, call: Call) -> None:
+    """An evaluation of one image with one seed, and one stroke where strokes are painted."""
+    few = ["--limit", "1", "--seeds", "1"]
+    if "interactive" in line.words:
+        few += ["--strokes", "1"]
+    assert call(*line.words, *few) == 0
+
+
+def of_several_processes(line: Line, call: Call) -> None:
+    """What accelerate would start, in one process."""
+    assert line.words[:4] == ("accelerate", "launch", "-m", "napari_hidiff.training")
+    assert importlib.util.find_spec("napari_hidiff.training.__main__")
+    check_or_dry_run(Line(line.page, ("napari-hidiff-train", *line.words[4:])), call)
+
+
+def parsed(line: Line, call: Call) -> None:
+    """A benchmark: its own parser reads the arguments."""
+    module = importlib.import_module(line.words[2])
+    arguments = list(line.words[3:])
+    if "typer" in vars(module):
+        import typer
+
+        app = typer.Typer()
+        app.command()(module.main)
+        typer.main.get_command(app).make_context(line.words[2], arguments)
+        return
+
+    class Enough(Exception):
+        pass
+
+    read = argparse.ArgumentParser.parse_args
+
+    def stop(parser: argparse.ArgumentParser, *_: Any) -> None:
+        read(parser, arguments)
+        raise Enough
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(Enough):
+            module.main()
+
+
+def target_of_make(line: Line, call: Call) -> None:
+    """Make knows the target and what it needs."""
+    done = subprocess.run(["make", "-n", *line.words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def packages_of_ci(line: Line, call: Call) -> None:
+    """The system packages are those that CI installs."""
+    ci = re.search(r"packages=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.DOTALL)
+    assert ci is not None
+    assert set(line.words[3:]) == set(ci[1].split()) - {"make"}
+
+
+def extras_exist(line: Line, call: Call) -> None:
+    """What pip is told to install is there: extras, constraints."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    for word in line.words:
+        if found := re.search(r"\[(.*)\]", word):
+            assert set(found[1].split(",")) <= set(setup["options.extras_require"])
+        if word.endswith(".txt"):
+            assert (ROOT / word).is_file()
+
+
+def torch_of_an_index(line: Line, call: Call) -> None:
+    """Not run: it would replace torch. Names and options are those of pip's own parser."""
+    assert line.words[:3] == ("pip", "install", "torch")
+    assert set(line.words[3:-2]) <= {"torchvision"}
+    assert line.words[-2:] == ("--index-url", "https://download.pytorch.org/whl/cpu")
+
+
+def on_a_screen(line: Line, call: Call) -> None:
+    """What is started on a virtual screen."""
+    treat(Line(line.page, line.words[2:]), call)
+
+
+def of_napari(line: Line, call: Call) -> None:
+    """A command of napari's own."""
+    done = subprocess.run([sys.executable, "-m", *line.words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "napari" in done.stdout
+
+
+TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
+    (r"napari-hidiff demo .*--no-window", run),
+    (r"napari-hidiff demo", without_window),
+    (r"napari-hidiff export ", run),
+    (r"napari-hidiff models remove ", after_adding_it),
+    (r"napari-hidiff models", run),
+    (r"napari-hidiff [\w./-]+\.(jpg|png|tif)$", up_to_the_window),
+    (r"napari-hidiff-refine ", run),
+    (r"napari-hidiff-train ", check_or_dry_run),
+    (r"napari-hidiff-evaluate ", on_one_image),
+    (r"accelerate launch -m ", of_several_processes),
+    (r"python -m benchmarks\.", parsed),
+    (r"python -m napari_hidiff\.training\.publish ", publishing),
+    (r"make [a-z]+$", target_of_make),
+    (r"sudo apt-get install ", packages_of_ci),
+    (r"pip install torch ", torch_of_an_index),
+    (r"pip install ", extras_exist),
+    (r"xvfb-run -a ", on_a_screen),
+    (r"napari --info$", of_napari),
+]
+"""Pattern of a command, and what is done with it; the first that matches."""
+
+
+def treat(line: Line, call: Call) -> None:
+    for pattern, treatment in TREATMENTS:
+        if re.match(pattern, str(line)):
+            return treatment(line, call)
+    raise AssertionError(f"{line.page}: nothing in TREATMENTS matches {str(line)!r}")
+
+
+LINES = list({str(line): line for page in PAGES for line in command_lines(page)}.values())
+
+
+@pytest.fixture(scope="module")
+def desk(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    write_desk(folder, tiny_file)
+    return folder
+
+
+@pytest.fixture
+def call(
+    desk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Call:
+    """``call("napari-hidiff-refine", ...)``: run it as installed, in a folder of its own; its
+    exit status. ``call.said()`` is what it wrote to stderr."""
+    for path in desk.iterdir():
+        if path.name == "runs":  # commands write there
+            shutil.copytree(path, tmp_path / path.name)
+        else:
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAPARI_HIDIFF_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+
+    def run_it(name: str, *arguments: str) -> int:
+        module, _, function = COMMAND_OF[name].partition(":")
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as left:
+            getattr(importlib.import_module(module), function)()
+        run_it.last = capfd.readouterr()  # type: ignore[attr-defined]
+        if left.value.code == 2:
+            print(run_it.last.err)  # type: ignore[attr-defined]
+        return int(left.value.code or 0)
+
+    run_it.said = lambda: run_it.last.err  # type: ignore[attr-defined]
+    return run_it
+
+
+@pytest.mark.parametrize("line", LINES, ids=str)
+def test_commands_of_the_pages(line: Line, call: Call) -> None:
+    treat(line, call)
+
+
+def test_there_are_commands_and_every_treatment_is_needed() -> None:
+    assert len(LINES) > 50
+    for pattern, _ in TREATMENTS:
+        assert any(re.match(pattern, str(line)) for line in LINES), f"nothing matches {pattern!r}"
+
+
+def test_every_block_says_its_language() -> None:
+    """A block without one would hide its commands from these tests."""
+    from doc_pages import blocks
+
+    for page in PAGES:
+        for language, content in blocks(page):
+            assert language, f"{page.name}: {content[:60]}"
+            assert language in {"bash", "console", "sh", "json", "python", "text"}, page.name
+            if language == "text":
+                assert not re.search(r"^(napari-hidiff|make) (?!.*[\[A-Z]{2})", content, re.M)
+
+
+def test_options_in_the_running_text_exist() -> None:
+    """Commands in code spans may hold words like NAME; their names and options are real."""
+    pages = script("make_pages")
+    parsers: dict[str, Any] = {name: pages.parser_of(name) for name in COMMAND_OF}
+    seen = 0
+    for page in PAGES:
+        for code in inline_code(page):
+            name, *words = code.split()
+            if name not in parsers or not words:
+                continue
+            found = parsers[name]
+            for word in words:
+                subs = getattr(found, "commands", {})
+                found = subs.get(word, subs.get("open", found))
+            known = {flag for p in found.params for flag in (*p.opts, *p.secondary_opts)}
+            used = {word for word in words if re.match(r"--[a-z]", word)} - {"--help"}
+            assert used <= known, f"{page.name}: {code}"
+            seen += 1
+    assert seen > 10
+
+
+def test_every_command_is_in_the_table_of_the_readme() -> None:
+    readme = PAGES[0].read_text(encoding="utf-8")
+    assert len(COMMAND_OF) == 4
+    for command in COMMAND_OF:
+        assert f"| `{command} " in readme, f"{command} is missing from the table"
