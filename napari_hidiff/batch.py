@@ -9,20 +9,33 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_hidiff import __version__
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels, write_mask
+from napari_hidiff.files.dicom import is_dicom, is_series
+from napari_hidiff.files.read import is_volume
+from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels
+from napari_hidiff.nifti import is_nifti, stem
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
-    from napari_hidiff.refine import Step
 
-MASKS = (".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg")
+MASKS = (".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg", ".nii.gz", ".nii", ".npz")
 """Suffixes looked for where --prior or --fixed is a folder, in this order."""
+
+
+class Progress(Protocol):
+    """How far the work on an image is: ``index`` of ``total``."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -39,16 +52,21 @@ class Job:
 def find_images(given: Sequence[Path]) -> list[Path]:
     """The image files that the arguments name, each once.
 
-    A folder stands for the png, jpg and tif files in it, but for masks that this program wrote
-    there; a pattern such as ``*.png`` is filled in where the shell did not.  Raises InputError for
-    a folder without images and a pattern without matches; a missing file is left for its reader.
+    A folder stands for the png, jpg, tif and NIfTI files in it, but for masks that this program
+    wrote there, or for the DICOM series that it holds; a pattern such as ``*.png`` is filled in
+    where the shell did not.  Raises InputError for a folder without images and a pattern without
+    matches; a missing file is left for its reader.
     """
     found: dict[Path, None] = {}
     for path in given:
-        if path.is_dir():
+        if path.is_dir() and is_series(path):
+            found[path] = None
+        elif path.is_dir():
             inside = sorted(file for file in path.iterdir() if _is_image(file))
             if not inside:
-                raise InputError(f"{path}: no png, jpg or tif images in this folder")
+                raise InputError(
+                    f"{path}: no png, jpg or tif images in this folder, no NIfTI file and no DICOM"
+                )
             found.update(dict.fromkeys(inside))
         elif not path.exists() and glob.has_magic(str(path)):
             matches = sorted(Path(name) for name in glob.glob(str(path)))
@@ -85,9 +103,9 @@ def plan(
             )
     jobs: dict[str, Job] = {}
     for image in images:
-        suffix = ".tif" if image.suffix.lower() in TIFF else ".png"
-        mask, steps = output / f"{image.stem}_mask{suffix}", output / f"{image.stem}_steps.json"
-        key = image.stem.casefold()  # names that some file systems do not tell apart
+        name = image_name(image)
+        mask, steps = output / f"{name}_mask{mask_suffix(image)}", output / f"{name}_steps.json"
+        key = name.casefold()  # names that some file systems do not tell apart
         if key in jobs:
             raise InputError(
                 f"{jobs[key].image} and {image} would both write {mask}; refine them into "
@@ -104,15 +122,24 @@ def refine_file(
     model: "HiDiff",
     job: Job,
     settings: dict[str, Any],
-    on_step: Callable[["Step"], None] = lambda step: None,
+    on_step: Callable[[Progress], None] = lambda step: None,
 ) -> dict[str, Any]:
     """Refine one image, write its mask and its steps, and return the record that was written.
 
+    A volume is refined slice by slice; see :mod:`napari_hidiff.volume_batch`.
+
     settings: sampler, steps, samples (None = the model's card) and seed.
-    on_step: called after every step, for progress.  Raises InputError naming the file.
+    on_step: called after every step, of a volume before every slice, for progress.
+    Raises InputError naming the file.
     """
     start = time.perf_counter()
     try:
+        if is_volume(job.image):
+            from napari_hidiff.volume_batch import refine_volume
+
+            record = refine_volume(model, job, settings, on_step)
+            _write_json(job.steps, record)
+            return record
         image = read_image(job.image)
         model.check_image(image)
         prior = None if job.prior is None else read_labels(job.prior, model.labels)
@@ -149,12 +176,27 @@ def refine_file(
             mask, before = after, now
             on_step(step)
         record["seconds"] = round(time.perf_counter() - start, 3)
-        write_mask(job.mask, mask)
+        write_labels(job.mask, mask, model.card.classes)
         _write_json(job.steps, record)
         return record
     except InputError as error:
         line = str(error)
         raise InputError(line if str(job.image) in line else f"{job.image}: {line}") from error
+
+
+def image_name(image: Path) -> str:
+    """What the results of an image are called by; a DICOM series by its folder."""
+    if image.is_dir():
+        return image.resolve().name
+    series = is_dicom(image) and image.resolve().parent.name
+    return series or stem(image)
+
+
+def mask_suffix(image: Path) -> str:
+    """How the name of an image's mask ends."""
+    if image.suffix.lower() in TIFF:
+        return ".tif"
+    return ".nii.gz" if is_volume(image) else ".png"
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
@@ -173,11 +215,11 @@ def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_image(file: Path) -> bool:
-    if file.name.startswith(".") or file.suffix.lower() not in IMAGES or not file.is_file():
+    known = file.suffix.lower() in IMAGES or is_nifti(file)
+    if file.name.startswith(".") or not known or not file.is_file():
         return False
-    ours = file.stem.endswith("_mask") and file.with_name(
-        f"{file.stem.removesuffix('_mask')}_steps.json"
-    )
+    name = image_name(file)
+    ours = name.endswith("_mask") and file.with_name(f"{name.removesuffix('_mask')}_steps.json")
     return not (ours and ours.exists())
 
 
@@ -188,7 +230,7 @@ def _beside(given: Path | None, image: Path) -> Path | None:
     """
     if given is None or not given.is_dir():
         return given
-    stems = (image.stem, f"{image.stem}_mask")
+    stems = (image_name(image), f"{image_name(image)}_mask")
     names = [given / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
     return next((path for path in names if path.is_file()), names[0])
 

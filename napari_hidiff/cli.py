@@ -32,7 +32,7 @@ from napari_hidiff.console import (
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_hidiff.refine import Step
+    from napari_hidiff.batch import Progress as Counted
 
 window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
@@ -173,7 +173,11 @@ def export_command(
 def refine_command(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Images (png, jpg, tif) or folders of them."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Images (png, jpg, tif), volumes (nii, nii.gz, npz, tif stacks, DICOM folders), "
+            "or folders of them.",
+        ),
     ],
     model: ModelOption,
     output: Annotated[
@@ -209,8 +213,11 @@ def refine_command(
     """Segment images and refine the masks, without a window.
 
     For each image NAME.jpg, DIR/NAME_mask.png (.tif for a tif) holds the class number of every
-    pixel, 0 for background, and DIR/NAME_steps.json what was done. Class numbers look black in a
-    photo viewer; napari shows them in colour.
+    pixel, 0 for background, and DIR/NAME_steps.json what was done. The colours in a photo viewer
+    are those of the classes; the numbers behind them are the labels.
+
+    A volume is refined slice by slice into DIR/NAME_mask.nii.gz, which lies exactly over it in
+    ITK-SNAP and 3D Slicer; a DICOM series is named after its folder.
 
     An image that cannot be used gets one line on stderr, the others are still done, and the exit
     status is 2.
@@ -239,7 +246,9 @@ def refine_command(
                 log(f"napari-hidiff-refine: {error}")
             else:
                 done.append(record)
-                log(f"{job.image}: {len(record['steps'])} steps, {record['seconds']:.1f} s")
+                count = record.get("slices") or len(record["steps"])
+                what = "slices" if "slices" in record else "steps"
+                log(f"{job.image}: {count} {what}, {record['seconds']:.1f} s")
                 if not json:
                     print(record["mask"], flush=True)
     if json:
@@ -247,7 +256,7 @@ def refine_command(
     return 2 if failed else 0
 
 
-def advance(bar: Progress, task: TaskID, done: int, step: "Step") -> None:
+def advance(bar: Progress, task: TaskID, done: int, step: "Counted") -> None:
     """Move a progress bar that counts images: ``done`` of them, and this step of the next."""
     bar.update(task, completed=done + step.index / step.total)
 

@@ -33,7 +33,7 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
 def prior(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """The segmentor's probabilities float32 [K, D, H, W] of a *normalised* volume [D, H, W, C]."""
     parts = []
-    for here in _chunks(volume):
+    for here in chunks(volume):
         planes = volume[here]
         if len(planes) == 1:  # the model remembers what its segmentor saw in one slice
             parts.append(model.prior(planes[0], normalised=True)[:, None])
@@ -53,11 +53,14 @@ def refine(
     steps: int | None = None,
     samples: int | None = None,
     seed: int = 0,
+    fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """The mean probability float32 [K, D, H, W] of every refined slice of a *normalised* volume.
 
     prior : float32 [K, D, H, W], an integer mask [D, H, W], or None for the segmentor's.
     sampler, steps, samples, seed : as for :meth:`HiDiff.refine`; every slice has the same seed.
+    fixed : int [D, H, W], -1 = free, else the label that the voxel keeps; slices that lie near
+        such a voxel are refined one by one.
     ``on_slice(index)`` is called with the first of the slices that are refined next.
 
     InputError when prior or settings do not fit, before their slices are refined.
@@ -65,13 +68,18 @@ def refine(
     if prior is not None and prior.shape[-3] != len(volume):
         raise InputError(f"the prior has {prior.shape[-3]} slices, the volume {len(volume)}")
     refined = []
-    for here in _chunks(volume):
+    if fixed is not None and fixed.shape != volume.shape[:3]:
+        raise InputError(f"the fixed map has shape {fixed.shape}, the volume {volume.shape[:3]}")
+    for here in chunks(volume):
         on_slice(here.start)
         planes, start = volume[here], None if prior is None else prior[..., here, :, :]
-        if len(planes) == 1:
-            alone = None if start is None else start[..., 0, :, :]
-            result = model.refine(planes[0], alone, None, sampler, steps, samples, seed, True)
-            refined.append(result.probability[:, None])
+        known = None if fixed is None or (fixed[here] < 0).all() else fixed[here]
+        if len(planes) == 1 or known is not None:
+            for i, plane in enumerate(planes):
+                alone = None if start is None else start[..., i, :, :]
+                kept = None if known is None else known[i]
+                result = model.refine(plane, alone, kept, sampler, steps, samples, seed, True)
+                refined.append(result.probability[:, None])
         else:
             settings = model._settings(sampler, steps, samples)
             refined.append(_together(model, planes, start, seed=seed, **settings))
@@ -113,8 +121,8 @@ def _together(
     return last.probability.swapaxes(0, 1)
 
 
-def _chunks(volume: np.ndarray) -> Iterator[slice]:
-    """Runs of slices that are small enough together, in order."""
+def chunks(volume: np.ndarray) -> Iterator[slice]:
+    """Runs of slices that are small enough to be computed together, in order."""
     height, width = (-(-side // MULTIPLE) * MULTIPLE for side in volume.shape[1:3])
     together = max(1, PIXELS_AT_ONCE // (height * width))
     for first in range(0, len(volume), together):

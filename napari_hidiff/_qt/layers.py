@@ -1,6 +1,6 @@
 """Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
+from napari_hidiff.files.record import CLASSES
 from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index, slicer
 
 STROKES = "#ffd400"
@@ -138,12 +139,15 @@ def class_colours(card: Card | None) -> DirectLabelColormap:
 
 def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) -> Labels:
     """The mask over an image: where the user paints and results are written."""
+    placed = placement(layer, leading)
+    if card is not None:  # for whoever saves the layer
+        placed["metadata"][CLASSES] = [asdict(kind) for kind in card.classes]
     return Labels(
         data,
         name=f"{layer.name} mask",
         colormap=class_colours(card),
         opacity=0.7,
-        **placement(layer, leading),
+        **placed,
     )
 
 
