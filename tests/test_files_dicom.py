@@ -2,9 +2,10 @@
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from nibabel.affines import apply_affine
-from pydicom.uid import generate_uid
+from pydicom.uid import RLELossless, generate_uid
 from volume_files import AXIAL, OBLIQUE, write_series
 
 from napari_hidiff.errors import InputError
@@ -227,3 +228,11 @@ def test_damaged_files_are_named(tmp_path):
         with pytest.raises(InputError, match=line):
             read_dicom(path)
     assert read.kind_of(tmp_path / "empty") is None
+
+
+def test_compressed_pixels_are_read(tmp_path):
+    stored = scan((2, 16, 20))
+    write_series(tmp_path, stored, change=lambda index, file: file.compress(RLELossless))
+    assert pydicom.dcmread(tmp_path / "im000.dcm").file_meta.TransferSyntaxUID == RLELossless
+    wanted = stored.astype(int) - 1024
+    np.testing.assert_array_equal(read_dicom(tmp_path).array[:, ::-1, ::-1], wanted)

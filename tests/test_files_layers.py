@@ -212,3 +212,20 @@ def test_a_mask_by_name_opens_as_one_and_an_image_does_not(case, tmp_path):
         assert isinstance(ViewerModel().open(tmp_path / name, plugin=PLUGIN)[0], kind)
     write_labels(tmp_path / "y.nii.gz", binary, None, volume.source)
     assert isinstance(ViewerModel().open(tmp_path / "y.nii.gz", plugin=PLUGIN)[0], Labels)
+
+
+def test_the_command_opens_stacks_with_their_spacing_and_names_what_is_broken(case, tmp_path):
+    from napari_hidiff._qt.launch import add_files
+
+    facts = {"axes": "ZYX", "spacing": 2.5, "unit": "mm"}
+    array = np.zeros((4, 20, 24), np.uint8)
+    stack = tmp_path / "s.tif"
+    tifffile.imwrite(stack, array, imagej=True, resolution=(4, 2), metadata=facts)
+    viewer = ViewerModel()
+    add_files(viewer, [stack, case])
+    np.testing.assert_allclose(viewer.layers[0].scale, (2.5, 0.5, 0.25))
+    np.testing.assert_allclose(viewer.layers[1].scale, read_volume(case).spacing)
+    case.write_bytes(case.read_bytes()[:500])
+    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+        add_files(viewer, [case])
+    assert len(viewer.layers) == 2
