@@ -6,16 +6,25 @@ Everything that can be wrong with the file names is found before the first image
 import glob
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from napari_hidiff import __version__
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels, write_mask
+from napari_hidiff.io import (
+    IMAGES,
+    TIFF,
+    part_of,
+    read_fixed,
+    read_image,
+    read_labels,
+    write_mask,
+)
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -34,6 +43,26 @@ class Job:
     fixed: Path | None
     mask: Path
     steps: Path
+
+
+def absolute(job: Job) -> Job:
+    """A job whose names mean the same in another process's working folder."""
+    return replace(
+        job,
+        image=job.image.absolute(),
+        prior=job.prior and job.prior.absolute(),
+        fixed=job.fixed and job.fixed.absolute(),
+        mask=job.mask.absolute(),
+        steps=job.steps.absolute(),
+    )
+
+
+class Listed(NamedTuple):
+    """A line of a list: an image, its prior and its fixed pixels, if the line names them."""
+
+    image: Path
+    prior: Path | None = None
+    fixed: Path | None = None
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
@@ -60,19 +89,55 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
+def read_list(file: Path) -> list[Listed]:
+    """The images that a text file names, one a line: image, tab, prior, tab, fixed pixels.
+
+    The last two may be missing or empty. Relative names start at the list's folder; empty lines
+    and lines that begin with # are left out. Raises InputError for a list that cannot be read, is
+    empty, names an image twice, or has more columns.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise InputError(f"{file}: the list cannot be read: {reason}") from error
+    found: dict[Path, Listed] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        names = [name.strip() for name in line.split("\t")]
+        if len(names) > 3 or not names[0]:
+            raise InputError(
+                f"{file}, line {number}: wanted an image, and after tabs its prior and its fixed "
+                "pixels"
+            )
+        paths = [file.parent / name if name else None for name in names] + [None, None]
+        image = file.parent / names[0]
+        if image in found:
+            raise InputError(f"{file}, line {number}: {image} is in the list already")
+        found[image] = Listed(image, *paths[1:3])
+    if not found:
+        raise InputError(f"{file}: the list names no images")
+    return list(found.values())
+
+
 def plan(
     images: Sequence[Path],
     output: Path,
     prior: Path | None = None,
     fixed: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    own: Mapping[Path, "Listed"] | None = None,
 ) -> list[Job]:
     """Pair every image with its prior, its fixed pixels and its outputs in ``output``.
 
     prior, fixed: a file for a single image, or a folder with files of the images' stems.
+    own: what a list says of single images; it goes before ``prior`` and ``fixed``.
+    resume: outputs may exist; :func:`napari_hidiff.resume.split` says which of them count.
     Raises InputError where two images would write the same file, where an output exists already
-    (unless ``overwrite``), where one mask is given for several images, and where ``output`` is a
-    file.
+    (unless ``overwrite`` or ``resume``), where one mask is given for several images, and where
+    ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder")
@@ -94,9 +159,13 @@ def plan(
                 "separate folders"
             )
         existing = next((file for file in (mask, steps) if file.exists()), None)
-        if existing is not None and not overwrite:
-            raise InputError(f"{existing}: exists already; --overwrite replaces it")
-        jobs[key] = Job(image, _beside(prior, image), _beside(fixed, image), mask, steps)
+        if existing is not None and not (overwrite or resume):
+            raise InputError(
+                f"{existing}: exists already; --overwrite replaces it, --resume goes on after it"
+            )
+        listed = (own or {}).get(image) or Listed(image)
+        masks = listed.prior or _beside(prior, image), listed.fixed or _beside(fixed, image)
+        jobs[key] = Job(image, *masks, mask, steps)
     return list(jobs.values())
 
 
@@ -105,11 +174,13 @@ def refine_file(
     job: Job,
     settings: dict[str, Any],
     on_step: Callable[["Step"], None] = lambda step: None,
+    made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Refine one image, write its mask and its steps, and return the record that was written.
 
     settings: sampler, steps, samples (None = the model's card) and seed.
-    on_step: called after every step, for progress.  Raises InputError naming the file.
+    on_step: called after every step, for progress.  made: goes into the record as it is.
+    Raises InputError naming the file.
     """
     start = time.perf_counter()
     try:
@@ -134,7 +205,7 @@ def refine_file(
             else {"source": str(job.fixed), "pixels": int((fixed >= 0).sum())},
             "steps": [],
         }
-        before = time.perf_counter()
+        first, before = mask, time.perf_counter()
         for step in run:
             now, after = time.perf_counter(), step.mask
             record["steps"].append(
@@ -148,13 +219,33 @@ def refine_file(
             )
             mask, before = after, now
             on_step(step)
+        record["changed"] = int((mask != first).sum())
+        record |= made or {}
         record["seconds"] = round(time.perf_counter() - start, 3)
-        write_mask(job.mask, mask)
-        _write_json(job.steps, record)
+        with finished(job.steps, record):
+            write_mask(job.mask, mask)
         return record
     except InputError as error:
         line = str(error)
         raise InputError(line if str(job.image) in line else f"{job.image}: {line}") from error
+
+
+@contextmanager
+def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Write a record beside its place, and put it there when the body has written the outputs.
+
+    A record is thus the mark of completion; a mask without one but with a record waiting beside it
+    was left by a process that was killed in between.
+    """
+    part = part_of(path)
+    try:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        yield
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
@@ -196,9 +287,3 @@ def _beside(given: Path | None, image: Path) -> Path | None:
 def _pixels(mask: np.ndarray, labels: int) -> list[int]:
     """How many pixels each label has."""
     return np.bincount(mask.ravel(), minlength=labels).tolist()
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
