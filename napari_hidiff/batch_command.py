@@ -81,7 +81,8 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     except KeyboardInterrupt:
         stopped = True
     finally:
-        resume.sweep(jobs)
+        if not (stopped and batch.dask):  # a cluster's workers finish the images they are at
+            resume.sweep(jobs)
         report.write(batch.output, time.perf_counter() - start)
     if json:
         print_json(report.value(time.perf_counter() - start))
