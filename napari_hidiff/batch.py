@@ -6,8 +6,9 @@ Everything that can be wrong with the file names is found before the first image
 import glob
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,8 +18,9 @@ from napari_hidiff import __version__
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.dicom import is_dicom, is_series
 from napari_hidiff.files.read import is_volume
-from napari_hidiff.files.write import write_labels
-from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels
+from napari_hidiff.files.write import tables, write_labels
+from napari_hidiff.io import IMAGES, TIFF, part_of, read_fixed, read_image, read_labels
+from napari_hidiff.listed import Listed
 from napari_hidiff.nifti import is_nifti, stem
 
 if TYPE_CHECKING:
@@ -47,6 +49,23 @@ class Job:
     fixed: Path | None
     mask: Path
     steps: Path
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All files that are written: the mask, the tables beside a NIfTI mask, the record."""
+        return (self.mask, *tables(self.mask), self.steps)
+
+
+def absolute(job: Job) -> Job:
+    """A job whose names mean the same in another process's working folder."""
+    return replace(
+        job,
+        image=job.image.absolute(),
+        prior=job.prior and job.prior.absolute(),
+        fixed=job.fixed and job.fixed.absolute(),
+        mask=job.mask.absolute(),
+        steps=job.steps.absolute(),
+    )
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
@@ -84,13 +103,17 @@ def plan(
     prior: Path | None = None,
     fixed: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    own: Mapping[Path, Listed] | None = None,
 ) -> list[Job]:
     """Pair every image with its prior, its fixed pixels and its outputs in ``output``.
 
     prior, fixed: a file for a single image, or a folder with files of the images' stems.
+    own: what a list says of single images; it goes before ``prior`` and ``fixed``.
+    resume: outputs may exist; :func:`napari_hidiff.resume.split` says which of them count.
     Raises InputError where two images would write the same file, where an output exists already
-    (unless ``overwrite``), where one mask is given for several images, and where ``output`` is a
-    file.
+    (unless ``overwrite`` or ``resume``), where one mask is given for several images, and where
+    ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder")
@@ -111,10 +134,15 @@ def plan(
                 f"{jobs[key].image} and {image} would both write {mask}; refine them into "
                 "separate folders"
             )
-        existing = next((file for file in (mask, steps) if file.exists()), None)
-        if existing is not None and not overwrite:
-            raise InputError(f"{existing}: exists already; --overwrite replaces it")
-        jobs[key] = Job(image, _beside(prior, image), _beside(fixed, image), mask, steps)
+        listed = (own or {}).get(image) or Listed(image)
+        masks = listed.prior or _beside(prior, image), listed.fixed or _beside(fixed, image)
+        job = Job(image, *masks, mask, steps)
+        existing = next((file for file in job.outputs if file.exists()), None)
+        if existing is not None and not (overwrite or resume):
+            raise InputError(
+                f"{existing}: exists already; --overwrite replaces it, --resume goes on after it"
+            )
+        jobs[key] = job
     return list(jobs.values())
 
 
@@ -123,13 +151,15 @@ def refine_file(
     job: Job,
     settings: dict[str, Any],
     on_step: Callable[[Progress], None] = lambda step: None,
+    made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Refine one image, write its mask and its steps, and return the record that was written.
 
     A volume is refined slice by slice; see :mod:`napari_hidiff.volume_batch`.
 
     settings: sampler, steps, samples (None = the model's card) and seed.
-    on_step: called after every step, of a volume before every slice, for progress.
+    on_step: called after every step, of a volume before some slices, for progress.
+    made: goes into the record as it is.
     Raises InputError naming the file.
     """
     start = time.perf_counter()
@@ -137,9 +167,7 @@ def refine_file(
         if is_volume(job.image):
             from napari_hidiff.volume_batch import refine_volume
 
-            record = refine_volume(model, job, settings, on_step)
-            _write_json(job.steps, record)
-            return record
+            return refine_volume(model, job, settings, on_step, made)
         image = read_image(job.image)
         model.check_image(image)
         prior = None if job.prior is None else read_labels(job.prior, model.labels)
@@ -161,7 +189,7 @@ def refine_file(
             else {"source": str(job.fixed), "pixels": int((fixed >= 0).sum())},
             "steps": [],
         }
-        before = time.perf_counter()
+        first, before = mask, time.perf_counter()
         for step in run:
             now, after = time.perf_counter(), step.mask
             record["steps"].append(
@@ -175,9 +203,11 @@ def refine_file(
             )
             mask, before = after, now
             on_step(step)
+        record["changed"] = int((mask != first).sum())
+        record |= made or {}
         record["seconds"] = round(time.perf_counter() - start, 3)
-        write_labels(job.mask, mask, model.card.classes)
-        _write_json(job.steps, record)
+        with finished(job.steps, record):
+            write_labels(job.mask, mask, model.card.classes)
         return record
     except InputError as error:
         line = str(error)
@@ -197,6 +227,24 @@ def mask_suffix(image: Path) -> str:
     if image.suffix.lower() in TIFF:
         return ".tif"
     return ".nii.gz" if is_volume(image) else ".png"
+
+
+@contextmanager
+def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Write a record beside its place, and put it there when the body has written the outputs.
+
+    A record is thus the mark of completion; a mask without one but with a record waiting beside it
+    was left by a process that was killed in between.
+    """
+    part = part_of(path)
+    try:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        yield
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
@@ -219,8 +267,11 @@ def _is_image(file: Path) -> bool:
     if file.name.startswith(".") or not known or not file.is_file():
         return False
     name = image_name(file)
-    ours = name.endswith("_mask") and file.with_name(f"{name.removesuffix('_mask')}_steps.json")
-    return not (ours and ours.exists())
+    if not name.endswith("_mask"):
+        return True
+    record = f"{name.removesuffix('_mask')}_steps.json"
+    waiting = file.parent.glob(f".{glob.escape(record)}.*.part")  # killed before it was put there
+    return not (file.with_name(record).exists() or any(waiting))
 
 
 def _beside(given: Path | None, image: Path) -> Path | None:
@@ -238,9 +289,3 @@ def _beside(given: Path | None, image: Path) -> Path | None:
 def _pixels(mask: np.ndarray, labels: int) -> list[int]:
     """How many pixels each label has."""
     return np.bincount(mask.ravel(), minlength=labels).tolist()
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -1,12 +1,16 @@
 """napari-hidiff-refine on volumes: a mask over each, slice by slice as the model says."""
 
+import csv
 import json
+import signal
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from volume_files import affine_of, write_nifti, write_series
 
 from napari_hidiff import cli, volumes
@@ -134,3 +138,86 @@ def test_what_does_not_fit_is_one_line_and_the_rest_is_done(refine, tmp_path):
     assert "cut.nii.gz: cannot be read as NIfTI" in err
     assert out.endswith("a_mask.nii.gz\n")
     assert not list((tmp_path / "out").glob("*cut*"))
+
+
+def outputs(folder):
+    return {path.name: path for path in folder.iterdir() if not path.name.startswith("report.")}
+
+
+def times(folder):
+    return {name: path.stat().st_mtime_ns for name, path in outputs(folder).items()}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="as tests/test_scale_out.py")
+def test_volumes_and_pictures_on_two_workers_are_those_of_one_and_resume(refine, tmp_path):
+    inside, chest = tmp_path / "in", tmp_path / "chest"
+    inside.mkdir()
+    write_nifti(inside / "a.nii.gz", scan(), affine_of("LPI", SHAPE, oblique=True))
+    Image.fromarray(scan(seed=1)[..., 0].astype(np.uint8)).save(inside / "b.png")
+    write_series(chest, scan(seed=2).T.astype(np.uint16))
+    images, one, two = (inside, chest), tmp_path / "one", tmp_path / "out"
+    status, _, err = refine(*images, "--json")
+    assert status == 0, err
+    two.rename(one)
+    status, _, err = refine(*images, "--workers", 2)
+    assert status == 0, err
+    assert outputs(two).keys() == outputs(one).keys()
+    assert {"a_mask.nii.gz", "a_mask_labels.txt", "a_mask_labels.ctbl"} <= outputs(two).keys()
+    for name, path in outputs(one).items():
+        if not name.endswith(".json"):
+            assert outputs(two)[name].read_bytes() == path.read_bytes(), name
+    with (two / "report.csv").open(encoding="utf-8", newline="") as file:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(file)}
+    mask = read_volume(two / "chest_mask.nii.gz").array
+    assert rows["chest"]["shape"] == " x ".join(map(str, mask.shape))
+    assert int(rows["chest"]["pixels background"]) == (mask == 0).sum()
+    assert int(rows["a.nii.gz"]["changed"]) > 0
+    before = times(two)
+    status, out, err = refine(*images, "--workers", 2, "--resume")
+    assert (status, out) == (0, "")
+    assert "3 of 3 images are done already" in err
+    assert times(two) == before
+
+
+def test_resume_redoes_a_volume_that_changed_and_removes_half_files(refine, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()  # where the images are too: neither masks nor their tables are images
+    write_nifti(out / "a.nii.gz", scan(), affine_of("RAS", SHAPE))
+    lps = write_series(out / "chest", scan(seed=2).T.astype(np.uint16))
+    images = (out, out / "chest")
+    assert refine(*images)[0] == 0
+    before = times(out)
+    written = (out / "a_mask.nii.gz").read_bytes()
+    (out / "a_steps.json").rename(out / ".a_steps.json.12ab34cd.part")
+    for name in ("a_mask.nii.gz", "a_mask_labels.txt", "a_mask_labels.ctbl"):
+        (out / f".{name}.12ab34cd.part").write_bytes(b"cut")
+    (out / "a_mask.nii.gz").write_bytes(b"cut")
+    status, printed, err = refine(*images, "--resume")
+    assert (status, printed) == (0, f"{out / 'a_mask.nii.gz'}\n"), err
+    assert (out / "a_mask.nii.gz").read_bytes() == written
+    assert not list(out.glob(".*"))
+    again = write_series(out / "chest", scan(seed=3).T.astype(np.uint16))
+    np.testing.assert_array_equal(again, lps)
+    status, printed, err = refine(*images, "--resume")
+    assert (status, printed) == (0, f"{out / 'chest_mask.nii.gz'}\n"), err
+    (out / "a_mask.nii.gz").unlink(), (out / "a_steps.json").unlink()
+    status, _, err = refine(out / "a.nii.gz")
+    assert status == 2
+    assert "a_mask_labels.txt: exists already" in err
+    assert times(out).keys() < before.keys()
+
+
+def test_the_number_of_processes_counts_all_slices_and_what_they_hold(refine, model, tmp_path):
+    from napari_hidiff import workers
+
+    deep = write_nifti(tmp_path / "deep.nii.gz", scan((24, 20, 40)), np.eye(4))
+    write_series(tmp_path / "chest", scan().T.astype(np.uint16))
+    chosen = {"sampler": "ddim", "steps": 2, "samples": 2}
+    one = model.estimate((20, 24), **chosen)
+    for path, slices in ((deep, 40), (tmp_path / "chest", 5)):
+        cost = workers._cost(model, path, chosen)
+        assert cost.seconds == pytest.approx(slices * one.seconds)
+        assert cost.bytes > one.bytes + slices * 20 * 24 * (2 + 4)
+    status, _, err = refine(deep, tmp_path / "chest", "--workers", "auto")
+    assert status == 0, err
+    assert "--workers auto: 1" in err

@@ -47,6 +47,11 @@ def is_series(folder: Path) -> bool:
     return folder.is_dir() and any(is_dicom(path) for path in _visible(folder))
 
 
+def in_folder(folder: Path) -> list[Path]:
+    """The DICOM files that a folder itself holds, sorted."""
+    return [path for path in _visible(folder) if is_dicom(path)]
+
+
 def read_dicom(given: Path | Sequence[Path]) -> Volume:
     """Read a series: a folder that holds one, one file of it, or all its files.
 

@@ -15,7 +15,7 @@ from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.files import npz, record, tiff
 from napari_hidiff.files.volume import LPS, Source, upright
-from napari_hidiff.io import TIFF
+from napari_hidiff.io import TIFF, part_of
 from napari_hidiff.nifti import PLACE, is_nifti, stem
 
 COMMENT = 6
@@ -73,7 +73,7 @@ def write_labels(
     except InputError as error:
         line = str(error)
         raise InputError(line if str(path) in line else f"{path}: {line}") from error
-    return [path, *(_tables(path) if suffix == ".nii" else ())]
+    return [path, *tables(path)]
 
 
 def _checked(path: Path, mask: np.ndarray, suffix: str) -> np.ndarray:
@@ -182,7 +182,7 @@ def _write_nifti(
     image.header["descrip"] = b"mask by napari-hidiff"
     image.header["cal_max"] = max(1, len(classes) - 1)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text.encode()))
-    snap, ctbl = _tables(path)
+    snap, ctbl = tables(path)
     with _whole(path, snap, ctbl) as parts:
         parts[1].write_text(record.itk_snap(classes), encoding="utf-8")
         parts[2].write_text(record.slicer(classes), encoding="utf-8")
@@ -195,8 +195,10 @@ def _write_nifti(
                 image.to_file_map({"image": FileHolder(fileobj=raw)})
 
 
-def _tables(path: Path) -> tuple[Path, Path]:
-    """The names and colours beside a NIfTI mask, for ITK-SNAP and for 3D Slicer."""
+def tables(path: Path) -> tuple[Path, ...]:
+    """The names and colours beside a NIfTI mask, for ITK-SNAP and 3D Slicer; none beside others."""
+    if not is_nifti(path):
+        return ()
     base = stem(path)
     return path.with_name(f"{base}_labels.txt"), path.with_name(f"{base}_labels.ctbl")
 
@@ -212,7 +214,7 @@ def _write_png(part: Path, mask: np.ndarray, colours: np.ndarray, text: str) -> 
 @contextmanager
 def _whole(*paths: Path) -> Iterator[list[Path]]:
     """Part files that take the places of ``paths`` when all are written; the first comes last."""
-    parts = [path.with_name(f".{path.name}.part") for path in paths]
+    parts = [part_of(path) for path in paths]
     try:
         yield parts
         for part, path in reversed(list(zip(parts, paths, strict=True))):
