@@ -6,23 +6,38 @@ Everything that can be wrong with the file names is found before the first image
 import glob
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_hidiff import __version__
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels, write_mask
+from napari_hidiff.files.dicom import is_dicom, is_series
+from napari_hidiff.files.read import is_volume
+from napari_hidiff.files.write import tables, write_labels
+from napari_hidiff.io import IMAGES, TIFF, part_of, read_fixed, read_image, read_labels
+from napari_hidiff.listed import Listed
+from napari_hidiff.nifti import is_nifti, stem
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
-    from napari_hidiff.refine import Step
 
-MASKS = (".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg")
+MASKS = (".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg", ".nii.gz", ".nii", ".npz")
 """Suffixes looked for where --prior or --fixed is a folder, in this order."""
+
+
+class Progress(Protocol):
+    """How far the work on an image is: ``index`` of ``total``."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -35,20 +50,42 @@ class Job:
     mask: Path
     steps: Path
 
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """All files that are written: the mask, the tables beside a NIfTI mask, the record."""
+        return (self.mask, *tables(self.mask), self.steps)
+
+
+def absolute(job: Job) -> Job:
+    """A job whose names mean the same in another process's working folder."""
+    return replace(
+        job,
+        image=job.image.absolute(),
+        prior=job.prior and job.prior.absolute(),
+        fixed=job.fixed and job.fixed.absolute(),
+        mask=job.mask.absolute(),
+        steps=job.steps.absolute(),
+    )
+
 
 def find_images(given: Sequence[Path]) -> list[Path]:
     """The image files that the arguments name, each once.
 
-    A folder stands for the png, jpg and tif files in it, but for masks that this program wrote
-    there; a pattern such as ``*.png`` is filled in where the shell did not.  Raises InputError for
-    a folder without images and a pattern without matches; a missing file is left for its reader.
+    A folder stands for the png, jpg, tif and NIfTI files in it, but for masks that this program
+    wrote there, or for the DICOM series that it holds; a pattern such as ``*.png`` is filled in
+    where the shell did not.  Raises InputError for a folder without images and a pattern without
+    matches; a missing file is left for its reader.
     """
     found: dict[Path, None] = {}
     for path in given:
-        if path.is_dir():
+        if path.is_dir() and is_series(path):
+            found[path] = None
+        elif path.is_dir():
             inside = sorted(file for file in path.iterdir() if _is_image(file))
             if not inside:
-                raise InputError(f"{path}: no png, jpg or tif images in this folder")
+                raise InputError(
+                    f"{path}: no png, jpg or tif images in this folder, no NIfTI file and no DICOM"
+                )
             found.update(dict.fromkeys(inside))
         elif not path.exists() and glob.has_magic(str(path)):
             matches = sorted(Path(name) for name in glob.glob(str(path)))
@@ -66,13 +103,17 @@ def plan(
     prior: Path | None = None,
     fixed: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    own: Mapping[Path, Listed] | None = None,
 ) -> list[Job]:
     """Pair every image with its prior, its fixed pixels and its outputs in ``output``.
 
     prior, fixed: a file for a single image, or a folder with files of the images' stems.
+    own: what a list says of single images; it goes before ``prior`` and ``fixed``.
+    resume: outputs may exist; :func:`napari_hidiff.resume.split` says which of them count.
     Raises InputError where two images would write the same file, where an output exists already
-    (unless ``overwrite``), where one mask is given for several images, and where ``output`` is a
-    file.
+    (unless ``overwrite`` or ``resume``), where one mask is given for several images, and where
+    ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder")
@@ -85,18 +126,23 @@ def plan(
             )
     jobs: dict[str, Job] = {}
     for image in images:
-        suffix = ".tif" if image.suffix.lower() in TIFF else ".png"
-        mask, steps = output / f"{image.stem}_mask{suffix}", output / f"{image.stem}_steps.json"
-        key = image.stem.casefold()  # names that some file systems do not tell apart
+        name = image_name(image)
+        mask, steps = output / f"{name}_mask{mask_suffix(image)}", output / f"{name}_steps.json"
+        key = name.casefold()  # names that some file systems do not tell apart
         if key in jobs:
             raise InputError(
                 f"{jobs[key].image} and {image} would both write {mask}; refine them into "
                 "separate folders"
             )
-        existing = next((file for file in (mask, steps) if file.exists()), None)
-        if existing is not None and not overwrite:
-            raise InputError(f"{existing}: exists already; --overwrite replaces it")
-        jobs[key] = Job(image, _beside(prior, image), _beside(fixed, image), mask, steps)
+        listed = (own or {}).get(image) or Listed(image)
+        masks = listed.prior or _beside(prior, image), listed.fixed or _beside(fixed, image)
+        job = Job(image, *masks, mask, steps)
+        existing = next((file for file in job.outputs if file.exists()), None)
+        if existing is not None and not (overwrite or resume):
+            raise InputError(
+                f"{existing}: exists already; --overwrite replaces it, --resume goes on after it"
+            )
+        jobs[key] = job
     return list(jobs.values())
 
 
@@ -104,15 +150,24 @@ def refine_file(
     model: "HiDiff",
     job: Job,
     settings: dict[str, Any],
-    on_step: Callable[["Step"], None] = lambda step: None,
+    on_step: Callable[[Progress], None] = lambda step: None,
+    made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Refine one image, write its mask and its steps, and return the record that was written.
 
+    A volume is refined slice by slice; see :mod:`napari_hidiff.volume_batch`.
+
     settings: sampler, steps, samples (None = the model's card) and seed.
-    on_step: called after every step, for progress.  Raises InputError naming the file.
+    on_step: called after every step, of a volume before some slices, for progress.
+    made: goes into the record as it is.
+    Raises InputError naming the file.
     """
     start = time.perf_counter()
     try:
+        if is_volume(job.image):
+            from napari_hidiff.volume_batch import refine_volume
+
+            return refine_volume(model, job, settings, on_step, made)
         image = read_image(job.image)
         model.check_image(image)
         prior = None if job.prior is None else read_labels(job.prior, model.labels)
@@ -134,7 +189,7 @@ def refine_file(
             else {"source": str(job.fixed), "pixels": int((fixed >= 0).sum())},
             "steps": [],
         }
-        before = time.perf_counter()
+        first, before = mask, time.perf_counter()
         for step in run:
             now, after = time.perf_counter(), step.mask
             record["steps"].append(
@@ -148,13 +203,48 @@ def refine_file(
             )
             mask, before = after, now
             on_step(step)
+        record["changed"] = int((mask != first).sum())
+        record |= made or {}
         record["seconds"] = round(time.perf_counter() - start, 3)
-        write_mask(job.mask, mask)
-        _write_json(job.steps, record)
+        with finished(job.steps, record):
+            write_labels(job.mask, mask, model.card.classes)
         return record
     except InputError as error:
         line = str(error)
         raise InputError(line if str(job.image) in line else f"{job.image}: {line}") from error
+
+
+def image_name(image: Path) -> str:
+    """What the results of an image are called by; a DICOM series by its folder."""
+    if image.is_dir():
+        return image.resolve().name
+    series = is_dicom(image) and image.resolve().parent.name
+    return series or stem(image)
+
+
+def mask_suffix(image: Path) -> str:
+    """How the name of an image's mask ends."""
+    if image.suffix.lower() in TIFF:
+        return ".tif"
+    return ".nii.gz" if is_volume(image) else ".png"
+
+
+@contextmanager
+def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Write a record beside its place, and put it there when the body has written the outputs.
+
+    A record is thus the mark of completion; a mask without one but with a record waiting beside it
+    was left by a process that was killed in between.
+    """
+    part = part_of(path)
+    try:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        yield
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
@@ -173,12 +263,15 @@ def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_image(file: Path) -> bool:
-    if file.name.startswith(".") or file.suffix.lower() not in IMAGES or not file.is_file():
+    known = file.suffix.lower() in IMAGES or is_nifti(file)
+    if file.name.startswith(".") or not known or not file.is_file():
         return False
-    ours = file.stem.endswith("_mask") and file.with_name(
-        f"{file.stem.removesuffix('_mask')}_steps.json"
-    )
-    return not (ours and ours.exists())
+    name = image_name(file)
+    if not name.endswith("_mask"):
+        return True
+    record = f"{name.removesuffix('_mask')}_steps.json"
+    waiting = file.parent.glob(f".{glob.escape(record)}.*.part")  # killed before it was put there
+    return not (file.with_name(record).exists() or any(waiting))
 
 
 def _beside(given: Path | None, image: Path) -> Path | None:
@@ -188,7 +281,7 @@ def _beside(given: Path | None, image: Path) -> Path | None:
     """
     if given is None or not given.is_dir():
         return given
-    stems = (image.stem, f"{image.stem}_mask")
+    stems = (image_name(image), f"{image_name(image)}_mask")
     names = [given / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
     return next((path for path in names if path.is_file()), names[0])
 
@@ -196,9 +289,3 @@ def _beside(given: Path | None, image: Path) -> Path | None:
 def _pixels(mask: np.ndarray, labels: int) -> list[int]:
     """How many pixels each label has."""
     return np.bincount(mask.ravel(), minlength=labels).tolist()
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -7,11 +7,10 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from napari_hidiff.console import (
@@ -24,6 +23,7 @@ from napari_hidiff.console import (
     StepsOption,
     load,
     log,
+    make_folder,
     new_app,
     print_json,
     progress,
@@ -32,9 +32,6 @@ from napari_hidiff.console import (
 from napari_hidiff.errors import InputError
 from napari_hidiff.models_cli import models_app
 from napari_hidiff.replay_command import replay_command
-
-if TYPE_CHECKING:
-    from napari_hidiff.refine import Step
 
 window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
@@ -124,6 +121,7 @@ def demo_command(
     The sample is a test image of CHASE_DB1 that the bundled model has not been trained on. With a
     display napari opens on image, truth and mask; without one the files and the numbers are all.
     """
+    from napari_hidiff.batch_command import advance
     from napari_hidiff.demo import run_demo, save_demo
 
     loaded = load(model, device, engine)
@@ -184,14 +182,27 @@ def export_command(
 
 @refine_app.command()
 def refine_command(
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE...", help="Images (png, jpg, tif) or folders of them."),
-    ],
     model: ModelOption,
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the masks; made if it is missing.")
     ],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Images (png, jpg, tif), volumes (nii, nii.gz, npz, tif stacks, DICOM folders), "
+            "or folders of them.",
+        ),
+    ] = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="A text file that names one image a line and, after tabs, its prior and its fixed "
+            "pixels. Names start at the file's folder; # begins a comment.",
+        ),
+    ] = None,
     prior: Annotated[
         Path | None,
         typer.Option(
@@ -211,6 +222,30 @@ def refine_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace masks that exist already.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on after an interruption: leave out images that are done with the same model, "
+            "settings, image, prior and fixed pixels.",
+        ),
+    ] = False,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that refine at once; 1 is this one. auto: one per GPU, else what "
+            "cores, memory and the work to do allow. The masks are the same.",
+        ),
+    ] = "1",
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Use the workers of a running dask scheduler (tcp://host:8786). They must have "
+            "napari-hidiff and see images and DIR under the same names.",
+        ),
+    ] = None,
     sampler: SamplerOption = None,
     steps: StepsOption = None,
     samples: SamplesOption = None,
@@ -222,55 +257,43 @@ def refine_command(
     """Segment images and refine the masks, without a window.
 
     For each image NAME.jpg, DIR/NAME_mask.png (.tif for a tif) holds the class number of every
-    pixel, 0 for background, and DIR/NAME_steps.json what was done. Class numbers look black in a
-    photo viewer; napari shows them in colour.
+    pixel, 0 for background, and DIR/NAME_steps.json what was done. The colours in a photo viewer
+    are those of the classes; the numbers behind them are the labels.
+
+    A volume is refined slice by slice into DIR/NAME_mask.nii.gz, which lies exactly over it in
+    ITK-SNAP and 3D Slicer; a DICOM series is named after its folder.
+
+    DIR/report.csv has a row for every image, DIR/report.json everything that is known of them.
 
     An image that cannot be used gets one line on stderr, the others are still done, and the exit
-    status is 2.
+    status is 2. After Ctrl+C (status 130), a kill or a power cut the same command with --resume
+    does what is left.
 
     **napari-hidiff-refine fundus.jpg --model chase-vessels --output masks**
 
     **napari-hidiff-refine photos/ --model mine.safetensors --output masks --prior drafts/**
+
+    **napari-hidiff-refine --list today.txt --model chase-vessels --output masks --workers auto**
     """
-    from napari_hidiff.batch import find_images, plan, refine_file
+    from napari_hidiff.batch_command import Batch, run_batch
 
-    jobs = plan(find_images(images), output, prior, fixed, overwrite)
-    loaded = load(model, device, engine)
     settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
-    make_folder(output)
-    done: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    with progress() as bar:
-        task = bar.add_task("images", total=len(jobs))
-        for position, job in enumerate(jobs):
-            bar.update(task, description=job.image.name, completed=position)
-            try:
-                on_step = partial(advance, bar, task, position)
-                record = refine_file(loaded, job, settings, on_step)
-            except InputError as error:
-                failed.append({"image": str(job.image), "error": str(error)})
-                log(f"napari-hidiff-refine: {error}")
-            else:
-                done.append(record)
-                log(f"{job.image}: {len(record['steps'])} steps, {record['seconds']:.1f} s")
-                if not json:
-                    print(record["mask"], flush=True)
-    if json:
-        print_json({"command": command("napari-hidiff-refine"), "images": done, "failed": failed})
-    return 2 if failed else 0
-
-
-def advance(bar: Progress, task: TaskID, done: int, step: "Step") -> None:
-    """Move a progress bar that counts images: ``done`` of them, and this step of the next."""
-    bar.update(task, completed=done + step.index / step.total)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results; InputError if that is not possible."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: the folder cannot be made: {error.strerror}") from error
+    batch = Batch(
+        images=images or (),
+        listed=listed,
+        model=model,
+        output=output,
+        prior=prior,
+        fixed=fixed,
+        overwrite=overwrite,
+        resume=resume,
+        settings=settings,
+        device=device,
+        engine=engine,
+        workers=workers,
+        dask=dask,
+    )
+    return run_batch(batch, command("napari-hidiff-refine"), json)
 
 
 def command(name: str) -> str:

@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr.  Exit status: 0 done, 2 bad inp
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
@@ -104,6 +105,14 @@ def load(model: str, device: str, engine: str) -> "HiDiff":
     if loaded.runs.note:
         log(loaded.runs.note)
     return loaded
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results; InputError if that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be made: {error.strerror}") from error
 
 
 def progress() -> Progress:

@@ -5,6 +5,7 @@ TIFF goes through tifffile, which keeps every numeric dtype; the rest goes throu
 it tells a palette of class numbers from a colour picture (and reads 16-bit RGB png in 8 bits).
 """
 
+import secrets
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from os import PathLike
@@ -106,7 +107,7 @@ def write_mask(path: FilePath, mask: np.ndarray) -> None:
     if suffix not in TIFF | {".png"}:
         raise InputError(f"{path}: masks are written as .png or .tif, not {suffix!r}")
     pixels = np.ascontiguousarray(mask, dtype=np.uint8)
-    part = path.with_name(f".{path.name}.part")
+    part = part_of(path)
     try:
         if suffix in TIFF:
             tifffile.imwrite(part, pixels, photometric="minisblack", compression="zlib")
@@ -114,8 +115,14 @@ def write_mask(path: FilePath, mask: np.ndarray) -> None:
             Image.fromarray(pixels).save(part, format="PNG", optimize=True)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """A new name beside a file, to write it under first; no two processes get the same."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def sample() -> tuple[np.ndarray, np.ndarray]:

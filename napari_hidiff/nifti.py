@@ -1,28 +1,26 @@
 """NIfTI volumes as arrays that run [Z, Y, X], as napari shows them, in canonical orientation."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.files import record
+from napari_hidiff.files.volume import Source, first_line, rows
+from napari_hidiff.files.volume import Volume as Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 
+PLACE = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+"""Fields of the header that say where the voxels are; copied bit for bit into masks."""
 
-@dataclass(frozen=True)
-class Volume:
-    """A volume in memory.
-
-    array : [Z, Y, X] or, for a file of several channels, [Z, Y, X, C]; numeric, native order.
-    spacing : size of a voxel in mm along Z, Y, X.
-    affine : float64 [4, 4] from indices X, Y, Z of the canonical (RAS) orientation to mm.
-    """
-
-    array: np.ndarray
-    spacing: tuple[float, float, float]
-    affine: np.ndarray
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
 def is_nifti(path: Path) -> bool:
@@ -46,18 +44,40 @@ def read_volume(path: Path) -> Volume:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        stored = np.asanyarray(image.dataobj)
-        affine, zooms = np.asarray(image.affine, np.float64), image.header.get_zooms()[:3]
+        loaded = nibabel.load(path)
+        source = _source(path, loaded)
+        image = nibabel.as_closest_canonical(loaded)
+        kept = np.asanyarray(image.dataobj)
+        affine, zooms = np.array(image.affine, np.float64), image.header.get_zooms()[:3]
     except Exception as error:  # nibabel, gzip and zlib raise many kinds for damaged bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as NIfTI: {reason}") from error
-    if stored.ndim == 4 and stored.shape[3] == 1:
-        stored = stored[..., 0]
-    if stored.ndim not in (3, 4) or stored.size == 0 or stored.dtype.kind not in "buif":
-        raise InputError(f"{path}: holds {stored.dtype} {stored.shape}; wanted a 3-D volume")
-    axes = (2, 1, 0) if stored.ndim == 3 else (2, 1, 0, 3)
-    kind = np.float32 if stored.dtype.kind == "f" else stored.dtype.newbyteorder("=")
-    array = np.ascontiguousarray(stored.transpose(axes), dtype=kind)
-    x, y, z = (float(zoom) for zoom in zooms)
-    return Volume(array, (z, y, x), affine)
+        raise InputError(f"{path}: cannot be read as NIfTI: {first_line(error)}") from error
+    if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
+        kept = kept[..., 0, :]
+    if kept.ndim == 4 and kept.shape[3] == 1:
+        kept = kept[..., 0]
+    if kept.ndim not in (3, 4) or kept.size == 0 or kept.dtype.kind not in "buif":
+        raise InputError(f"{path}: holds {kept.dtype} {kept.shape}; wanted a 3-D volume")
+    axes = (2, 1, 0) if kept.ndim == 3 else (2, 1, 0, 3)
+    kind = np.float32 if kept.dtype.kind == "f" else kept.dtype.newbyteorder("=")
+    array = np.ascontiguousarray(kept.transpose(axes), dtype=kind)
+    unit = MILLIMETRES.get(source.header["unit"], 1.0)
+    affine[:3] *= unit
+    x, y, z = (float(zoom) * unit for zoom in zooms)
+    return Volume(array, (z, y, x), affine, source)
+
+
+def _source(path: Path, image: Any) -> Source:
+    header = image.header
+    if not {*PLACE} <= {*header.keys()}:
+        raise InputError("is of the older Analyze format")
+    place = {name: np.asarray(header[name]).tolist() for name in PLACE}
+    facts: dict[str, Any] = {
+        "version": 2 if int(header["sizeof_hdr"]) == 540 else 1,
+        "unit": header.get_xyzt_units()[0],
+        "label": header.get_intent()[0] == "label",
+        "place": place,
+    }
+    for extension in header.extensions:
+        if found := record.parse(extension.get_content()):
+            facts["record"] = found
+    return Source(str(path), "nifti", tuple(image.shape[:3]), rows(image.affine), True, facts)

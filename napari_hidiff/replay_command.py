@@ -85,7 +85,7 @@ class Models:
     def __init__(self, files: list[Path], device: str | None) -> None:
         from napari_hidiff.loading import available_models, digest_of, find_model
 
-        found = [find_model(one) for one in (*files, *available_models())]
+        found = [*map(find_model, files), *map(find_model, available_models())]
         self._files = {digest_of(path): path for path in reversed(found)}
         self._device = device
         self._loaded: dict[tuple[str, str], HiDiff] = {}

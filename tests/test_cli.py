@@ -180,6 +180,8 @@ def test_one_bad_file_gets_its_line_and_the_others_are_done(refine, crop, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a_mask.png",
         "a_steps.json",
+        "report.csv",
+        "report.json",
         "z_mask.png",
         "z_steps.json",
     ]

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
-from napari_hidiff._qt import layers, preferences
+from napari_hidiff._qt import files, layers, preferences
 from napari_hidiff._qt.autosave import Autosave
 from napari_hidiff._qt.mask import MaskLink
 from napari_hidiff.card import Card
@@ -56,7 +55,7 @@ class Bench:
         """What the last result changed, as long as it stands in the mask."""
         self._last: tuple[Index, np.ndarray, np.ndarray, Changes] | None = None
         self._revealed = True
-        self._viewer, self._changed = viewer, changed
+        self._viewer, self._changed, self._card = viewer, changed, card
         self.leading = layers.channel_axes(image, card)
         shape = layers.mask_shape(image, self.leading)
         data = np.zeros(shape, np.uint8)
@@ -141,27 +140,8 @@ class Bench:
         self.autosave.flush()
 
     def export(self, path: Path) -> None:
-        """Write the whole mask as uint8: png or tif for two axes, tif for more.
-
-        Raises
-        ------
-        InputError : the file cannot hold the mask or cannot be written.
-        """
-        from napari_hidiff.io import write_mask
-
-        mask = self.mask.data
-        if mask.ndim == 2:
-            write_mask(path, mask)
-            return
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise InputError(f"{path.name}: a mask of {mask.ndim} axes is written as .tif.")
-        part = path.with_name(f".{path.name}.part")
-        try:
-            tifffile.imwrite(part, mask, photometric="minisblack", compression="zlib")
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise InputError(f"{path} cannot be written ({error}).") from error
+        """Write the whole mask with classes and place; raises InputError as ``write_labels``."""
+        files.export(path, self.mask, self.image, self._card.classes if self._card else None)
 
     def close(self, tidy: bool = True) -> None:
         """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""

@@ -97,10 +97,23 @@ def add_demo(viewer: "Viewer", demo: "Demo", card: "Card") -> None:
 
 
 def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
-    """Open files with napari's readers; InputError names the first that none of them can read."""
+    """Open files, volumes with their place; InputError names the first that cannot be read.
+
+    napari's own readers get what this package does not read, or reads no better.
+    """
+    from napari.layers import Layer
+
+    from napari_hidiff._qt.files import get_reader, read_layer
+    from napari_hidiff.files.tiff import is_stack
+
     for path in images:
         try:
-            viewer.open(path)
+            if get_reader(str(path)) is not None or is_stack(path):
+                viewer.add_layer(Layer.create(*read_layer(path)))
+            else:
+                viewer.open(path)
+        except InputError:
+            raise
         except Exception as error:  # readers are plugins: they raise anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path}: napari cannot open it: {reason}") from error

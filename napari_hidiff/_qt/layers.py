@@ -1,5 +1,6 @@
 """Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
+from napari_hidiff.files.record import CLASSES
 from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index
 
 STROKES = "#ffd400"
@@ -134,11 +136,14 @@ def class_colours(card: Card | None) -> DirectLabelColormap:
 
 def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) -> Labels:
     """The mask over an image: where the user paints and results are written."""
+    placed = placement(layer, leading)
+    if card is not None:  # for whoever saves the layer
+        placed["metadata"][CLASSES] = [asdict(kind) for kind in card.classes]
     return Labels(
         data,
         name=f"{layer.name} mask",
         colormap=class_colours(card),
-        **placement(layer, leading),
+        **placed,
     )
 
 

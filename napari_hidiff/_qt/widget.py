@@ -10,7 +10,7 @@ from napari.layers import Image
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_hidiff._qt import choices, preferences, words
 from napari_hidiff._qt.alternatives import Alternatives
@@ -20,6 +20,7 @@ from napari_hidiff._qt.channel_box import ChannelBox
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.chosen import Chosen
 from napari_hidiff._qt.classes import Classes
+from napari_hidiff._qt.export import ask_where
 from napari_hidiff._qt.fit import Fit
 from napari_hidiff._qt.hint import Hint
 from napari_hidiff._qt.jobs import attempt
@@ -201,11 +202,9 @@ class HiDiffWidget(QWidget):
         """Write the mask to a file; without ``path`` a dialog asks for it."""
         if self.bench is None:
             raise InputError("There is no mask yet: segment first.")
-        if path is None:
-            name = f"{self.bench.mask.name}.{'png' if self.bench.mask.ndim == 2 else 'tif'}"
-            path, _ = QFileDialog.getSaveFileName(self, "Export the mask", name, "*.png *.tif")
-        if path:
-            self.bench.export(Path(path))
+        path = Path(path) if path else ask_where(self, self.bench)
+        if path is not None:
+            self.bench.export(path)
             show_info(f"Mask written to {path}")
 
     def new_mask(self) -> None:

@@ -1,0 +1,228 @@
+"""Files as layers and layers as files: napari's readers and writers of this package."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Layer
+
+from napari_hidiff.card import Label
+from napari_hidiff.errors import InputError
+from napari_hidiff.files import dicom, npz, read, record
+from napari_hidiff.files.volume import KEY, Source, Volume
+from napari_hidiff.files.write import write_labels
+from napari_hidiff.nifti import stem
+
+LayerData = tuple[np.ndarray, dict[str, Any], str]
+Reader = Callable[[str | list[str]], list[LayerData]]
+
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""What a layer lies by; a mask brings all of it back when it is opened again."""
+
+
+def get_reader(path: str | list[str]) -> Reader | None:
+    """napari's reader for a path: NIfTI, DICOM, NPZ with an image, and masks; None for others.
+
+    A list (*Open files as stack*) is read if all its files are DICOM: as one series.
+    """
+    if isinstance(path, list):
+        whole = all(read.kind_of(Path(one)) == "dicom" for one in path)
+        return _read_files if whole else None
+    file = Path(path)
+    kind = read.kind_of(file)
+    wanted = {
+        "nifti": file.is_file(),
+        "dicom": True,
+        "npz": npz.main_array(file) is not None if file.is_file() else False,
+        "tiff": read.is_named_mask(file),
+        "png": read.is_named_mask(file),
+    }
+    return _read_files if kind is not None and wanted[kind] else None
+
+
+def _read_files(path: str | list[str]) -> list[LayerData]:
+    if isinstance(path, list):
+        return [_layer(dicom.read_dicom([Path(one) for one in path]), Path(path[0]).parent.name)]
+    return [read_layer(Path(path))]
+
+
+def read_layer(path: Path) -> LayerData:
+    """A file as an image or a mask in napari; raises InputError as the readers do."""
+    if read.kind_of(path) == "png":
+        labels, found = read.read_png_mask(path)
+        return _mask(labels, found, {"name": stem(path)})
+    volume = read.read(path)
+    name = stem(path)
+    if volume.source.format == "dicom" and path.is_file():
+        name = path.resolve().parent.name
+    return _layer(volume, name)
+
+
+def _layer(volume: Volume, name: str) -> LayerData:
+    source = volume.source
+    size = "pixel" if source.header.get("unit") == "pixel" else "mm"
+    facts: dict[str, Any] = {
+        "name": name,
+        "scale": volume.spacing,
+        "translate": _corner(volume),
+        "units": (size,) * 3,
+        "axis_labels": ("z", "y", "x"),
+        "metadata": {KEY: source.to_dict()},
+    }
+    if read.is_mask(volume):
+        return _mask(read.labels(volume), source.header.get("record"), facts)
+    array = volume.array
+    rgb = array.ndim == 4 and array.shape[3] in (3, 4) and source.format != "nifti"
+    rgb = rgb and array.dtype == np.uint8
+    if array.ndim == 4 and not rgb:  # channels come first in napari; a view
+        array = np.moveaxis(array, -1, 0)
+        facts = _with_axis(facts, "c")
+    elif len(array) == 1 and source.format in ("npz", "tiff"):
+        array = array[0]
+        facts = _without_axes(facts, 2)
+    return array, facts | {"rgb": rgb}, "image"
+
+
+def _mask(labels: np.ndarray, found: Mapping[str, Any] | None, facts: dict[str, Any]) -> LayerData:
+    """A mask with its classes, and where it lay in napari when it was written."""
+    placed = dict((found or {}).get("placement") or {})
+    if len(placed.get("scale", ())) == labels.ndim:
+        facts = facts | {key: placed[key] for key in PLACE if key in placed}
+    elif "scale" in facts and labels.ndim > 3:
+        facts = _with_axis(facts, "t")
+    elif "scale" in facts:
+        facts = _without_axes(facts, labels.ndim)
+    classes = record.labels_of((found or {}).get("classes"))
+    if classes is not None:
+        kept = [{"name": kind.name, "color": kind.color} for kind in classes]
+        facts = facts | {
+            "metadata": facts.get("metadata", {}) | {record.CLASSES: kept},
+            "features": {"index": range(len(classes)), "class": [kind.name for kind in classes]},
+            "colormap": {None: record.OTHER[0], 0: "transparent"}
+            | {value: kind.color for value, kind in enumerate(classes) if value},
+        }
+    return labels, facts, "labels"
+
+
+def _corner(volume: Volume) -> list[float]:
+    """Where the first voxel lies, along the volume's own axes: images of one space match."""
+    if volume.source.format not in ("nifti", "dicom"):
+        return [0.0, 0.0, 0.0]
+    matrix = volume.affine[:3, :3]
+    directions = matrix / np.linalg.norm(matrix, axis=0)
+    return [float(value) for value in np.linalg.solve(directions, volume.affine[:3, 3])[::-1]]
+
+
+def _with_axis(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """One more axis in front, that is no place in space."""
+    return facts | {
+        "scale": (1.0, *facts["scale"]),
+        "translate": (0.0, *facts["translate"]),
+        "units": ("pixel", *facts["units"]),
+        "axis_labels": (name, *facts["axis_labels"]),
+    }
+
+
+def _without_axes(facts: dict[str, Any], kept: int) -> dict[str, Any]:
+    """The last ``kept`` axes alone."""
+    cut = {key: facts[key][-kept:] for key in ("scale", "translate", "units", "axis_labels")}
+    return facts | cut
+
+
+def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """napari's writer of one Labels layer; raises InputError for what a file cannot hold."""
+    if not isinstance(data, np.ndarray):
+        raise InputError(f"{path}: a lazy or multiscale mask cannot be written")
+    metadata = meta.get("metadata", {})
+    classes = record.labels_of(metadata.get(record.CLASSES)) or _coloured(data, meta)
+    place = {key: meta[key] for key in PLACE if key in meta}
+    layer = Labels(np.zeros((1,) * data.ndim, np.uint8), **place)
+    source = fitting(source_of(metadata), data)
+    written = write_labels(path, data, classes, source, placement=placement(layer))
+    return [str(file) for file in written]
+
+
+def _coloured(data: np.ndarray, meta: Mapping[str, Any]) -> tuple[Label, ...] | None:
+    """Classes without names, in the colours that the layer shows."""
+    colours, top = meta.get("colormap"), int(data.max(initial=0))
+    if colours is None or top > 255:
+        return None
+    shown = [colours.map(value) for value in range(top + 1)]
+    bright = ["#" + "".join(f"{round(float(part) * 255):02x}" for part in c[:3]) for c in shown]
+    names = ["background", *(f"label {value}" for value in range(1, top + 1))]
+    return tuple(map(Label, names, ["#000000", *bright[1:]]))
+
+
+def source_of(metadata: Mapping[str, Any]) -> Source | None:
+    """The source in a layer's metadata; None without one."""
+    return Source.from_dict(metadata[KEY]) if KEY in metadata else None
+
+
+def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
+    """The source if the mask has its size; a mask that was cropped or resampled has none."""
+    if source is None:
+        return None
+    try:
+        source.stored(mask)
+    except InputError:
+        return None
+    return source
+
+
+def placement(layer: Layer) -> dict[str, Any]:
+    """How a layer lies in napari, as JSON knows it, and ``world``, the matrix of all of it."""
+    origin = np.array(layer.data_to_world((0,) * layer.ndim))
+    world = np.eye(layer.ndim + 1)
+    world[:-1, -1] = origin
+    for axis, unit in enumerate(np.eye(layer.ndim)):
+        world[:-1, axis] = np.array(layer.data_to_world(tuple(unit))) - origin
+    return {
+        "scale": [float(size) for size in layer.scale],
+        "translate": [float(size) for size in layer.translate],
+        "rotate": np.asarray(layer.rotate).tolist(),
+        "shear": np.asarray(layer.shear).tolist(),
+        "affine": layer.affine.affine_matrix.tolist(),
+        "units": [str(unit) for unit in layer.units],
+        "axis_labels": list(layer.axis_labels),
+        "world": world.tolist(),
+    }
+
+
+def export(path: Path, mask: Labels, image: Layer, classes: Sequence[Label] | None) -> list[Path]:
+    """Write the mask of an image with all that is known of the image's file.
+
+    InputError names what cannot be written; nothing is there then.
+    """
+    source = source_of(image.metadata)
+    if source is None and image.source.path is not None and mask.ndim in (2, 3):
+        source = read.source_of(Path(str(image.source.path)))
+    data = np.asarray(mask.data)
+    return write_labels(path, data, classes, fitting(source, data), placement=placement(mask))
+
+
+def suggestion(image: Layer, mask: Labels) -> Path:
+    """Where a mask is best written: beside its image, in a format that its image's users open."""
+    source, opened = source_of(image.metadata), image.source.path
+    path = Path(source.path) if source is not None else Path(str(opened)) if opened else None
+    if path is None:
+        base, kind = Path(image.name), None
+    elif path.is_dir():
+        base, kind = path.parent / path.name, "dicom"
+    else:
+        base, kind = path.with_name(stem(path)), read.kind_of(path)
+        if kind == "dicom":  # a file of a series stands for its folder
+            base = path.parent.parent / path.parent.name
+    suffix = {"nifti": ".nii.gz", "dicom": ".nii.gz", "npz": ".npz", "tiff": ".tif"}.get(kind or "")
+    if suffix is None:
+        suffix = ".png" if mask.ndim == 2 else ".tif"
+    return base.with_name(f"{base.name}_mask{suffix}")
+
+
+FILTERS = {
+    ".nii.gz": "NIfTI (*.nii.gz *.nii)",
+    ".tif": "TIFF (*.tif *.tiff)",
+    ".png": "PNG (*.png)",
+    ".npz": "NumPy (*.npz)",
+}
+"""What the file dialog offers, by the suffix that a name without one gets."""

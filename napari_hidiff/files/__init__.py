@@ -1,0 +1,1 @@
+"""Volumes and masks from and to files, with what the file says about place, units and classes."""

@@ -1,0 +1,116 @@
+"""Which of the readers reads a file, and whether a file is a mask."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.files import dicom, npz, record, tiff
+from napari_hidiff.files.volume import Source, Volume, stored
+from napari_hidiff.io import TIFF, read_mask
+from napari_hidiff.nifti import is_nifti, read_volume, stem
+
+MASK_NAME = re.compile(r"[_-](mask|seg|segmentation|label|labels)$", re.IGNORECASE)
+"""Stems of files that hold a mask, given that their values are whole numbers."""
+
+
+def kind_of(path: Path) -> str | None:
+    """``nifti``, ``dicom``, ``tiff``, ``npz`` or ``png``; None for what is not read here.
+
+    Names decide; a folder, and a file without a suffix that is known, is looked into for DICOM.
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return "dicom" if dicom.is_series(path) else None
+    if is_nifti(path):
+        return "nifti"
+    if suffix in dicom.SUFFIXES or dicom.is_dicom(path):
+        return "dicom"
+    return {**dict.fromkeys(TIFF, "tiff"), ".npz": "npz", ".png": "png"}.get(suffix)
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file or folder is an image of several slices, or of a format made for these."""
+    kind = kind_of(path)
+    return kind in ("nifti", "dicom", "npz") or (kind == "tiff" and tiff.is_stack(path))
+
+
+def read(path: Path) -> Volume:
+    """Read a NIfTI file, DICOM series, TIFF stack or NPZ as a :class:`Volume`.
+
+    Raises InputError, one line that names the file, for whatever is wrong with it.
+    """
+    kind = kind_of(path)
+    if kind == "nifti":
+        return read_volume(path)
+    if kind == "dicom":
+        return dicom.read_dicom(path)
+    if kind == "tiff":
+        return tiff.read_tiff(path)
+    if kind == "npz":
+        return npz.read_npz(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    raise InputError(f"{path}: is no NIfTI file, DICOM series, TIFF stack or NPZ")
+
+
+def is_named_mask(path: Path) -> bool:
+    """Whether the name of a file says that it holds a mask."""
+    return MASK_NAME.search(stem(path)) is not None
+
+
+def is_mask(volume: Volume) -> bool:
+    """Whether a volume holds labels, not grey values.
+
+    It does if the file says so (NIfTI's intent, our record, ``mask`` in an NPZ), or if its name
+    does; in any case all values must be whole numbers from 0 to 65535. An image is never taken for
+    a mask because it happens to have few values.
+    """
+    source, array = volume.source, volume.array
+    said = (
+        bool(source.header.get("label"))
+        or "record" in source.header
+        or source.header.get("array") == "mask"
+        or is_named_mask(Path(source.path))
+    )
+    if not said or array.min() < 0 or array.max() > 65535:
+        return False
+    return array.dtype.kind != "f" or bool((array % 1 == 0).all())
+
+
+def labels(volume: Volume) -> np.ndarray:
+    """The labels of a volume that :func:`is_mask`, with the axes that its mask had in memory.
+
+    uint8, or uint16 where a label is above 255.
+    """
+    array, source = volume.array, volume.source
+    kept = source.header.get("record") or {}
+    if array.ndim == 4 and source.format == "nifti":
+        array = np.moveaxis(array, -1, 0)
+    if kept and source.turned and not kept.get("turned"):
+        array = stored(array, np.array(source.affine)).T  # as it was before ITK's axes
+    axes = source.header.get("axes") or len((kept.get("placement") or {}).get("scale", ()))
+    if axes == 2 and array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    return array.astype(np.uint8 if array.max() < 256 else np.uint16, copy=False)
+
+
+def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
+    """A mask [H, W] of a png, palette indices where it has a palette, and our record if any."""
+    mask = read_mask(path)
+    try:
+        with Image.open(path) as picture:
+            found = record.parse(getattr(picture, "text", {}).get(record.NAME))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), found
+
+
+def source_of(path: Path | None) -> Source | None:
+    """What a TIFF that another reader opened says of its spacing; None for other files."""
+    if path is None or kind_of(path) != "tiff" or not path.is_file():
+        return None
+    return tiff.read_source(path)

@@ -1,0 +1,231 @@
+"""Files as napari sees them: layers in, masks out, with every transform; no window needed."""
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from npe2 import PluginManager
+from volume_files import affine_of, blob, write_nifti, write_series
+
+from napari_hidiff._qt.bench import Bench
+from napari_hidiff._qt.files import get_reader, placement, suggestion
+from napari_hidiff.errors import InputError
+from napari_hidiff.files.record import CLASSES
+from napari_hidiff.files.volume import KEY
+from napari_hidiff.files.write import write_labels
+from napari_hidiff.nifti import read_volume
+
+SHAPE = (18, 20, 6)
+PLUGIN = "napari-hidiff"
+
+
+@pytest.fixture(autouse=True)
+def plugins():
+    manager = PluginManager.instance()
+    manager.discover()
+    return manager
+
+
+@pytest.fixture
+def case(tmp_path):
+    return write_nifti(tmp_path / "case.nii.gz", blob(SHAPE), affine_of("LPS", SHAPE, oblique=True))
+
+
+def bench_of(viewer, image, tiny, channels=1):
+    card = tiny(4, channels).card
+    return Bench(viewer, image, card, lambda: False, lambda: None)
+
+
+def paint(bench):
+    rng = np.random.default_rng(3)
+    bench.mask.data[...] = rng.integers(0, 4, bench.mask.data.shape)
+    return bench.mask.data
+
+
+def test_an_image_lies_in_mm(case):
+    (layer,) = ViewerModel().open(case, plugin=PLUGIN)
+    assert isinstance(layer, Image)
+    np.testing.assert_allclose(layer.scale, read_volume(case).spacing)
+    assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+    assert layer.axis_labels == ("z", "y", "x")
+    assert layer.metadata[KEY]["format"] == "nifti"
+
+
+def test_exported_masks_lie_over_their_image_in_the_file(case, tiny, tmp_path):
+    viewer = ViewerModel()
+    (image,) = viewer.open(case, plugin=PLUGIN)
+    bench = bench_of(viewer, image, tiny)
+    mask = paint(bench)
+    out = suggestion(image, bench.mask)
+    assert out == tmp_path / "case_mask.nii.gz"
+    bench.export(out)
+    written, source = nibabel.load(out), nibabel.load(case)
+    np.testing.assert_array_equal(written.affine, source.affine)
+    turned = nibabel.as_closest_canonical(written)
+    np.testing.assert_array_equal(np.asarray(turned.dataobj).T, mask)
+    assert "vessel" in (tmp_path / "case_mask_labels.txt").read_text()
+
+    (again,) = ViewerModel().open(out, plugin=PLUGIN)
+    assert isinstance(again, Labels)
+    np.testing.assert_array_equal(again.data, mask)
+    assert placement(again) == placement(bench.mask)
+    assert [kind["name"] for kind in again.metadata[CLASSES]][1] == "vessel"
+    assert again.features["class"].tolist() == ["background", "vessel", "disc", "lesion"]
+    for label in (1, 2, 3):
+        np.testing.assert_allclose(again.get_color(label), bench.mask.get_color(label))
+
+
+def test_channels_are_one_layer_and_the_mask_has_none(tiny, tmp_path):
+    array = np.stack([blob(SHAPE, seed) for seed in range(3)], -1)
+    path = write_nifti(tmp_path / "m.nii", array, affine_of("PIR", SHAPE))
+    viewer = ViewerModel()
+    (image,) = viewer.open(path, plugin=PLUGIN)
+    volume = read_volume(path)
+    assert image.data.shape == (3, *volume.array.shape[:3])
+    np.testing.assert_array_equal(image.data[1], volume.array[..., 1])
+    bench = bench_of(viewer, image, tiny, channels=3)
+    assert bench.leading == 1
+    mask = paint(bench)
+    bench.export(tmp_path / "m_mask.nii.gz")
+    written = nibabel.load(tmp_path / "m_mask.nii.gz")
+    np.testing.assert_array_equal(written.affine, nibabel.load(path).affine)
+    np.testing.assert_array_equal(read_volume(tmp_path / "m_mask.nii.gz").array, mask)
+
+
+def test_a_dicom_folder_opens_and_its_mask_is_nifti(tiny, tmp_path):
+    stored = np.random.default_rng(0).integers(0, 4000, (4, 20, 24)).astype(np.uint16)
+    lps = write_series(tmp_path / "chest", stored)
+    viewer = ViewerModel()
+    (image,) = viewer.open(tmp_path / "chest", plugin=PLUGIN)
+    (single,) = viewer.open(tmp_path / "chest" / "im002.dcm", plugin=PLUGIN)
+    np.testing.assert_array_equal(single.data, image.data)
+    assert (image.name, single.name) == ("chest", "chest [1]")
+    bench = bench_of(viewer, image, tiny)
+    paint(bench)
+    out = suggestion(image, bench.mask)
+    assert out == tmp_path / "chest_mask.nii.gz" == suggestion(single, bench.mask)
+    bench.export(out)
+    np.testing.assert_allclose(nibabel.load(out).affine, np.diag([-1, -1, 1, 1]) @ lps, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".tif", ".npz"])
+def test_every_transform_of_a_plain_layer_comes_back(tiny, tmp_path, suffix):
+    data = np.random.default_rng(0).normal(size=(5, 20, 24)).astype(np.float32)
+    image = Image(
+        data,
+        scale=(-3, 0.5, -0.25),
+        translate=(1, -2, 30),
+        rotate=(10, 20, 30),
+        shear=(0.1, 0.2, 0.05),
+        affine=np.array([[1, 0, 0.1, 2], [0, 1, 0, 0], [0, 0, 2, 5], [0, 0, 0, 1]]),
+        units=("mm",) * 3,
+        axis_labels=("a", "b", "c"),
+    )
+    viewer = ViewerModel()
+    viewer.add_layer(image)
+    bench = bench_of(viewer, image, tiny)
+    mask = paint(bench)
+    out = tmp_path / f"x_mask{suffix}"
+    bench.export(out)
+    (again,) = ViewerModel().open(out, plugin=PLUGIN)
+    np.testing.assert_array_equal(again.data, mask)
+    np.testing.assert_allclose(placement(again)["world"], placement(image)["world"], atol=1e-6)
+    np.testing.assert_allclose(again.scale, image.scale)
+    assert again.axis_labels == image.axis_labels
+    if suffix == ".nii.gz":  # other programs see the same place, in ITK's axes
+        file = nibabel.load(out)
+        index = np.array([2, 7, 11])
+        z, y, x = image.data_to_world(tuple(index))
+        ras = nibabel.affines.apply_affine(file.affine, index[::-1])
+        np.testing.assert_allclose(ras, (-x, -y, z), rtol=1e-4)
+        assert np.asarray(file.dataobj)[11, 7, 2] == mask[2, 7, 11]
+        assert file.header["qform_code"] == 0  # no quaternion can say it
+
+
+def test_a_tif_that_napari_read_gives_its_resolution_to_the_mask(tiny, tmp_path):
+    path = tmp_path / "s.tif"
+    facts = {"axes": "ZYX", "spacing": 2.5, "unit": "mm"}
+    array = np.random.default_rng(0).integers(0, 255, (4, 20, 24)).astype(np.uint8)
+    tifffile.imwrite(path, array, imagej=True, resolution=(4, 2), metadata=facts)
+    viewer = ViewerModel()
+    (image,) = viewer.open(path, plugin="napari")
+    bench = bench_of(viewer, image, tiny)
+    paint(bench)
+    out = suggestion(image, bench.mask)
+    assert out == tmp_path / "s_mask.tif"
+    bench.export(out)
+    assert read_spacing(out) == pytest.approx((2.5, 0.5, 0.25))
+
+
+def read_spacing(path):
+    from napari_hidiff.files.tiff import read_tiff
+
+    return read_tiff(path).spacing
+
+
+def test_napari_saves_a_labels_layer_of_the_user(tmp_path):
+    layer = Labels(np.arange(80).reshape(8, 10), scale=(2, 1))
+    viewer = ViewerModel()
+    viewer.add_layer(layer)
+    for name in ("a_mask.png", "a_mask.tif", "a_mask.npz", "a_mask.nii.gz"):
+        assert viewer.layers.save(str(tmp_path / name), plugin=PLUGIN)
+        (again,) = ViewerModel().open(tmp_path / name, plugin=PLUGIN)
+        np.testing.assert_array_equal(again.data, layer.data)
+        np.testing.assert_allclose(again.scale, layer.scale)
+
+
+def test_files_that_are_not_ours_are_left_to_others(tmp_path):
+    np.savez(tmp_path / "weights.npz", a=np.ones(3), b=np.ones(3))
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "folder").mkdir()
+    tifffile.imwrite(tmp_path / "picture.tif", np.zeros((20, 20), np.uint8))
+    for path in (*tmp_path.iterdir(), tmp_path / "none.nii", tmp_path / "none.npz"):
+        assert get_reader(str(path)) is None
+    assert get_reader([str(tmp_path / "notes.txt")]) is None
+
+
+def test_a_cropped_mask_is_written_as_a_plain_array(case, tmp_path):
+    viewer = ViewerModel()
+    (image,) = viewer.open(case, plugin=PLUGIN)
+    cropped = Labels(np.ones((2, 4, 4), np.uint8), metadata=dict(image.metadata))
+    viewer.add_layer(cropped)
+    viewer.layers.selection = {cropped}
+    viewer.layers.save(str(tmp_path / "c_mask.nii"), selected=True, plugin=PLUGIN)
+    assert nibabel.load(tmp_path / "c_mask.nii").shape == (4, 4, 2)
+
+
+def test_broken_volumes_say_so_in_the_viewer(case):
+    case.write_bytes(case.read_bytes()[:500])
+    with pytest.raises(Exception, match="cannot be read as NIfTI") as caught:
+        ViewerModel().open(case, plugin=PLUGIN)
+    assert isinstance(caught.value, InputError)
+
+
+def test_a_mask_by_name_opens_as_one_and_an_image_does_not(case, tmp_path):
+    volume = read_volume(case)
+    binary = (volume.array > 0).astype(np.int16)
+    affine = nibabel.load(case).affine
+    for name, kind in (("x_seg.nii.gz", Labels), ("x.nii.gz", Image)):
+        write_nifti(tmp_path / name, binary.T, affine)
+        assert isinstance(ViewerModel().open(tmp_path / name, plugin=PLUGIN)[0], kind)
+    write_labels(tmp_path / "y.nii.gz", binary, None, volume.source)
+    assert isinstance(ViewerModel().open(tmp_path / "y.nii.gz", plugin=PLUGIN)[0], Labels)
+
+
+def test_the_command_opens_stacks_with_their_spacing_and_names_what_is_broken(case, tmp_path):
+    from napari_hidiff._qt.launch import add_files
+
+    facts = {"axes": "ZYX", "spacing": 2.5, "unit": "mm"}
+    array = np.zeros((4, 20, 24), np.uint8)
+    stack = tmp_path / "s.tif"
+    tifffile.imwrite(stack, array, imagej=True, resolution=(4, 2), metadata=facts)
+    viewer = ViewerModel()
+    add_files(viewer, [stack, case])
+    np.testing.assert_allclose(viewer.layers[0].scale, (2.5, 0.5, 0.25))
+    np.testing.assert_allclose(viewer.layers[1].scale, read_volume(case).spacing)
+    case.write_bytes(case.read_bytes()[:500])
+    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+        add_files(viewer, [case])
+    assert len(viewer.layers) == 2
