@@ -145,6 +145,33 @@ def test_the_figures_of_samples_are_quoted_too():
         assert report["command"] in text
 
 
+def test_the_figures_of_observers_samplers_and_variants_are_quoted_too():
+    text = (ROOT / "docs" / "generative.md").read_text(encoding="utf-8")
+    chase, samplers, variants = (
+        json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("chase-alternatives", "kvasir-samplers", "kvasir-variants-val")
+    )
+    assert (chase["split"], chase["n"], len(chase["seeds"])) == ("test", 8, 3)
+    differences = chase["differences"]
+    gains = [
+        differences["dice"]["ancestral best of 3 - levels best of 3"],
+        *(differences["ged"][f"{one} - random levels"] for one in ("ddim", "ancestral")),
+        *(
+            samplers["differences"]["minus_paint"][arm]["nauc_20"]
+            for arm in samplers["arms"]
+            if arm != "paint"
+        ),
+    ]
+    for gain in gains:
+        assert f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" in text
+    for name, variant in variants["variants"].items():
+        last = variant["validation"][-1]
+        cells = [f"{last[key]:.3f}" for key in ("one-step", "refined", "corrected")]
+        assert f"| {name} | {' | '.join(cells)} |" in text
+    for report in (chase, samplers):
+        assert report["command"] in text
+
+
 def test_the_readme_quotes_the_same_files():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     reports = [read(name) for name in SECTIONS.values()]
