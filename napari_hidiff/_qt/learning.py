@@ -1,5 +1,6 @@
 """Learning from corrections: the training set, and a fine-tuning in another process."""
 
+import contextlib
 from datetime import datetime
 from typing import Any
 
@@ -138,7 +139,8 @@ class Learning(QObject):
 
     def close(self) -> None:
         """Let the process stop by itself, with a checkpoint; wait for nobody."""
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # the timer may be gone with the window
+            self._timer.stop()
         if self._job is not None:
             self._job.cancel()
         if self.run is not None:
