@@ -7,7 +7,9 @@ that names a new file adds it there.
 
 import argparse
 import configparser
+import csv
 import importlib
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -33,7 +35,8 @@ COMMAND_OF = {
 def write_desk(folder: Path, tiny_file: Path) -> None:
     """The files that the commands of the pages name, as small as they may be."""
     image, vessels, _ = fundus(0)
-    for name in ("photo.png", "fundus.jpg", "photos/photo.png", "photos/other.jpg", "scan.tif"):
+    pictures = ("photo.png", "fundus.jpg", "fundus.png", "photos/photo.png", "photos/other.jpg")
+    for name in pictures:
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / name)
     (folder / "drafts").mkdir()
@@ -42,9 +45,12 @@ def write_desk(folder: Path, tiny_file: Path) -> None:
     strokes = np.full(vessels.shape, 255, np.uint8)
     strokes[30, 20:40] = 1
     Image.fromarray(strokes).save(folder / "strokes.png")
+    listed = "# image\tprior\nphotos/photo.png\tdrafts/photo.png\nphotos/other.jpg\n"
+    (folder / "today.txt").write_text(listed, encoding="utf-8")
 
     write_folder(folder / "mine")
     write_nifti_folder(folder / "scans")
+    shutil.copy(folder / "scans" / "images" / "scan0.nii.gz", folder / "case.nii.gz")
     write_chase(folder / "CHASEDB1")
     write_kvasir(folder / "Kvasir-SEG")
     write_brats(folder / "BraTS2021")
@@ -78,6 +84,67 @@ def up_to_the_window(line: Line, call: Call) -> None:
     """Up to the question whether there is a display; the arguments are checked before."""
     assert call(*line.words) == 2
     assert "QT_QPA_PLATFORM keeps Qt from showing windows" in call.said()  # type: ignore[attr-defined]
+
+
+def going_on(line: Line, call: Call) -> None:
+    """What a run that was killed in the midst has left is not done again."""
+    assert call(*(word for word in line.words if word != "--resume")) == 0
+    for name in ("other_mask.png", "other_steps.json"):
+        (Path("masks") / name).unlink()
+    assert call(*line.words) == 0
+    with open("masks/report.csv", encoding="utf-8", newline="") as file:
+        became = {Path(row["image"]).stem: row["status"] for row in csv.DictReader(file)}
+    assert became == {"photo": "skipped", "other": "done"}
+
+
+def on_a_cluster(line: Line, call: Call) -> None:
+    """On a scheduler and a worker of this machine."""
+    from distributed import LocalCluster
+
+    named = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(host="127.0.0.1", **named) as cluster:
+        words = [cluster.scheduler_address if "HOST" in word else word for word in line.words]
+        assert call(*words) == 0
+
+
+def of_dask(line: Line, call: Call) -> None:
+    """A command of dask's own: its own parser reads the arguments."""
+    (command,) = importlib.metadata.entry_points(group="dask_cli", name=line.words[1])
+    command.load().make_context(line.words[1], list(line.words[2:]))
+
+
+def after_a_session(line: Line, call: Call) -> None:
+    """A session is there to be repeated: the model's first mask and a stroke."""
+    from napari_hidiff import load_model, sidecar, work
+    from napari_hidiff.journal import model_facts
+    from napari_hidiff.session import Annotation
+    from napari_hidiff.stack import Stack
+
+    picture = next(word for word in line.words if word.endswith(".png"))
+    image = np.asarray(Image.open(picture))
+    named = line.words[line.words.index("--model") + 1] if "--model" in line.words else None
+    model, index = load_model(named or "chase-vessels", device="cpu"), (-1, -1)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    annotation = Annotation(mask.shape)
+    annotation.begin(channels=0)
+    session = annotation.session(index, mask)
+    session.prior = work.segment(model, Stack([image], "last"), index, None)
+    annotation.note("segment", slice=index, prior="segmentor", **model_facts(model))
+    mask[...] = annotation.around_fixed(index, session.prior.mask)
+    annotation.wrote(index, mask, what="prior")
+    mask[10:15, 10:40] = 1
+    annotation.changed(mask, painted=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(sidecar.VARIABLE, str(Path("kept").absolute()))
+        key = sidecar.image_key(image)
+        kept = sidecar.path_of(key)
+        sidecar.save(kept, mask.shape, annotation.records(), annotation.log, key)
+        if line.words[2].endswith(".npz"):
+            shutil.copy(kept, line.words[2])
+        assert call(*line.words) == 0
+    if "--output" in line.words:
+        written = np.asarray(Image.open(line.words[line.words.index("--output") + 1]))
+        np.testing.assert_array_equal(written, mask)
 
 
 def check_or_dry_run(line: Line, call: Call) -> None:
@@ -198,8 +265,12 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff export ", run),
     (r"napari-hidiff models remove ", after_adding_it),
     (r"napari-hidiff models", run),
-    (r"napari-hidiff [\w./-]+\.(jpg|png|tif)$", up_to_the_window),
+    (r"napari-hidiff replay ", after_a_session),
+    (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
+    (r"napari-hidiff-refine .*--resume", going_on),
+    (r"napari-hidiff-refine .*--dask", on_a_cluster),
     (r"napari-hidiff-refine ", run),
+    (r"dask (scheduler|worker)", of_dask),
     (r"napari-hidiff-train ", check_or_dry_run),
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
