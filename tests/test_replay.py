@@ -130,12 +130,12 @@ def test_what_differs_is_named(call, session, picture, tiny_file, what):
     elif what == "fixed":
         slices[INDEX].fixed[0, 0] = 1
     else:
-        kept.log.insert(2, {"action": "lock", "label": 1, "on": True})
+        kept.log.insert(2, {"action": "levitate"})
     sidecar.save(path, kept.shape, slices, kept.log, kept.key)
     status, said, err = call(picture, "--model", tiny_file)
     if what == "unknown":
         assert status == 0
-        assert "entry 3: this version does not know 'lock'" in err
+        assert "entry 3: this version does not know 'levitate'" in err
         return
     assert status == 1
     assert "the same" not in said

@@ -233,7 +233,7 @@ def test_an_image_unlike_the_model_s_is_doubted_not_refused(open_hand, sample_pa
     image, truth = sample_pair
     hand = open_hand(image[::2, ::2], rgb=True)
     hand.use("chase-vessels")
-    assert "fits this image" in hand.control("message").text()
+    assert "Fits this image" in hand.control("message").text()
     inverted = hand.viewer.add_image(255 - image[::2, ::2], rgb=True, name="inverted")
     hand.widget.choose.image.value = inverted
     hand.wait(lambda: "bright and dark seem exchanged" in hand.control("message").text())

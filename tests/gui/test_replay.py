@@ -206,7 +206,7 @@ def test_a_log_that_was_changed_is_told_by_its_first_entry(hand, tiny_file: Path
     assert repeated.deviation is not None
     assert "no step 2" in repeated.deviation.reason
     log = json.loads(json.dumps(kept.log))
-    log.insert(3, {"action": "lock", "at": 0, "label": 1, "on": True})
+    log.insert(3, {"action": "levitate", "at": 0})
     repeated = Replay(log, kept.shape, image, Models([tiny_file], None))
     repeated.run()
-    assert repeated.unknown == [(4, "lock")]
+    assert repeated.unknown == [(4, "levitate")]

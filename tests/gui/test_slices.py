@@ -189,7 +189,7 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     assert not hand.control("segment").isEnabled()
     hand.viewer.add_image(stack[1], name=names[1])
     hand.known()
-    assert "fits this image" in hand.control("message").text()
+    assert "Fits this image" in hand.control("message").text()
     hand.click("segment_slices")
     model = hand.widget.models.loaded()
     planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
