@@ -1,26 +1,21 @@
 """Every command of README and docs is run, or parsed by the real parser to its end.
 
-``TREATMENTS`` says how each is treated; a command that nothing there matches fails the test, so
-that a new one is not forgotten. Files that commands name are made, tiny, by ``write_desk``: a page
-that names a new file adds it there.
+``doc_treatments.TREATMENTS`` says how each is treated; a command that nothing there matches fails
+the test, so that a new one is not forgotten. Files that commands name are made, tiny, by
+``write_desk``: a page that names a new file adds it there.
 """
 
-import argparse
-import configparser
-import csv
 import importlib
-import importlib.metadata
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from doc_pages import PAGES, ROOT, Line, command_lines, inline_code, script
+from doc_treatments import TREATMENTS, Call, treat
 from layouts import fundus, write_chase, write_folder, write_kvasir
 from PIL import Image
 from volume_layouts import write_brats, write_msd, write_nifti_folder
@@ -65,232 +60,6 @@ def write_desk(folder: Path, tiny_file: Path) -> None:
         path = folder / f"{model}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tiny_file, path)
-
-
-Call = Callable[..., int]
-
-
-def run(line: Line, call: Call) -> None:
-    """As it stands."""
-    assert call(*line.words) == 0
-
-
-def without_window(line: Line, call: Call) -> None:
-    """All but the window at the end."""
-    assert call(*line.words, "--no-window") == 0
-
-
-def up_to_the_window(line: Line, call: Call) -> None:
-    """Up to the question whether there is a display; the arguments are checked before."""
-    assert call(*line.words) == 2
-    assert "QT_QPA_PLATFORM keeps Qt from showing windows" in call.said()  # type: ignore[attr-defined]
-
-
-def going_on(line: Line, call: Call) -> None:
-    """What a run that was killed in the midst has left is not done again."""
-    assert call(*(word for word in line.words if word != "--resume")) == 0
-    for name in ("other_mask.png", "other_steps.json"):
-        (Path("masks") / name).unlink()
-    assert call(*line.words) == 0
-    with open("masks/report.csv", encoding="utf-8", newline="") as file:
-        became = {Path(row["image"]).stem: row["status"] for row in csv.DictReader(file)}
-    assert became == {"photo": "skipped", "other": "done"}
-
-
-def on_a_cluster(line: Line, call: Call) -> None:
-    """On a scheduler and a worker of this machine."""
-    from distributed import LocalCluster
-
-    named = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(host="127.0.0.1", **named) as cluster:
-        words = [cluster.scheduler_address if "HOST" in word else word for word in line.words]
-        assert call(*words) == 0
-
-
-def of_dask(line: Line, call: Call) -> None:
-    """A command of dask's own: its own parser reads the arguments."""
-    (command,) = importlib.metadata.entry_points(group="dask_cli", name=line.words[1])
-    command.load().make_context(line.words[1], list(line.words[2:]))
-
-
-def after_a_session(line: Line, call: Call) -> None:
-    """A session is there to be repeated: the model's first mask and a stroke."""
-    from napari_hidiff import load_model, sidecar, work
-    from napari_hidiff.journal import model_facts
-    from napari_hidiff.session import Annotation
-    from napari_hidiff.stack import Stack
-
-    picture = next(word for word in line.words if word.endswith(".png"))
-    image = np.asarray(Image.open(picture))
-    named = line.words[line.words.index("--model") + 1] if "--model" in line.words else None
-    model, index = load_model(named or "chase-vessels", device="cpu"), (-1, -1)
-    mask = np.zeros(image.shape[:2], np.uint8)
-    annotation = Annotation(mask.shape)
-    annotation.begin(channels=0)
-    session = annotation.session(index, mask)
-    session.prior = work.segment(model, Stack([image], "last"), index, None)
-    annotation.note("segment", slice=index, prior="segmentor", **model_facts(model))
-    mask[...] = annotation.around_fixed(index, session.prior.mask)
-    annotation.wrote(index, mask, what="prior")
-    mask[10:15, 10:40] = 1
-    annotation.changed(mask, painted=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(sidecar.VARIABLE, str(Path("kept").absolute()))
-        key = sidecar.image_key(image)
-        kept = sidecar.path_of(key)
-        sidecar.save(kept, mask.shape, annotation.records(), annotation.log, key)
-        if line.words[2].endswith(".npz"):
-            shutil.copy(kept, line.words[2])
-        assert call(*line.words) == 0
-    if "--output" in line.words:
-        written = np.asarray(Image.open(line.words[line.words.index("--output") + 1]))
-        np.testing.assert_array_equal(written, mask)
-
-
-def check_or_dry_run(line: Line, call: Call) -> None:
-    """Training: the data are found and the recipe is resolved; only --check does all it does."""
-    done = {"--check", "--dry-run"} & set(line.words)
-    assert call(*line.words, *(() if done else ("--dry-run",))) == 0
-
-
-def after_adding_it(line: Line, call: Call) -> None:
-    """On a model that is among one's own."""
-    assert call("napari-hidiff", "models", "add", "mine.safetensors", "--name", line.words[3]) == 0
-    assert call(*line.words) == 0
-
-
-def publishing(line: Line, call: Call) -> None:
-    """On a model whose card names what it was trained on, as cards of training do."""
-    from napari_hidiff import load_model
-
-    assert line.words[3] == "mine.safetensors"
-    path = Path(line.words[3])
-    model = load_model(path, device="cpu")
-    path.unlink()  # a link into what the tests share
-    cases = sorted(image.stem for image in Path("mine/images").iterdir())[:2]
-    model.with_card(training={"cases": {"train": cases}}).save(path)
-    done = subprocess.run([sys.executable, *line.words[1:]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def on_one_image(line: Line, call: Call) -> None:
-    """An evaluation of one image with one seed, and one stroke where strokes are painted."""
-    few = ["--limit", "1", "--seeds", "1"]
-    if "interactive" in line.words:
-        few += ["--strokes", "1"]
-    assert call(*line.words, *few) == 0
-
-
-def of_several_processes(line: Line, call: Call) -> None:
-    """What accelerate would start, in one process."""
-    assert line.words[:4] == ("accelerate", "launch", "-m", "napari_hidiff.training")
-    assert importlib.util.find_spec("napari_hidiff.training.__main__")
-    check_or_dry_run(Line(line.page, ("napari-hidiff-train", *line.words[4:])), call)
-
-
-def parsed(line: Line, call: Call) -> None:
-    """A benchmark: its own parser reads the arguments."""
-    module = importlib.import_module(line.words[2])
-    arguments = list(line.words[3:])
-    if "typer" in vars(module):
-        import typer
-
-        app = typer.Typer()
-        app.command()(module.main)
-        typer.main.get_command(app).make_context(line.words[2], arguments)
-        return
-
-    class Enough(Exception):
-        pass
-
-    read = argparse.ArgumentParser.parse_args
-
-    def stop(parser: argparse.ArgumentParser, *_: Any) -> None:
-        read(parser, arguments)
-        raise Enough
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        with pytest.raises(Enough):
-            module.main()
-
-
-def target_of_make(line: Line, call: Call) -> None:
-    """Make knows the target and what it needs."""
-    done = subprocess.run(["make", "-n", *line.words[1:]], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
-
-
-def packages_of_ci(line: Line, call: Call) -> None:
-    """The system packages are those that CI installs."""
-    ci = re.search(r"packages=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.DOTALL)
-    assert ci is not None
-    assert set(line.words[3:]) == set(ci[1].split()) - {"make"}
-
-
-def extras_exist(line: Line, call: Call) -> None:
-    """What pip is told to install is there: extras, constraints."""
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    for word in line.words:
-        if found := re.search(r"\[(.*)\]", word):
-            assert set(found[1].split(",")) <= set(setup["options.extras_require"])
-        if word.endswith(".txt"):
-            assert (ROOT / word).is_file()
-
-
-def torch_of_an_index(line: Line, call: Call) -> None:
-    """Not run: it would replace torch. Names and options are those of pip's own parser."""
-    assert line.words[:3] == ("pip", "install", "torch")
-    assert set(line.words[3:-2]) <= {"torchvision"}
-    assert line.words[-2:] == ("--index-url", "https://download.pytorch.org/whl/cpu")
-
-
-def on_a_screen(line: Line, call: Call) -> None:
-    """What is started on a virtual screen."""
-    treat(Line(line.page, line.words[2:]), call)
-
-
-def of_napari(line: Line, call: Call) -> None:
-    """A command of napari's own."""
-    done = subprocess.run([sys.executable, "-m", *line.words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "napari" in done.stdout
-
-
-TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
-    (r"napari-hidiff demo .*--no-window", run),
-    (r"napari-hidiff demo", without_window),
-    (r"napari-hidiff export ", run),
-    (r"napari-hidiff models remove ", after_adding_it),
-    (r"napari-hidiff models", run),
-    (r"napari-hidiff replay ", after_a_session),
-    (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
-    (r"napari-hidiff-refine .*--resume", going_on),
-    (r"napari-hidiff-refine .*--dask", on_a_cluster),
-    (r"napari-hidiff-refine ", run),
-    (r"dask (scheduler|worker)", of_dask),
-    (r"napari-hidiff-train ", check_or_dry_run),
-    (r"napari-hidiff-evaluate ", on_one_image),
-    (r"accelerate launch -m ", of_several_processes),
-    (r"python -m benchmarks\.", parsed),
-    (r"python -m napari_hidiff\.training\.publish ", publishing),
-    (r"make [a-z]+$", target_of_make),
-    (r"sudo apt-get install ", packages_of_ci),
-    (r"pip install torch ", torch_of_an_index),
-    (r"pip install ", extras_exist),
-    (r"xvfb-run -a ", on_a_screen),
-    (r"napari --info$", of_napari),
-]
-"""Pattern of a command, and what is done with it; the first that matches."""
-
-
-def treat(line: Line, call: Call) -> None:
-    for pattern, treatment in TREATMENTS:
-        if re.match(pattern, str(line)):
-            return treatment(line, call)
-    raise AssertionError(f"{line.page}: nothing in TREATMENTS matches {str(line)!r}")
 
 
 LINES = list({str(line): line for page in PAGES for line in command_lines(page)}.values())
