@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 
 from napari_hidiff._qt.jobs import attempt
 from napari_hidiff._qt.layers import check_layer
@@ -168,16 +168,18 @@ def test_a_broken_model_file_is_one_line(hand, tmp_path: Path, tiny_file: Path) 
 def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
     hand.click("segment")
     hand.slow()
+    answered: list[None] = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: answered.append(None))
+    timer.start(5)
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
     painted = hand.stroke((20, 30), (26, 60))
     erased = hand.stroke((50, 20), (50, 50), mode="erase")
     assert hand.widget.work.busy, "the run ended before the strokes"
-    answered = 0
-    while hand.widget.work.busy:
-        hand.pause(5)
-        answered += 1
-    assert answered > 10, "the window did not answer during the run"
+    hand.idle()
+    timer.stop()
+    assert len(answered) > 10, "the window did not answer during the run"
     run = hand.widget.session.run
     assert run.written == run.total
     assert painted.any()

@@ -10,6 +10,8 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
 def test_segment_shows_the_prior_at_once(hand) -> None:
+    hand.wait(lambda: hand.widget.models.model.engine == "packed", "the kernels")
+    hand.wait(lambda: hand.control("cost").text().endswith("B."), "the cost with them")
     cost = hand.control("cost").text()
     assert "A run takes about" in cost
     assert cost.endswith("B.")
