@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.slices import Index
+from napari_hidiff.slices import Index, slicer
 from napari_hidiff.stack import Stack
 from napari_hidiff.timeline import FREE
 
@@ -58,6 +58,17 @@ def segment(model: "HiDiff", stack: Stack, where: Sequence[Index]) -> Iterator[S
         for number, index in enumerate(part):
             own = prior[:, number]
             yield Swept(index, None, own, own, model.mask_of(own))
+
+
+def adopt(
+    model: "HiDiff", stack: Stack, where: Sequence[Index], labels: np.ndarray
+) -> Iterator[Swept]:
+    """The user's own mask of every slice; labels : integers of the stack's shape."""
+    from napari_hidiff import work
+
+    for index in where:
+        given, probability, mask = work.segment(model, stack, index, labels[slicer(index)].copy())
+        yield Swept(index, given, probability, probability, mask)
 
 
 def refine(

@@ -54,9 +54,15 @@ class Fit:
         if not self._closed:
             self._timer.start()
 
+    @property
+    def looking(self) -> bool:
+        """Whether a look at image and model is due or under way."""
+        return self._timer.isActive() or self._job is not None
+
     def close(self) -> None:
         """Look no more."""
         self._closed = True
+        self._timer.stop()
         if self._job is not None:
             self._job.cancel()
 
@@ -84,6 +90,7 @@ class Fit:
                 image,
                 self._settings(),
                 done=lambda found: self._described(about, model, found),
+                ended=self._looked,
             )
         elif self._models.none_known:
             self._judge(None, words.no_model(), words.no_model(), without_model=True)
@@ -106,6 +113,9 @@ class Fit:
         else:
             line = words.no_fit(model.card.name, problem)
             self._judge(self._about, problem, line, without_model=True)
+
+    def _looked(self) -> None:
+        self._job = None
 
     def _judge(
         self, about: Any, problem: str | None, line: str, without_model: bool = False

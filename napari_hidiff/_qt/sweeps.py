@@ -60,20 +60,40 @@ class Sweeps:
         self._bench: Bench | None = None
         self._last: dict[Index, Change] = {}
 
-    def segment(self, target: Target, model: "HiDiff", axis: int) -> None:
-        """The segmentor's mask in every slice of the range; raises InputError."""
+    def segment(
+        self, target: Target, model: "HiDiff", axis: int, labels: np.ndarray | None
+    ) -> None:
+        """The segmentor's mask in every slice of the range, or that of the user's ``labels`` (of
+        the whole mask's shape); raises InputError."""
         where = self._range(target, axis)
-        self._start("segment", target, model, where, sweep.segment, model, target.stack, where)
+        args: tuple[Any, ...] = (model, target.stack, where)
+        if labels is None:
+            self._start("segment", target, model, where, sweep.segment, *args)
+        else:
+            check_labels(labels, model.labels, "The mask to start from")
+            self._start("segment", target, model, where, sweep.adopt, *args, labels)
 
-    def refine(self, target: Target, model: "HiDiff", axis: int, settings: Settings) -> None:
-        """Every slice of the range refined from what it starts from; raises InputError."""
+    def refine(
+        self,
+        target: Target,
+        model: "HiDiff",
+        axis: int,
+        settings: Settings,
+        labels: np.ndarray | None,
+    ) -> None:
+        """Every slice of the range refined from what it starts from, ``labels`` of the user where
+        it was not begun yet; raises InputError."""
         where = self._range(target, axis)
-        sessions = target.bench().annotation.sessions
-        given = {
-            index: mine.given
-            for index in where
-            if (mine := sessions.get(index)) and mine.given is not None
-        }
+        if labels is not None:
+            check_labels(labels, model.labels, "The mask to start from")
+        sessions, given = target.bench().annotation.sessions, {}
+        for index in where:
+            mine = sessions.get(index)
+            begun = mine is not None and mine.begun
+            if mine is not None and begun and mine.given is not None:
+                given[index] = mine.given
+            elif labels is not None and not begun:
+                given[index] = labels[slicer(index)].copy()
         fixed = self._fixed(target, model)
         how = _sampling(settings)
         args = (model, target.stack, where, given, fixed, how)

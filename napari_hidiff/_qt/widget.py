@@ -173,12 +173,13 @@ class HiDiffWidget(QWidget):
     def segment_slices(self) -> None:
         """The model's first mask in every slice of the range."""
         target, axis = self._chosen.volume()
-        self._sweeps.segment(target, self.models.loaded(), axis)
+        self._sweeps.segment(target, self.models.loaded(), axis, self._chosen.labels())
 
     def refine_slices(self) -> None:
         """Every slice of the range refined, with strokes fixed."""
         target, axis = self._chosen.volume()
-        self._sweeps.refine(target, self.models.loaded(), axis, self.settings())
+        labels = self._chosen.labels()
+        self._sweeps.refine(target, self.models.loaded(), axis, self.settings(), labels)
 
     def carry_back(self) -> None:
         """What was corrected in the shown slice, carried to the slices before it."""

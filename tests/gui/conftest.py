@@ -72,6 +72,7 @@ class Hand:
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
         assert isinstance(button, QAbstractButton)
+        self.settled()
         assert button.isEnabled(), f"{name} is disabled: {self.widget.panel.message.text()}"
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
         if wait:
@@ -91,8 +92,13 @@ class Hand:
 
     def known(self) -> None:
         """Wait until the widget has looked at image and model."""
-        pause(200)
+        pause(1)  # for what was put off until the event loop runs
+        self.settled()
         self.wait(lambda: self.widget.fit.problem != WAITING, "the check of the image")
+
+    def settled(self) -> None:
+        """Wait until no look at image and model is due or under way."""
+        self.wait(lambda: not self.widget.fit.looking, "the check of the image")
 
     def key(self, key: Qt.Key, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
         self.canvas.setFocus()

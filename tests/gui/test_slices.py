@@ -41,6 +41,11 @@ def hand(open_hand, volume, grey_file):
     return hand
 
 
+def says(hand, text) -> None:
+    """Wait until the line on top says so: what it said before stands until it was looked again."""
+    hand.wait(lambda: text in hand.control("message").text(), text)
+
+
 def normalised(hand, volume):
     return volumes.normalise(hand.widget.models.loaded(), volume[..., None])
 
@@ -93,14 +98,28 @@ def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
     np.testing.assert_array_equal(np.delete(hand.mask.data, 2, 0), others)
 
 
+def test_a_mask_of_the_user_is_what_all_slices_start_from(hand, volume) -> None:
+    labels = (volume < 500).astype(np.uint8)
+    mine = hand.viewer.add_labels(labels.copy(), name="mine", scale=(3.0, 0.5, -0.5))
+    hand.widget.choose.prior.value = mine
+    hand.known()
+    hand.click("segment_slices")
+    np.testing.assert_array_equal(hand.mask.data, labels)
+    assert hand.widget.bench.annotation.fixed_count == 0
+    hand.click("refine_slices")
+    model = hand.widget.models.loaded()
+    refined = volumes.refine(model, normalised(hand, volume), labels, **ONE_STEP)
+    np.testing.assert_array_equal(hand.mask.data, model.mask_of(refined, 0))
+    np.testing.assert_array_equal(mine.data, labels)  # it is only read
+
+
 def test_a_range_along_another_axis(hand, volume) -> None:
     model = hand.widget.models.loaded()
     axis = hand.control("axis")
     assert [axis.itemText(at) for at in range(3)] == ["along Z", "along Y", "along X"]
     axis.setCurrentIndex(1)
     axis.activated.emit(1)
-    hand.known()
-    assert "at least 16 x 16" in hand.control("message").text()  # 5 x 64 is no picture for a model
+    says(hand, "at least 16 x 16")  # 5 x 64 is no picture for a model
     axis.setCurrentIndex(0)
     axis.activated.emit(0)
     hand.known()
@@ -183,13 +202,11 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     assert "1 channel" in hand.control("message").text()
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
-    hand.known()
-    assert "choose the layer of green above" in hand.control("message").text()
+    says(hand, "choose the layer of green above")
     assert hand.control("channels").isVisible()
     assert not hand.control("segment").isEnabled()
     hand.viewer.add_image(stack[1], name=names[1])
-    hand.known()
-    assert "Fits this image" in hand.control("message").text()
+    says(hand, "Fits this image")
     hand.click("segment_slices")
     model = hand.widget.models.loaded()
     planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
@@ -200,6 +217,7 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
         row = hand.control(f"channel_{channel}")
         row.setCurrentIndex(row.findText(name))
     hand.known()
+    says(hand, "Fits this image")
     hand.click("segment_slices")
     planes = volumes.normalise(model, np.moveaxis(stack[[1, 0, 2, 3]], 0, -1))
     expected = model.mask_of(volumes.prior(model, planes), 0)
@@ -207,8 +225,7 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     # Layers that lie elsewhere are not offered, a removed one is missed at once.
     hand.viewer.layers["case blue"].translate = (0, 5, 0)
     del hand.viewer.layers["case infrared"]
-    hand.known()
-    assert "choose the layer of blue, infrared" in hand.control("message").text()
+    says(hand, "choose the layer of blue, infrared")
 
 
 def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:
