@@ -23,6 +23,7 @@ from torch import Tensor
 
 SCHEDULES = ("cosine", "cosine-unsquared", "alpha-bar-linear", "linear")
 POSTERIORS = ("mixture", "plugin")
+CENTRES = ("prior", "even")
 
 Value = Tensor | float
 Time = Tensor | int
@@ -41,6 +42,8 @@ class BernoulliDiffusion:
     schedule : ``cosine`` (abar proportional to cos^2), ``cosine-unsquared``, ``alpha-bar-linear``
         (abar_t = 1 - t/T) or ``linear`` (betas linear from .1/T to 20/T).
     s : offset of the cosine schedules.
+    centre : what the process ends in at T: the ``prior``, or ``even`` chances for every class,
+        1/2 for one foreground class and 1/K for K (BerDiff).
 
     Attributes
     ----------
@@ -48,13 +51,18 @@ class BernoulliDiffusion:
 
     Raises
     ------
-    ValueError : unknown schedule, ``steps`` < 1, or a beta above 1 (``linear`` needs T >= 20).
+    ValueError : unknown schedule or centre, ``steps`` < 1, or a beta above 1 (``linear`` needs
+        T >= 20).
     """
 
-    def __init__(self, steps: int = 10, schedule: str = "cosine", s: float = 0.008) -> None:
+    def __init__(
+        self, steps: int = 10, schedule: str = "cosine", s: float = 0.008, centre: str = "prior"
+    ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
-        self.steps, self.schedule, self.s = steps, schedule, s
+        if centre not in CENTRES:
+            raise ValueError(f"centre must be one of {CENTRES}, not {centre!r}")
+        self.steps, self.schedule, self.s, self.centre = steps, schedule, s, centre
         betas = _betas(steps, schedule, s)
         self.alphas_bar = torch.cumprod(torch.cat([betas.new_ones(1), 1 - betas]), 0)
 
@@ -66,6 +74,12 @@ class BernoulliDiffusion:
         if not 1 <= n <= self.steps:
             raise ValueError(f"the number of steps must lie in 1..{self.steps}, not {n}")
         return [round(t) for t in torch.linspace(self.steps, 1, n, dtype=torch.float64).tolist()]
+
+    def end(self, prior: Tensor) -> Tensor:
+        """The mean of y_T [..., K, H, W] for a prior of that shape, the f of every formula here."""
+        if self.centre == "prior":
+            return prior
+        return torch.full_like(prior, 1 / max(2, prior.shape[-3]))
 
     def forward_mean(self, y0: Value, prior: Value, t: Time) -> Tensor:
         """Mean of q(y_t | y_0, f) = B(abar_t y_0 + (1 - abar_t) f), equation (6)."""

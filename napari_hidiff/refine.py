@@ -147,6 +147,7 @@ def stream(
     else:
         times = process.timesteps(steps)
         run: Any = {"ddim": ddim, "ancestral": ancestral}[sampler]
+        soft = process.end(soft)
         many = soft.unsqueeze(-4).expand(*soft.shape[:-3], samples, *soft.shape[-3:])
         begin = None
         if start is not None:

@@ -46,7 +46,11 @@ def test_a_linear_schedule_needs_twenty_steps():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"steps": 0}, "at least 1"), ({"schedule": "sine"}, "schedule must be one of .*'sine'")],
+    [
+        ({"steps": 0}, "at least 1"),
+        ({"schedule": "sine"}, "schedule must be one of .*'sine'"),
+        ({"centre": "noise"}, "centre must be one of .*'noise'"),
+    ],
 )
 def test_wrong_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 """Losses against the numbers that were computed independently from the paper's formulas."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -66,6 +67,24 @@ def test_losses_fall_towards_the_truth_and_have_finite_gradients(mode, classes):
         assert torch.isfinite(gradient).all()
         values.append(value.item())
     assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("posterior", ["mixture", "plugin"])
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+def test_the_prior_s_gradient_is_finite_too(posterior, real):
+    """As the segmentor's step needs it: where the posterior rounds to 0 or 1, x ln x has no
+    finite slope."""
+    edge = [1e-7, 2e-6, 1e-5, 1e-4, 0.2]
+    given = [0, *edge, 0.5, *(1 - f for f in edge), 1]
+    prior = torch.tensor(given, dtype=real).reshape(1, 1, 1, -1)
+    loss = RefinerLoss(BernoulliDiffusion(10), 1, "kl-focal", posterior)
+    for y0, y_t, t in itertools.product((0.0, 1.0), (0.0, 1.0), range(1, 11)):
+        f = prior.clone().requires_grad_()
+        logits = torch.zeros_like(prior).requires_grad_()
+        filled = [torch.full_like(prior, value) for value in (y0, y_t)]
+        value = loss(logits, *filled, f, torch.tensor([t]))
+        for gradient in torch.autograd.grad(value, (f, logits)):
+            assert torch.isfinite(gradient).all(), (y0, y_t, t)
 
 
 def test_an_unknown_loss_is_named():

@@ -25,7 +25,7 @@ def make(seed=0, **options):
     with torch.no_grad():
         refiner.head.weight.normal_(0, 0.05, generator=generator)
         refiner.head.bias.normal_(0, 0.05, generator=generator)
-        for block in (refiner.xformer.prior, refiner.xformer.diffusion):
+        for block in refiner.xformer.children() if refiner.xformer else ():
             block.position.normal_(0, 0.5, generator=generator)
     return trained(refiner, seed)
 
@@ -68,6 +68,15 @@ def test_a_step_is_that_of_torch(classes, size, output, stem, width, features):
             assert found.shape == expected.shape
             np.testing.assert_allclose(found, expected, atol=1e-4)  # of logits, at every pixel
     assert (probabilities(expected) - given[1]).abs().mean() > 0.02, "the refiner does something"
+
+
+def test_a_refiner_without_an_x_former_is_packed_too():
+    refiner = make(xformer=False)
+    y_t, given = scene(refiner, 45, 70)
+    with torch.inference_mode():
+        packed = compile_refiner(refiner)
+        expected = refiner(y_t, 4, refiner.condition(*given))
+        np.testing.assert_allclose(packed(y_t, 4, packed.condition(*given)), expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -87,9 +87,11 @@ def test_a_stopped_stream_costs_nothing_more(image):
     assert len(calls) == 1
 
 
-def oracle(truth, prior):
+def oracle(truth, prior, centre):
     """The exact denoiser of one pixel with P(y0 = 1) = truth, as a function of (y_t, t)."""
-    process = BernoulliDiffusion(10)
+    process = BernoulliDiffusion(10, centre=centre)
+    prior = process.end(prior)
+    assert centre == "prior" or (prior == 0.5).all()
 
     def denoise(y_t, t):
         one = process.forward_mean(1.0, prior, t)
@@ -102,12 +104,13 @@ def oracle(truth, prior):
     return process, denoise
 
 
+@pytest.mark.parametrize("centre", ["prior", "even"])
 @pytest.mark.parametrize("steps", [2, 4, 10])
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
-def test_samples_follow_the_true_distribution(sampler, steps):
+def test_samples_follow_the_true_distribution(sampler, steps, centre):
     """200 x 200 pixels that all have P(y0 = 1) = .3 under a prior of .7, one sample each."""
     truth, prior = 0.3, torch.full((1, 200, 200), 0.7, dtype=torch.float64)
-    process, denoise = oracle(truth, prior)
+    process, denoise = oracle(truth, prior, centre)
     free = torch.full((200, 200), -1)
     *_, last = stream(process, denoise, prior, free, sampler, steps, 1, seed=0)
     assert abs(last.sample.mean() - truth) < 4 * np.sqrt(truth * (1 - truth) / 200**2)

@@ -103,6 +103,15 @@ def test_the_official_layouts_train_by_name(dataset, write, tmp_path):
     assert [label.name for label in card.classes] == ["background", "vessel"]
 
 
+def test_a_loss_that_is_no_number_ends_the_training():
+    learner = Learner(torch.nn.Linear(5, 1), 0.1, 10, 0.0, 0.9, accelerator())
+    before = learner.plain.weight.detach().clone()
+    loss = learner.module(torch.ones(1, 5)).sum() * float("nan")
+    with pytest.raises(InputError, match=r"nan in update 1: .* lower learning rate"):
+        learner.step(iter([loss]), 1)
+    torch.testing.assert_close(learner.plain.weight, before)
+
+
 def test_the_paper_s_mode_is_one_switch_away(data, tmp_path):
     recipe = as_in_the_paper(tiny(steps=2))
     assert (recipe.predicts, recipe.loss, recipe.posterior) == ("eps", "kl-focal", "plugin")

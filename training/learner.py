@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from napari_hidiff.errors import InputError
 from napari_hidiff.network.binary import BinaryConv2d
 from napari_hidiff.training.processes import synchronised
 
@@ -68,13 +69,19 @@ class Learner:
                 loss = next(remaining)
                 self.accelerator.backward(loss / count)
             total += loss.detach() / count
+        value = float(total)
+        if not math.isfinite(value):
+            raise InputError(
+                f"the loss is {value} in update {self.updates + 1}: training cannot go on; "
+                "try a lower learning rate, or --precision fp32"
+            )
         self.accelerator.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         self.average.update_parameters(self.plain)
-        return float(total)
+        return value
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs to go on as if it had never stopped."""

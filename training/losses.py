@@ -23,7 +23,9 @@ def segmentation_loss(classes: int) -> nn.Module:
 def bernoulli_kl(q: Tensor, p: Tensor) -> Tensor:
     """KL(B(q) || B(p)) in nats, element by element; q may be 0 or 1, p is kept inside (0, 1)."""
     p = p.clamp(EPSILON, 1 - EPSILON)
-    entropy = torch.special.xlogy(q, q) + torch.special.xlogy(1 - q, 1 - q)
+    # A plain xlogy(q, q) has an infinite slope at 0, and q moves with the prior that made it.
+    low, high = q.clamp(min=EPSILON), (1 - q).clamp(min=EPSILON)
+    entropy = torch.special.xlogy(q, low) + torch.special.xlogy(1 - q, high)
     return entropy - torch.special.xlogy(q, p) - torch.special.xlogy(1 - q, 1 - p)
 
 
@@ -56,7 +58,7 @@ class RefinerLoss(nn.Module):
         if self.mode == "ce-dice":
             return self.segmentation(logits, y0)
         y0_hat = probabilities(logits).clamp(EPSILON, 1 - EPSILON)
-        prior = prior.clamp(EPSILON, 1 - EPSILON)
+        prior = self.process.end(prior.clamp(EPSILON, 1 - EPSILON))
         truth = self.process.posterior_mean(y0, y_t, prior, t)
         mean = self.process.reverse_mean(y0_hat, y_t, prior, t, self.posterior)
         loss = bernoulli_kl(truth, mean).mean()

@@ -46,12 +46,14 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
             "stem": recipe.stem,
             "convolution": recipe.convolution,
             "output": recipe.predicts,
-        },
+        }
+        | ({} if recipe.xformer else {"xformer": False}),
         diffusion={
             "steps": recipe.diffusion_steps,
             "schedule": recipe.schedule,
             "s": recipe.schedule_s,
-        },
+        }
+        | ({} if recipe.centre == "prior" else {"centre": recipe.centre}),
         defaults={
             "sampler": recipe.sampler,
             "steps": recipe.steps,
@@ -92,7 +94,8 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if noted.exists():
         if not resume:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
-        if {"start": ""} | json.loads(noted.read_text()) != asdict(recipe):
+        added = {"start": "", "xformer": True, "centre": "prior"}  # after the first runs
+        if added | json.loads(noted.read_text()) != asdict(recipe):
             raise InputError(f"{folder} was trained with other settings (see {noted})")
     elif resume:
         raise InputError(f"{folder} holds no run to resume")

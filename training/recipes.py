@@ -62,11 +62,18 @@ class Recipe:
     width: int = field(default=128, metadata={"help": "Channels of the refiner, 32 n."})
     stem: int = field(default=1, metadata={"help": "Stride of the refiner's input, 1 or 2."})
     convolution: str = field(default="binary", metadata={"help": "binary, or its real twin."})
+    xformer: bool = field(
+        default=True, metadata={"help": "Join both networks' features by the X-Former."}
+    )
     predicts: str = field(default="y0", metadata={"help": "What the refiner predicts: y0 or eps."})
 
     diffusion_steps: int = field(default=10, metadata={"help": "T."})
     schedule: str = field(default="cosine", metadata={"help": "Noise schedule."})
     schedule_s: float = field(default=0.008, metadata={"help": "Offset of the cosine schedules."})
+    centre: str = field(
+        default="prior",
+        metadata={"help": "What the noise ends in: the prior, or even chances (BerDiff)."},
+    )
     loss: str = field(default="ce-dice", metadata={"help": f"One of {', '.join(LOSSES)}."})
     posterior: str = field(default="mixture", metadata={"help": "Posterior in the KL."})
 

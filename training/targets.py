@@ -56,7 +56,7 @@ def draw(
     start = chance[:, 0] < one_step
     t = 1 + (chance[:, 1] * process.steps).long()
     t = torch.where(start, process.steps, t)
-    mean = process.forward_mean(y0, prior.clamp(EPSILON, 1 - EPSILON), t)
+    mean = process.forward_mean(y0, process.end(prior.clamp(EPSILON, 1 - EPSILON)), t)
     drawn = (uniform(numbers, 2 * stream + 1, y0.shape[1:]) < mean).to(y0.dtype)
     y_t = torch.where(start[:, None, None, None], harden(prior), drawn)
     return Noisy(stamp(y_t, fixed), t)
@@ -84,7 +84,8 @@ def walked(
         return noisy
     shape = noisy.y_t.shape[1:]
     first, second = (uniform(numbers, n, shape) for n in (2 * stream + 1, 2 * stream + 2))
-    y = stamp((first < prior.clamp(EPSILON, 1 - EPSILON)).to(prior.dtype), fixed)
+    end = process.end(prior.clamp(EPSILON, 1 - EPSILON))
+    y = stamp((first < end).to(prior.dtype), fixed)
     with torch.no_grad():
         y0_hat = stamp(answer(y, fixed), fixed)
     time = noisy.t.clamp(max=process.steps - 1)  # of those that are not chosen nothing is used

@@ -134,7 +134,7 @@ def _flips(
     which = torch.tensor([number], device=model.device)
     rows = np.zeros((model.process.steps + 1, 4))
     for t in range(1, model.process.steps + 1):
-        mean = model.process.forward_mean(y0, prior, t)
+        mean = model.process.forward_mean(y0, model.process.end(prior), t)
         y_t = (uniform(which, t, mean.shape[1:]) < mean).to(mean)
         y0_hat = probabilities(model.refiner(y_t, t, condition))
         predicted, true = (y_t - y0_hat).abs(), (y_t - y0).abs()

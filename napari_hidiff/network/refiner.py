@@ -75,6 +75,7 @@ class Refiner(nn.Module):
         position, a quarter of the work of 1.
     output : what the last layer means: logits of y0 (added to the prior's logits), or of eps (the
         paper; logit y0 = (1 - 2 y_t) logit eps). The result is logits of y0 in both cases.
+    xformer : whether the X-Former joins both networks' features at the bottleneck.
 
     Normalisation is BatchNorm and attention is windowed, so no layer sees the whole image.
     """
@@ -89,6 +90,7 @@ class Refiner(nn.Module):
         convolution: str = "binary",
         stem: int = 1,
         output: str = "y0",
+        xformer: bool = True,
         time_width: int = 32,
     ) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class Refiner(nn.Module):
             Level(before, after, time_width, conv, stride=1 if i == 0 else 2)
             for i, (before, after) in enumerate(zip([widths[0], *widths], widths, strict=False))
         )
-        self.xformer = XFormer(widths[-1], time_width, conv)
+        self.xformer = XFormer(widths[-1], time_width, conv) if xformer else None
         self.middle = Block(widths[-1], widths[-1], time_width, conv)
         self.up = nn.ModuleList(
             UpLevel(below, level, time_width, conv)
@@ -185,7 +187,9 @@ class Refiner(nn.Module):
                 x = x + features[len(skips) - len(self.down)]
             skips.append(x)
         x = skips.pop()
-        x = self.xformer(x, features[-1].expand(batch, -1, -1, -1) if features else x, time)
+        if self.xformer is not None:
+            below = features[-1].expand(batch, -1, -1, -1) if features else x
+            x = self.xformer(x, below, time)
         x = self.middle(x, time)
         for level in self.up:
             x = level(x, skips.pop(), time)

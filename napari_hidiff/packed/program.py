@@ -60,7 +60,8 @@ class PackedRefiner:
             tuple(Layer.of_block(_block(part), times) for part in (level.first, level.second))
             for level in refiner.down
         ]
-        self.xformer = PackedXFormer.of(refiner.xformer, times)
+        joined = refiner.xformer
+        self.xformer = None if joined is None else PackedXFormer.of(joined, times)
         self.middle = Layer.of_block(refiner.middle, times)
         self.up = [
             (
@@ -173,10 +174,11 @@ class PackedRefiner:
             second.run(t, between, x, shortcut=(x,), extra=extra, readers=tuple(readers))
 
         below = self._sizes(size, depth - 1)
-        prior = x
-        if features:
-            prior = np.tile(features[-1], size[0]) if images < size[0] else features[-1]
-        x = self.xformer.run(memory, x, prior, below, t)
+        if self.xformer is not None:
+            prior = x
+            if features:
+                prior = np.tile(features[-1], size[0]) if images < size[0] else features[-1]
+            x = self.xformer.run(memory, x, prior, below, t)
         signs = self.middle.read(memory, "middle", x, below, t)
         return self._rise(memory, x, signs, below, skips, t)
 
