@@ -3,12 +3,10 @@
 import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from napari_hidiff import SAMPLERS
 from napari_hidiff.console import (
     DeviceOption,
     EngineOption,
@@ -24,17 +22,12 @@ from napari_hidiff.console import (
     run,
 )
 from napari_hidiff.errors import InputError
-from napari_hidiff.training.datasets import DATASETS, SPLITS, Case, Dataset, open_dataset
+from napari_hidiff.training.datasets import Case, Dataset, open_dataset
 
+from . import options as of
 from .deliver import deliver, told
-from .experiments import (
-    EXPERIMENTS,
-    Options,
-    conduct,
-    copy_pictures,
-    default_state,
-    find,
-)
+from .experiments import Options, conduct, copy_pictures, default_state, find
+from .studies.rows import STUDIES
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -46,9 +39,13 @@ if TYPE_CHECKING:
 NAME = "napari-hidiff-evaluate"
 
 SCORES_ONLY = ("also", "damage", "second_observer", "tolerance", "prior_from", "skip_bad")
-"""Options that an experiment does not take."""
-EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "control", "state")
-"""Options that only experiments take."""
+"""Options that neither experiments nor studies take."""
+EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "control")
+"""Options that only experiments on a model take."""
+MODEL_ONLY = ("model", "sampler", "steps", "samples", "engine")
+"""Options that no study takes: it trains its models, and its rows say how they refine."""
+STUDY_ONLY = ("rows", "size", "settings", "first_stage", "kept")
+"""Options that only studies take."""
 
 app = new_app()
 
@@ -61,130 +58,43 @@ def main() -> NoReturn:
 @app.command()
 def evaluate_command(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A bundled model or a .safetensors file.")
-    ],
-    dataset: Annotated[
-        str, typer.Option(metavar="|".join(DATASETS), help="The data set, as its owner offers it.")
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Its folder. Default: $NAPARI_HIDIFF_DATA/DATASET, then ./data/DATASET.",
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option(metavar="|".join(SPLITS), help="Which part of the data set.")
-    ] = "test",
-    split_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Your own split: a JSON object with a list of ids for each of train, val, test.",
-        ),
-    ] = None,
-    split_rule: Annotated[
-        str | None,
-        typer.Option(help="Another way to split, where the data set has several (docs/data.md)."),
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="How many sampling seeds; an image's score is their mean.")
-    ] = 3,
+    dataset: of.DatasetOption,
+    model: of.ModelOption = None,
+    data: of.DataOption = None,
+    split: of.SplitOption = "test",
+    split_file: of.SplitFileOption = None,
+    split_rule: of.SplitRuleOption = None,
+    seeds: of.SeedsOption = 3,
     seed: SeedOption = 0,
     sampler: SamplerOption = None,
     steps: StepsOption = None,
     samples: SamplesOption = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="|".join(SAMPLERS), help="Another sampler to compare with; may be repeated."
-        ),
-    ] = None,
-    damage: Annotated[
-        bool,
-        typer.Option(
-            "--damage",
-            help="Refine from damaged priors too (holes, cuts, dilation; always the same) and "
-            "report the share of the lost Dice that comes back.",
-        ),
-    ] = False,
-    second_observer: Annotated[
-        bool,
-        typer.Option("--second-observer", help="Score the second human observer too (chase)."),
-    ] = False,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Distance at which a surface still counts as met in nsd: in mm where the images "
-            "say their spacing, else in pixels.",
-        ),
-    ] = 1.0,
-    prior_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Start from a folder of masks of other software, or from a TorchScript network, "
-            "in place of the segmentor.",
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad",
-            help="Leave out images that cannot be used and list them; else the first ends it.",
-        ),
-    ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
-    longest_side: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Shrink pictures and slices to at most so many pixels; 0 = leave them. Default: "
-            "as the model was trained.",
-        ),
-    ] = None,
-    experiment: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(EXPERIMENTS), help="Run a study instead (docs/interactive.md)."
-        ),
-    ] = None,
-    strokes: Annotated[
-        int, typer.Option(min=1, help="Experiments: most strokes on an image.")
-    ] = Options.strokes,
-    stroke: Annotated[
-        str, typer.Option(metavar="auto|disc|scribble", help="Experiments: kind of the strokes.")
-    ] = Options.stroke,
-    wrong_strokes: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Experiments: share of wrong strokes in the *-wrong arms."),
-    ] = Options.wrong,
-    arms: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Experiments: only these arms.")
-    ] = None,
-    slices: Annotated[
-        int, typer.Option(min=1, help="Experiments: slices of a volume that are used.")
-    ] = Options.slices,
-    control: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Experiments: the one-step control, a second model."),
-    ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Experiments: where finished work is kept, to go on after an interruption. "
-            "Default: runs/EXPERIMENT/MODEL-DATASET-SPLIT.",
-        ),
-    ] = None,
+    also: of.AlsoOption = None,
+    damage: of.DamageOption = False,
+    second_observer: of.SecondObserverOption = False,
+    tolerance: of.ToleranceOption = 1.0,
+    prior_from: of.PriorFromOption = None,
+    skip_bad: of.SkipBadOption = False,
+    limit: of.LimitOption = None,
+    longest_side: of.LongestSideOption = None,
+    experiment: of.ExperimentOption = None,
+    list_experiments: of.ListOption = False,
+    strokes: of.StrokesOption = Options.strokes,
+    stroke: of.StrokeOption = Options.stroke,
+    wrong_strokes: of.WrongStrokesOption = Options.wrong,
+    arms: of.ArmsOption = None,
+    slices: of.SlicesOption = Options.slices,
+    control: of.ControlOption = None,
+    rows: of.RowsOption = None,
+    size: of.SizeOption = "quick",
+    settings: of.SetOption = None,
+    first_stage: of.FirstStageOption = None,
+    kept: of.KeptOption = False,
+    state: of.StateOption = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     json: JsonOption = False,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the JSON object to this file too.")
-    ] = None,
+    output: of.OutputOption = None,
 ) -> None:
     """Score a model's prior and its refined mask against the truth.
 
@@ -197,32 +107,49 @@ def evaluate_command(
     **napari-hidiff-evaluate --model mine.safetensors --dataset folder --data mine --damage**
 
     **napari-hidiff-evaluate --experiment interactive --model chase-vessels --dataset chase**
+
+    **napari-hidiff-evaluate --experiment ablation --dataset kvasir --seeds 2** trains the models
+    of a table and scores them.
     """
+    study = experiment in STUDIES
     if experiment is None:
-        _refuse(context, EXPERIMENT_ONLY, "needs --experiment")
+        _refuse(context, (*EXPERIMENT_ONLY, *STUDY_ONLY, "state"), "needs --experiment")
     else:
-        find(experiment)
+        if not study:
+            find(experiment, STUDIES)
         _refuse(context, SCORES_ONLY, "does not go with --experiment")
+        named = f"does not go with --experiment {experiment}"
+        _refuse(context, (*EXPERIMENT_ONLY, *MODEL_ONLY) if study else STUDY_ONLY, named)
+    if model is None and not study:
+        raise InputError("Missing option '--model'.")
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     opened = open_dataset(dataset, data, split_file, split_rule=split_rule)
     cases = opened.split(split)[:limit]
-    loaded = load(model, device, engine)
+    seeds_used = tuple(range(seed, seed + seeds))
+    command = shlex.join([NAME, *sys.argv[1:]])
+    if experiment in STUDIES:
+        from .studies.command import Asked, carry_out
 
+        asked = Asked(split, seeds_used, _names(rows), size, settings or [], first_stage, kept)
+        carry_out(
+            experiment, asked, opened, cases, longest_side, state, device, command, json, output
+        )
+        return
+
+    assert model is not None
+    loaded = load(model, device, engine)
     if longest_side is None:
         longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))
     opened = replace(opened, longest_side=longest_side)
-    seeds_used = tuple(range(seed, seed + seeds))
-    command = shlex.join([NAME, *sys.argv[1:]])
     if experiment is not None:
-        named = None if arms is None else tuple(filter(None, map(str.strip, arms.split(","))))
-        options = Options(
+        told_to = Options(
             split,
             seeds_used,
             sampler,
             steps,
             samples,
-            named,
+            _names(arms),
             strokes,
             stroke,
             wrong_strokes,
@@ -232,7 +159,7 @@ def evaluate_command(
         folder = state or default_state(experiment, model, opened, split)
         with told(NAME, len(cases)) as on_case:
             content = conduct(
-                experiment, loaded, model, opened, cases, options, folder, command, on_case
+                experiment, loaded, model, opened, cases, told_to, folder, command, on_case
             )
         if output is not None:
             copy_pictures(content, folder, output)
@@ -260,12 +187,18 @@ def evaluate_command(
     deliver(content, json, output, print_report)
 
 
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    """What stands between commas; None for nothing said."""
+    return None if listed is None else tuple(filter(None, map(str.strip, listed.split(","))))
+
+
 def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
     """InputError for the first of these options that was given."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise InputError(f"--{name.replace('_', '-')} {why}")
+            spelled = {"settings": "set"}.get(name, name.replace("_", "-"))
+            raise InputError(f"--{spelled} {why}")
 
 
 def _evaluate(

@@ -5,7 +5,7 @@ JSON-able object, one prints it for people. What every object has in common is a
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -58,11 +58,13 @@ Run = Callable[["HiDiff", Dataset, Sequence[Case], Options, Path, OnCase], dict[
 
 @dataclass(frozen=True)
 class Experiment:
-    """title: one line.  run: does it.  show: prints the object for people on a rich console."""
+    """title: one line.  run: does it.  show: prints the object for people on a rich console.
+    section: of the paper (HiDiff, arXiv 2407.03548), or why there is none."""
 
     title: str
     run: Run
     show: Callable[[dict[str, Any], Console], None]
+    section: str = "none: the paper has no annotator"
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
@@ -94,10 +96,11 @@ EXPERIMENTS: dict[str, Experiment] = {
 """Every experiment that ``--experiment`` knows, by name."""
 
 
-def find(name: str) -> Experiment:
-    """The experiment of a name; InputError names the known ones."""
+def find(name: str, also: Iterable[str] = ()) -> Experiment:
+    """The experiment of a name; InputError names those there are, and what there is ``also``."""
     if name not in EXPERIMENTS:
-        raise InputError(f"unknown experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+        known = ", ".join((*EXPERIMENTS, *also))
+        raise InputError(f"unknown experiment {name!r}: choose one of {known}")
     return EXPERIMENTS[name]
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,12 @@ class Shelf:
 
     def recipe(self, row: Row, seed: int) -> Recipe:
         """The recipe of a row, with the first stage of the run that is given."""
-        return row.recipe(_settled(self.base, self.given), seed)
+        return row.recipe(self.settled, seed)
+
+    @cached_property
+    def settled(self) -> Recipe:
+        """The base recipe, its first stage that of the given run; InputError for no such run."""
+        return _settled(self.base, self.given)
 
     def run(self, row: Row, seed: int) -> Path:
         """The folder of a row's training."""

@@ -1,0 +1,21 @@
+"""What ``--list-experiments`` prints."""
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .experiments import EXPERIMENTS
+from .studies.rows import STUDIES
+
+
+def print_list(wanted: bool) -> None:
+    """Every experiment with what it asks and the section of the paper; then the command ends."""
+    if not wanted:
+        return
+    table = Table("experiment", "asks", "HiDiff, section", "needs")
+    for name, experiment in EXPERIMENTS.items():
+        table.add_row(name, experiment.title, experiment.section, "--model")
+    for name, study in STUDIES.items():
+        table.add_row(name, study.title, study.section, f"{len(study.rows)} trainings a seed")
+    Console().print(table)
+    raise typer.Exit
