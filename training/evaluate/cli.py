@@ -111,7 +111,7 @@ def evaluate_command(
     **napari-hidiff-evaluate --experiment ablation --dataset kvasir --seeds 2** trains the models
     of a table and scores them.
     """
-    study = experiment in STUDIES
+    study = experiment is not None and experiment in STUDIES
     if experiment is None:
         _refuse(context, (*EXPERIMENT_ONLY, *STUDY_ONLY, "state"), "needs --experiment")
     else:
@@ -128,7 +128,7 @@ def evaluate_command(
     cases = opened.split(split)[:limit]
     seeds_used = tuple(range(seed, seed + seeds))
     command = shlex.join([NAME, *sys.argv[1:]])
-    if experiment in STUDIES:
+    if experiment is not None and study:
         from .studies.command import Asked, carry_out
 
         asked = Asked(split, seeds_used, _names(rows), size, settings or [], first_stage, kept)

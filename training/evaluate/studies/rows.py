@@ -36,11 +36,10 @@ class Row:
         """The base recipe of a study with what this row changes."""
         mine = replace(base, **SHARED)
         if self.paper:
-            size = {"stem": base.stem, "steps": mine.steps, "samples": mine.samples}
-            mine = replace(as_in_the_paper(mine), **size)
+            mine = replace(as_in_the_paper(mine), stem=base.stem, steps=3, samples=5)
         end = base.iterations * self.longer
-        last = {"iterations": end, "validate_every": end, "seed": seed}
-        return replace(mine, **dict(self.changes), **last)
+        mine = replace(mine, **dict(self.changes))
+        return replace(mine, iterations=end, validate_every=end, seed=seed)
 
 
 @dataclass(frozen=True)

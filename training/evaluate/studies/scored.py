@@ -1,7 +1,6 @@
 """Scores of a row's model on every case, kept one by one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..arms import PRIOR, Arm, Subject
 from ..run import ArmScores, score_case
 from ..store import Store, files_of
 from .rows import Row
-from .shelf import Shelf
+from .shelf import Shelf, told
 from .ways import Way, spelled, way_of
 
 Record = dict[str, Any]
@@ -37,7 +36,7 @@ def records(
     model: HiDiff | None = None
     for done, case in enumerate(cases):
         decides = {
-            "recipe": asdict(shelf.recipe(row, seed)),
+            "recipe": told(shelf.recipe(row, seed)),
             "ways": spelled(row.ways),
             "longest_side": shelf.dataset.longest_side,
             "files": files_of(case),
@@ -64,7 +63,7 @@ def _scoring(
     return compute
 
 
-def arms(model: HiDiff, ways: Sequence[str], seed: int) -> Mapping[str, Arm]:
+def arms(model: HiDiff, ways: Sequence[str], seed: int) -> dict[str, Arm]:
     """The prior, and every way with the model."""
 
     def mask(subject: Subject, probability: np.ndarray) -> Iterator[np.ndarray]:

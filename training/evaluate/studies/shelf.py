@@ -95,7 +95,7 @@ class Shelf:
 
     def run(self, row: Row, seed: int) -> Path:
         """The folder of a row's training."""
-        key = digest(asdict(self.recipe(row, seed)))
+        key = digest(told(self.recipe(row, seed)))
         return self.folder / f"{row.name}-seed{seed}-{key[:8]}"
 
     def trained(self, row: Row, seed: int) -> bool:
@@ -144,7 +144,7 @@ class Shelf:
         plain = {name: getattr(self.base, name) for name in REFINERS}
         shared = replace(recipe, **plain, folds=self.base.folds, seed=0)
         shared = replace(shared, iterations=1, validate_every=1, validate_cases=1, rounds=0)
-        run = self.folder / f"segmentor-{digest(asdict(shared))[:8]}"
+        run = self.folder / f"segmentor-{digest(told(shared))[:8]}"
         if not (run / "model.safetensors").is_file():
             self.say(f"training a segmentor: {shared.pretrain_iterations} iterations")
             self._train(shared, run, resume=(run / "recipe.json").exists())
@@ -157,6 +157,12 @@ class Shelf:
         watch = Watch(run)
         cache = self.folder / "cache"
         train(recipe, self.dataset, run, self.device, resume, "", cache, watch=watch)
+
+
+def told(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says beside the defaults: a field that is added later changes no old one."""
+    usual = asdict(Recipe(dataset=""))
+    return {name: value for name, value in asdict(recipe).items() if value != usual[name]}
 
 
 def _settled(base: Recipe, given: Path | None) -> Recipe:
