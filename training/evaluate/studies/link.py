@@ -32,7 +32,7 @@ class Unlinked(nn.Module):
 
     def __init__(self, refiner: Refiner) -> None:
         super().__init__()
-        self.refiner, self.classes = refiner, refiner.classes
+        self.refiner, self.classes, self.stem = refiner, refiner.classes, refiner.stem
 
     def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
         return self.refiner.remember(image, features)

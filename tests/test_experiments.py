@@ -1,0 +1,69 @@
+"""Every study from end to end on real slices, with a handful of iterations."""
+
+import json
+
+import pytest
+from test_interactive_command import run_command
+
+from napari_hidiff.training import loop
+from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.evaluate.studies import scored
+from napari_hidiff.training.evaluate.studies.markdown import table
+from napari_hidiff.training.evaluate.studies.rows import STUDIES
+
+TINY = (
+    *("iterations=2", "batch=2", "crop=32", "workers=0", "validate_cases=1"),
+    *("pretrain_iterations=2", "fold_iterations=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def hippocampus(real_data, tmp_path_factory):
+    """Arguments that name a few real cases, and a folder that all studies share."""
+    root = real_data("Task04_Hippocampus")
+    every = [
+        case.id for cases in open_dataset("msd", root).splits.values() for case in cases if case
+    ]
+    ids = sorted(every)
+    assert len(ids) >= 5
+    folder = tmp_path_factory.mktemp("experiments")
+    split = {"train": ids[:2], "val": ids[2:3], "test": ids[3:5]}
+    (folder / "split.json").write_text(json.dumps(split))
+    data = ["--dataset", "msd", "--data", root, "--split-file", folder / "split.json"]
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    return [*data, *settings, "--seeds", 1, "--state", folder / "state"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_runs_whole_and_then_does_no_work(name, hippocampus, capsys, monkeypatch, tmp_path):
+    output = tmp_path / "table.json"
+    arguments = ["--experiment", name, *hippocampus, "--output", output]
+    status, out, err = run_command(capsys, monkeypatch, *arguments)
+    assert status == 0, err
+    content = json.loads(output.read_text())
+    assert [row["name"] for row in content["rows"]] == [row.name for row in STUDIES[name].rows]
+    for row, known in zip(content["rows"], STUDIES[name].rows, strict=True):
+        assert set(row["cells"]) == {"prior", *known.ways}
+        assert row["seeds"] == [0]
+        for way, cell in row["cells"].items():
+            assert 0 <= cell["dice"] <= 1
+            given = [case[way][0] for case in content["images"][row["name"]].values()]
+            assert cell["dice"] == pytest.approx(sum(given) / 2, abs=2e-6)
+        assert row["name"] in out
+    assert content["n"] == 2
+    assert "not run" not in table(content)
+    assert "to do: about" in err or name == "refiner-control"
+    for picture in content["pictures"]:
+        assert output.with_name(f"table-{picture}").stat().st_size > 1000
+
+    def never(*args, **kwargs):
+        raise AssertionError("everything was done before")
+
+    monkeypatch.setattr(loop, "train", never)
+    monkeypatch.setattr(scored, "score_case", never)
+    status, again, err = run_command(capsys, monkeypatch, *arguments, "--json")
+    assert status == 0, err
+    assert "nothing was left to do" in err
+    content.pop("command"), (repeated := json.loads(again)).pop("command")
+    assert repeated == content
