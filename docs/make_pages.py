@@ -1,9 +1,10 @@
-"""Make the pages that say what the program says: docs/commands.md and docs/model-cards.md.
+"""Make the pages that say what the program and its results say.
 
     python docs/make_pages.py
 
-The commands' own parsers and the cards of the bundled models are read; tests/test_docs_pages.py
-fails when a page is not what this script would write.
+The commands' own parsers are read for docs/commands.md, the cards of the bundled models for
+docs/model-cards.md, the studies' objects under results/ for docs/studies.md;
+tests/test_docs_site.py fails when a page is not what this script would write.
 """
 
 import configparser
@@ -11,6 +12,8 @@ import importlib
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+
+from studies_page import studies_page
 
 from napari_hidiff import catalog, facts
 from napari_hidiff.card import Card
@@ -265,7 +268,11 @@ def stroke_parts(measured: dict[str, Any]) -> list[str]:
     return [title, "\n".join(head)]
 
 
-PAGES = {"commands.md": commands_page, "model-cards.md": cards_page}
+PAGES = {
+    "commands.md": commands_page,
+    "model-cards.md": cards_page,
+    "studies.md": lambda: studies_page(NOTE),
+}
 """What is made, and by what."""
 
 
