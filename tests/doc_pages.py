@@ -65,5 +65,7 @@ def script(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if str(DOCS) not in sys.path:  # the scripts share modules that lie beside them
+        sys.path.append(str(DOCS))
     spec.loader.exec_module(module)
     return module

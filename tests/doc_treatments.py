@@ -3,8 +3,10 @@
 import argparse
 import configparser
 import csv
+import dataclasses
 import importlib
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +19,9 @@ import numpy as np
 import pytest
 from doc_pages import ROOT, Line
 from PIL import Image
+
+from napari_hidiff.training.evaluate.studies.rows import STUDIES
+from napari_hidiff.training.recipes import RECIPES
 
 Call = Callable[..., int]
 
@@ -132,6 +137,18 @@ def on_one_image(line: Line, call: Call) -> None:
     assert call(*line.words, *few) == 0
 
 
+def tabulated(line: Line, call: Call) -> None:
+    """A study that trains for hours: everything but the trainings, which are not there."""
+    if "--first-stage" in line.words:
+        run = Path(line.words[line.words.index("--first-stage") + 1])
+        run.mkdir(parents=True, exist_ok=True)
+        recipe = dataclasses.asdict(RECIPES[line.words[line.words.index("--dataset") + 1]])
+        (run / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+        (run / "segmentor.pt").touch()
+    Path("results").mkdir(exist_ok=True)
+    assert call(*line.words, "--kept") == 0
+
+
 def of_several_processes(line: Line, call: Call) -> None:
     """What accelerate would start, in one process."""
     assert line.words[:4] == ("accelerate", "launch", "-m", "napari_hidiff.training")
@@ -223,6 +240,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-refine ", run),
     (r"dask (scheduler|worker)", of_dask),
     (r"napari-hidiff-train ", check_or_dry_run),
+    (rf"napari-hidiff-evaluate --experiment ({'|'.join(STUDIES)}) ", tabulated),
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
     (r"python -m benchmarks\.", parsed),
