@@ -8,13 +8,15 @@ sampler needs is q.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from napari_hidiff.engine import Engine, Picked, Steps
 from napari_hidiff.model import HiDiff
-from napari_hidiff.network import Refiner, probabilities
-from napari_hidiff.network.refiner import Condition, Known
+from napari_hidiff.network import probabilities
+from napari_hidiff.network.refiner import Known
 from napari_hidiff.probability import EPSILON
 
 
@@ -27,28 +29,41 @@ def inverse(p: Tensor, gamma: float = 2.0) -> Tensor:
     return above / (above + below)
 
 
-class Unlinked(nn.Module):
-    """A refiner whose predicted flips are q in place of the p that the focal loss taught it."""
+class Unlinked:
+    """A refiner, in torch or packed, whose predicted flips are q in place of the p that the focal
+    loss taught it."""
 
-    def __init__(self, refiner: Refiner) -> None:
-        super().__init__()
-        self.refiner, self.classes, self.stem = refiner, refiner.classes, refiner.stem
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
 
     def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
-        return self.refiner.remember(image, features)
+        return self._steps.remember(image, features)
 
-    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> Condition:
-        return self.refiner.on(known, prior, fixed)
+    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> Any:
+        return self._steps.on(known, prior, fixed)
 
-    def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
+    def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
         """Logits of y_0 as :meth:`Refiner.forward`; K classes are made to sum to 1 again."""
-        y0_hat = probabilities(self.refiner(y_t, t, condition))
+        y0_hat = probabilities(self._steps(y_t, t, condition))
         flips = inverse((y_t - y0_hat).abs())
         y0_hat = (y_t - flips).abs().clamp(EPSILON, 1 - EPSILON)
-        return (y0_hat.logit() if self.classes == 1 else y0_hat.log()).to(torch.float32)
+        return (y0_hat.logit() if y0_hat.shape[1] == 1 else y0_hat.log()).to(torch.float32)
+
+
+class UnlinkedEngine(Engine):
+    """An engine whose refiners are :class:`Unlinked`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.note, self.preparing = engine.note, False
+
+    def pick(self) -> Picked:
+        name, steps = self._engine.pick()
+        return Picked(name, Unlinked(steps))
 
 
 def unlinked(model: HiDiff) -> HiDiff:
-    """The same model with an :class:`Unlinked` refiner, in torch."""
-    refiner = Unlinked(model.refiner)
-    return HiDiff(model.card, model.segmentor, refiner, model.device)  # type: ignore[arg-type]
+    """The same networks, on the same engine, with the link undone."""
+    mended = model.with_card()
+    mended.runs = UnlinkedEngine(model.runs)
+    return mended

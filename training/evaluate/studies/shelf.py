@@ -102,7 +102,7 @@ class Shelf:
         """Whether a row's model is there."""
         return (self.run(row, seed) / "model.safetensors").is_file()
 
-    def model(self, row: Row, seed: int, engine: str = "torch") -> HiDiff:
+    def model(self, row: Row, seed: int, engine: str = "auto") -> HiDiff:
         """The model of a row, trained now where it is missing; InputError as from training."""
         from napari_hidiff.loading import load_model
 
