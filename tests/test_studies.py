@@ -1,5 +1,6 @@
 """Studies that train: their rows, their figures, what they refuse."""
 
+import dataclasses
 import json
 
 import layouts
@@ -16,6 +17,7 @@ from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
 from napari_hidiff.training.evaluate.studies.link import inverse, unlinked
 from napari_hidiff.training.evaluate.studies.markdown import page, verdict
 from napari_hidiff.training.evaluate.studies.rows import STUDIES, Row, Study
+from napari_hidiff.training.evaluate.studies.shelf import Shelf
 from napari_hidiff.training.evaluate.studies.table import table
 from napari_hidiff.training.evaluate.studies.ways import WAYS, way_of
 from napari_hidiff.training.losses import focal
@@ -147,6 +149,33 @@ def kvasir(tmp_path_factory):
 def asked(kvasir, tmp_path, *more):
     base = ["--experiment", "refiner-control", "--dataset", "kvasir", "--data", kvasir]
     return [*base, "--state", tmp_path / "state", "--limit", 2, *more]
+
+
+def test_a_given_run_serves_the_rows_that_share_its_segmentor(kvasir, tmp_path, monkeypatch):
+    dataset = open_dataset("kvasir", kvasir)
+    base = resolved("kvasir", "quick", False, {"iterations": 2})
+    run = tmp_path / "run"
+    (run / "priors").mkdir(parents=True)
+    given = resolved("kvasir", "quick", False, {"pretrain_iterations": 7})
+    (run / "recipe.json").write_text(json.dumps(dataclasses.asdict(given)))
+    for name in ("segmentor.pt", "fold0.pt", "last.pt", "priors/a.npy"):
+        (run / name).write_text(name)
+    shelf = Shelf(tmp_path / "shelf", dataset, base, given=run)
+    trained = []
+    monkeypatch.setattr(Shelf, "_train", lambda self, recipe, run, resume: trained.append(recipe))
+    ours, paper = STUDIES["output"].rows[0], STUDIES["output"].row("paper")
+    other = STUDIES["segmentors"].row("segresnet")
+    for row in (ours, paper):
+        shelf.train(row, 3)
+        assert trained.pop() == shelf.recipe(row, 3)
+        assert not trained, "the segmentor was given"
+    assert shelf.recipe(ours, 3).pretrain_iterations == 7
+    kept = sorted(f.name for f in shelf.run(ours, 3).rglob("*") if f.is_file())
+    assert kept == ["a.npy", "fold0.pt", "recipe.json", "segmentor.pt"]
+    kept = sorted(f.name for f in shelf.run(paper, 3).rglob("*") if f.is_file())
+    assert kept == ["recipe.json", "segmentor.pt"]
+    assert shelf._first_stage(shelf.recipe(other, 3)) != run
+    assert (trained[0].segmentor, trained[0].seed, trained[0].iterations) == ("segresnet", 0, 1)
 
 
 @pytest.mark.parametrize(

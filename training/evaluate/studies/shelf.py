@@ -128,7 +128,7 @@ class Shelf:
 
     def _begin(self, run: Path, recipe: Recipe) -> None:
         """A run with its first stage done."""
-        source = self.given or self._first_stage(recipe)
+        source = self._first_stage(recipe)
         run.mkdir(parents=True, exist_ok=True)
         for file in sorted(source.glob("*.pt")):
             if file.stem == "segmentor" or (file.stem.startswith("fold") and recipe.folds > 1):
@@ -140,7 +140,11 @@ class Shelf:
         note_recipe(run, recipe)  # last: a folder with a recipe is whole
 
     def _first_stage(self, recipe: Recipe) -> Path:
-        """The run that trains a segmentor, and others for the priors, for all of its rows."""
+        """A run with the segmentor of a recipe, and others for the priors: the one that is given,
+        where it fits, or one that is trained now and serves all rows that it fits."""
+        same = (n for n in FIRST_STAGE if n not in ("folds", "fold_iterations"))
+        if self.given and all(getattr(recipe, n) == getattr(self.settled, n) for n in same):
+            return self.given
         plain = {name: getattr(self.base, name) for name in REFINERS}
         shared = replace(recipe, **plain, folds=self.base.folds, seed=0)
         shared = replace(shared, iterations=1, validate_every=1, validate_cases=1, rounds=0)
