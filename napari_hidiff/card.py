@@ -24,7 +24,7 @@ class Card:
     classes : one :class:`Label` per label value, background first.
     channels : names of the image's channels, in order.
     segmentor, refiner, diffusion : keyword arguments of ``build_segmentor``, ``Refiner`` and
-        ``BernoulliDiffusion``.
+        ``diffusion.process_of``.
     defaults : sampler, steps and samples that refinement uses unless told otherwise.
     intensity : keyword arguments of ``preprocess.Intensity``, how grey values are normalised.
     soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.

@@ -37,14 +37,19 @@ class Engine:
 
     wanted : ``auto`` (packed on the CPU where that is possible), ``packed`` or ``torch``. Both give
     the same signs in every layer, so that a run may begin on one and the next go on with the other.
+    binary : whether y_t holds nothing but 0 and 1. Sums of other y_t round in the order in which an
+    engine adds, and signs would differ: such a refiner runs on torch.
     """
 
-    def __init__(self, refiner: Refiner, device: torch.device, wanted: str = "torch") -> None:
+    def __init__(
+        self, refiner: Refiner, device: torch.device, wanted: str = "torch", binary: bool = True
+    ) -> None:
         if wanted not in ENGINES:
             raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {wanted!r}")
         self.refiner, self.wanted = refiner, wanted
         self.note = ""
         """Why torch runs where packed kernels were hoped for: one line, or empty."""
+        self._binary = binary
         self._on_cpu = device.type == "cpu"
         self._packed: Steps | None = None
         self._lock = threading.Lock()
@@ -76,6 +81,8 @@ class Engine:
                 return
             self.preparing = True
             try:
+                if not self._binary:
+                    raise Unpackable("its noise is real-valued, not 0 and 1")
                 packed = compiled(self.refiner)
             except Exception as error:  # a compiler that does not know this machine has many ways
                 reason = str(error)

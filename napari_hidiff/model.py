@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from napari_hidiff import SAMPLERS, preprocess, tiles, weights
-from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
+from napari_hidiff.diffusion import process_of
 from napari_hidiff.engine import Engine
 from napari_hidiff.errors import InputError
 from napari_hidiff.estimate import Estimate, estimate, seconds_per_pixel
@@ -49,11 +49,11 @@ class HiDiff:
     ) -> None:
         self.card, self.device = card, torch.device(device)
         self.classes, self.labels = card.outputs, len(card.classes)
-        self.process = BernoulliDiffusion(**card.diffusion)
+        self.process = process_of(card.diffusion)
         self.intensity = preprocess.Intensity(**card.intensity)
         self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
         self.refiner = refiner.to(self.device).eval().requires_grad_(False)
-        self.runs = Engine(self.refiner, self.device, engine)
+        self.runs = Engine(self.refiner, self.device, engine, self.process.binary)
         self.exported = weights.is_export(self.refiner)
         self.file = self.digest = ""
         self._seen = Seen(self.segmentor, self.refiner)
@@ -269,7 +269,7 @@ class HiDiff:
 def networks(card: Card) -> tuple[nn.Module, Refiner]:
     """Untrained segmentor and refiner of the card's architecture, from the global generator."""
     segmentor = build_segmentor(channels=len(card.channels), classes=card.outputs, **card.segmentor)
-    steps = BernoulliDiffusion(**card.diffusion).steps
+    steps = process_of(card.diffusion).steps
     refiner = Refiner(
         len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
     )

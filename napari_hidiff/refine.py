@@ -2,25 +2,26 @@
 
 A sampler is a short generator named after its algorithm. It knows the process, a denoiser
 ``denoise(y_t [S, K, H, W], t) -> y0_hat [S, K, H, W]``, the prior f and a clamp for the pixels that
-the annotator fixed; it knows neither networks nor images. Noise is drawn in one order: y_T first,
-then one array [S, K, H, W] per step, over the whole image grid. Slices of a volume run together
-as one more axis in front of all of these, and share the noise.
+the annotator fixed; it knows neither networks nor images, nor which kernel the process has. Noise
+is drawn in one order: for y_T first, then one array [S, K, H, W] per step, over the whole image
+grid. Slices of a volume run together as one more axis in front of all of these, and share the
+noise.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hidiff.bernoulli import BernoulliDiffusion, bernoulli
 from napari_hidiff.probability import EPSILON, mask_of
+from napari_hidiff.process import Process, noise_for
 
 Denoiser = Callable[[Tensor, int], Tensor]
 Clamp = Callable[[Tensor], Tensor]
+Noise = Callable[[], Tensor]
 State = tuple[int, Tensor, Tensor]
 
 
@@ -30,7 +31,8 @@ class Step:
 
     index, total : the 1-based number of this step, and how many there are.
     t : the time that was denoised (the prior is not a step).
-    sample : uint8 [S, K, H, W], the masks after the step.
+    sample : uint8 [S, K, H, W], the masks after the step, each channel on its own (of real-valued
+        states those pixels that are nearer to 1 than to 0).
     each : float32 [S, K, H, W], y0_hat of every sample.
     probability : float32 [K, H, W], its mean over the samples; what *Step* shows.
     engine : ``packed`` or ``torch``, what denoised it.
@@ -65,54 +67,48 @@ class Result:
     engine: str
 
 
-def one_step(
-    process: BernoulliDiffusion, denoise: Denoiser, prior: Tensor, clamp: Clamp
-) -> Iterator[State]:
+def one_step(process: Process, denoise: Denoiser, prior: Tensor, clamp: Clamp) -> Iterator[State]:
     """One forward at T from y_T = [f >= .5] (argmax for K > 1); nothing is random."""
     y0_hat = clamp(denoise(clamp(harden(prior)), process.steps))
     yield process.steps, harden(y0_hat), y0_hat
 
 
 def ddim(
-    process: BernoulliDiffusion,
+    process: Process,
     denoise: Denoiser,
+    begin: Tensor,
     prior: Tensor,
     clamp: Clamp,
     times: list[int],
-    generator: torch.Generator,
-    begin: Tensor | None = None,
+    noise: Noise,
 ) -> Iterator[State]:
-    """y_s ~ B(sigma y_t + (1 - sigma) y0_hat) along ``times``, which start at T and end in 0.
-
-    ``begin`` is the mean of the first state, that of y_T = f unless given.
-    """
-    y = clamp(bernoulli(prior if begin is None else begin, generator))
+    """DDIM from the state ``begin`` along ``times``, which end in 0."""
+    y = clamp(begin)
     for t, s in pairwise([*times, 0]):
         y0_hat = clamp(denoise(y, t))
-        y = clamp(bernoulli(process.ddim_mean(y0_hat, y, t, s), generator))
+        y = clamp(process.ddim(y0_hat, y, t, s, noise()))
         yield t, y, y0_hat
 
 
 def ancestral(
-    process: BernoulliDiffusion,
+    process: Process,
     denoise: Denoiser,
+    begin: Tensor,
     prior: Tensor,
     clamp: Clamp,
     times: list[int],
-    generator: torch.Generator,
-    begin: Tensor | None = None,
-    posterior: str = "mixture",
+    noise: Noise,
 ) -> Iterator[State]:
-    """y_s ~ p(y_s | y_t, f), equation (9), along ``times``; ``begin`` as for :func:`ddim`."""
-    y = clamp(bernoulli(prior if begin is None else begin, generator))
+    """The reverse process itself; arguments as for :func:`ddim`."""
+    y = clamp(begin)
     for t, s in pairwise([*times, 0]):
         y0_hat = clamp(denoise(y, t))
-        y = clamp(bernoulli(process.reverse_mean(y0_hat, y, prior, t, posterior, s), generator))
+        y = clamp(process.ancestral(y0_hat, y, prior, t, s, noise()))
         yield t, y, y0_hat
 
 
 def stream(
-    process: BernoulliDiffusion,
+    process: Process,
     denoise: Denoiser,
     prior: Tensor,
     fixed: Tensor,
@@ -125,12 +121,13 @@ def stream(
     """The steps of one refinement.
 
     start : a mask [K, H, W] in {0, 1} and the time at which a sampler of several steps begins with
-        it, noised as equation (6) says; None = at T, with noise around the prior.
+        it, noised by the process; None = at T, where the process starts.
 
     prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`), or [D, K, H, W]: then the arrays
         of a step have this axis in front too. fixed : integer [H, W], -1 = free.
     ``sampler`` is ``one-step`` (which needs neither steps nor samples), ``ddim`` or ``ancestral``.
-    A fixed pixel is u in y_t and y0_hat at every time: by equation (6) it is a pixel without noise.
+    A fixed pixel is u in y_t and y0_hat at every time: it is a pixel without noise, as a Bernoulli
+    one with f = u is by equation (6).
     """
 
     def clamp(x: Tensor) -> Tensor:
@@ -146,21 +143,25 @@ def stream(
         states = one_step(process, guarded, soft.unsqueeze(-4), clamp)
     else:
         times = process.timesteps(steps)
-        run: Any = {"ddim": ddim, "ancestral": ancestral}[sampler]
-        soft = process.end(soft)
         many = soft.unsqueeze(-4).expand(*soft.shape[:-3], samples, *soft.shape[-3:])
-        begin = None
-        if start is not None:
+
+        def noise() -> Tensor:
+            return noise_for(many, generator)
+
+        if start is None:
+            begin = process.start(many, noise())
+        else:
             mask, at = start
             times = [at, *(t for t in times if t < at)]
-            begin = process.forward_mean(mask, soft, at).unsqueeze(-4).expand_as(many)
-        states = run(process, guarded, many, clamp, times, generator, begin)
+            begin = process.noisy(mask.unsqueeze(-4), many, at, noise())
+        run = {"ddim": ddim, "ancestral": ancestral}[sampler]
+        states = run(process, guarded, begin, many, clamp, times, noise)
     for index, (t, sample, y0_hat) in enumerate(states, 1):
         yield Step(
             index,
             len(times),
             t,
-            sample.to(torch.uint8).cpu().numpy(),
+            (sample >= 0.5).to(torch.uint8).cpu().numpy(),
             y0_hat.float().cpu().numpy(),
             y0_hat.mean(-4).float().cpu().numpy(),
         )

@@ -7,6 +7,7 @@ import torch
 from napari_hidiff import SAMPLERS
 from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card, Label
+from napari_hidiff.diffusion import KERNELS
 from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff
 from napari_hidiff.preprocess import soften
@@ -16,10 +17,11 @@ from napari_hidiff.refine import stamp, stream
 COLORS = ("#000000", "#00d0ff", "#ffb000")
 
 
-def opinionated(classes: int, output: str = "y0") -> HiDiff:
+def opinionated(classes: int, output: str = "y0", kernel: str = "bernoulli") -> HiDiff:
     """A model whose refiner disagrees with its prior nearly everywhere."""
     labels = tuple(Label(f"class {i}", COLORS[i]) for i in range(classes))
-    card = Card("test", labels, ("gray",), refiner={"width": 32, "stem": 2, "output": output})
+    refiner = {"width": 32, "stem": 2, "output": output}
+    card = Card("test", labels, ("gray",), refiner=refiner, diffusion={"kernel": kernel})
     model = HiDiff.create(card)
     with torch.no_grad():
         model.refiner.head.weight.normal_(std=2, generator=torch.Generator().manual_seed(0))
@@ -32,9 +34,16 @@ def image():
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize(("labels", "output"), [(2, "y0"), (3, "y0"), (2, "eps"), (3, "eps")])
-def test_fixed_pixels_never_change(image, sampler, labels, output):
-    model = opinionated(labels, output)
+@pytest.mark.parametrize(
+    ("labels", "output", "kernel"),
+    [
+        *((labels, output, "bernoulli") for labels in (2, 3) for output in ("y0", "eps")),
+        (2, "y0", "gaussian"),
+        (3, "y0", "gaussian"),
+    ],
+)
+def test_fixed_pixels_never_change(image, sampler, labels, output, kernel):
+    model = opinionated(labels, output, kernel)
     fixed = np.random.default_rng(1).integers(-1, labels, image.shape)
     where = fixed >= 0
     for prior in (None, np.zeros(image.shape, np.uint8)):
@@ -48,9 +57,10 @@ def test_fixed_pixels_never_change(image, sampler, labels, output):
     assert (result.mask[~where] != 0).any()
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_seed_decides_and_the_steps_are_streamed(image, sampler):
-    model = opinionated(2)
+def test_the_seed_decides_and_the_steps_are_streamed(image, sampler, kernel):
+    model = opinionated(2, kernel=kernel)
     runs = [model.refine(image, sampler=sampler, steps=3, samples=2, seed=s) for s in (5, 5, 6)]
     assert np.array_equal(runs[0].probability, runs[1].probability)
     assert np.array_equal(runs[0].probability, runs[2].probability) == (sampler == "one-step")

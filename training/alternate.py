@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card
+from napari_hidiff.diffusion import process_of
 from napari_hidiff.network import Refiner, probabilities
 from napari_hidiff.refine import stamp
 from napari_hidiff.training.learner import Learner
@@ -45,7 +45,7 @@ class Alternation:
         self.segmentor, self.refiner = segmentor, refiner
         self.recipe, self.classes, self.accelerator = recipe, card.outputs, accelerator
         self.real = real_type(recipe)
-        self.process = BernoulliDiffusion(**card.diffusion)
+        self.process = process_of(card.diffusion)
         self.loss = RefinerLoss(self.process, self.classes, recipe.loss, recipe.posterior)
         self.segmentation = segmentation_loss(self.classes)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from napari_hidiff.bernoulli import POSTERIORS, BernoulliDiffusion
 from napari_hidiff.network import probabilities
 from napari_hidiff.probability import EPSILON
+from napari_hidiff.process import Process
 from napari_hidiff.training.recipes import LOSSES
 
 
@@ -42,14 +43,14 @@ class RefinerLoss(nn.Module):
     ``kl-focal``: the same plus the focal loss of the flips (the paper, with ``plugin``).
     """
 
-    def __init__(
-        self, process: BernoulliDiffusion, classes: int, mode: str, posterior: str
-    ) -> None:
+    def __init__(self, process: Process, classes: int, mode: str, posterior: str) -> None:
         super().__init__()
         if mode not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}, not {mode!r}")
         if posterior not in POSTERIORS:
             raise ValueError(f"posterior must be one of {POSTERIORS}, not {posterior!r}")
+        if mode != "ce-dice" and not isinstance(process, BernoulliDiffusion):
+            raise ValueError(f"the loss {mode} is about flips, a Gaussian kernel has none: ce-dice")
         self.process, self.mode, self.posterior = process, mode, posterior
         self.segmentation = segmentation_loss(classes)
 
@@ -57,6 +58,7 @@ class RefinerLoss(nn.Module):
         """A scalar from logits of y0, y0 and y_t in {0, 1}, the prior, all [B, K, H, W]; t [B]."""
         if self.mode == "ce-dice":
             return self.segmentation(logits, y0)
+        assert isinstance(self.process, BernoulliDiffusion)
         y0_hat = probabilities(logits).clamp(EPSILON, 1 - EPSILON)
         prior = self.process.end(prior.clamp(EPSILON, 1 - EPSILON))
         truth = self.process.posterior_mean(y0, y_t, prior, t)

@@ -53,6 +53,7 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
             "schedule": recipe.schedule,
             "s": recipe.schedule_s,
         }
+        | ({} if recipe.kernel == "bernoulli" else {"kernel": recipe.kernel})
         | ({} if recipe.centre == "prior" else {"centre": recipe.centre}),
         defaults={
             "sampler": recipe.sampler,
@@ -66,9 +67,13 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
 
 def check_recipe(recipe: Recipe, card: Card) -> None:
     """InputError if the recipe cannot be built, before any data are read or written."""
+    if recipe.kernel == "gaussian" and recipe.centre != "prior":
+        raise InputError("normal noise has no centre to choose: --centre is for --kernel bernoulli")
     blank = np.zeros((32, 32, len(card.channels)), np.uint8)
     try:
         model = HiDiff.create(card)
+        if not model.process.binary and model.refiner.output == "eps":
+            raise ValueError("eps are flips, and a Gaussian kernel has none: use --predicts y0")
         RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
         model.steps(blank)  # checks the default sampler, computes nothing
     except ValueError as error:
@@ -94,7 +99,8 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if noted.exists():
         if not resume:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
-        added = {"start": "", "xformer": True, "centre": "prior"}  # after the first runs
+        # Fields that came after the first runs.
+        added = {"start": "", "xformer": True, "kernel": "bernoulli", "centre": "prior"}
         if added | json.loads(noted.read_text()) != asdict(recipe):
             raise InputError(f"{folder} was trained with other settings (see {noted})")
     elif resume:

@@ -70,6 +70,13 @@ class Recipe:
     diffusion_steps: int = field(default=10, metadata={"help": "T."})
     schedule: str = field(default="cosine", metadata={"help": "Noise schedule."})
     schedule_s: float = field(default=0.008, metadata={"help": "Offset of the cosine schedules."})
+    kernel: str = field(
+        default="bernoulli",
+        metadata={
+            "help": "What the noise is: flips of pixels (bernoulli), or normal (gaussian), which "
+            "goes with ce-dice and y0 alone."
+        },
+    )
     centre: str = field(
         default="prior",
         metadata={"help": "What the noise ends in: the prior, or even chances (BerDiff)."},

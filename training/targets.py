@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.probability import EPSILON
+from napari_hidiff.process import Process
 from napari_hidiff.refine import harden, stamp
 from napari_hidiff.training.noise import uniform
 
 
 class Noisy(NamedTuple):
-    """A draw of the forward process: y_t [B, K, H, W] in {0, 1} at times t int64 [B]."""
+    """A draw of the forward process: states y_t [B, K, H, W] at times t int64 [B]."""
 
     y_t: Tensor
     t: Tensor
@@ -38,7 +38,7 @@ def to_device(
 
 
 def draw(
-    process: BernoulliDiffusion,
+    process: Process,
     y0: Tensor,
     prior: Tensor,
     fixed: Tensor,
@@ -46,7 +46,7 @@ def draw(
     numbers: Tensor,
     stream: int,
 ) -> Noisy:
-    """Times uniform in 1..T with y_t ~ q(y_t | y_0, f), equation (6).
+    """Times uniform in 1..T with y_t ~ q(y_t | y_0, f).
 
     A share ``one_step`` of the samples is at T and starts, as the one-step sampler does, from
     [f >= .5]. Fixed pixels (int64 [B, H, W], -1 = free) are without noise in both. ``numbers``
@@ -56,14 +56,14 @@ def draw(
     start = chance[:, 0] < one_step
     t = 1 + (chance[:, 1] * process.steps).long()
     t = torch.where(start, process.steps, t)
-    mean = process.forward_mean(y0, process.end(prior.clamp(EPSILON, 1 - EPSILON)), t)
-    drawn = (uniform(numbers, 2 * stream + 1, y0.shape[1:]) < mean).to(y0.dtype)
-    y_t = torch.where(start[:, None, None, None], harden(prior), drawn)
+    noise = uniform(numbers, 2 * stream + 1, y0.shape[1:])
+    drawn = process.noisy(y0, prior.clamp(EPSILON, 1 - EPSILON), t, noise)
+    y_t = torch.where(start[:, None, None, None], harden(prior), drawn.to(y0.dtype))
     return Noisy(stamp(y_t, fixed), t)
 
 
 def walked(
-    process: BernoulliDiffusion,
+    process: Process,
     answer: Callable[[Tensor, Tensor], Tensor],
     noisy: Noisy,
     prior: Tensor,
@@ -74,7 +74,7 @@ def walked(
 ) -> Noisy:
     """A share of the draws below T replaced by states of the network's own trajectory.
 
-    ``answer(y_T, fixed)`` is y0_hat [B, K, H, W] at T; a DDIM step leads from y_T ~ B(f) to the
+    ``answer(y_T, fixed)`` is y0_hat [B, K, H, W] at T; a DDIM step leads from y_T to the
     time that was drawn, so that training sees masks made of guesses, as sampling does. ``numbers``
     int64 [B] and the two streams from ``stream`` on decide the noise. Without gradient.
     """
@@ -84,11 +84,11 @@ def walked(
         return noisy
     shape = noisy.y_t.shape[1:]
     first, second = (uniform(numbers, n, shape) for n in (2 * stream + 1, 2 * stream + 2))
-    end = process.end(prior.clamp(EPSILON, 1 - EPSILON))
-    y = stamp((first < end).to(prior.dtype), fixed)
+    y = process.start(prior.clamp(EPSILON, 1 - EPSILON), first).to(prior.dtype)
+    y = stamp(y, fixed)
     with torch.no_grad():
         y0_hat = stamp(answer(y, fixed), fixed)
     time = noisy.t.clamp(max=process.steps - 1)  # of those that are not chosen nothing is used
-    mean = process.ddim_mean(y0_hat, y, torch.full_like(time, process.steps), time)
-    y_t = stamp((second < mean).to(prior.dtype), fixed)
+    end = torch.full_like(time, process.steps)
+    y_t = stamp(process.ddim(y0_hat, y, end, time, second).to(prior.dtype), fixed)
     return Noisy(torch.where(chosen[:, None, None, None], y_t, noisy.y_t), noisy.t)

@@ -77,6 +77,7 @@ def architecture(card: Card) -> dict[str, Any]:
         "diffusion_steps": diffusion.get("steps", plain["diffusion_steps"]),
         "schedule": diffusion.get("schedule", plain["schedule"]),
         "schedule_s": diffusion.get("s", plain["schedule_s"]),
+        "kernel": diffusion.get("kernel", plain["kernel"]),
         "flips": recipe.get("flips", plain["flips"]),
         "loss": recipe.get("loss", plain["loss"]),
         "posterior": recipe.get("posterior", plain["posterior"]),
@@ -88,7 +89,7 @@ def architecture(card: Card) -> dict[str, Any]:
 
 
 FIXED = frozenset({"segmentor", "segmentor_layers", "width", "stem", "convolution", "predicts"})
-FIXED |= {"diffusion_steps", "schedule", "schedule_s", "intensity", "prior_from"}
+FIXED |= {"diffusion_steps", "schedule", "schedule_s", "kernel", "intensity", "prior_from"}
 """Fields that cannot be changed when the weights are given."""
 
 

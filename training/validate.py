@@ -106,7 +106,10 @@ def calibration(model: HiDiff, cases: Sequence[Stored], most: int) -> list[dict[
 
     A row holds t, the mean of eps_hat = |y_t - y0_hat|, the mean of eps = y_t XOR y0, and both
     among the pixels that the network takes for flips (eps_hat >= .5), as shares of all pixels.
+    Real-valued states have no flips: then there are no rows.
     """
+    if not model.process.binary:
+        return []
     sums, count = np.zeros((model.process.steps + 1, 4)), 0
     with torch.inference_mode():
         for case in spread(cases, most):
@@ -134,8 +137,7 @@ def _flips(
     which = torch.tensor([number], device=model.device)
     rows = np.zeros((model.process.steps + 1, 4))
     for t in range(1, model.process.steps + 1):
-        mean = model.process.forward_mean(y0, model.process.end(prior), t)
-        y_t = (uniform(which, t, mean.shape[1:]) < mean).to(mean)
+        y_t = model.process.noisy(y0, prior, t, uniform(which, t, y0.shape[1:])).to(prior)
         y0_hat = probabilities(model.refiner(y_t, t, condition))
         predicted, true = (y_t - y0_hat).abs(), (y_t - y0).abs()
         sure = predicted >= 0.5

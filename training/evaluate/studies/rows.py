@@ -118,6 +118,7 @@ STUDIES: Mapping[str, Study] = {
             Row("kl-mixture", "ours with the KL of the mixture", KL | {"posterior": "mixture"}),
             Row("kl-plugin", "ours with the KL of the plugin", KL),
             Row("berdiff", "ours with noise around 1/2 (BerDiff)", {"centre": "even"}),
+            Row("gaussian", "ours with a Gaussian kernel", {"kernel": "gaussian"}),
         ),
         "ours",
     ),

@@ -44,6 +44,7 @@ REFINERS = (
     "diffusion_steps",
     "schedule",
     "schedule_s",
+    "kernel",
     "centre",
     "loss",
     "posterior",
