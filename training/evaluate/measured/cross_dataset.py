@@ -17,7 +17,7 @@ from ..report import plain
 from ..tables import interval as as_text
 from ..tables import new_table
 from .classes import Match, match, narrowed
-from .figures import CASES, FIGURES, apart, draw_cases, means, row_of, surface
+from .figures import CASES, FIGURES, apart, dices_of, draw_cases, means, row_of, surface
 from .study import Scored, Study, chosen_way, named_ways
 
 
@@ -67,8 +67,7 @@ def run(
             name: {arm: _mean_dice(scored, name, arm) for arm in (PRIOR, *ways)}
             for name in scored[0].arms[PRIOR].per_class
         }
-    gains = {case.case.id: case.gain(REFINED) for case in scored}
-    draw_cases(state / CASES, scored, gains, REFINED, common)
+    draw_cases(state / CASES, scored, REFINED, common, dices_of(scored, REFINED))
     return plain(content)
 
 

@@ -45,6 +45,12 @@ def surface(scored: Sequence[Scored]) -> dict[str, Any]:
     return {"unit": " or ".join(sorted({case.unit for case in scored})), "tolerance": TOLERANCE}
 
 
+def dices_of(scored: Sequence[Scored], arm: str) -> dict[str, tuple[float, float]]:
+    """Dice of the prior and of an arm by id."""
+    pairs = zip(values(scored, PRIOR, "dice"), values(scored, arm, "dice"), strict=True)
+    return {case.case.id: pair for case, pair in zip(scored, pairs, strict=True)}
+
+
 def row_of(case: Scored) -> dict[str, Any]:
     """The figures of a case by arm."""
     arms = {name: {f: arm.mean[f] for f in FIGURES} for name, arm in case.arms.items()}
@@ -52,31 +58,31 @@ def row_of(case: Scored) -> dict[str, Any]:
 
 
 def draw_cases(
-    path: Path, scored: Sequence[Scored], gains: Mapping[str, float], arm: str, dataset: Dataset
+    path: Path,
+    scored: Sequence[Scored],
+    arm: str,
+    dataset: Dataset,
+    dices: Mapping[str, tuple[float, float]],
 ) -> None:
-    """A picture of the best, the median and the worst case by gain (by id), each once."""
+    """A picture of the best, the median and the worst case by gain, each once.
+
+    dices : by id those of the prior and of the arm, whose difference is the gain.
+    """
     by_id = {case.case.id: case for case in scored}
+    gains = {id_: after - before for id_, (before, after) in dices.items()}
     chosen: dict[str, list[str]] = {}
-    for what, id_ in best_median_worst(gains).items():
-        chosen.setdefault(id_, []).append(what)
-    rows = [
-        _row(by_id[id_], f"{', '.join(what)}: {gains[id_]:+.4f}", arm, dataset)
-        for id_, what in chosen.items()
-    ]
+    for kind, id_ in best_median_worst(gains).items():
+        chosen.setdefault(id_, []).append(kind)
+    rows = []
+    for id_, what in chosen.items():
+        title = f"{', '.join(what)}: {gains[id_]:+.4f}"
+        rows.append(_row(by_id[id_], title, arm, dataset, dices[id_]))
     draw(path, rows)
 
 
-def _row(found: Scored, title: str, arm: str, dataset: Dataset) -> Row:
+def _row(found: Scored, title: str, arm: str, dataset: Dataset, dice: tuple[float, float]) -> Row:
     sample, at = dataset.load(found.case), found.slice
     image, truth = (a if at is None else a[at] for a in (sample.image, sample.mask))
     place = found.case.id if at is None else f"{found.case.id} [{at}]"
-    prior, refined = found.arms[PRIOR], found.arms[arm]
-    return Row(
-        f"{title}\n{place}",
-        image,
-        truth,
-        prior.shown,
-        refined.shown,
-        (prior.mean["dice"], refined.mean["dice"]),
-        dataset.colors,
-    )
+    masks = found.arms[PRIOR].shown, found.arms[arm].shown
+    return Row(f"{title}\n{place}", image, truth, *masks, dice, dataset.colors)

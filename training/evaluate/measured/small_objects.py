@@ -82,8 +82,8 @@ def run(
         }
     )
     if small:
-        gains = {id_: own[REFINED] - own[PRIOR] for id_, own in dices.items()}
-        draw_cases(state / CASES, small, gains, REFINED, dataset)
+        pairs = {id_: (own[PRIOR], own[REFINED]) for id_, own in dices.items()}
+        draw_cases(state / CASES, small, REFINED, dataset, pairs)
     return content
 
 

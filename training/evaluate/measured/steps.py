@@ -19,7 +19,18 @@ from ..studies.ways import WAYS
 from ..tables import interval as as_text
 from ..tables import new_table
 from .curve import draw_curve
-from .figures import CASES, FIGURES, apart, draw_cases, interval, means, row_of, surface, values
+from .figures import (
+    CASES,
+    FIGURES,
+    apart,
+    dices_of,
+    draw_cases,
+    interval,
+    means,
+    row_of,
+    surface,
+    values,
+)
 from .study import Study, chosen_way, named_ways
 
 CURVE = "curve.png"
@@ -81,8 +92,7 @@ def run(
         }
     )
     draw_curve(state / CURVE, content)
-    gains = {case.case.id: case.gain(shown) for case in scored}
-    draw_cases(state / CASES, scored, gains, shown, dataset)
+    draw_cases(state / CASES, scored, shown, dataset, dices_of(scored, shown))
     return content
 
 

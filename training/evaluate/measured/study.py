@@ -53,10 +53,6 @@ class Scored:
         """That of distances."""
         return PIXELS if self.spacing is None else MM
 
-    def gain(self, arm: str) -> float:
-        """Dice of an arm less that of the prior."""
-        return self.arms[arm].mean["dice"] - self.arms[PRIOR].mean["dice"]
-
 
 class Study:
     """A model on the cases of a data set, with the prior and in every way that is asked for.
@@ -100,16 +96,16 @@ class Study:
         on_case(done, case)
         truth = self._kept("truth", case, {}, opened.truth)
         records = {PRIOR: [self._kept(PRIOR, case, {}, opened.record)]}
-        for number, (name, way) in enumerate(self.ways.items()):
-            records[name] = []
-            for seed in self.seeds_of(way):
-                on_case(done + number / len(self.ways), case)
-                decides = {"way": asdict(way), "seed": seed, "engine": self.model.engine}
+        jobs = [(name, way, seed) for name, way in self.ways.items() for seed in self.seeds_of(way)]
+        for number, (name, way, seed) in enumerate(jobs):
+            on_case(done + number / len(jobs), case)
+            decides = {"way": asdict(way), "seed": seed, "engine": self.model.engine}
 
-                def compute(way: Way = way, seed: int = seed) -> dict[str, Any]:
-                    return opened.record(way, seed)
+            def compute(way: Way = way, seed: int = seed) -> dict[str, Any]:
+                return opened.record(way, seed)
 
-                records[name].append(self._kept(f"{name}-s{seed}", case, decides, compute))
+            record = self._kept(f"{name}-s{seed}", case, decides, compute)
+            records.setdefault(name, []).append(record)
         arms = {name: _arm(own, truth["shown"]) for name, own in records.items()}
         spacing = None if truth["spacing"] is None else tuple(truth["spacing"])
         return Scored(case, truth["areas"], spacing, truth["slice"], arms)
