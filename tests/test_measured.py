@@ -45,7 +45,7 @@ def chase(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task of the Decathlon: Organ and Tumour; the first test case has no Tumour."""
+    """A task of the Decathlon: organ and tumour."""
     return write_msd(tmp_path_factory.mktemp("data") / "Task01_Thing", ("MRI",))
 
 
@@ -220,7 +220,7 @@ def test_small_objects_by_hand(tiny, task, tmp_path, monkeypatch):
     cases = [case for split in ("train", "val", "test") for case in dataset.splits[split]]
     load = type(dataset).load
 
-    def erased(self, case):  # sizes that differ, and one case without Tumour
+    def erased(self, case):  # sizes that differ, and one case without tumour
         sample = load(self, case)
         mask, number = sample.mask.copy(), cases.index(case)
         organ = np.flatnonzero(mask == 1)
@@ -243,12 +243,12 @@ def test_small_objects_by_hand(tiny, task, tmp_path, monkeypatch):
         truths[case.id] = sample.mask
         masks[case.id] = [p.argmax(0) for p in (prior, once)]
     gains: dict[str, list[float]] = {}
-    for label, name in enumerate(("Organ", "Tumour"), 1):
+    for label, name in enumerate(("organ", "tumour"), 1):
         sizes = {id_: int((truth == label).sum()) for id_, truth in truths.items()}
         there = sorted((size, id_) for id_, size in sizes.items() if size)
         part = content["classes"][name]
         assert (part["n"], part["without"]) == (len(there), len(cases) - len(there))
-        assert part["without"] == (name == "Tumour")
+        assert part["without"] == (name == "tumour")
         start = 0
         for index, quarter in enumerate(part["quarters"].values()):
             count = len(there) // 4 + (index < len(there) % 4)
@@ -276,7 +276,7 @@ def test_small_objects_by_hand(tiny, task, tmp_path, monkeypatch):
     mean = np.mean([np.mean(own) for own in gains.values()])
     assert lowest["minus_prior"]["refined"]["mean"] == pytest.approx(mean, abs=2e-6)
     without = next(row for row in content["images"] if row["id"] == cases[2].id)
-    assert without["classes"]["Tumour"] == {"size": 0}
+    assert without["classes"]["tumour"] == {"size": 0}
     text = shown("small-objects", content)
     assert "1 cases without it are left out" in text
     assert "smallest" in text
@@ -314,7 +314,7 @@ def test_a_narrowed_data_set_has_the_common_classes_only(task, tmp_path):
     dataset = open_dataset("msd", task)
     matched = match(dataset.classes, ("background", "tumour", "spleen"))
     common = narrowed(dataset, matched)
-    assert common.classes == ("background", "Tumour")
+    assert common.classes == ("background", "tumour")
     assert common.colors == (dataset.colors[0], dataset.colors[2])
     case = dataset.split("train")[0]
     np.testing.assert_array_equal(common.load(case).mask, dataset.load(case).mask == 2)
@@ -349,7 +349,7 @@ def test_a_model_of_other_classes_by_hand(tiny, task, tmp_path):
     content = conduct(
         "cross-dataset", model, "m", dataset, cases, options, tmp_path, "c", lambda *_: None
     )
-    assert content["classes"] == {"Organ": "ORGAN", "Tumour": "tumour"}
+    assert content["classes"] == {"organ": "ORGAN", "tumour": "tumour"}
     assert content["left_out"] == {"dataset": [], "model": ["spleen"]}
     assert "only tiny has spleen: not scored" in content["notes"]
     assert any("channels are matched by place" in note for note in content["notes"])
@@ -370,7 +370,7 @@ def test_a_model_of_other_classes_by_hand(tiny, task, tmp_path):
         assert list(content["minus_prior"]["refined"][figure].values()) == pytest.approx(
             again, abs=4e-6
         )
-    assert set(content["per_class"]) == {"Organ", "Tumour"}
+    assert set(content["per_class"]) == {"organ", "tumour"}
     text = shown("cross-dataset", content)
     assert "trained on elsewhere" in text
     other = ("steps", model, "m", dataset, cases, options, tmp_path, "c", lambda *_: None)
