@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from doc_pages import PAGES, ROOT, Line, command_lines, inline_code, script
 from doc_treatments import TREATMENTS, Call, treat
-from layouts import fundus, write_chase, write_folder, write_kvasir
+from layouts import fundus, write_chase, write_drive, write_folder, write_kvasir
 from PIL import Image
 from volume_layouts import write_brats, write_msd, write_nifti_folder
 
@@ -47,6 +47,7 @@ def write_desk(folder: Path, tiny_file: Path) -> None:
     write_nifti_folder(folder / "scans")
     shutil.copy(folder / "scans" / "images" / "scan0.nii.gz", folder / "case.nii.gz")
     write_chase(folder / "CHASEDB1")
+    write_drive(folder / "DRIVE", range(1, 3))
     write_kvasir(folder / "Kvasir-SEG")
     write_brats(folder / "BraTS2021")
     write_msd(folder / "Task04_Hippocampus")

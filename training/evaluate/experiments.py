@@ -59,12 +59,14 @@ Run = Callable[["HiDiff", Dataset, Sequence[Case], Options, Path, OnCase], dict[
 @dataclass(frozen=True)
 class Experiment:
     """title: one line.  run: does it.  show: prints the object for people on a rich console.
-    section: of the paper (HiDiff, arXiv 2407.03548), or why there is none."""
+    section: of the paper, one line; ``none`` and why for what the paper does not have.
+    same_classes: whether model and data set must know equally many classes."""
 
     title: str
     run: Run
     show: Callable[[dict[str, Any], Console], None]
-    section: str = "none: the paper has no annotator"
+    section: str
+    same_classes: bool = True
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
@@ -81,16 +83,38 @@ EXPERIMENTS: dict[str, Experiment] = {
         "a simulated annotator paints strokes and lets the model answer",
         later("interactive.run", "run"),
         later("interactive.tables", "print_report"),
+        "none: the paper has no simulated annotator",
     ),
     "alternatives": Experiment(
         "a few clearly different masks against one",
         later("generative.alternatives", "run"),
         later("generative.alternatives", "print_table"),
+        "none: the paper scores the mean of its samples",
     ),
     "uncertainty": Experiment(
         "which map of uncertainty finds the errors of a mask",
         later("generative.uncertainty", "run"),
         later("generative.uncertainty", "print_table"),
+        "none: the paper does not score uncertainty",
+    ),
+    "steps": Experiment(
+        "how many steps and samples pay: every sampler against the prior and one pass",
+        later("measured.steps", "run"),
+        later("measured.steps", "print_table"),
+        "IV, steps and samplers: the paper refines in T = 10 steps",
+    ),
+    "small-objects": Experiment(
+        "what refinement adds by the size of the object, the smallest quarter first",
+        later("measured.small_objects", "run"),
+        later("measured.small_objects", "print_table"),
+        "IV, segmenting small objects",
+    ),
+    "cross-dataset": Experiment(
+        "a model on another data set than its own, classes matched by name",
+        later("measured.cross_dataset", "run"),
+        later("measured.cross_dataset", "print_table"),
+        "IV, generalizing to new data sets: Synapse to MSD, Kvasir and CVC, CHASE and DRIVE",
+        same_classes=False,
     ),
 }
 """Every experiment that ``--experiment`` knows, by name."""
@@ -133,7 +157,7 @@ def conduct(
 
     experiment = find(name)
     plan = Plan(options.seeds, options.sampler, options.steps, options.samples)
-    check(model, dataset, cases, plan)
+    check(model, dataset, cases, plan, experiment.same_classes)
     try:
         state.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -106,14 +106,16 @@ def evaluate(
     return result
 
 
-def check(model: HiDiff, dataset: Dataset, cases: Sequence[Case], plan: Plan) -> None:
+def check(
+    model: HiDiff, dataset: Dataset, cases: Sequence[Case], plan: Plan, same_classes: bool = True
+) -> None:
     """InputError, before anything is computed, if this plan cannot run on this data."""
     card = model.card
     if not plan.seeds:
         raise InputError("an evaluation needs at least one seed")
     if not plan.tolerance >= 0:
         raise InputError(f"the tolerance must not be negative, but it is {plan.tolerance}")
-    if len(card.classes) != len(dataset.classes):
+    if same_classes and len(card.classes) != len(dataset.classes):
         known, wanted = ", ".join(label.name for label in card.classes), ", ".join(dataset.classes)
         raise InputError(f"{card.name} knows the classes {known}; {dataset.name} has {wanted}")
     if len(card.channels) != len(dataset.channels):

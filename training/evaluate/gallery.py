@@ -1,0 +1,130 @@
+"""A few cases as one small picture: the image, and contours of truth, prior and refined mask."""
+
+import base64
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.figure import detail_window, displayable, show_picture
+
+WHOLE = 400
+"""Images with a side of more pixels are shown in part, where prior and refined differ most."""
+TINTS = 128
+"""Colours of the picture: fewer make a smaller file, and nobody misses the others."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case of the gallery.
+
+    image : [H, W, C] as in the file; truth, prior, refined : integer masks [H, W].  A volume has
+    one more axis in front of all four, and shows its slice with the most foreground.
+    dice : of the prior and of the refined mask, as they are written beside them.
+    colors : ``#rrggbb`` per label, that of the background is not used.
+    """
+
+    title: str
+    image: np.ndarray
+    truth: np.ndarray
+    prior: np.ndarray
+    refined: np.ndarray
+    dice: tuple[float, float]
+    colors: Sequence[str]
+
+    @property
+    def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Image, truth, prior and refined mask of what is shown, without a slice axis."""
+        parts = self.image, self.truth, self.prior, self.refined
+        if self.truth.ndim == 2:
+            return parts
+        at = richest(self.truth)
+        return self.image[at], self.truth[at], self.prior[at], self.refined[at]
+
+
+def best_median_worst(scores: Mapping[str, float]) -> dict[str, str]:
+    """The ids with the highest, the middle and the lowest score, as ``best, median, worst``.
+
+    Of equal scores the first id in the order of the alphabet is best, and is worst; of an even
+    number of cases the lower of the two in the middle is the median. ValueError without scores.
+    """
+    if not scores:
+        raise ValueError("there is no score to choose by")
+    rising = sorted(scores, key=lambda id_: (scores[id_], id_))
+    best = min(scores, key=lambda id_: (-scores[id_], id_))
+    return {"best": best, "median": rising[(len(rising) - 1) // 2], "worst": rising[0]}
+
+
+def richest(truth: np.ndarray) -> int:
+    """The number of the slice of a mask [D, H, W] with the most foreground, the first of equals."""
+    return int((truth > 0).sum((1, 2)).argmax())
+
+
+def draw(path: Path, rows: Sequence[Row]) -> None:
+    """A PNG with a row per case, at least one; InputError if ``path`` cannot be written.
+
+    The picture has a palette, so that three rows of photographs stay below 400 KB.
+    """
+    figure = Figure(figsize=(9.2, 2.55 * len(rows)), dpi=90, layout="constrained")
+    for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
+        _draw_row(axes, row)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG with a palette, whole or not at all.
+
+    InputError if ``path`` cannot be written.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+    file = io.BytesIO()
+    drawn.quantize(TINTS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_bytes(file.getvalue())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _draw_row(axes: Sequence[Axes], row: Row) -> None:
+    image, *masks = row.planes
+    truth, prior, refined = masks
+    part = (slice(None), slice(None))
+    if max(truth.shape) > WHOLE:
+        part = detail_window(prior, refined)
+    show_picture(axes[0], displayable(image)[part], "antialiased")
+    axes[0].set_title(row.title, fontsize=9)
+    before, after = (f"{value:.4f}" for value in row.dice)
+    titles = ("truth", f"prior: Dice {before}", f"refined: Dice {after}")
+    for axis, title, mask in zip(axes[1:], titles, masks, strict=True):
+        show_picture(axis, displayable(image)[part], "antialiased")
+        for label, color in enumerate(row.colors[1:], 1):
+            one = mask[part] == label
+            if one.any() and not one.all():
+                axis.contour(one, levels=[0.5], colors=[color], linewidths=1.2)
+        axis.set_title(title, fontsize=9)
+
+
+def packed(mask: np.ndarray) -> str:
+    """A mask uint8 [H, W] as a short text, for a record; its shape has to be kept beside it."""
+    return base64.b64encode(
+        zlib.compress(np.ascontiguousarray(mask, np.uint8).tobytes(), 9)
+    ).decode()
+
+
+def unpacked(text: str, shape: Sequence[int]) -> np.ndarray:
+    """The inverse of :func:`packed`."""
+    raw = zlib.decompress(base64.b64decode(text))
+    return np.frombuffer(raw, np.uint8).reshape(tuple(shape))
