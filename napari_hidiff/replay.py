@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_hidiff import walker, work
+from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
 from napari_hidiff.journal import Entry, repeatable
@@ -55,16 +56,18 @@ class Replay:
     """A repetition under way.
 
     log, shape : of the annotation. image : the whole image. models : where models come from.
+    layers : where channels were layers of their own, these, in the order of the model's channels.
 
     Raises
     ------
-    InputError : the log does not have what it takes.
+    InputError : the log does not have what it takes, or the layers are not of one shape.
     """
 
     log: list[Entry]
     shape: tuple[int, ...]
     image: np.ndarray
     models: Models
+    layers: tuple[np.ndarray, ...] = ()
     annotation: Annotation = field(init=False)
     mask: np.ndarray = field(init=False)
     """The whole mask as it is by now, uint8."""
@@ -75,6 +78,8 @@ class Replay:
     unknown: list[tuple[int, str]] = field(default_factory=list)
     """Numbers and actions of entries that this version cannot repeat."""
     channels: int = 0
+    classes: tuple[Label, ...] | None = None
+    """Those of the first model that was needed, background first."""
 
     def __post_init__(self) -> None:
         if not repeatable(self.log):
@@ -83,8 +88,9 @@ class Replay:
             )
         self.forget()
         self.going: dict[Index, Going] = {}
-        self.walks: dict[Index, np.ndarray] = {}
+        self.walks: dict[Index, tuple[np.ndarray, np.ndarray]] = {}
         self._stack: Stack | None = None
+        self._apart = Stack(self.layers, "apart") if self.layers else None
         # What an earlier version did comes in as its result; nothing before it matters.
         whole = [at for at, entry in enumerate(self.log) if "slices" in entry]
         self.done = whole[-1] if whole else 0
@@ -100,14 +106,26 @@ class Replay:
         """The session of a slice."""
         return self.annotation.session(index, self.mask[slicer(index)])
 
-    def picture(self, index: Index) -> np.ndarray:
-        """What the random walker sees of the image."""
-        return self.stack.plane(index)
+    def model(self, entry: Entry, engine: str = "") -> "HiDiff":
+        """The model that an entry names, on an engine, or on any."""
+        model = self.models(entry, engine)
+        if self.classes is None:
+            self.classes = model.card.classes
+        return model
 
-    @property
-    def stack(self) -> Stack:
-        """What a model sees of the image."""
+    def stack(self, channels: int) -> Stack:
+        """The image as a model of so many channels saw it.
+
+        InputError where these were layers of their own, of which there are none, or fewer.
+        """
         colour = not self.channels and self.image.ndim > len(self.shape)
+        if channels > 1 and not colour and not self.channels:
+            if self._apart is None or len(self.layers) != channels:
+                raise InputError(
+                    f"the {channels} channels were layers of their own: give the file of each, in "
+                    f"the order of the model, not {len(self.layers) or 1}"
+                )
+            return self._apart
         layout: Channels = "first" if self.channels else "last" if colour else "none"
         if self._stack is None or not self._stack.same([self.image], layout):
             self._stack = Stack([self.image], layout)
@@ -216,7 +234,9 @@ def segment(replay: Replay, entry: Entry) -> None:
         mask = np.zeros(session.timeline.content.shape, np.uint8)
         where, labels = replay.pixels(entry)
         mask.reshape(-1)[where] = labels
-    session.begin(mask, work.segment(replay.models(entry, ""), replay.stack, index, mask))
+    model = replay.model(entry)
+    stack = replay.stack(len(model.card.channels))
+    session.begin(mask, work.segment(model, stack, index, mask))
 
 
 def run(replay: Replay, entry: Entry) -> None:
@@ -224,7 +244,7 @@ def run(replay: Replay, entry: Entry) -> None:
     index = _slice(entry)
     guards = Guards(entry["near"], entry["certain"], entry["margin"])
     total = 1 if entry["sampler"] == "one-step" else entry["steps"]
-    replay.session(index).start(total, replay.models(entry, "").labels, guards)
+    replay.session(index).start(total, replay.model(entry).labels, guards)
     replay.going[index] = Going(entry)
 
 
@@ -251,7 +271,8 @@ def lock(replay: Replay, entry: Entry) -> None:
 def walk(replay: Replay, entry: Entry) -> None:
     """The random walker began with the strokes of this moment."""
     index = _slice(entry)
-    replay.walks[index] = replay.session(index).timeline.fixed
+    image = replay.stack(entry.get("layers", 1)).plane(index)
+    replay.walks[index] = image, replay.session(index).timeline.fixed
 
 
 def write(replay: Replay, entry: Entry) -> None:
@@ -266,7 +287,7 @@ def write(replay: Replay, entry: Entry) -> None:
         if what == "prior":
             mask = _prior(session).mask
         elif what == "walker":
-            mask = walker.complete(replay.picture(index), replay.walks.pop(index))
+            mask = walker.complete(*replay.walks.pop(index))
         else:
             step = entry["step"]
             _take(replay, index, step)
@@ -325,11 +346,12 @@ def _take(replay: Replay, index: Index, step: int) -> None:
     entry = going.entry
     if going.run is None:
         # Until its kernels are compiled a model runs on torch: on what it ran is in the entry.
-        model = replay.models(entry, entry["engine"])
+        model = replay.model(entry, entry["engine"])
+        stack = replay.stack(len(model.card.channels))
         settings: dict[str, Any] = {key: entry[key] for key in _SETTINGS}
         given = _prior(session).given
         assert session.run is not None
-        going.run = work.steps(model, replay.stack, index, given, session.run, **settings)
+        going.run = work.steps(model, stack, index, given, session.run, **settings)
     while session.run is not None and not session.run.finished and session.run.steps < step:
         taken = next(going.run, None)
         if taken is None:

@@ -43,6 +43,11 @@ class Stack:
         self.whole = len(self.shape) > 2 and channels != "last"
         self._measured: dict[Intensity, np.ndarray] = {}
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """What the log says of it: ``layers``, how many, where every channel is one."""
+        return {"layers": len(self.arrays)} if self.channels == "apart" else {}
+
     def same(self, arrays: Sequence[np.ndarray], channels: Channels) -> bool:
         """Whether it was made from these very arrays."""
         return (

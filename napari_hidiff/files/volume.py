@@ -85,6 +85,17 @@ class Volume:
     source: Source
 
 
+def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
+    """The source if the mask has its size; a mask that was cropped or resampled has none."""
+    if source is None:
+        return None
+    try:
+        source.stored(mask)
+    except InputError:
+        return None
+    return source
+
+
 def stored(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """A canonical array [..., Z, Y, X] in the axes [i, j, k, ...] of a file; a view.
 

@@ -51,9 +51,7 @@ def write_labels(
         the source, a folder that cannot be written to.
     """
     path = Path(path)
-    suffix = ".nii" if is_nifti(path) else path.suffix.lower()
-    if suffix not in TIFF | {".nii", ".png", ".npz"}:
-        raise InputError(f"{path}: masks are written as .nii.gz, .nii, .tif, .png or .npz")
+    suffix = check_name(path)
     pixels = _checked(path, np.asarray(mask), suffix)
     kinds = record.named(classes, int(pixels.max()) + 1)
     try:
@@ -74,6 +72,14 @@ def write_labels(
         line = str(error)
         raise InputError(line if str(path) in line else f"{path}: {line}") from error
     return [path, *tables(path)]
+
+
+def check_name(path: Path) -> str:
+    """The suffix of a mask's file, ``.nii`` also of a packed one; InputError for another format."""
+    suffix = ".nii" if is_nifti(path) else path.suffix.lower()
+    if suffix not in TIFF | {".nii", ".png", ".npz"}:
+        raise InputError(f"{path}: masks are written as .nii.gz, .nii, .tif, .png or .npz")
+    return suffix
 
 
 def _checked(path: Path, mask: np.ndarray, suffix: str) -> np.ndarray:
