@@ -19,7 +19,7 @@ from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import write_mask
 from napari_hidiff.preprocess import check_image
-from napari_hidiff.session import Index
+from napari_hidiff.slices import Index
 
 VARIABLE = "NAPARI_HIDIFF_TRAINING_SETS"
 """Name of the environment variable that says where training sets are kept."""

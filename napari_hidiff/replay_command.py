@@ -1,7 +1,5 @@
 """The command ``napari-hidiff replay``: a sidecar, its image and its models in, the mask out."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hidiff.console import JsonOption, load, log, print_json, progress
+from napari_hidiff.console import JsonOption, command_line, load, log, print_json, progress
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ def replay_command(
         write_labels(output, mask, repeated.classes, fitting(reading.source, mask))
     record = report(repeated, kept)
     if json:
-        command = shlex.join(["napari-hidiff", *sys.argv[1:]])
+        command = command_line("napari-hidiff")
         written = None if output is None else str(output)
         print_json({"command": command, "sidecar": str(kept.path), **record, "output": written})
     else:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.fixed import FREE
 from napari_hidiff.records import SliceRecord, packed, records
 from napari_hidiff.slices import Index, shown
-from napari_hidiff.timeline import FREE
 
 FORMAT = 2
 """Files of format 1, without what it takes to repeat the log, are read too."""
@@ -36,7 +36,7 @@ class Kept:
     """What a sidecar holds.
 
     shape : the shape of the whole mask; slices : strokes and accepted mask per slice.
-    log : what was done, as in :class:`napari_hidiff.session.Annotation`.
+    log : what was done, as in :class:`napari_hidiff.annotation.Annotation`.
     saved : when it was written, local time, to the second. path : where it was found.
     key : of the image, as :func:`image_key` gives it; empty in files of format 1.
     """

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from napari_hidiff import cli, sidecar, walker, work
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.guards import Guards
 from napari_hidiff.journal import model_facts
-from napari_hidiff.session import Annotation
 from napari_hidiff.slices import slicer
 
 SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}

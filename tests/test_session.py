@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
 from napari_hidiff.session import (
     ADDED,
     RELABELLED,
     REMOVED,
-    Annotation,
     Prior,
     Session,
     difference,
