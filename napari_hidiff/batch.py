@@ -176,19 +176,7 @@ def refine_file(
         mask = model.mask_of(model.prior(image)) if prior is None else prior
         if fixed is not None:
             mask = np.where(fixed >= 0, fixed, mask).astype(np.uint8)
-        record = describe(model, settings) | {
-            "image": str(job.image),
-            "shape": list(image.shape),
-            "mask": str(job.mask),
-            "prior": {
-                "source": "segmentor" if job.prior is None else str(job.prior),
-                "pixels": _pixels(mask, model.labels),
-            },
-            "fixed": None
-            if job.fixed is None or fixed is None
-            else {"source": str(job.fixed), "pixels": int((fixed >= 0).sum())},
-            "steps": [],
-        }
+        record = head(model, job, settings, image.shape, mask, fixed) | {"steps": []}
         first, before = mask, time.perf_counter()
         for step in run:
             now, after = time.perf_counter(), step.mask
@@ -197,7 +185,7 @@ def refine_file(
                     "index": step.index,
                     "t": step.t,
                     "changed": int((after != mask).sum()),
-                    "pixels": _pixels(after, model.labels),
+                    "pixels": count(after, model.labels),
                     "seconds": round(now - before, 3),
                 }
             )
@@ -262,6 +250,34 @@ def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def head(
+    model: "HiDiff",
+    job: Job,
+    settings: dict[str, Any],
+    shape: Sequence[int],
+    mask: np.ndarray,
+    fixed: np.ndarray | None,
+) -> dict[str, Any]:
+    """What a record begins with.
+
+    shape : of the image. mask, fixed : what refinement starts from, int of any shape, with fixed
+    pixels in it; -1 where a pixel is free.
+    """
+    known = None if fixed is None else int((fixed >= 0).sum())
+    return describe(model, settings) | {
+        "image": str(job.image),
+        "shape": list(shape),
+        "mask": str(job.mask),
+        "prior": {"source": str(job.prior or "segmentor"), "pixels": count(mask, model.labels)},
+        "fixed": None if fixed is None else {"source": str(job.fixed), "pixels": known},
+    }
+
+
+def count(mask: np.ndarray, labels: int) -> list[int]:
+    """How many pixels each label has."""
+    return np.bincount(mask.ravel(), minlength=labels).tolist()
+
+
 def _is_image(file: Path) -> bool:
     known = file.suffix.lower() in IMAGES or is_nifti(file)
     if file.name.startswith(".") or not known or not file.is_file():
@@ -284,8 +300,3 @@ def _beside(given: Path | None, image: Path) -> Path | None:
     stems = (image_name(image), f"{image_name(image)}_mask")
     names = [given / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
     return next((path for path in names if path.is_file()), names[0])
-
-
-def _pixels(mask: np.ndarray, labels: int) -> list[int]:
-    """How many pixels each label has."""
-    return np.bincount(mask.ravel(), minlength=labels).tolist()

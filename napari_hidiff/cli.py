@@ -21,6 +21,7 @@ from napari_hidiff.console import (
     SamplesOption,
     SeedOption,
     StepsOption,
+    answer,
     command_line,
     load,
     log,
@@ -124,7 +125,7 @@ def demo_command(
     with progress() as bar:
         task = bar.add_task("refining the sample", total=1)
         demo = run_demo(loaded, settings, partial(advance, bar, task, 0))
-    written = save_demo(demo, output)
+    written = save_demo(demo, output, loaded.card.classes)
     if json:
         print_json({"command": command_line("napari-hidiff"), **demo.record, "files": written})
     else:
@@ -167,8 +168,6 @@ def export_command(
     from napari_hidiff.export import export_file
 
     record = export_file(model, file, overwrite)
-    if json:
-        print_json({"command": command_line("napari-hidiff"), **record})
-    else:
-        before, after = (record["bytes"][key] / 1e6 for key in ("model", "file"))
-        print(f"{file}: {after:.1f} MB, the model {before:.1f} MB")
+    before, after = (record["bytes"][key] / 1e6 for key in ("model", "file"))
+    line = f"{file}: {after:.1f} MB, the model {before:.1f} MB"
+    answer({"command": command_line("napari-hidiff"), **record}, line, json)

@@ -109,6 +109,14 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
+def answer(record: dict[str, Any], line: str, as_json: bool) -> None:
+    """Say what a command did: the record as JSON, or one line for people."""
+    if as_json:
+        print_json(record)
+    else:
+        print(line)
+
+
 def load(model: str, device: str, engine: str) -> "HiDiff":
     """The model of a command; what the user should know of its engine goes to stderr."""
     import napari_hidiff

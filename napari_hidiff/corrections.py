@@ -17,7 +17,7 @@ from PIL import Image
 from napari_hidiff import sidecar
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import write_mask
+from napari_hidiff.files.write import write_labels
 from napari_hidiff.preprocess import check_image
 from napari_hidiff.slices import Index
 
@@ -87,7 +87,7 @@ class TrainingSet:
             _write_image(
                 images / stem, image[..., : len(card.channels)] if _alpha(image) else image
             )
-            write_mask(masks / f"{stem}.png", mask)
+            write_labels(masks / f"{stem}.png", mask, card.classes)
             _write_text(
                 self.root / "groups.json",
                 json.dumps(self._groups() | {stem: key[:KEY]}, indent=1, sort_keys=True),
