@@ -19,9 +19,10 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.files.dicom import is_dicom, is_series
 from napari_hidiff.files.read import is_volume
 from napari_hidiff.files.write import tables, write_labels
-from napari_hidiff.io import IMAGES, TIFF, part_of, read_fixed, read_image, read_labels
+from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels
 from napari_hidiff.listed import Listed
 from napari_hidiff.nifti import is_nifti, stem
+from napari_hidiff.whole import whole
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -224,15 +225,9 @@ def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
     A record is thus the mark of completion; a mask without one but with a record waiting beside it
     was left by a process that was killed in between.
     """
-    part = part_of(path)
-    try:
+    with whole(path) as (part,):
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         yield
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:

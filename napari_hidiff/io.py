@@ -5,7 +5,6 @@ TIFF goes through tifffile, which keeps every numeric dtype; the rest goes throu
 it tells a palette of class numbers from a colour picture (and reads 16-bit RGB png in 8 bits).
 """
 
-import secrets
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from os import PathLike
@@ -15,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 
 TIFF = frozenset({".tif", ".tiff"})
 JPEG = frozenset({".jpg", ".jpeg"})
@@ -108,9 +107,10 @@ def fixed_labels(stored: np.ndarray, kind: str, top: int, path: FilePath) -> np.
     return fixed.astype(np.int16)
 
 
-def part_of(path: Path) -> Path:
-    """A new name beside a file, to write it under first; no two processes get the same."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def check_file(path: Path) -> None:
+    """InputError where there is no file of this name."""
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
 
 
 def sample() -> tuple[np.ndarray, np.ndarray]:
@@ -122,8 +122,7 @@ def sample() -> tuple[np.ndarray, np.ndarray]:
 
 def _read(path: Path, mode: Mode) -> np.ndarray:
     """Read the only page of a file; InputError for everything that the readers stumble over."""
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    check_file(path)
     try:
         if path.suffix.lower() in TIFF:
             return _read_tiff(path, mode)
@@ -131,8 +130,7 @@ def _read(path: Path, mode: Mode) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image: {reason}") from error
+        raise InputError(f"{path}: cannot be read as an image: {first_line(error)}") from error
 
 
 def _read_pillow(path: Path, mode: Mode) -> np.ndarray:

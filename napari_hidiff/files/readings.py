@@ -8,9 +8,9 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import read
-from napari_hidiff.files.volume import Source, first_line
+from napari_hidiff.files.volume import Source
 from napari_hidiff.io import TIFF, read_image
 
 

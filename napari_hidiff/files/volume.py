@@ -155,8 +155,3 @@ def whole(array: np.ndarray, path: Any) -> np.ndarray:
     if array.dtype.kind not in "buif" or max(-low, high) > 2**31 - 1:
         raise InputError(f"{path}: {array.dtype} {low:g} to {high:g} are no class numbers")
     return array
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
