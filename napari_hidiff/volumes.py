@@ -29,7 +29,7 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """
     for plane in volume:
         model.check_image(plane)
-    measured = model.intensity.measure(list(volume))
+    measured = model.intensity.measure(volume, volume.shape[-1])
     normalised = np.empty(volume.shape, np.float32)
     for plane, scaled in zip(volume, normalised, strict=True):  # no second copy of a large volume
         scaled[...] = model.intensity.scale(plane, measured)
