@@ -37,7 +37,7 @@ def planes(array: Any, axis: int = 0) -> Iterator[np.ndarray]:
     """The parts of an array along an axis, one after the other and without that axis.
 
     Of a NumPy array they are views. Of another one as many are read at once as hang together in
-    its chunks, so that no chunk is read twice.
+    its chunks, so that no chunk is read twice, unless these are larger than :data:`AT_ONCE`.
     """
     for first, last in _runs(array, axis):
         part = np.asarray(array[(*(slice(None),) * axis, slice(first, last))])
