@@ -25,7 +25,6 @@ which keeps its arrays, nothing. (torch.compile can leave a heap behind that wor
 With ``--output`` the JSON is merged into the file, so that a long table may be made in parts.
 """
 
-import copy
 import json
 import os
 import subprocess
@@ -34,248 +33,30 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from benchmarks._blocks import SHAPES, measure_block
 from benchmarks._packed import (
     AVX2,
     POOLED,
-    CleanConv2d,
-    Scene,
     clean_twin,
-    digits,
     interleaved,
-    lively,
     machine,
-    make_refiner,
-    make_scene,
     numbers,
     print_table,
     ratios,
     untrained,
     write,
 )
+from benchmarks._steps import measure_step
 from napari_hidiff.console import JsonOption, print_json
 from napari_hidiff.engine import Engine
-from napari_hidiff.network import Refiner, probabilities
-from napari_hidiff.network.binary import BinaryConv2d
-from napari_hidiff.network.blocks import Block, TimeEmbedding
-from napari_hidiff.packed import compile_refiner
-from napari_hidiff.packed.layers import Layer, Signs, embed_times, pack
-from napari_hidiff.packed.memory import Memory
 
 VARIANTS = ("packed", "clean", "torch", "bf16")
-CLOSE = 1e-6
-"""The clean twin may differ from ours by this mean of the probability in float64, or it is another
-network. In float32 it rounds otherwise, and one sign that differs is carried a long way."""
-TIME = 5
-"""The time that is denoised, of 1..10."""
-
-
-class Shape(NamedTuple):
-    """A block at the sides of its input. ``joined``: the input is two tensors, as after a skip."""
-
-    inputs: int
-    outputs: int
-    side: int
-    stride: int = 1
-    joined: bool = False
-
-    @property
-    def name(self) -> str:
-        """As a row of the table."""
-        what = " joined" if self.joined else f" stride {self.stride}"
-        return f"{self.inputs}->{self.outputs} at {self.side}{what}"
-
-
-SHAPES = (
-    Shape(32, 32, 256),
-    Shape(64, 64, 256),
-    Shape(128, 128, 256),
-    Shape(128, 128, 128),
-    Shape(256, 256, 64),
-    Shape(512, 512, 16),
-    Shape(256, 128, 256, joined=True),
-    Shape(64, 64, 256, stride=2),
-    Shape(128, 128, 256, stride=2),
-    Shape(128, 256, 128, stride=2),
-    Shape(256, 512, 32, stride=2),
-)
-
-
-def step_variants(
-    refiner: Refiner, scene: Scene, wanted: list[str]
-) -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
-    """Cached and uncached step of every variant; each returns logits [1, 1, H, W]."""
-    twin = clean_twin(refiner)
-    engines: dict[str, Any] = {"torch": refiner, "clean": twin, "bf16": twin}
-    if "packed" in wanted:
-        engines["packed"] = compile_refiner(refiner)
-    if "compile" in wanted:
-        engines["compile"] = torch.compile(twin, dynamic=False)
-
-    def pair(name: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-        engine, time = engines[name], torch.tensor(TIME)
-        source = twin if name == "compile" else engine
-        half = torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16")
-        with torch.inference_mode(), half:
-            known = source.condition(*scene.given)
-
-        def cached() -> Tensor:
-            with torch.inference_mode(), half:
-                return engine(scene.y_t, time, known)
-
-        def uncached() -> Tensor:
-            with torch.inference_mode(), half:
-                return engine(scene.y_t, time, source.condition(*scene.given))
-
-        return cached, uncached
-
-    return {name: pair(name) for name in wanted}
-
-
-def measure_step(
-    width: int, stem: int, side: int, wanted: list[str], rounds: int, threads: int
-) -> dict[str, Any]:
-    """One configuration: times with and without cache, ratios, agreement, size of the network."""
-    refiner, scene = make_refiner(width, stem), make_scene(side)
-    variants = step_variants(refiner, scene, wanted)
-    found: dict[str, Any] = {"network": size_of(refiner, scene), "differs": {}}
-    if set(wanted) - {"packed", "torch"}:
-        found["clean_differs_in_float64"] = check_twin(refiner)
-    expected = probabilities(variants[wanted[0]][0]())
-    for name in wanted[1:]:
-        difference = (probabilities(variants[name][0]().float()) - expected).abs().mean()
-        found["differs"][name] = digits(float(difference), 2)
-    for n, kind in enumerate(("cached", "uncached")):
-        times = interleaved({name: pair[n] for name, pair in variants.items()}, rounds, threads)
-        found[kind] = times | ({"ratios": ratios(times, "packed")} if "packed" in times else {})
-    return found
-
-
-@torch.inference_mode()
-def check_twin(refiner: Refiner, side: int = 64) -> float:
-    """The mean difference of the probability between refiner and clean twin, both in float64."""
-    double, scene = copy.deepcopy(refiner).double(), make_scene(side)
-    image, prior, fixed, features = scene.given
-    given = image.double(), prior.double(), fixed, [feature.double() for feature in features]
-    ours, theirs = (
-        probabilities(network(scene.y_t.double(), TIME, network.condition(*given)))
-        for network in (double, clean_twin(double))
-    )
-    difference = float((ours - theirs).abs().mean())
-    if difference > CLOSE:
-        raise RuntimeError(f"the clean twin computes something else: {difference:.1e} on average")
-    return digits(difference, 2)
-
-
-def size_of(refiner: Refiner, scene: Scene) -> dict[str, Any]:
-    """Binary convolutions of a step, and billions of multiplications of its convolutions: binary,
-    real in a step, and real once per image; counted on the shapes that a forward sees."""
-    twin = clean_twin(refiner)
-    work = {CleanConv2d: [0, 0], nn.Conv2d: [0, 0]}
-
-    def count(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        tally = work[type(module)]
-        tally[0] += 1
-        tally[1] += weight.numel() * out.shape[-2] * out.shape[-1]
-
-    for module in twin.modules():
-        if type(module) in work:
-            module.register_forward_hook(count)
-    blank = twin.to("meta")
-    image, prior, fixed, features = scene.given
-    known = blank.condition(
-        *(x.to("meta") for x in (image, prior, fixed)), [x.to("meta") for x in features]
-    )
-    once = work[nn.Conv2d][1]
-    blank(scene.y_t.to("meta"), TIME, known)
-    spots = known.static.shape[-2] * known.static.shape[-1]
-    moving, entry = refiner.moving_weight.numel(), refiner.entry.weight.numel()
-    return {
-        "binary_convolutions": work[CleanConv2d][0],
-        "binary_gmac": digits(work[CleanConv2d][1] / 1e9),
-        "real_gmac_per_step": digits((work[nn.Conv2d][1] - once + moving * spots) / 1e9),
-        "real_gmac_per_image": digits((once + (entry - moving) * spots) / 1e9),
-    }
-
-
-class BlockCase:
-    """A block at work: ours on bits (it also writes the bits of the next), torch's on floats.
-
-    As in the packed program the result takes the place of the block's input where it fits.
-    """
-
-    def __init__(self, shape: Shape) -> None:
-        torch.manual_seed(0)
-        self.shape = shape
-        parts = 2 if shape.joined else 1
-        block = Block(shape.inputs, shape.outputs, 32, BinaryConv2d, stride=shape.stride)
-        embedding = TimeEmbedding(10, 32)
-        lively(block)
-        self.twin, self.block = clean_twin(block), block
-        with torch.no_grad():
-            times = embed_times(embedding)
-            self.time = times[TIME]
-            self.layer = Layer.of_block(block, times, parts)
-            follower = Block(shape.outputs, shape.outputs, 32, BinaryConv2d)
-            self.follower = Layer.of_block(follower, times)
-        x = torch.randn(1, shape.inputs, shape.side, shape.side)
-        last = torch.channels_last
-        self.x = [part.contiguous(memory_format=last) for part in x.chunk(parts, 1)]
-        self.signs = torch.sign(x).contiguous(memory_format=last)
-        memory, size = Memory(), (1, shape.side, shape.side)
-        self.values = [part.permute(0, 2, 3, 1).numpy().flatten() for part in self.x]
-        width = shape.inputs // parts
-        self.bits = []
-        for n, values in enumerate(self.values):
-            bits = memory.bits(f"source{n}", size, width)
-            pack(values, size, width, self.layer.reader(TIME, bits, n))
-            self.bits.append(Signs(bits, size, width // 32))
-        half = shape.side // shape.stride
-        fits = shape.stride == 1 and width == shape.outputs
-        out = memory.values("out", (1, half, half), shape.outputs)
-        self.out = self.values[0] if fits else out
-        self.reader = self.follower.reader(TIME, memory.bits("out", (1, half, half), shape.outputs))
-
-    def packed(self) -> np.ndarray:
-        """From bits to float32 flat [H, W, outputs] and the next block's bits."""
-        b = self.bits[1] if self.shape.joined else None
-        self.layer.run(
-            TIME, self.bits[0], self.out, b=b, shortcut=tuple(self.values), readers=(self.reader,)
-        )
-        return self.out
-
-    @torch.inference_mode()
-    def clean(self) -> Tensor:
-        """From floats to floats; two sources are joined first, as a U-Net does."""
-        return self.twin(torch.cat(self.x, 1) if self.shape.joined else self.x[0], self.time)
-
-    @torch.inference_mode()
-    def alone(self) -> Tensor:
-        """Nothing but torch's convolution, on signs that are there already."""
-        convolution = self.twin.convolution
-        return F.conv2d(self.signs, convolution.weight, stride=self.shape.stride, padding=1)
-
-
-def measure_block(shape: Shape, rounds: int, threads: int) -> dict[str, Any]:
-    """Times and ratios of one block, and the greatest difference of a value from torch's."""
-    case = BlockCase(shape)
-    ours = torch.from_numpy(case.packed().copy())
-    theirs = case.clean().permute(0, 2, 3, 1).flatten()
-    variants = {"packed": case.packed, "clean": case.clean, "conv2d alone": case.alone}
-    times = interleaved(variants, rounds, threads, warm=True)
-    return times | {
-        "ratios": ratios(times, "packed"),
-        "greatest_difference": digits(float((ours - theirs).abs().max()), 2),
-    }
 
 
 def measure_inference(

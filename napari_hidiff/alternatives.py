@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.probability import mask_of
-from napari_hidiff.session import Run, Shown
+from napari_hidiff.run import Run, Shown
 
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the

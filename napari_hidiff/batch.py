@@ -19,9 +19,10 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.files.dicom import is_dicom, is_series
 from napari_hidiff.files.read import is_volume
 from napari_hidiff.files.write import tables, write_labels
-from napari_hidiff.io import IMAGES, TIFF, part_of, read_fixed, read_image, read_labels
+from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels
 from napari_hidiff.listed import Listed
 from napari_hidiff.nifti import is_nifti, stem
+from napari_hidiff.whole import whole
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -176,19 +177,7 @@ def refine_file(
         mask = model.mask_of(model.prior(image)) if prior is None else prior
         if fixed is not None:
             mask = np.where(fixed >= 0, fixed, mask).astype(np.uint8)
-        record = describe(model, settings) | {
-            "image": str(job.image),
-            "shape": list(image.shape),
-            "mask": str(job.mask),
-            "prior": {
-                "source": "segmentor" if job.prior is None else str(job.prior),
-                "pixels": _pixels(mask, model.labels),
-            },
-            "fixed": None
-            if job.fixed is None or fixed is None
-            else {"source": str(job.fixed), "pixels": int((fixed >= 0).sum())},
-            "steps": [],
-        }
+        record = head(model, job, settings, image.shape, mask, fixed) | {"steps": []}
         first, before = mask, time.perf_counter()
         for step in run:
             now, after = time.perf_counter(), step.mask
@@ -197,7 +186,7 @@ def refine_file(
                     "index": step.index,
                     "t": step.t,
                     "changed": int((after != mask).sum()),
-                    "pixels": _pixels(after, model.labels),
+                    "pixels": count(after, model.labels),
                     "seconds": round(now - before, 3),
                 }
             )
@@ -236,15 +225,9 @@ def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
     A record is thus the mark of completion; a mask without one but with a record waiting beside it
     was left by a process that was killed in between.
     """
-    part = part_of(path)
-    try:
+    with whole(path) as (part,):
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         yield
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
@@ -260,6 +243,34 @@ def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
         "device": str(model.device),
         "versions": {"napari-hidiff": __version__, "torch": torch.__version__},
     }
+
+
+def head(
+    model: "HiDiff",
+    job: Job,
+    settings: dict[str, Any],
+    shape: Sequence[int],
+    mask: np.ndarray,
+    fixed: np.ndarray | None,
+) -> dict[str, Any]:
+    """What a record begins with.
+
+    shape : of the image. mask, fixed : what refinement starts from, int of any shape, with fixed
+    pixels in it; -1 where a pixel is free.
+    """
+    known = None if fixed is None else int((fixed >= 0).sum())
+    return describe(model, settings) | {
+        "image": str(job.image),
+        "shape": list(shape),
+        "mask": str(job.mask),
+        "prior": {"source": str(job.prior or "segmentor"), "pixels": count(mask, model.labels)},
+        "fixed": None if fixed is None else {"source": str(job.fixed), "pixels": known},
+    }
+
+
+def count(mask: np.ndarray, labels: int) -> list[int]:
+    """How many pixels each label has."""
+    return np.bincount(mask.ravel(), minlength=labels).tolist()
 
 
 def _is_image(file: Path) -> bool:
@@ -284,8 +295,3 @@ def _beside(given: Path | None, image: Path) -> Path | None:
     stems = (image_name(image), f"{image_name(image)}_mask")
     names = [given / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
     return next((path for path in names if path.is_file()), names[0])
-
-
-def _pixels(mask: np.ndarray, labels: int) -> list[int]:
-    """How many pixels each label has."""
-    return np.bincount(mask.ravel(), minlength=labels).tolist()

@@ -59,7 +59,7 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     jobs = _plan(batch)
     model = _load(batch, workers)
     chosen = {key: batch.settings[key] for key in ("sampler", "steps", "samples")}
-    settings = model._settings(**chosen) | {"seed": batch.settings["seed"]}
+    settings = model.settings(**chosen) | {"seed": batch.settings["seed"]}
     order = _order(batch, settings)
     done: Mapping[Path, dict[str, Any]] = {}
     left: Sequence[Job] = jobs

@@ -13,6 +13,7 @@ from pathlib import Path
 from napari_hidiff import sidecar
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
+from napari_hidiff.whole import whole
 
 MODELS = Path(__file__).parent / "models"
 SUFFIX = ".safetensors"
@@ -146,14 +147,9 @@ def add(file: Path, name: str | None = None, overwrite: bool = False) -> Entry:
     from napari_hidiff.loading import load_model
 
     load_model(file, "cpu", "torch")  # weights that do not fit are found here, not in use
-    part = target.with_name(f".{target.name}.part")
-    try:
+    with whole(target) as (part,):
         target.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(file.read_bytes())
-        os.replace(part, target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{target} cannot be written ({error.strerror or error})") from error
     return _entry(name, target, "yours")
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_hidiff import sidecar
-from napari_hidiff.session import Index, SliceRecord
+from napari_hidiff.records import SliceRecord
+from napari_hidiff.slices import Index
 
 OLD = 3600
 """Seconds after which the part of any file that a killed program left is removed."""

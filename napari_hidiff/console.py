@@ -4,6 +4,7 @@ Results go to stdout, everything else to stderr.  Exit status: 0 done, 2 bad inp
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 """What typer raises for unknown options and missing arguments; its module differs by version."""
 
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A model by name (chase-vessels, or one of yours: napari-hidiff models) or a "
+        ".safetensors file.",
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
 ]
@@ -85,6 +94,11 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def command_line(name: str) -> str:
+    """The command ``name`` as it was given, for a record."""
+    return shlex.join([name, *sys.argv[1:]])
+
+
 def log(line: str) -> None:
     """Write one line to stderr, neither wrapped nor coloured."""
     print(line, file=sys.stderr, flush=True)
@@ -93,6 +107,14 @@ def log(line: str) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """Write the one JSON object of a command to stdout."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def answer(record: dict[str, Any], line: str, as_json: bool) -> None:
+    """Say what a command did: the record as JSON, or one line for people."""
+    if as_json:
+        print_json(record)
+    else:
+        print(line)
 
 
 def load(model: str, device: str, engine: str) -> "HiDiff":

@@ -17,9 +17,10 @@ from PIL import Image
 from napari_hidiff import sidecar
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import write_mask
+from napari_hidiff.files.write import write_labels
 from napari_hidiff.preprocess import check_image
-from napari_hidiff.session import Index
+from napari_hidiff.slices import Index
+from napari_hidiff.whole import whole
 
 VARIABLE = "NAPARI_HIDIFF_TRAINING_SETS"
 """Name of the environment variable that says where training sets are kept."""
@@ -87,7 +88,7 @@ class TrainingSet:
             _write_image(
                 images / stem, image[..., : len(card.channels)] if _alpha(image) else image
             )
-            write_mask(masks / f"{stem}.png", mask)
+            write_labels(masks / f"{stem}.png", mask, card.classes)
             _write_text(
                 self.root / "groups.json",
                 json.dumps(self._groups() | {stem: key[:KEY]}, indent=1, sort_keys=True),
@@ -122,18 +123,14 @@ def _write_image(path: Path, image: np.ndarray) -> None:
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
     if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
-        part = path.with_name(f".{path.name}.part")
-        Image.fromarray(image).save(part, format="PNG")
-        part.replace(path.with_name(f"{path.name}.png"))
+        with whole(path.with_name(f"{path.name}.png")) as (part,):
+            Image.fromarray(image).save(part, format="PNG")
         return
-    part = path.with_name(f".{path.name}.part")
-    tifffile.imwrite(
-        part, image, photometric="minisblack", planarconfig="contig" if image.ndim > 2 else None
-    )
-    part.replace(path.with_name(f"{path.name}.tif"))
+    planar = "contig" if image.ndim > 2 else None
+    with whole(path.with_name(f"{path.name}.tif")) as (part,):
+        tifffile.imwrite(part, image, photometric="minisblack", planarconfig=planar)
 
 
 def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with whole(path) as (part,):
+        part.write_text(text, encoding="utf-8")

@@ -1,14 +1,16 @@
 """The bundled model on the bundled sample: what refinement does, as numbers and as a picture."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from napari_hidiff.batch import describe
-from napari_hidiff.io import SAMPLE, sample, write_mask
+from napari_hidiff.card import Label
+from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import SAMPLE, sample
 from napari_hidiff.scores import mean_dice
 
 if TYPE_CHECKING:
@@ -65,11 +67,14 @@ def run_demo(
     return Demo(image, truth, stages, record)
 
 
-def save_demo(demo: Demo, output: Path) -> dict[str, str]:
-    """Write the picture and the mask into ``output``; returns their paths by name."""
+def save_demo(demo: Demo, output: Path, classes: Sequence[Label]) -> dict[str, str]:
+    """Write the picture and the mask into ``output``; returns their paths by name.
+
+    classes: of the mask, background first.
+    """
     from napari_hidiff.figure import save_stages
 
     paths = {"picture": output / "demo.png", "mask": output / f"{SAMPLE}_mask.png"}
     save_stages(paths["picture"], demo.image, demo.truth, demo.stages)
-    write_mask(paths["mask"], demo.stages[-1].mask)
+    write_labels(paths["mask"], demo.stages[-1].mask, classes)
     return {name: str(path) for name, path in paths.items()}

@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     Commands print the line and leave with exit status 2, the plugin shows it as a notification.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

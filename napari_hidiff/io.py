@@ -5,7 +5,6 @@ TIFF goes through tifffile, which keeps every numeric dtype; the rest goes throu
 it tells a palette of class numbers from a colour picture (and reads 16-bit RGB png in 8 bits).
 """
 
-import secrets
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from os import PathLike
@@ -15,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 
 TIFF = frozenset({".tif", ".tiff"})
 JPEG = frozenset({".jpg", ".jpeg"})
@@ -46,7 +45,7 @@ def read_mask(path: FilePath) -> np.ndarray:
     colours and for values that are not whole numbers.
     """
     mask = _integers(_checked(_read(Path(path), _label_mode), path), path)
-    return mask // 255 if mask.max() == 255 and np.isin(mask, (0, 255)).all() else mask
+    return from_black_and_white(mask)
 
 
 def read_labels(path: FilePath, labels: int, cut: bool = False) -> np.ndarray:
@@ -62,10 +61,7 @@ def read_labels(path: FilePath, labels: int, cut: bool = False) -> np.ndarray:
     mask = read_mask(path)
     if (jpeg or cut) and mask.max() > 1:
         mask = mask > 127
-    if mask.min() < 0 or mask.max() >= labels:
-        unknown = mask.max() if mask.max() >= labels else mask.min()
-        raise InputError(f"{path}: unknown label {unknown}; known are 0 to {labels - 1}")
-    return mask.astype(np.uint8)
+    return known_labels(mask, labels, path)
 
 
 def read_fixed(path: FilePath) -> np.ndarray:
@@ -79,50 +75,42 @@ def read_fixed(path: FilePath) -> np.ndarray:
     if path.suffix.lower() in JPEG:
         raise InputError(f"{path}: JPEG blurs labels; store fixed pixels as png or tif")
     stored = _checked(_read(path, _label_mode), path)
-    if stored.dtype == bool:
+    return fixed_labels(_integers(stored, path), stored.dtype.kind, np.iinfo(np.int16).max, path)
+
+
+def from_black_and_white(mask: np.ndarray) -> np.ndarray:
+    """A mask, integers of any shape, in which the values 0 and 255 alone mean 0 and 1."""
+    return mask // 255 if mask.max() == 255 and np.isin(mask, (0, 255)).all() else mask
+
+
+def known_labels(mask: np.ndarray, labels: int, path: FilePath) -> np.ndarray:
+    """A mask of any shape as uint8; InputError, naming the file, beyond ``0..labels-1``."""
+    if mask.min() < 0 or mask.max() >= labels:
+        unknown = mask.max() if mask.max() >= labels else mask.min()
+        raise InputError(f"{path}: unknown label {unknown:g}; known are 0 to {labels - 1}")
+    return mask.astype(np.uint8)
+
+
+def fixed_labels(stored: np.ndarray, kind: str, top: int, path: FilePath) -> np.ndarray:
+    """The classes that pixels are fixed to, int16 of any shape, -1 where one is free.
+
+    stored : whole numbers as :func:`read_fixed` wants them, of a file whose dtype has this
+    ``kind`` (NumPy's letter); classes run to ``top``.  InputError names the file.
+    """
+    if kind == "b":
         raise InputError(f"{path}: a 1-bit file cannot mark free pixels; use uint8 with 255 = free")
-    fixed = _integers(stored, path)
-    if stored.dtype.kind == "u":
+    fixed = stored.astype(np.int32)
+    if kind == "u":
         fixed[np.isin(fixed, (255, 65535))] = -1
-    if fixed.min() < -1 or fixed.max() > np.iinfo(np.int16).max:
+    if fixed.min() < -1 or fixed.max() > top:
         raise InputError(f"{path}: {fixed.min()} to {fixed.max()}; wanted -1 (free) or a class")
     return fixed.astype(np.int16)
 
 
-def write_mask(path: FilePath, mask: np.ndarray) -> None:
-    """Write an integer mask ``[H, W]``, values 0..255, as uint8 png or tif after the suffix.
-
-    The file appears whole or not at all.  Raises InputError for another suffix, shape or range,
-    and when the folder cannot be written to.
-    """
-    path = Path(path)
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or mask.size == 0 or mask.dtype.kind not in "bui":
-        raise InputError(
-            f"{path}: a mask is an integer [H, W] array, not {mask.dtype} {mask.shape}"
-        )
-    if mask.min() < 0 or mask.max() > 255:
-        raise InputError(f"{path}: labels {mask.min()} to {mask.max()} do not fit into 0..255")
-    suffix = path.suffix.lower()
-    if suffix not in TIFF | {".png"}:
-        raise InputError(f"{path}: masks are written as .png or .tif, not {suffix!r}")
-    pixels = np.ascontiguousarray(mask, dtype=np.uint8)
-    part = part_of(path)
-    try:
-        if suffix in TIFF:
-            tifffile.imwrite(part, pixels, photometric="minisblack", compression="zlib")
-        else:
-            Image.fromarray(pixels).save(part, format="PNG", optimize=True)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def part_of(path: Path) -> Path:
-    """A new name beside a file, to write it under first; no two processes get the same."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def check_file(path: Path) -> None:
+    """InputError where there is no file of this name."""
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
 
 
 def sample() -> tuple[np.ndarray, np.ndarray]:
@@ -134,8 +122,7 @@ def sample() -> tuple[np.ndarray, np.ndarray]:
 
 def _read(path: Path, mode: Mode) -> np.ndarray:
     """Read the only page of a file; InputError for everything that the readers stumble over."""
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    check_file(path)
     try:
         if path.suffix.lower() in TIFF:
             return _read_tiff(path, mode)
@@ -143,8 +130,7 @@ def _read(path: Path, mode: Mode) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image: {reason}") from error
+        raise InputError(f"{path}: cannot be read as an image: {first_line(error)}") from error
 
 
 def _read_pillow(path: Path, mode: Mode) -> np.ndarray:

@@ -17,7 +17,7 @@ after it, so that a repetition can tell where it went astray (:mod:`napari_hidif
 | write | what: prior, walker, step (then step: which), or pixels |
 | alternatives | shares: what was offered behind the steps of the run, per alternative |
 | show | step: the entry of the run that was outlined |
-| walker | completion of the strokes as they are began |
+| walker | completion of the strokes as they are began; layers: how many, if channels are layers |
 | reject | the undo before it took back a result |
 | sweep | kind: segment, refine or carry; the model's facts, settings; its write has the pixels |
 | take_back | slices: how many got the masks back that they had before a sweep |

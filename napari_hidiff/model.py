@@ -76,6 +76,46 @@ class HiDiff:
         """InputError with one clear line if this model cannot read the image."""
         preprocess.check_image(image, self.card.channels)
 
+    def check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A prior as the refiner gets it, float32 [K, H, W] of ``size`` (H, W).
+
+        prior : probabilities float [K, H, W], which stay, or an integer mask [H, W], which is
+            softened by the card's rule.
+
+        InputError for another shape, unknown labels, or what are no probabilities.
+        """
+        prior = np.asarray(prior)
+        if prior.dtype.kind != "f":
+            mask = preprocess.check_labels(prior, size, self.labels, "prior mask")
+            return preprocess.soften(mask, self.classes, **self.card.soften)
+        if prior.shape != (self.classes, *size):
+            raise InputError(
+                f"the prior has shape {prior.shape}, the image needs {(self.classes, *size)}"
+            )
+        if not (np.isfinite(prior).all() and prior.min() >= 0 and prior.max() <= 1):
+            raise InputError("a prior holds probabilities between 0 and 1")
+        return prior.astype(np.float32)
+
+    def settings(
+        self, sampler: str | None, steps: int | None, samples: int | None
+    ) -> dict[str, Any]:
+        """``sampler``, ``steps`` and ``samples`` of a refinement; None = what the card recommends.
+
+        InputError for an unknown sampler and for numbers that are out of range.
+        """
+        settings = dict(self.card.defaults)
+        chosen = {"sampler": sampler, "steps": steps, "samples": samples}
+        settings |= {key: value for key, value in chosen.items() if value is not None}
+        if settings["sampler"] not in SAMPLERS:
+            raise InputError(
+                f"the sampler must be one of {', '.join(SAMPLERS)}, not {settings['sampler']!r}"
+            )
+        if not 1 <= settings["steps"] <= self.process.steps:
+            raise InputError(f"steps must lie in 1..{self.process.steps}, not {settings['steps']}")
+        if settings["samples"] < 1:
+            raise InputError(f"samples must be at least 1, not {settings['samples']}")
+        return settings
+
     def mask_of(self, probability: np.ndarray, axis: int = -3) -> np.ndarray:
         """uint8 [..., H, W] from float [..., K, H, W]: >= .5 for K = 1, else the argmax.
 
@@ -123,10 +163,10 @@ class HiDiff:
         """
         picture = self._picture(image, normalised)
         size = picture.size
-        given = None if prior is None else self._check_prior(prior, size)
+        given = None if prior is None else self.check_prior(prior, size)
         labels = np.full(size, -1, np.int8) if fixed is None else fixed
         labels = preprocess.check_labels(labels, size, self.labels, "fixed map")
-        settings = self._settings(sampler, steps, samples)
+        settings = self.settings(sampler, steps, samples)
         if start is not None:
             mask = preprocess.check_labels(start[0], size, self.labels, "mask to start from")
             if not 1 <= start[1] <= self.process.steps:
@@ -173,7 +213,7 @@ class HiDiff:
         samples: int | None = None,
     ) -> Estimate:
         """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
-        settings = self._settings(sampler, steps, samples)
+        settings = self.settings(sampler, steps, samples)
         engine = self.engine  # once: a thread may get another one ready meanwhile
         if engine not in self._seconds:
             self._seconds[engine] = seconds_per_pixel(self)
@@ -235,35 +275,6 @@ class HiDiff:
             if step is None:
                 return
             yield replace(step, engine=name)
-
-    def _check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        prior = np.asarray(prior)
-        if prior.dtype.kind != "f":
-            mask = preprocess.check_labels(prior, size, self.labels, "prior mask")
-            return preprocess.soften(mask, self.classes, **self.card.soften)
-        if prior.shape != (self.classes, *size):
-            raise InputError(
-                f"the prior has shape {prior.shape}, the image needs {(self.classes, *size)}"
-            )
-        if not (np.isfinite(prior).all() and prior.min() >= 0 and prior.max() <= 1):
-            raise InputError("a prior holds probabilities between 0 and 1")
-        return prior.astype(np.float32)
-
-    def _settings(
-        self, sampler: str | None, steps: int | None, samples: int | None
-    ) -> dict[str, Any]:
-        settings = dict(self.card.defaults)
-        chosen = {"sampler": sampler, "steps": steps, "samples": samples}
-        settings |= {key: value for key, value in chosen.items() if value is not None}
-        if settings["sampler"] not in SAMPLERS:
-            raise InputError(
-                f"the sampler must be one of {', '.join(SAMPLERS)}, not {settings['sampler']!r}"
-            )
-        if not 1 <= settings["steps"] <= self.process.steps:
-            raise InputError(f"steps must lie in 1..{self.process.steps}, not {settings['steps']}")
-        if settings["samples"] < 1:
-            raise InputError(f"samples must be at least 1, not {settings['samples']}")
-        return settings
 
 
 def networks(card: Card) -> tuple[nn.Module, Refiner]:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_hidiff.console import JsonOption, new_app, print_json
+from napari_hidiff.console import JsonOption, answer, new_app, print_json
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ def add_command(
     from napari_hidiff import catalog
 
     one = catalog.add(file, name, overwrite)
-    if as_json:
-        print_json(_record(one))
-    else:
-        print(f"{one.name}: {one.path}")
+    answer(_record(one), f"{one.name}: {one.path}", as_json)
 
 
 @models_app.command("remove")
@@ -118,10 +115,7 @@ def remove_command(
     from napari_hidiff import catalog
 
     path = catalog.remove(name)
-    if as_json:
-        print_json({"removed": str(path)})
-    else:
-        print(f"removed {path}")
+    answer({"removed": str(path)}, f"removed {path}", as_json)
 
 
 def _record(one: "Entry") -> dict[str, Any]:

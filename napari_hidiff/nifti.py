@@ -6,10 +6,11 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.volume import Source, first_line, rows
+from napari_hidiff.files.volume import Source, rows
 from napari_hidiff.files.volume import Volume as Volume
+from napari_hidiff.io import check_file
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -41,8 +42,7 @@ def read_volume(path: Path) -> Volume:
     InputError : names the file when it is missing, damaged, or neither 3-D nor 4-D.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    check_file(path)
     try:
         loaded = nibabel.load(path)
         source = _source(path, loaded)

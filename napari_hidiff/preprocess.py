@@ -1,6 +1,6 @@
 """Arrays of the outside world in, arrays that a model understands out; and what is refused."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,32 +82,36 @@ class Intensity:
             raise ValueError(f"a window needs low < high, not {self.low:g} and {self.high:g}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        return self.scale(image, self.measure([image]))
+        return self.scale(image, self.measure([image], image.shape[-1]))
 
-    def measure(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+    def measure(self, parts: Iterable[np.ndarray], channels: int) -> np.ndarray:
         """Mean and deviation of every channel, float64 [2, C], over arrays [..., C] together.
 
-        A volume is measured slice by slice, so that no copy of it is ever made. A channel whose
-        deviation is 0 becomes 0. Nothing is measured where the rule needs nothing.
+        parts : gone through twice, so no iterator. A volume is measured slice by slice, and no
+        copy of it is ever made. A channel whose deviation is 0 becomes 0. Nothing is measured
+        where the rule needs nothing.
         """
-        measured = np.zeros((2, parts[0].shape[-1]))
-        for channel in range(measured.shape[1] if self.rule != "window" else 0):
-
-            def counted(channel: int = channel) -> Iterator[np.ndarray]:
-                return (self._counted(part[..., channel]) for part in parts)
-
-            sizes, totals = zip(*((values.size, values.sum()) for values in counted()), strict=True)
-            if count := sum(sizes):
-                mean = sum(totals) / count
-                squares = sum(np.square(values - mean).sum() for values in counted())
-                measured[:, channel] = mean, np.sqrt(squares / count)
+        measured = np.zeros((2, channels))
+        if self.rule == "window":
+            return measured
+        sizes, totals, squares = np.zeros((3, channels))
+        for channel, values in self._counted(parts):
+            sizes[channel] += values.size
+            totals[channel] += values.sum()
+        known = sizes > 0
+        measured[0, known] = totals[known] / sizes[known]
+        for channel, values in self._counted(parts):
+            squares[channel] += np.square(values - measured[0, channel]).sum()
+        measured[1, known] = np.sqrt(squares[known] / sizes[known])
         return measured
 
-    def _counted(self, values: np.ndarray) -> np.ndarray:
-        """The values of a channel that its statistics are of, float64 [n]."""
-        values = values.astype(np.float32, copy=False)
-        inside = values != 0 if self.rule == "zscore" else slice(None)
-        return values[inside].astype(np.float64).ravel()
+    def _counted(self, parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """The values that the statistics of a channel are of, float64 [n], part by part."""
+        for part in parts:
+            for channel, values in enumerate(np.moveaxis(part, -1, 0)):
+                values = values.astype(np.float32, copy=False)
+                inside = values != 0 if self.rule == "zscore" else slice(None)
+                yield channel, values[inside].astype(np.float64).ravel()
 
     def scale(self, image: np.ndarray, measured: np.ndarray) -> np.ndarray:
         """An array [..., C], or a slice of what was measured, normalised: float32."""

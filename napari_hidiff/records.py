@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from napari_hidiff.fixed import FREE
 from napari_hidiff.pixels import of_mask, pack, unpack
 from napari_hidiff.slices import Index, shown
-from napari_hidiff.timeline import FREE
 
 
 class SliceRecord(NamedTuple):

@@ -1,35 +1,40 @@
 """The command ``napari-hidiff replay``: a sidecar, its image and its models in, the mask out."""
 
-import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hidiff.console import JsonOption, load, log, print_json, progress
+from napari_hidiff.console import JsonOption, command_line, load, log, print_json, progress
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_hidiff.files.readings import Reading
     from napari_hidiff.model import HiDiff
     from napari_hidiff.replay import Replay
     from napari_hidiff.sidecar import Kept
 
 
 def replay_command(
-    sidecar: Annotated[
-        Path,
+    files: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="SIDECAR_OR_IMAGE",
-            help="The file that keeps a session (.npz), or the image, whose file is then found.",
+            metavar="SIDECAR_OR_IMAGE...",
+            help="The file that keeps a session (.npz), or the image (a file or a DICOM folder), "
+            "whose session is then found; where the channels were layers of their own, the image "
+            "of each, in the order of the model's channels.",
         ),
     ],
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The image that the session was about.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="The image that a sidecar is about; for channels once per channel, in order.",
+        ),
     ] = None,
     model: Annotated[
         list[Path] | None,
@@ -37,7 +42,9 @@ def replay_command(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="MASK", help="Write the mask: png or tif, tif for a stack."),
+        typer.Option(
+            metavar="MASK", help="Write the mask, as Export does: .nii.gz, .nii, .tif, .png, .npz."
+        ),
     ] = None,
     until: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after entry N of the log.")
@@ -55,20 +62,26 @@ def replay_command(
     **napari-hidiff replay fundus.png --output mask.png**
 
     **napari-hidiff replay 3f…a1.npz --image fundus.png --model mine.safetensors --json**
+
+    **napari-hidiff replay flair.nii.gz t1.nii.gz t2.nii.gz --model mine.safetensors**
     """
+    from napari_hidiff.files.volume import fitting
+    from napari_hidiff.files.write import check_name, write_labels
     from napari_hidiff.replay import Replay
 
-    kept, pixels = find(sidecar, image)
-    models = Models([*(model or ())], device)
-    repeated = Replay(kept.log, kept.shape, pixels, models)
+    if output is not None:
+        check_name(output)
+    kept, reading, layers = find(files, image or ())
+    repeated = Replay(kept.log, kept.shape, reading.array, Models([*(model or ())], device), layers)
     with progress() as bar:
         task = bar.add_task("replaying", total=min(until or len(kept.log), len(kept.log)))
         repeated.run(until, lambda done: bar.update(task, completed=done))
     if output is not None:
-        write(output, repeated.mask)
+        mask = repeated.mask
+        write_labels(output, mask, repeated.classes, fitting(reading.source, mask))
     record = report(repeated, kept)
     if json:
-        command = shlex.join(["napari-hidiff", *sys.argv[1:]])
+        command = command_line("napari-hidiff")
         written = None if output is None else str(output)
         print_json({"command": command, "sidecar": str(kept.path), **record, "output": written})
     else:
@@ -107,81 +120,58 @@ class Models:
         return self._loaded[str(path), engine]
 
 
-def find(sidecar: Path, image: Path | None) -> "tuple[Kept, np.ndarray]":
-    """What a sidecar holds and the image of the same key.
+def find(
+    files: Sequence[Path], images: Sequence[Path] = ()
+) -> "tuple[Kept, Reading, tuple[np.ndarray, ...]]":
+    """What a sidecar holds, the image of the same key, and the layers of the channels.
 
-    sidecar : a sidecar, or an image whose sidecar is looked for. InputError where the two do not
-    belong together or one is missing.
+    files : a sidecar, or images whose sidecar is looked for. images : more of these. The layers
+    are all images, none where there is one. InputError where they do not belong together or one
+    is missing.
     """
     from napari_hidiff import sidecar as sidecars
+    from napari_hidiff.files.npz import main_array
+    from napari_hidiff.files.readings import readings
 
-    if sidecar.suffix.lower() != ".npz":
-        image = image or sidecar
-        for pixels in readings(image):
-            path = sidecars.find(sidecars.image_key(pixels))
-            kept = None if path is None else sidecars.load(path)
+    given, first = None, files[0]
+    if first.suffix.lower() == ".npz" and main_array(first) is None:
+        given = sidecars.load(first)
+        if given is None:
+            raise InputError(f"{first}: no such file")
+        files = files[1:]
+    images = [*files, *images]
+    if not images:
+        raise InputError(f"{first}: its image is not in it; give it with --image")
+    for number, image in enumerate(images):
+        for reading in readings(image):
+            key = sidecars.image_key(reading.array)
+            if given is not None:
+                kept = given if key == (given.key or first.stem.split(".")[0]) else None
+            else:
+                path = sidecars.find(key)
+                kept = None if path is None else sidecars.load(path)
             if kept is not None:
-                return kept, pixels
-        raise InputError(f"{image}: no session of this image is kept in {sidecars.folder()}")
-    kept = sidecars.load(sidecar)
-    if kept is None:
-        raise InputError(f"{sidecar}: no such file")
-    if image is None:
-        raise InputError(f"{sidecar}: its image is not in it; give it with --image")
-    for pixels in readings(image):
-        if sidecars.image_key(pixels) == (kept.key or sidecar.stem.split(".")[0]):
-            return kept, pixels
-    raise InputError(f"{image}: is not the image of this log; their pixels differ")
+                return kept, reading, _layers(images, number, reading.array)
+    named = ", ".join(map(str, images))
+    if given is not None:
+        raise InputError(f"{named}: is not the image of this log; their pixels differ")
+    raise InputError(f"{named}: no session of this image is kept in {sidecars.folder()}")
 
 
-def readings(path: Path) -> "Iterator[np.ndarray]":
-    """The pixels of a file, in each way that napari may have shown them.
+def _layers(images: Sequence[Path], number: int, array: "np.ndarray") -> "tuple[np.ndarray, ...]":
+    """The arrays of several images, of which one is known; of one image alone none."""
+    from napari_hidiff.files.readings import readings
 
-    Raises
-    ------
-    InputError : the file cannot be read.
-    """
-    import numpy as np
-    import tifffile
-
-    from napari_hidiff import io, nifti
-
-    if nifti.is_nifti(path):
-        yield nifti.read_volume(path).array
-        return
-    if path.suffix.lower() == ".npy":
-        try:
-            yield np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: cannot be read ({error})") from error
-        return
-    if path.suffix.lower() in io.TIFF and path.is_file():
-        try:
-            yield tifffile.imread(path)
-        except Exception as error:  # damaged bytes raise many kinds
-            raise InputError(f"{path}: cannot be read as TIFF ({error})") from error
-        return
-    yield io.read_image(path)
-
-
-def write(path: Path, mask: "np.ndarray") -> None:
-    """Write a mask uint8 of two axes or more; InputError where that is not possible."""
-    import tifffile
-
-    from napari_hidiff import io
-
-    if mask.ndim == 2:
-        io.write_mask(path, mask)
-        return
-    if path.suffix.lower() not in io.TIFF:
-        raise InputError(f"{path}: a mask of {mask.ndim} axes is written as .tif")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        tifffile.imwrite(part, mask, photometric="minisblack", compression="zlib")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error})") from error
+    if len(images) == 1:
+        return ()
+    found = []
+    for at, image in enumerate(images):
+        same = (one.array for one in readings(image) if one.array.shape == array.shape)
+        layer = array if at == number else next(same, None)
+        if layer is None:
+            raise InputError(f"{image}: is not of the size of {images[number]}, {array.shape}")
+        found.append(layer)
+    return tuple(found)
 
 
 def report(repeated: "Replay", kept: "Kept") -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from napari_hidiff.batch import Job
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import part_of
 from napari_hidiff.order import Outcome
+from napari_hidiff.whole import whole
 
 FORMAT = "napari-hidiff-refine report 1"
 NAMES = ("report.json", "report.csv")
@@ -68,20 +68,15 @@ class Report:
         return [self._row(job) for job in self.jobs]
 
     def write(self, folder: Path, seconds: float) -> None:
-        """Write both files, each whole or not at all; InputError if that is not possible."""
+        """Write both files, whole or not at all; InputError if that is not possible."""
         classes = [f"pixels {name}" for name in self.head["classes"]]
-        try:
-            part = part_of(folder / NAMES[0])
-            part.write_text(json.dumps(self.value(seconds), indent=1) + "\n", encoding="utf-8")
-            part.replace(folder / NAMES[0])
-            part = part_of(folder / NAMES[1])
-            with part.open("w", encoding="utf-8", newline="") as file:
+        with whole(*(folder / name for name in NAMES)) as (whole_report, rows):
+            text = json.dumps(self.value(seconds), indent=1) + "\n"
+            whole_report.write_text(text, encoding="utf-8")
+            with rows.open("w", encoding="utf-8", newline="") as file:
                 table = csv.DictWriter(file, [*COLUMNS, *classes, "error"], restval="")
                 table.writeheader()
                 table.writerows(self.rows())
-            part.replace(folder / NAMES[1])
-        except OSError as error:
-            raise InputError(f"{folder}: the report cannot be written: {error.strerror}") from error
 
     def _row(self, job: Job) -> dict[str, Any]:
         row: dict[str, Any] = {"image": str(job.image)}

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.fixed import FREE
+from napari_hidiff.lazy import planes
 from napari_hidiff.records import SliceRecord, packed, records
 from napari_hidiff.slices import Index, shown
-from napari_hidiff.timeline import FREE
 
 FORMAT = 2
 """Files of format 1, without what it takes to repeat the log, are read too."""
@@ -36,7 +37,7 @@ class Kept:
     """What a sidecar holds.
 
     shape : the shape of the whole mask; slices : strokes and accepted mask per slice.
-    log : what was done, as in :class:`napari_hidiff.session.Annotation`.
+    log : what was done, as in :class:`napari_hidiff.annotation.Annotation`.
     saved : when it was written, local time, to the second. path : where it was found.
     key : of the image, as :func:`image_key` gives it; empty in files of format 1.
     """
@@ -72,10 +73,14 @@ def folder() -> Path:
     return base / "napari-hidiff" / "sessions"
 
 
-def image_key(image: np.ndarray) -> str:
-    """A name for the content of an image of any shape and dtype: 32 hexadecimal digits."""
-    digest = hashlib.blake2b(f"{image.dtype.str} {image.shape}".encode(), digest_size=16)
-    for plane in image if image.ndim > 2 else (image,):
+def image_key(image: Any) -> str:
+    """A name for the content of an image of any shape and dtype: 32 hexadecimal digits.
+
+    image : a NumPy array, or a lazy one (:mod:`napari_hidiff.lazy`), which is read piece by piece.
+    """
+    shape = tuple(map(int, image.shape))
+    digest = hashlib.blake2b(f"{image.dtype.str} {shape}".encode(), digest_size=16)
+    for plane in planes(image):
         digest.update(np.ascontiguousarray(plane).tobytes())
     return digest.hexdigest()
 

@@ -1,11 +1,12 @@
 """An image of any axes as slices that a model reads: one array, or one for every channel."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.lazy import planes
 from napari_hidiff.slices import Index, slicer
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class Stack:
     """One image, of which a model reads one slice at a time.
 
     arrays : one numeric array, or with ``apart`` one per channel, all of one shape; they are only
-        read and never copied. channels : where their channels are.
+        read and never copied, lazy ones (dask, zarr) piece by piece. channels : where their
+        channels are.
 
     Attributes
     ----------
@@ -43,6 +45,11 @@ class Stack:
         self.whole = len(self.shape) > 2 and channels != "last"
         self._measured: dict[Intensity, np.ndarray] = {}
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """What the log says of it: ``layers``, how many, where every channel is one."""
+        return {"layers": len(self.arrays)} if self.channels == "apart" else {}
+
     def same(self, arrays: Sequence[np.ndarray], channels: Channels) -> bool:
         """Whether it was made from these very arrays."""
         return (
@@ -53,11 +60,14 @@ class Stack:
 
     def plane(self, index: Index) -> np.ndarray:
         """A slice as it is stored, [H, W] or [H, W, C]; a view where that can be."""
+        lead = (slice(None),) if self.channels == "first" else ()
+        return self._joined([np.asarray(array[lead + slicer(index)]) for array in self.arrays])
+
+    def _joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The same part of every array as one, with channels last if there are any."""
         if self.channels == "apart":
-            return np.stack([array[slicer(index)] for array in self.arrays], -1)
-        if self.channels == "first":
-            return np.moveaxis(self.arrays[0][(slice(None), *slicer(index))], 0, -1)
-        return self.arrays[0][slicer(index)]
+            return np.stack(parts, -1)
+        return np.moveaxis(parts[0], 0, -1) if self.channels == "first" else parts[0]
 
     def read(self, model: "HiDiff", index: Index) -> tuple[np.ndarray, bool]:
         """A slice for :meth:`HiDiff.prior` and :meth:`HiDiff.steps`, and whether it is normalised.
@@ -65,10 +75,7 @@ class Stack:
         The first slice of a volume takes as long as measuring the volume. InputError when the
         model cannot read it.
         """
-        plane = self.plane(index)
-        if not self.whole:
-            return plane, False
-        return self.normalised(model, index), True
+        return (self.normalised(model, index) if self.whole else self.plane(index)), self.whole
 
     def normalised(self, model: "HiDiff", index: Index) -> np.ndarray:
         """A slice float32 [H, W, C] with normalised grey values; InputError as :meth:`read`."""
@@ -81,22 +88,22 @@ class Stack:
 
     def _statistics(self, intensity: "Intensity") -> np.ndarray:
         if intensity not in self._measured:
+            first = self.arrays[0].shape
+            counts = {"none": 1, "first": first[0], "last": first[-1], "apart": len(self.arrays)}
             parts = _Parts(self)
-            self._measured[intensity] = intensity.measure(parts)
+            self._measured[intensity] = intensity.measure(parts, counts[self.channels])
         return self._measured[intensity]
 
 
-class _Parts(Sequence[np.ndarray]):
+class _Parts:
     """A stack [..., C] along its first axis, a part at a time: copies would be a second volume."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
 
-    def __len__(self) -> int:
-        return self._stack.shape[0]
-
-    def __getitem__(self, at: Any) -> Any:
-        if not 0 <= at < len(self):
-            raise IndexError(at)
-        part = self._stack.plane((at, *(-1,) * (len(self._stack.shape) - 1)))
-        return part[..., None] if self._stack.channels == "none" else part
+    def __iter__(self) -> Iterator[np.ndarray]:
+        stack = self._stack
+        each = (planes(array, int(stack.channels == "first")) for array in stack.arrays)
+        for parts in zip(*each, strict=True):
+            joined = stack._joined(parts)
+            yield joined[..., None] if stack.channels == "none" else joined

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.fixed import FREE
 from napari_hidiff.slices import Index, slicer
 from napari_hidiff.stack import Stack
-from napari_hidiff.timeline import FREE
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff

@@ -16,13 +16,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_hidiff.change import Change, changed, joined, stamp, unchanged
+from napari_hidiff.change import Change, changed, joined, unchanged
 from napari_hidiff.errors import InputError
+from napari_hidiff.fixed import FREE as FREE
+from napari_hidiff.fixed import FixedMap, touch
 from napari_hidiff.locks import Locks
 from napari_hidiff.pixels import Runs, weight
-
-FREE = -1
-"""The value of a pixel in a fixed map that the user has not fixed."""
 
 HISTORY = 100
 """Changes of pixels that a timeline can undo: as many as napari's layers keep."""
@@ -47,17 +46,9 @@ class Timeline:
         self._content = np.array(content, order="C")
         if self._content.ndim != 2:
             raise ValueError(f"a timeline follows a mask [H, W], got {self._content.shape}")
-        self._map: np.ndarray | None = None  # None: all free, as most slices of a volume are
-        self._base: np.ndarray | None = None
-        if fixed is not None:
-            if np.shape(fixed) != self._content.shape:
-                raise ValueError(f"fixed is {np.shape(fixed)}, the mask {self._content.shape}")
-            self._fixed[:] = fixed
-            self._base = self._fixed.copy()
+        self._fixed = FixedMap(self._content, fixed)
         self._changes: list[Change] = []
         self._done = 0
-        self._waiting: np.ndarray | None = None  # bool [H, W], fresh pixels of dropped strokes
-        self._count: int | None = None
         where = np.flatnonzero(self._content)
         self._weight = weight(where, self._content.ravel()[where])
         self.nbytes = 0
@@ -81,16 +72,7 @@ class Timeline:
     @property
     def fixed(self) -> np.ndarray:
         """A copy of the fixed map, int32 [H, W]: the user's label of a pixel, else ``FREE``."""
-        if self._map is None:
-            return np.full(self._content.shape, FREE, np.int32)
-        return self._map.astype(np.int32)
-
-    @property
-    def _fixed(self) -> np.ndarray:
-        if self._map is None:
-            small = self._content.dtype in (np.uint8, np.int8)  # their labels fit into two bytes
-            self._map = np.full(self._content.shape, FREE, np.int16 if small else np.int32)
-        return self._map
+        return self._fixed.labels
 
     @property
     def fresh(self) -> np.ndarray:
@@ -99,20 +81,15 @@ class Timeline:
         last = [change.by_user for change in self._changes[: self._done]]
         written = False in last
         since = last[::-1].index(False) if written else len(last)
-        found = np.zeros(self._content.shape, bool)
-        if self._waiting is not None and not written:
-            found |= self._waiting
+        found = np.zeros(self._content.shape, bool) if written else self._fixed.unseen()
         for change in self._changes[self._done - since : self._done]:
-            found.ravel()[change.pixels.index] = True
-            found.ravel()[change.confirmed.index] = True
-        return found if found.any() else self._fixed != FREE
+            touch(change, found)
+        return found if found.any() else self._fixed.where
 
     @property
     def fixed_count(self) -> int:
         """How many pixels are fixed."""
-        if self._count is None:
-            self._count = 0 if self._map is None else int(np.count_nonzero(self._map != FREE))
-        return self._count
+        return self._fixed.count
 
     @property
     def changes(self) -> int:
@@ -143,7 +120,7 @@ class Timeline:
         ------
         ValueError : the write changed a fixed pixel (a mistake in the calling program).
         """
-        if self._map is not None and np.any((self._map != FREE) & (self._map != now)):
+        if self._fixed and self._fixed.differs(now).any():
             raise ValueError("a model's write must not change a pixel that the user has fixed")
         changed = self._append(now, by_user=False)
         if not changed and self._done == len(self._changes):  # an answer all the same
@@ -158,7 +135,7 @@ class Timeline:
         Returns how many of them were not fixed before. A layer keeps no history of such a
         stroke, so it is undone together with the stroke before it.
         """
-        index = index[self._fixed.ravel()[index] == FREE]
+        index = self._fixed.free(index)
         count = int(index.size)
         if count:
             self._forget_undone()
@@ -205,7 +182,10 @@ class Timeline:
             where = np.flatnonzero(self.locks.breached(stood, self._content))
             self._set(where, stood.ravel()[where])
         self._done += by
-        self._restamp()
+        self.revision += 1
+        self._fixed.again(change for change in self._changes[: self._done] if change.by_user)
+        if self.locks:  # frozen since that stroke
+            self._fixed.follow(self._content)
 
     def drop_oldest(self) -> None:
         """Forget the change that is furthest away in the past: it can be undone no more. Strokes
@@ -216,24 +196,16 @@ class Timeline:
         change = self._changes.pop(0)
         self._done -= 1
         self.nbytes -= change.nbytes
-        if not change.by_user:
-            self._waiting = None
-            return
-        if self._base is None:
-            self._base = np.full_like(self._fixed, FREE)
-        if self._waiting is None:
-            self._waiting = np.zeros(self._fixed.shape, bool)
-        stamp(change, self._base)
-        self._waiting.ravel()[change.pixels.index] = True
-        self._waiting.ravel()[change.confirmed.index] = True
+        if change.by_user:
+            self._fixed.keep(change)
+        else:
+            self._fixed.seen()
 
     def around_fixed(self, mask: np.ndarray) -> np.ndarray:
         """``mask`` [H, W] with fixed pixels at their fixed value and frozen classes as they are,
         in the dtype of the content."""
         merged = self.locks.around(self._content, np.array(mask, self._content.dtype))
-        if self._map is not None:
-            where = self._map != FREE
-            merged[where] = self._map[where]
+        self._fixed.put_into(merged)
         return merged
 
     def _append(self, now: np.ndarray, by_user: bool, more: bool = False) -> int:
@@ -243,8 +215,7 @@ class Timeline:
         self._forget_undone()
         if self._content.dtype != now.dtype:  # the layer was given other data
             self._content = self._content.astype(now.dtype)
-            self._map = None if self._map is None else self._map.astype(np.int32)
-            self._base = None if self._base is None else self._base.astype(np.int32)
+            self._fixed.widen()
         before, after = self._content.ravel()[index], np.ravel(now)[index]
         last = self.last
         if more and last is not None and last.by_user and last.moves:
@@ -270,8 +241,7 @@ class Timeline:
         self.nbytes += change.nbytes
         self.revision += 1
         if change.by_user:
-            self._count = None
-            stamp(change, self._fixed)
+            self._fixed.stamp(change)
 
     def _forget_undone(self) -> None:
         self.nbytes -= sum(change.nbytes for change in self._changes[self._done :])
@@ -314,17 +284,6 @@ class Timeline:
         change = weight(index, values) - weight(index, flat[index])
         self._weight = (self._weight + change) % 2**64
         flat[index] = values
-
-    def _restamp(self) -> None:
-        self._map = None if self._base is None else self._base.copy()
-        self._count = None
-        self.revision += 1
-        for change in self._changes[: self._done]:
-            if change.by_user:
-                stamp(change, self._fixed)
-        if self.locks and self._map is not None:  # frozen since that stroke
-            stale = (self._map != FREE) & (self._map != self._content)
-            self._map[stale] = self._content[stale]
 
 
 def check_labels(values: np.ndarray, labels: int, what: str) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_hidiff import volumes
-from napari_hidiff.batch import Job, Progress, describe, finished
+from napari_hidiff.batch import Job, Progress, count, finished, head
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.read import read
 from napari_hidiff.files.volume import Volume, whole
 from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import fixed_labels, from_black_and_white, known_labels
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -69,26 +70,15 @@ def refine_volume(
         masks[1][here] = model.mask_of(probability, 0)
     on_step(Slices(shape[0], shape[0]))
     seconds = round(time.perf_counter() - start, 3)
-    counts = [np.bincount(mask.ravel(), minlength=model.labels).tolist() for mask in masks]
     moved = int((masks[0] != masks[1]).sum())
-    record = describe(model, settings) | {
-        "image": str(job.image),
-        "shape": seen,
+    done = {"changed": moved, "pixels": count(masks[1], model.labels), "seconds": seconds}
+    record = head(model, job, settings, seen, masks[0], fixed) | {
         "spacing": list(volume.spacing),
-        "mask": str(job.mask),
-        "prior": {
-            "source": "segmentor" if job.prior is None else str(job.prior),
-            "pixels": counts[0],
-        },
-        "fixed": None
-        if fixed is None
-        else {"source": str(job.fixed), "pixels": int((fixed >= 0).sum())},
         "slices": shape[0],
-        "steps": [{"changed": moved, "pixels": counts[1], "seconds": seconds}],
+        "steps": [done],
         "changed": moved,
     }
-    record |= made or {}
-    record["seconds"] = seconds
+    record |= {**(made or {}), "seconds": seconds}
     with finished(job.steps, record):
         write_labels(job.mask, masks[1], model.card.classes, volume.source)
     return record
@@ -127,24 +117,12 @@ def _labels(path: Path, image: Volume) -> Volume:
 
 
 def _prior(path: Path, image: Volume, labels: int) -> np.ndarray:
-    """A mask uint8 [Z, Y, X] to start from; 0 and 255 alone mean 0 and 1."""
+    """A mask uint8 [Z, Y, X] to start from."""
     mask = _labels(path, image).array
-    if labels == 2 and mask.max() == 255 and np.isin(mask, (0, 255)).all():
-        mask = mask // 255
-    if mask.min() < 0 or mask.max() >= labels:
-        unknown = mask.max() if mask.max() >= labels else mask.min()
-        raise InputError(f"{path}: unknown label {unknown:g}; known are 0 to {labels - 1}")
-    return mask.astype(np.uint8)
+    return known_labels(from_black_and_white(mask) if labels == 2 else mask, labels, path)
 
 
 def _fixed(path: Path, image: Volume, labels: int) -> np.ndarray:
-    """The labels that voxels keep, int16 [Z, Y, X], -1 where free, as :func:`io.read_fixed`."""
+    """The labels that voxels keep, int16 [Z, Y, X], -1 where free."""
     mask = _labels(path, image).array
-    fixed = mask.astype(np.int32)
-    if mask.dtype.kind == "b":
-        raise InputError(f"{path}: a 1-bit file cannot mark free voxels; use uint8 with 255 = free")
-    if mask.dtype.kind == "u":
-        fixed[np.isin(mask, (255, 65535))] = -1
-    if fixed.min() < -1 or fixed.max() >= labels:
-        raise InputError(f"{path}: {fixed.min()} to {fixed.max()}; wanted -1 (free) or a class")
-    return fixed.astype(np.int16)
+    return fixed_labels(mask, mask.dtype.kind, labels - 1, path)

@@ -29,7 +29,7 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """
     for plane in volume:
         model.check_image(plane)
-    measured = model.intensity.measure(list(volume))
+    measured = model.intensity.measure(volume, volume.shape[-1])
     normalised = np.empty(volume.shape, np.float32)
     for plane, scaled in zip(volume, normalised, strict=True):  # no second copy of a large volume
         scaled[...] = model.intensity.scale(plane, measured)
@@ -112,9 +112,9 @@ def together(
         prior = model.prior(planes[0], normalised=True) if given[0] is None else given[0]
         alone = model.refine(planes[0], prior, fixed[0], sampler, steps, samples, seed, True)
         return Together(_checked(model, prior)[:, None], alone.probability[:, None])
-    settings = model._settings(sampler, steps, samples)
+    settings = model.settings(sampler, steps, samples)
     size = (planes.shape[1], planes.shape[2])
-    starts = [None if one is None else model._check_prior(one, size) for one in given]
+    starts = [None if one is None else model.check_prior(one, size) for one in given]
     maps = [np.full(size, -1) if one is None else one for one in fixed]
     labels = np.stack([check_labels(one, size, model.labels, "fixed map") for one in maps])
     with torch.inference_mode():
@@ -142,7 +142,7 @@ def together(
 
 def _checked(model: HiDiff, prior: np.ndarray) -> np.ndarray:
     size = (prior.shape[-2], prior.shape[-1])
-    return model._check_prior(prior, size)
+    return model.check_prior(prior, size)
 
 
 def chunks(count: int, size: Sequence[int]) -> Iterator[slice]:

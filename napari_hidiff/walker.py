@@ -3,7 +3,7 @@
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.timeline import FREE
+from napari_hidiff.fixed import FREE
 
 BETA = 130.0
 """How hard it is to cross an edge; scikit-image's default."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.network.binary import BinaryConv2d, weight_scale
+from napari_hidiff.whole import whole
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -134,13 +135,8 @@ def write(path: Path | str, card: Card, parts: Parts, export: bool = False) -> N
         for part, module in parts.items()
         for name, tensor in form(module).items()
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(save(tensors, metadata=metadata))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with whole(path) as (part,):
+        part.write_bytes(save(tensors, metadata=metadata))
 
 
 def is_export(module: nn.Module) -> bool:

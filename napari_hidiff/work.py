@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_hidiff.session import Prior, Run
+from napari_hidiff.run import Prior, Run
 from napari_hidiff.slices import Index
 from napari_hidiff.stack import Stack
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from doc_pages import ROOT, Line
@@ -70,31 +71,28 @@ def of_dask(line: Line, call: Call) -> None:
 
 
 def after_a_session(line: Line, call: Call) -> None:
-    """A session is there to be repeated: the model's first mask and a stroke."""
-    from napari_hidiff import load_model, sidecar, work
-    from napari_hidiff.journal import model_facts
-    from napari_hidiff.session import Annotation
+    """A session is there to be repeated: of a picture, or of volumes that are one channel each."""
+    from sessions import record
+
+    from napari_hidiff import load_model, sidecar
     from napari_hidiff.stack import Stack
 
-    picture = next(word for word in line.words if word.endswith(".png"))
-    image = np.asarray(Image.open(picture))
     named = line.words[line.words.index("--model") + 1] if "--model" in line.words else None
-    model, index = load_model(named or "chase-vessels", device="cpu"), (-1, -1)
-    mask = np.zeros(image.shape[:2], np.uint8)
-    annotation = Annotation(mask.shape)
-    annotation.begin(channels=0)
-    session = annotation.session(index, mask)
-    session.prior = work.segment(model, Stack([image], "last"), index, None)
-    annotation.note("segment", slice=index, prior="segmentor", **model_facts(model))
-    mask[...] = annotation.around_fixed(index, session.prior.mask)
-    annotation.wrote(index, mask, what="prior")
-    mask[10:15, 10:40] = 1
-    annotation.changed(mask, painted=True)
+    model = load_model(named or "chase-vessels", device="cpu")
+    volumes = [word for word in line.words if word.endswith(".nii.gz")]
+    if volumes:
+        rng = np.random.default_rng(0)
+        arrays = list(rng.integers(0, 900, (len(volumes), 3, 48, 64)).astype(np.int16))
+        for name, array in zip(volumes, arrays, strict=True):
+            nibabel.save(nibabel.Nifti1Image(array.T, np.eye(4)), name)
+        stack, index = Stack(arrays, "apart"), (1, -1, -1)
+    else:
+        picture = next(word for word in line.words if word.endswith(".png"))
+        arrays = [np.asarray(Image.open(picture))]
+        stack, index = Stack(arrays, "last"), (-1, -1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(sidecar.VARIABLE, str(Path("kept").absolute()))
-        key = sidecar.image_key(image)
-        kept = sidecar.path_of(key)
-        sidecar.save(kept, mask.shape, annotation.records(), annotation.log, key)
+        kept, mask = record(model, stack, arrays[0], index)
         if line.words[2].endswith(".npz"):
             shutil.copy(kept, line.words[2])
         assert call(*line.words) == 0

@@ -11,7 +11,7 @@ pytest.importorskip("benchmarks", reason="benchmarks come with the repository")
 
 import typer
 
-from benchmarks import _packed, memory, re_refine, refiner_step
+from benchmarks import _blocks, _packed, _steps, memory, re_refine, refiner_step
 
 TIMES = {"median_ms", "min_ms", "runs"}
 
@@ -36,7 +36,7 @@ def test_steps_blocks_and_inference_of_all_variants(tmp_path, monkeypatch):
     monkeypatch.setattr(
         refiner_step,
         "SHAPES",
-        (refiner_step.Shape(64, 64, 16), refiner_step.Shape(64, 32, 16, joined=True)),
+        (_blocks.Shape(64, 64, 16), _blocks.Shape(64, 32, 16, joined=True)),
     )
     output = tmp_path / "step.json"
     found = run(
@@ -63,13 +63,13 @@ def test_steps_blocks_and_inference_of_all_variants(tmp_path, monkeypatch):
 
 
 def test_the_network_is_counted():
-    facts = refiner_step.size_of(_packed.make_refiner(32), _packed.make_scene(64))
+    facts = _steps.size_of(_packed.make_refiner(32), _packed.make_scene(64))
     assert facts["binary_convolutions"] == 35
     assert facts["real_gmac_per_step"] == pytest.approx(2 * 32 * 9 * 64**2 / 1e9, rel=1e-3)
 
 
 def test_the_clean_twin_is_the_same_network():
-    assert refiner_step.check_twin(_packed.make_refiner(32, stem=2), side=32) < 1e-6
+    assert _steps.check_twin(_packed.make_refiner(32, stem=2), side=32) < 1e-6
 
 
 def test_parts_of_a_result_are_put_together(tmp_path):

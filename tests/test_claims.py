@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from napari_hidiff import sidecar
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.claims import OLD, Store, claim, tidy
 from napari_hidiff.journal import repeatable
-from napari_hidiff.session import Annotation, SliceRecord
+from napari_hidiff.session import SliceRecord
 from napari_hidiff.timeline import FREE
 
 SHAPE = (40, 50)

@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from napari_hidiff.card import Label
@@ -233,3 +236,35 @@ def test_an_image_is_no_mask_for_having_few_values(tmp_path):
         assert read.is_mask(read.read(tmp_path / name)) is wanted
     np.savez(tmp_path / "grey_mask.npz", stack(dtype=np.float32) / 7)
     assert not read.is_mask(read.read(tmp_path / "grey_mask.npz"))
+
+
+@given(
+    mask=arrays(
+        np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 9)
+    ),
+    suffix=st.sampled_from([".png", ".tif", ".TIFF"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_written_masks_read_back_bit_for_bit(tmp_path_factory, mask, suffix):
+    path = tmp_path_factory.mktemp("mask") / f"m{suffix}"
+    write_labels(path, mask)
+    np.testing.assert_array_equal(read_labels(path, labels=10), mask)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("mask", "name", "line"),
+    [
+        (np.zeros((2, 2, 2), np.uint8), "m.png", "a mask of 3 axes is written as .tif"),
+        (np.zeros((2, 2)), "m.png", "a mask is an integer"),
+        (np.full((2, 2), 256), "m.png", "do not fit into 0..255"),
+        (np.full((2, 2), -1), "m.png", "do not fit into 0..255"),
+        (np.zeros((2, 2), np.uint8), "m.jpg", "masks are written as .nii.gz"),
+        (np.zeros((2, 2), np.uint8), "no/such/m.png", "cannot be written"),
+        (np.zeros((2, 2), np.uint8), "no/such/m.tif", "cannot be written"),
+    ],
+)
+def test_masks_that_cannot_be_written_say_why(tmp_path, mask, name, line):
+    with pytest.raises(InputError, match=line):
+        write_labels(tmp_path / name, mask)
+    assert not list(tmp_path.iterdir())

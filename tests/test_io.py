@@ -5,13 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import read_fixed, read_image, read_labels, read_mask, sample, write_mask
+from napari_hidiff.io import read_fixed, read_image, read_labels, read_mask, sample
 
 GREY = np.arange(35, dtype=np.uint8).reshape(5, 7)
 RGB = np.arange(105, dtype=np.uint8).reshape(5, 7, 3)
@@ -116,38 +113,6 @@ def test_fixed_is_free_at_255_and_at_minus_one(tmp_path):
 def test_fixed_of_zero_and_255_fixes_background_and_is_no_binary_mask(tmp_path):
     stored = np.array([[0, 255], [255, 255]], np.uint8)
     np.testing.assert_array_equal(read_fixed(png(tmp_path / "x.png", stored)), [[0, -1], [-1, -1]])
-
-
-@given(
-    mask=arrays(
-        np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 9)
-    ),
-    suffix=st.sampled_from([".png", ".tif", ".TIFF"]),
-)
-@settings(max_examples=40, deadline=None)
-def test_written_masks_read_back_bit_for_bit(tmp_path_factory, mask, suffix):
-    path = tmp_path_factory.mktemp("mask") / f"m{suffix}"
-    write_mask(path, mask)
-    np.testing.assert_array_equal(read_labels(path, labels=10), mask)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize(
-    ("mask", "name", "line"),
-    [
-        (np.zeros((2, 2, 2), np.uint8), "m.png", "a mask is an integer"),
-        (np.zeros((2, 2)), "m.png", "a mask is an integer"),
-        (np.full((2, 2), 256), "m.png", "do not fit into 0..255"),
-        (np.full((2, 2), -1), "m.png", "do not fit into 0..255"),
-        (np.zeros((2, 2), np.uint8), "m.jpg", "written as .png or .tif"),
-        (np.zeros((2, 2), np.uint8), "no/such/m.png", "cannot be written"),
-        (np.zeros((2, 2), np.uint8), "no/such/m.tif", "cannot be written"),
-    ],
-)
-def test_masks_that_cannot_be_written_say_why(tmp_path, mask, name, line):
-    with pytest.raises(InputError, match=line):
-        write_mask(tmp_path / name, mask)
-    assert not list(tmp_path.iterdir())
 
 
 def test_unreadable_files_are_named_in_one_line(tmp_path):

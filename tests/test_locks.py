@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
 from napari_hidiff.locks import Locks
-from napari_hidiff.session import Annotation, Prior
+from napari_hidiff.session import Prior
 from napari_hidiff.timeline import FREE
 
 SHAPE = (7, 8)

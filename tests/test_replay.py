@@ -1,36 +1,25 @@
 """``napari-hidiff replay``: what it says, writes and refuses."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sessions import record, replay
 
-from napari_hidiff import cli, sidecar, work
-from napari_hidiff.guards import Guards
+from napari_hidiff import sidecar
 from napari_hidiff.io import read_mask
-from napari_hidiff.journal import model_facts
-from napari_hidiff.session import Annotation
 from napari_hidiff.stack import Stack
 
 INDEX = (-1, -1)
-SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
 
 
 @pytest.fixture
 def call(monkeypatch, capsys):
     """``call(*arguments)`` -> exit status, stdout, stderr of ``napari-hidiff replay``."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["napari-hidiff", "replay", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return left.value.code, out, err
-
-    return run
+    return partial(replay, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -45,37 +34,7 @@ def session(tiny_model, picture, tmp_path, monkeypatch) -> tuple[Path, np.ndarra
     """A session with strokes, two runs and an undo: its sidecar and its mask uint8 [H, W]."""
     monkeypatch.setenv(sidecar.VARIABLE, str(tmp_path / "kept"))
     image = np.asarray(Image.open(picture))
-    mask = np.zeros(image.shape[:2], np.uint8)
-    annotation = Annotation(mask.shape)
-    annotation.begin(channels=0)
-    slice_ = annotation.session(INDEX, mask)
-    slice_.prior = work.segment(tiny_model, Stack([image], "last"), INDEX, None)
-    annotation.note("segment", slice=INDEX, prior="segmentor", **model_facts(tiny_model))
-    mask[...] = annotation.around_fixed(INDEX, slice_.prior.mask)
-    annotation.wrote(INDEX, mask, what="prior")
-    for row in (10, 30):
-        mask[row : row + 5, 10:60] = 1
-        annotation.changed(mask, painted=True)
-        run = slice_.start(2, 2, Guards(near=3, margin=0.1))
-        facts = model_facts(tiny_model) | SETTINGS | vars(run.guards)
-        entry = annotation.note("run", slice=INDEX, **facts)
-        how = (SETTINGS[name] for name in ("sampler", "steps", "samples", "seed"))
-        for step in work.steps(
-            tiny_model, Stack([image], "last"), INDEX, slice_.prior.given, run, *how
-        ):
-            slice_.add_step(step.mask, step.probability)
-            entry |= {"taken": step.index, "engine": step.engine}
-        mask[...] = annotation.around_fixed(INDEX, slice_.view(2))
-        annotation.wrote(INDEX, mask, 2)
-    slice_.timeline.travel(-1)
-    mask[...] = slice_.timeline.content
-    annotation.journal.add("undo", INDEX, slice_.timeline, by=1)
-    slice_.accept()
-    annotation.note("accept", slice=INDEX)
-    key = sidecar.image_key(image)
-    path = sidecar.path_of(key)
-    sidecar.save(path, mask.shape, annotation.records(), annotation.log, key)
-    return path, mask
+    return record(tiny_model, Stack([image], "last"), image)
 
 
 def test_an_image_and_its_model_are_enough(call, session, picture, tiny_file, tmp_path):
@@ -91,10 +50,10 @@ def test_an_image_and_its_model_are_enough(call, session, picture, tiny_file, tm
 def test_json_is_one_object_and_until_stops(call, session, picture, tiny_file):
     path, _ = session
     status, said, _ = call(path, "--image", picture, "--model", tiny_file, "--json")
-    record = json.loads(said)
-    assert (status, record["deviation"], record["unknown"]) == (0, None, [])
-    assert record["done"] == record["entries"] == 12
-    assert set(record["digests"]) == {"[-1, -1]"}
+    told = json.loads(said)
+    assert (status, told["deviation"], told["unknown"]) == (0, None, [])
+    assert told["done"] == told["entries"] == 12
+    assert set(told["digests"]) == {"[-1, -1]"}
     status, said, _ = call(picture, "--model", tiny_file, "--json", "--until", 5)
     assert (status, json.loads(said)["done"]) == (0, 5)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from napari_hidiff import sidecar
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Annotation, SliceRecord
+from napari_hidiff.session import SliceRecord
 from napari_hidiff.timeline import FREE
 
 SHAPE = (3, 40, 50)

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_hidiff import session as sessions
+from napari_hidiff import annotation as sessions
 from napari_hidiff import timeline as timelines
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.pixels import Runs, pack, unpack, weight
-from napari_hidiff.session import Annotation, Prior
+from napari_hidiff.session import Prior
 from napari_hidiff.timeline import FREE, Timeline
 
 SHAPE = (6, 7)

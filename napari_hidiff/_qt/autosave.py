@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.claims import Store
-from napari_hidiff.session import Annotation, Index, SliceRecord
+from napari_hidiff.session import Index, SliceRecord
 
 PAUSE = 0.3
 """Seconds between two savings, at least."""

@@ -12,10 +12,10 @@ from napari.utils import DirectLabelColormap
 from napari_hidiff._qt import files, layers, preferences
 from napari_hidiff._qt.autosave import Autosave
 from napari_hidiff._qt.mask import MaskLink
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.session import (
-    Annotation,
     Changes,
     Index,
     Session,

@@ -1,8 +1,8 @@
 """One workbench per image layer, and what earlier sessions kept of each image."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject
 from napari_hidiff import sidecar
 from napari_hidiff._qt import jobs, preferences
 from napari_hidiff._qt.bench import Bench
+from napari_hidiff._qt.layers import check_layer, pixels
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 
@@ -54,9 +55,12 @@ class Benches(QObject):
 
     def look_up(self, image: Image) -> None:
         """Find out, once per image, what an earlier session kept of it."""
-        if image not in self._looking and isinstance(image.data, np.ndarray):
+        if image in self._looking:
+            return
+        with suppress(InputError):  # what is refused has no key
+            check_layer(image)
             self._looking[image] = jobs.Job(
-                jobs.look_up, image.data, done=lambda found: self._found(image, *found)
+                jobs.look_up, pixels(image), done=lambda found: self._found(image, *found)
             )
 
     def open(self, image: Image, card: Card | None, go_on: bool = False) -> Bench:

@@ -15,6 +15,7 @@ from napari_hidiff._qt.layers import (
     check_layer,
     labels_of,
     mask_shape,
+    pixels,
     same_place,
     shown_index,
 )
@@ -86,9 +87,9 @@ class Chosen:
     def stack(self, image: Image) -> Stack:
         """All slices of an image layer, with those of the layers of its other channels."""
         check_layer(image)
-        arrays, channels = (image.data,), self._layout(image)
+        arrays, channels = (pixels(image),), self._layout(image)
         if channels == "apart":
-            arrays = tuple(layer.data for layer in self._channels.chosen)
+            arrays = tuple(map(pixels, self._channels.chosen))
         if self._stack is None or not self._stack.same(arrays, channels):
             self._stack = Stack(arrays, channels)
         return self._stack
@@ -146,9 +147,9 @@ class Chosen:
 
     def _lying_over(self) -> list[Image]:
         """The layers that may be channels of the chosen image, itself among them."""
-        if self.image is None or self.image.multiscale:
+        if self.image is None:
             return []
-        grey = [one for one in self._benches.images() if not one.rgb and not one.multiscale]
+        grey = [one for one in self._benches.images() if not one.rgb]
         return [one for one in grey if same_place(one, self.image)]
 
     def labels(self) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from napari.layers import Labels, Layer
 from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.files import dicom, npz, read, record
-from napari_hidiff.files.volume import KEY, Source, Volume
+from napari_hidiff.files.volume import KEY, Source, Volume, fitting
 from napari_hidiff.files.write import write_labels
 from napari_hidiff.nifti import stem
 
@@ -72,14 +72,10 @@ def _layer(volume: Volume, name: str) -> LayerData:
     }
     if read.is_mask(volume):
         return _mask(read.labels(volume), source.header.get("record"), facts)
-    array = volume.array
-    rgb = array.ndim == 4 and array.shape[3] in (3, 4) and source.format != "nifti"
-    rgb = rgb and array.dtype == np.uint8
-    if array.ndim == 4 and not rgb:  # channels come first in napari; a view
-        array = np.moveaxis(array, -1, 0)
+    array, rgb = read.as_layer(volume)
+    if array.ndim == 4 and not rgb:
         facts = _with_axis(facts, "c")
-    elif len(array) == 1 and source.format in ("npz", "tiff"):
-        array = array[0]
+    elif array.ndim - rgb == 2:
         facts = _without_axes(facts, 2)
     return array, facts | {"rgb": rgb}, "image"
 
@@ -157,17 +153,6 @@ def _coloured(data: np.ndarray, meta: Mapping[str, Any]) -> tuple[Label, ...] | 
 def source_of(metadata: Mapping[str, Any]) -> Source | None:
     """The source in a layer's metadata; None without one."""
     return Source.from_dict(metadata[KEY]) if KEY in metadata else None
-
-
-def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
-    """The source if the mask has its size; a mask that was cropped or resampled has none."""
-    if source is None:
-        return None
-    try:
-        source.stored(mask)
-    except InputError:
-        return None
-    return source
 
 
 def placement(layer: Layer) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from napari.utils import DirectLabelColormap
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.record import CLASSES
+from napari_hidiff.lazy import check_lazy
 from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index
 
 STROKES = "#ffd400"
@@ -34,21 +35,20 @@ def channel_axes(layer: Image, card: Card | None) -> int:
     return int(layer.data.shape[0] == len(card.channels))
 
 
+def pixels(layer: Image) -> Any:
+    """The array of a layer, perhaps a lazy one; of a multiscale layer that of its finest level."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
 def check_layer(layer: Image) -> None:
     """Refuse what cannot be worked on, before anything is allocated.
 
     Raises
     ------
-    InputError : a multiscale or lazy layer, or one without pixels.
+    InputError : a lazy layer that is too large, or one without pixels.
     """
-    if layer.multiscale:
-        raise InputError(
-            f"{layer.name} is multiscale: open one resolution of it as an image of its own."
-        )
-    if not isinstance(layer.data, np.ndarray):
-        kind = type(layer.data).__module__.split(".")[0]
-        raise InputError(f"{layer.name} is lazy ({kind}): load the part you need into memory.")
-    if layer.data.size == 0:
+    check_lazy(pixels(layer), layer.name)
+    if 0 in layer.data.shape:
         raise InputError(f"{layer.name} has no pixels: its shape is {layer.data.shape}.")
     if layer.ndim < 2:
         raise InputError(f"{layer.name} has {layer.ndim} axis; an image needs two.")

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_hidiff import catalog, sidecar
 from napari_hidiff._qt import jobs
 from napari_hidiff._qt.chosen import Chosen
+from napari_hidiff._qt.layers import pixels
 from napari_hidiff._qt.learn_box import LearnBox
 from napari_hidiff._qt.models import Models
 from napari_hidiff.background import Tuning, stopped_run
@@ -73,9 +74,9 @@ class Learning(QObject):
             if not np.array_equal(mask, bench.mask.data[slicer(index)]):
                 raise InputError("The mask was changed since it was accepted: accept it again.")
         lead = (slice(None),) * bench.leading
-        data, examples = bench.image.data, []
+        data, examples = pixels(bench.image), []
         for index, mask in accepted.items():
-            plane = data[lead + slicer(index)]
+            plane = np.asarray(data[lead + slicer(index)])
             plane = np.moveaxis(plane, 0, -1) if bench.leading else plane
             examples.append((plane, mask.copy(), index))
         self._box.add.setEnabled(False)

@@ -14,8 +14,9 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
 from napari_hidiff._qt.strokes import Path, StrokeRecorder, brushed, enclosed
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.errors import InputError
-from napari_hidiff.session import Annotation, Index, Session, slicer
+from napari_hidiff.session import Index, Session, slicer
 
 
 class MaskLink:

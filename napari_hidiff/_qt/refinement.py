@@ -179,7 +179,7 @@ class Refinement(QObject):
             then = self._written(bench, target.index)
             bench.link.write(target.index, mask, then=then, rejectable=True, what="walker")
 
-        bench.annotation.note("walker", slice=target.index)
+        bench.annotation.note("walker", slice=target.index, **target.stack.facts)
         self._start(walker.complete, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:

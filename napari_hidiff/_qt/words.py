@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.card import Card
-from napari_hidiff.session import Annotation, Changes
+from napari_hidiff.session import Changes
 from napari_hidiff.sidecar import Kept
 
 if TYPE_CHECKING:

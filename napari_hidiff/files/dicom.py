@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_hidiff.errors import InputError
-from napari_hidiff.files.volume import LPS, Source, Volume, canonical, empty, first_line, rows
+from napari_hidiff.errors import InputError, first_line
+from napari_hidiff.files.volume import LPS, Source, Volume, canonical, empty, rows
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 

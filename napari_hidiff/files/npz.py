@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.volume import Source, Volume, first_line, rows, upright
+from napari_hidiff.files.volume import Source, Volume, rows, upright
+from napari_hidiff.io import check_file
 
 BESIDE = frozenset({"spacing", "affine", "classes", "record"})
 """Arrays that say something about the image or the mask."""
@@ -52,8 +53,7 @@ def read_npz(path: Path) -> Volume:
 
     InputError names the file when it is missing, damaged or holds no such array.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    check_file(path)
     name = main_array(path)
     try:
         with np.load(path, allow_pickle=False) as archive:

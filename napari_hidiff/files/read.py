@@ -98,6 +98,20 @@ def labels(volume: Volume) -> np.ndarray:
     return array.astype(np.uint8 if array.max() < 256 else np.uint16, copy=False)
 
 
+def as_layer(volume: Volume) -> tuple[np.ndarray, bool]:
+    """The pixels of an image as its layer has them, a view, and whether these are colours.
+
+    [Z, Y, X], of several channels [C, Z, Y, X], of colours [Z, Y, X, 3 or 4]; of a single picture
+    in an NPZ or TIFF the same without Z.
+    """
+    array, source = volume.array, volume.source
+    rgb = array.ndim == 4 and array.shape[3] in (3, 4) and array.dtype == np.uint8
+    rgb = rgb and source.format != "nifti"
+    if array.ndim == 4 and not rgb:
+        return np.moveaxis(array, -1, 0), False
+    return (array[0] if len(array) == 1 and source.format in ("npz", "tiff") else array), rgb
+
+
 def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
     """A mask [H, W] of a png, palette indices where it has a palette, and our record if any."""
     mask = read_mask(path)

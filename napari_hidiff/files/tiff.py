@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.volume import Source, Volume, first_line, rows, upright
-from napari_hidiff.io import TIFF
+from napari_hidiff.files.volume import Source, Volume, rows, upright
+from napari_hidiff.io import TIFF, check_file
 
 MILLIMETRES = {
     "mm": 1.0,
@@ -55,8 +55,7 @@ def read_tiff(path: Path) -> Volume:
     InputError : names the file when it is missing, damaged, has pages of several sizes, or more
         axes (a time series of stacks).
     """
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    check_file(path)
     try:
         with _strict(), tifffile.TiffFile(path) as tiff:
             if len(tiff.series) != 1:

@@ -85,6 +85,17 @@ class Volume:
     source: Source
 
 
+def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
+    """The source if the mask has its size; a mask that was cropped or resampled has none."""
+    if source is None:
+        return None
+    try:
+        source.stored(mask)
+    except InputError:
+        return None
+    return source
+
+
 def stored(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """A canonical array [..., Z, Y, X] in the axes [i, j, k, ...] of a file; a view.
 
@@ -144,8 +155,3 @@ def whole(array: np.ndarray, path: Any) -> np.ndarray:
     if array.dtype.kind not in "buif" or max(-low, high) > 2**31 - 1:
         raise InputError(f"{path}: {array.dtype} {low:g} to {high:g} are no class numbers")
     return array
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

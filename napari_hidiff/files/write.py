@@ -1,8 +1,7 @@
 """Masks into files that other programs open over the image."""
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.files import npz, record, tiff
 from napari_hidiff.files.volume import LPS, Source, upright
-from napari_hidiff.io import TIFF, part_of
+from napari_hidiff.io import TIFF
 from napari_hidiff.nifti import PLACE, is_nifti, stem
+from napari_hidiff.whole import whole
 
 COMMENT = 6
 """NIfTI's code of a header extension that holds text."""
@@ -51,9 +51,7 @@ def write_labels(
         the source, a folder that cannot be written to.
     """
     path = Path(path)
-    suffix = ".nii" if is_nifti(path) else path.suffix.lower()
-    if suffix not in TIFF | {".nii", ".png", ".npz"}:
-        raise InputError(f"{path}: masks are written as .nii.gz, .nii, .tif, .png or .npz")
+    suffix = check_name(path)
     pixels = _checked(path, np.asarray(mask), suffix)
     kinds = record.named(classes, int(pixels.max()) + 1)
     try:
@@ -62,7 +60,7 @@ def write_labels(
         if suffix == ".nii":
             _write_nifti(path, pixels, kinds, source, _affine(sizes, placement), text)
         else:
-            with _whole(path) as (part,):
+            with whole(path) as (part,):
                 if suffix == ".png":
                     _write_png(part, pixels, record.table(kinds), text)
                 elif suffix == ".npz":
@@ -74,6 +72,14 @@ def write_labels(
         line = str(error)
         raise InputError(line if str(path) in line else f"{path}: {line}") from error
     return [path, *tables(path)]
+
+
+def check_name(path: Path) -> str:
+    """The suffix of a mask's file, ``.nii`` also of a packed one; InputError for another format."""
+    suffix = ".nii" if is_nifti(path) else path.suffix.lower()
+    if suffix not in TIFF | {".nii", ".png", ".npz"}:
+        raise InputError(f"{path}: masks are written as .nii.gz, .nii, .tif, .png or .npz")
+    return suffix
 
 
 def _checked(path: Path, mask: np.ndarray, suffix: str) -> np.ndarray:
@@ -183,7 +189,7 @@ def _write_nifti(
     image.header["cal_max"] = max(1, len(classes) - 1)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text.encode()))
     snap, ctbl = tables(path)
-    with _whole(path, snap, ctbl) as parts:
+    with whole(path, snap, ctbl) as parts:
         parts[1].write_text(record.itk_snap(classes), encoding="utf-8")
         parts[2].write_text(record.slicer(classes), encoding="utf-8")
         with parts[0].open("wb") as raw:
@@ -209,20 +215,3 @@ def _write_png(part: Path, mask: np.ndarray, colours: np.ndarray, text: str) -> 
     chunk = PngImagePlugin.PngInfo()
     chunk.add_itxt(record.NAME, text)
     picture.save(part, format="PNG", optimize=True, pnginfo=chunk)
-
-
-@contextmanager
-def _whole(*paths: Path) -> Iterator[list[Path]]:
-    """Part files that take the places of ``paths`` when all are written; the first comes last."""
-    parts = [part_of(path) for path in paths]
-    try:
-        yield parts
-        for part, path in reversed(list(zip(parts, paths, strict=True))):
-            part.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{paths[0]}: cannot be written: {reason}") from error
-    finally:
-        for part in parts:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)

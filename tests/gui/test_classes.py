@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QAbstractButton
 from napari_hidiff._qt.classes_box import ROWS, ClassesBox
 from napari_hidiff._qt.mask import MaskLink
 from napari_hidiff._qt.signs import Sign
+from napari_hidiff.annotation import Annotation
 from napari_hidiff.card import Label
-from napari_hidiff.session import Annotation
 from napari_hidiff.timeline import FREE
 
 CONTROL = Qt.KeyboardModifier.ControlModifier

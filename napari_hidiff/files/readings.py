@@ -1,0 +1,77 @@
+"""The pixels of a file in every way that a window may have shown them: a log names only them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from napari_hidiff.errors import InputError, first_line
+from napari_hidiff.files import read
+from napari_hidiff.files.volume import Source
+from napari_hidiff.io import TIFF, read_image
+
+
+class Reading(NamedTuple):
+    """array : an image as a layer held it. source : what is known of its file, if anything."""
+
+    array: np.ndarray
+    source: Source | None
+
+
+def readings(path: Path) -> Iterator[Reading]:
+    """Every reading of a file or folder, the likeliest first; two of them may be the same.
+
+    A volume of several channels comes with them in front, as its layer has it, and behind.
+
+    Raises
+    ------
+    InputError : names the file; no reader can read it.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    kind = read.kind_of(path)
+    if kind in ("nifti", "dicom", "npz"):
+        ways = [_volume]
+    elif path.suffix.lower() == ".npy":
+        ways = [_stored]
+    else:
+        ways = [_picture, _stored, *([_volume] if kind == "tiff" else [])]
+    refused = []
+    for way in ways:
+        try:
+            yield from way(path)
+        except InputError as error:
+            refused.append(error)
+    if len(refused) == len(ways):
+        raise refused[0]
+
+
+def _volume(path: Path) -> Iterator[Reading]:
+    volume = read.read(path)
+    yield Reading(read.as_layer(volume)[0], volume.source)
+    if volume.array.ndim > 3:
+        yield Reading(volume.array, volume.source)
+
+
+def _picture(path: Path) -> Iterator[Reading]:
+    """As this package reads pictures: colours are RGB, channels come last."""
+    yield Reading(read_image(path), read.source_of(path))
+
+
+def _stored(path: Path) -> Iterator[Reading]:
+    """As napari's own reader does: bits, print colours and the planes of a TIFF as they are."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+        elif suffix in TIFF:
+            array = tifffile.imread(path)
+        else:
+            with Image.open(path) as picture:
+                array = np.array(picture)
+    except Exception as error:  # damaged bytes raise many kinds
+        raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
+    yield Reading(array, read.source_of(path))

@@ -1,0 +1,67 @@
+"""Sessions as the window makes them, without a window: strokes, runs, an undo, all of it logged."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_hidiff import cli, sidecar, walker, work
+from napari_hidiff.annotation import Annotation
+from napari_hidiff.guards import Guards
+from napari_hidiff.journal import model_facts
+from napari_hidiff.slices import slicer
+
+SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
+
+
+def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.ndarray]:
+    """A session of a slice with strokes, two runs and an undo: its sidecar and its whole mask.
+
+    image : the array that the window knows the session by. walk : let the strokes grow at last.
+    """
+    mask = np.zeros(stack.shape, np.uint8)
+    plane = mask[slicer(index)]
+    annotation = Annotation(mask.shape)
+    annotation.begin(channels=int(stack.channels == "first"))
+    slice_ = annotation.session(index, plane)
+    slice_.prior = work.segment(model, stack, index, None)
+    annotation.note("segment", slice=index, prior="segmentor", **model_facts(model))
+    plane[...] = annotation.around_fixed(index, slice_.prior.mask)
+    annotation.wrote(index, mask, what="prior")
+    for row in (10, 30):
+        plane[row : row + 5, 10:60] = 1
+        annotation.changed(mask, painted=True)
+        run = slice_.start(2, 2, Guards(near=3, margin=0.1))
+        facts = model_facts(model) | SETTINGS | vars(run.guards)
+        entry = annotation.note("run", slice=index, **facts)
+        how = (SETTINGS[name] for name in ("sampler", "steps", "samples", "seed"))
+        for step in work.steps(model, stack, index, slice_.prior.given, run, *how):
+            slice_.add_step(step.mask, step.probability)
+            entry |= {"taken": step.index, "engine": step.engine}
+        plane[...] = annotation.around_fixed(index, slice_.view(2))
+        annotation.wrote(index, mask, 2)
+    slice_.timeline.travel(-1)
+    plane[...] = slice_.timeline.content
+    annotation.journal.add("undo", index, slice_.timeline, by=1)
+    if walk:
+        plane[12, 10:20] = 0  # the background has to be painted too
+        annotation.changed(mask, painted=True)
+        annotation.note("walker", slice=index, **stack.facts)
+        grown = walker.complete(np.array(stack.plane(index)), slice_.timeline.fixed)
+        plane[...] = annotation.around_fixed(index, grown)
+        annotation.wrote(index, mask, what="walker")
+    slice_.accept()
+    annotation.note("accept", slice=index)
+    key = sidecar.image_key(image)
+    path = sidecar.path_of(key)
+    sidecar.save(path, mask.shape, annotation.records(), annotation.log, key)
+    return path, mask
+
+
+def replay(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    """Exit status, stdout, stderr of ``napari-hidiff replay``."""
+    monkeypatch.setattr(sys, "argv", ["napari-hidiff", "replay", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code, *capsys.readouterr()

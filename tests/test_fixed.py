@@ -1,0 +1,261 @@
+"""The history of a mask: what strokes and writes fix, and what undo and redo do to it."""
+
+import numpy as np
+import pytest
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.timeline import FREE, Timeline, check_labels
+
+SHAPE = (12, 16)
+STROKE = (slice(2, 5), slice(3, 9))
+OTHER = (slice(7, 9), slice(0, 4))
+
+
+class Layer:
+    """A mask with a linear history as napari's Labels layer keeps it, reporting to a timeline."""
+
+    def __init__(self) -> None:
+        self.data = np.zeros(SHAPE, np.uint8)
+        self.timeline = Timeline(self.data)
+        self._past: list[np.ndarray] = []
+        self._future: list[np.ndarray] = []
+
+    def paint(self, where: tuple[slice, slice], label: int) -> None:
+        self._put(where, label)
+        self.timeline.painted(self.data)
+
+    def write(self, mask: np.ndarray) -> None:
+        self._put(..., self.timeline.around_fixed(mask))
+        self.timeline.wrote(self.data)
+
+    def undo(self) -> None:
+        self._travel(self._past, self._future)
+
+    def redo(self) -> None:
+        self._travel(self._future, self._past)
+
+    def _put(self, where: object, value: object) -> None:
+        before = self.data.copy()
+        self.data[where] = value
+        if not np.array_equal(before, self.data):  # an edit without effect has no history
+            self._past.append(before)
+            self._future.clear()
+
+    def _travel(self, source: list[np.ndarray], target: list[np.ndarray]) -> None:
+        if source:
+            target.append(self.data.copy())
+            self.data[...] = source.pop()
+            self.timeline.moved(self.data)
+
+
+@pytest.fixture
+def layer() -> Layer:
+    return Layer()
+
+
+def model_mask(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2, SHAPE).astype(np.uint8)
+
+
+def test_a_stroke_fixes_what_it_changed_and_a_write_fixes_nothing(layer: Layer) -> None:
+    layer.write(model_mask(0))
+    assert layer.timeline.fixed_count == 0
+    layer.paint(STROKE, 1)
+    changed = model_mask(0)[STROKE] == 0
+    assert layer.timeline.fixed_count == changed.sum()
+    assert (layer.timeline.fixed[STROKE][changed] == 1).all()
+
+
+def test_a_write_goes_around_every_stroke_of_every_round(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.write(np.zeros(SHAPE, np.uint8))
+    layer.paint(OTHER, 1)
+    layer.write(np.zeros(SHAPE, np.uint8))
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[STROKE] = expected[OTHER] = 1
+    np.testing.assert_array_equal(layer.data, expected)
+
+
+def test_a_write_over_a_stroke_is_a_mistake(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    with pytest.raises(ValueError, match="fixed"):
+        layer.timeline.wrote(np.zeros(SHAPE, np.uint8))
+
+
+def test_undoing_a_write_makes_no_edit_and_undoing_a_stroke_frees_it(layer: Layer) -> None:
+    layer.write(model_mask(0))
+    layer.paint(STROKE, 1)
+    first = layer.timeline.fixed
+    layer.write(model_mask(1))
+    layer.paint(OTHER, 0)
+    both = layer.timeline.fixed
+    assert (both != first).any()
+    layer.undo()
+    np.testing.assert_array_equal(layer.timeline.fixed, first)
+    layer.undo()  # the second write
+    np.testing.assert_array_equal(layer.timeline.fixed, first)
+    layer.undo()  # the first stroke
+    assert layer.timeline.fixed_count == 0
+    layer.undo()  # the first write
+    assert layer.timeline.fixed_count == 0
+    assert not layer.data.any()
+    for _ in range(4):
+        layer.redo()
+    np.testing.assert_array_equal(layer.timeline.fixed, both)
+
+
+def test_painting_a_pixel_back_to_what_it_was_fixes_it_and_is_no_undo(layer: Layer) -> None:
+    layer.write(model_mask(0))
+    where = tuple(int(at[0]) for at in np.nonzero(model_mask(0)))
+    pixel = tuple(slice(at, at + 1) for at in where)
+    layer.write(model_mask(0) * 0)
+    layer.paint(pixel, 1)
+    layer.paint(pixel, 0)  # now the mask looks exactly as before both strokes
+    assert layer.timeline.fixed[where] == 0
+
+
+def test_new_history_forgets_what_was_undone(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.undo()
+    layer.paint(OTHER, 1)
+    expected = np.full(SHAPE, FREE)
+    expected[OTHER] = 1
+    np.testing.assert_array_equal(layer.timeline.fixed, expected)
+
+
+def test_a_confirmed_pixel_stays_and_is_undone_with_the_stroke_before_it(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    assert layer.timeline.confirm(np.array([0, 1])) == 2
+    assert layer.timeline.confirm(np.array([0, 1])) == 0
+    layer.write(np.ones(SHAPE, np.uint8))
+    assert (layer.data.ravel()[:2] == 0).all()
+    layer.undo()
+    assert layer.timeline.fixed.ravel()[0] == 0
+    layer.undo()
+    assert layer.timeline.fixed_count == 0
+    layer.redo()
+    assert layer.timeline.fixed.ravel()[0] == 0
+    assert (layer.timeline.fixed[STROKE] == 1).all()
+
+
+def test_a_foreign_write_counts_as_the_users_work(layer: Layer) -> None:
+    layer.data[OTHER] = 1
+    layer.timeline.moved(layer.data)
+    assert (layer.timeline.fixed[OTHER] == 1).all()
+
+
+def test_several_steps_at_once_are_found(layer: Layer) -> None:
+    layer.write(model_mask(0))
+    layer.paint(STROKE, 1)
+    layer.paint(OTHER, 1)
+    layer.data[...] = model_mask(0)
+    layer.timeline.moved(layer.data)
+    assert layer.timeline.fixed_count == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_history_keeps_the_fixed_map_that_its_strokes_give(seed: int) -> None:
+    """Random strokes, writes, undos and redos against a plain list of what is done."""
+    rng = np.random.default_rng(seed)
+    layer, fixed = Layer(), [np.full(SHAPE, FREE)]
+    at = 0
+    for _ in range(60):
+        before = layer.data.copy()
+        action = rng.choice(["paint", "write", "undo", "redo"], p=[0.4, 0.2, 0.25, 0.15])
+        if action == "undo":
+            layer.undo()
+            at = max(at - 1, 0)
+        elif action == "redo":
+            layer.redo()
+            at = min(at + 1, len(fixed) - 1)
+        elif action == "write":
+            layer.write(rng.integers(0, 3, SHAPE).astype(np.uint8))
+            if not np.array_equal(before, layer.data):
+                del fixed[at + 1 :]
+                fixed.append(fixed[at])
+                at += 1
+        else:
+            top, left = rng.integers(0, 8, 2)
+            layer.paint((slice(top, top + 4), slice(left, left + 5)), int(rng.integers(0, 3)))
+            changed = before != layer.data
+            if changed.any():
+                del fixed[at + 1 :]
+                fixed.append(np.where(changed, layer.data, fixed[at]))
+                at += 1
+        np.testing.assert_array_equal(layer.timeline.fixed, fixed[at])
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[H, W\]"):
+        Timeline(np.zeros((2, 3, 4), np.uint8))
+    with pytest.raises(ValueError, match="fixed"):
+        Timeline(np.zeros(SHAPE, np.uint8), np.zeros((2, 2), int))
+
+
+def test_labels_outside_the_classes_are_named() -> None:
+    check_labels(np.array([0, 1]), 2, "x")
+    with pytest.raises(InputError, match=r"The mask holds label 7 in 2 pixels.*0 to 1"):
+        check_labels(np.array([0, 7, 7]), 2, "The mask")
+    with pytest.raises(InputError, match="label -2 in 1 pixel,"):
+        check_labels(np.array([0, -2]), 2, "x")
+
+
+def painted_pixels(*strokes: tuple[slice, slice]) -> np.ndarray:
+    where = np.zeros(SHAPE, bool)
+    for stroke in strokes:
+        where[stroke] = True
+    return where
+
+
+def test_fresh_strokes_are_those_since_the_last_write(layer: Layer) -> None:
+    assert not layer.timeline.fresh.any()
+    layer.paint(STROKE, 1)
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE))
+    layer.write(np.eye(*SHAPE, dtype=np.uint8))
+    layer.paint(OTHER, 2)
+    layer.timeline.confirm(np.array([SHAPE[1] - 1]))
+    fresh = painted_pixels(OTHER)
+    fresh[0, -1] = True
+    np.testing.assert_array_equal(layer.timeline.fresh, fresh)
+
+
+def test_without_a_stroke_since_the_last_write_all_strokes_are_fresh(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.write(np.eye(*SHAPE, dtype=np.uint8))
+    layer.paint(OTHER, 2)
+    layer.write(np.zeros(SHAPE, np.uint8))
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE, OTHER))
+
+
+def test_an_answer_that_changes_nothing_makes_strokes_old_too(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    assert layer.timeline.wrote(layer.data) == 0
+    layer.paint(OTHER, 2)
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(OTHER))
+    layer.undo()
+    layer.undo()
+    assert layer.timeline.fixed_count == 0
+    layer.redo()
+    layer.redo()
+    assert layer.timeline.fixed_count == painted_pixels(STROKE, OTHER).sum()
+    layer.undo()
+    before = layer.timeline.fixed
+    layer.timeline.wrote(layer.data)  # what was undone can still be done again
+    layer.redo()
+    np.testing.assert_array_equal(
+        layer.timeline.fixed[~painted_pixels(OTHER)], before[~painted_pixels(OTHER)]
+    )
+    assert layer.timeline.fixed_count == painted_pixels(STROKE, OTHER).sum()
+
+
+def test_fresh_strokes_follow_undo_and_redo(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.write(np.eye(*SHAPE, dtype=np.uint8))
+    layer.paint(OTHER, 2)
+    layer.write(np.ones(SHAPE, np.uint8))
+    layer.undo()  # the write: the stroke before it waits for an answer again
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(OTHER))
+    layer.undo()
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(STROKE))
+    layer.redo()
+    np.testing.assert_array_equal(layer.timeline.fresh, painted_pixels(OTHER))
