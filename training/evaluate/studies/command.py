@@ -13,7 +13,7 @@ from napari_hidiff.training.recipes import Recipe
 from ..deliver import deliver, told
 from ..experiments import copy_pictures
 from .markdown import write_report
-from .run import Wanted, conduct
+from .run import Wanted, conduct, report_folder
 from .shelf import Shelf
 from .show import print_study
 
@@ -71,9 +71,10 @@ def carry_out(
         )
         wanted = Wanted(base, asked.split, asked.seeds, asked.rows, asked.kept)
         content = conduct(name, wanted, dataset, cases, shelf, command, on_case)
-    content["pictures"] = write_report(content, folder)
+    beside = report_folder(shelf, name)
+    content["pictures"] += write_report(content, beside)
     if output is not None:
-        copy_pictures(content, folder, output)
+        copy_pictures(content, beside, output)
     deliver(content, as_json, output, print_study)
 
 

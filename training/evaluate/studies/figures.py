@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..arms import PRIOR
+from ..gallery import save
 
 DPI = 110
 
@@ -34,7 +34,7 @@ def draw_differences(content: Mapping[str, Any], path: Path) -> None:
     axes.set_yticks(list(at), labels, fontsize=7)
     axes.set_xlabel("Dice minus the prior's, 95 % interval over cases", fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_calibration(content: Mapping[str, Any], path: Path) -> None:
@@ -53,9 +53,4 @@ def draw_calibration(content: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel("mean predicted share", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    figure.savefig(path, metadata={"Software": None})
+    save(figure, path)

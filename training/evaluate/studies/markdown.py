@@ -16,18 +16,19 @@ Content = Mapping[str, Any]
 
 
 def write_report(content: Content, folder: Path) -> list[str]:
-    """Write ``NAME.md`` and its pictures into a folder; the names of the pictures."""
-    name, pictures = content["experiment"], []
+    """Write ``report.md`` and its curves into a folder; the names of the curves."""
+    curves = []
     if any(row["cells"] for row in content["rows"]):
-        draw_differences(content, folder / f"{name}-differences.png")
-        pictures.append(f"{name}-differences.png")
+        draw_differences(content, folder / "differences.png")
+        curves.append("differences.png")
     if content["calibration"]:
-        draw_calibration(content, folder / f"{name}-calibration.png")
-        pictures.append(f"{name}-calibration.png")
-    text = f"# {name}\n\n{page(content)}"
+        draw_calibration(content, folder / "calibration.png")
+        curves.append("calibration.png")
+    text = f"# {content['experiment']}\n\n{page(content)}"
+    pictures = [*content["pictures"], *curves]
     text += "".join(f"\n![{picture}]({picture})\n" for picture in pictures)
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    return pictures
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    return curves
 
 
 def page(content: Content) -> str:

@@ -17,6 +17,7 @@ from ..experiments import OnCase
 from ..report import hardware, plain
 from ..store import Store
 from .forecast import total
+from .gallery import draw_cases
 from .rows import STUDIES, Row, Study
 from .scored import Record, records
 from .shelf import Shelf
@@ -69,6 +70,12 @@ def conduct(
             if len(found) == len(cases):
                 scores.setdefault(row.name, {})[seed] = found
             done += 1
+    judge = study.row(study.against)
+    shown = report_folder(shelf, name) / "cases.png"
+    if scores.get(judge.name) and shelf.trained(judge, min(scores[judge.name])):
+        seed = min(scores[judge.name])
+        if store.computed or not shown.exists():
+            draw_cases(shelf, judge, seed, scores[judge.name][seed], cases, shown)
     if not store.computed:
         on_case(float(len(cases)), "nothing was left to do")
     content: dict[str, Any] = {
@@ -87,9 +94,15 @@ def conduct(
         "calibration": {
             row.name: curve for row in study.rows if (curve := _calibration(shelf, row, scores))
         },
+        "pictures": [shown.name] if shown.exists() else [],
         "notes": [*dataset.notes, *_notes(shelf)],
     }
     return plain(content)
+
+
+def report_folder(shelf: Shelf, name: str) -> Path:
+    """Where a study's report and pictures are; InputError where it cannot be made."""
+    return _folder(shelf.folder / name)
 
 
 def _chosen(study: Study, names: tuple[str, ...] | None) -> list[Row]:
