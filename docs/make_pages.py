@@ -122,7 +122,8 @@ def described(name: str, command: Any, level: str) -> list[str]:
         parts.append("\n".join(["| argument | |", "|---|---|", *rows]))
     for panel, found in panels.items():
         if panel:
-            parts.append(f"**{panel}** (each of these is also a field of the recipe on the card)")
+            said = " (each of these is also a field of the recipe on the card)"
+            parts.append(f"**{panel}**{said if panel == 'Recipe' else ''}")
         rows = [f"| {flags(p)} | {cell(p.help)} | {default(p)} |" for p in found]
         parts.append("\n".join(["| option | | default |", "|---|---|---|", *rows]))
     return parts

@@ -120,6 +120,8 @@ def test_few_images_hold_nothing_out_and_say_so(tiny_file, tmp_path):
     ("options", "message"),
     [
         (["--width", "64"], "--width cannot be changed with --from: tiny was made with 32"),
+        (["--no-xformer"], "--xformer cannot be changed with --from: tiny was made with True"),
+        (["--centre", "even"], "--centre cannot be changed with --from: tiny was made with prior"),
         (["--size", "quick"], "leave --size and --paper out"),
         (["--from", "nowhere"], "no model 'nowhere'"),
     ],

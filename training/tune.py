@@ -78,6 +78,8 @@ def architecture(card: Card) -> dict[str, Any]:
         "schedule": diffusion.get("schedule", plain["schedule"]),
         "schedule_s": diffusion.get("s", plain["schedule_s"]),
         "kernel": diffusion.get("kernel", plain["kernel"]),
+        "centre": diffusion.get("centre", plain["centre"]),
+        "xformer": refiner.get("xformer", plain["xformer"]),
         "flips": recipe.get("flips", plain["flips"]),
         "loss": recipe.get("loss", plain["loss"]),
         "posterior": recipe.get("posterior", plain["posterior"]),
@@ -89,7 +91,8 @@ def architecture(card: Card) -> dict[str, Any]:
 
 
 FIXED = frozenset({"segmentor", "segmentor_layers", "width", "stem", "convolution", "predicts"})
-FIXED |= {"diffusion_steps", "schedule", "schedule_s", "kernel", "intensity", "prior_from"}
+FIXED |= {"diffusion_steps", "schedule", "schedule_s", "kernel", "centre", "xformer"}
+FIXED |= {"intensity", "prior_from"}
 """Fields that cannot be changed when the weights are given."""
 
 
