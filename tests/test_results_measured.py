@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
-
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
-MODELS = ("hippocampus", "chase-vessels")
+SMALL = ("hippocampus",)
+"""Models whose small objects are there."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -25,43 +24,7 @@ def interval(found: dict[str, float], digits: int = 4) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_steps_are_quoted(model):
-    report = read(f"{model}-steps")
-    assert report["command"] in TEXT
-    assert report["split"] == "test"
-    assert report["recommended"] == "one-step"
-    section = TEXT.split(f"### Steps: {model}")[1].split("\n### ")[0]
-    prior = report["arms"]["prior"]["mean"]
-    scores = f"{prior['dice']:.4f} | {prior['hd95']:.2f} | {prior['nsd']:.4f}"
-    assert f"| prior | | {scores} |" in section
-    assert len(report["arms"]) == 12
-    for name, arm in report["arms"].items():
-        if name == "prior":
-            continue
-        mean = arm["mean"]
-        scores = f"{mean['dice']:.4f} | {mean['hd95']:.2f} | {mean['nsd']:.4f}"
-        more = "-" if name == "one-step" else interval(arm["minus_one_step"]["dice"])
-        ahead = f"{interval(arm['minus_prior']['dice'])} | {more} | {arm['seconds']:.1f}"
-        assert f"| `{name}` | {arm['passes']} | {scores} | {ahead} |" in section
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_differences_of_steps_follow_from_the_cases(model):
-    report = read(f"{model}-steps")
-    assert report["n"] == len(report["images"]) == {"hippocampus": 34, "chase-vessels": 8}[model]
-    for name, arm in report["arms"].items():
-        for figure in ("dice", "hd95", "nsd"):
-            mine = np.array([image[name][figure] for image in report["images"]])
-            assert arm["mean"][figure] == pytest.approx(mine.mean(), abs=2e-6)
-            for key, other in (("minus_prior", "prior"), ("minus_one_step", "one-step")):
-                if key in arm:
-                    theirs = np.array([image[other][figure] for image in report["images"]])
-                    again = paired_bootstrap(mine - theirs)
-                    assert list(arm[key][figure].values()) == pytest.approx(again, abs=1e-5)
-
-
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SMALL)
 def test_small_objects_are_quoted_and_follow_from_the_cases(model):
     report = read(f"{model}-small-objects")
     assert report["command"] in TEXT
@@ -90,18 +53,13 @@ def test_small_objects_are_quoted_and_follow_from_the_cases(model):
 
 
 def test_what_is_claimed_holds():
-    """One pass is ahead of every sampler in the mean; refinement shows no lead on small objects."""
-    for model in MODELS:
-        steps, small = read(f"{model}-steps"), read(f"{model}-small-objects")
-        for name, arm in steps["arms"].items():
-            if "minus_one_step" in arm:
-                assert arm["minus_one_step"]["dice"]["mean"] < 0, f"{model} {name}"
-        lowest = small["lowest"]["minus_prior"]["refined"]
-        if model == "hippocampus":
-            assert lowest["low"] < 0 < lowest["high"]
+    """On the smallest parts of the hippocampus a gain cannot be told from chance."""
+    lowest = read("hippocampus-small-objects")["lowest"]
+    assert lowest["n"] == 15
+    assert lowest["minus_prior"]["refined"]["low"] < 0 < lowest["minus_prior"]["refined"]["high"]
 
 
-@pytest.mark.parametrize("name", [f"{m}-{e}" for m in MODELS for e in ("steps", "small-objects")])
+@pytest.mark.parametrize("name", [f"{model}-small-objects" for model in SMALL])
 def test_pictures_are_there_and_small(name):
     report = read(name)
     assert (RESULTS / f"{name}.json").stat().st_size < 300_000
