@@ -105,6 +105,10 @@ class Bench:
         self._last = index, where, after.flat[where], self.changes
         self._outline("changes", CHANGES, index, kinds)
 
+    def changes_in(self, index: Index) -> Changes | None:
+        """What the last result changed, if it was in this slice."""
+        return self.changes if self._last is not None and self._last[0] == index else None
+
     def reject(self, index: Index) -> None:
         """Take back the result that was written last, and write that down; raises InputError."""
         self.link.reject()

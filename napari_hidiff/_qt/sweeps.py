@@ -139,6 +139,7 @@ class Sweeps:
             bench.session(index).hand_on()
         bench.annotation.note("take_back", slices=len(standing))
         self._last = {}
+        self._box.line.setText(words.TAKEN_BACK)
         show_info(words.taken_back(len(standing), len(last) - len(standing)))
 
     def can_take_back(self, bench: Bench | None) -> bool:
@@ -179,6 +180,7 @@ class Sweeps:
         def ended() -> None:
             self._box.line.setText(words.swept(what, done, len(where)))
 
+        self._box.line.setText(words.slices(0, len(where)))
         self._work.sweep(bench, slices, *args, each=each, ended=ended)
 
     def _range(self, target: Target, axis: int) -> list[Index]:

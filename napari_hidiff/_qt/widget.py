@@ -231,8 +231,11 @@ class HiDiffWidget(QWidget):
     def go_on(self) -> None:
         """Bring back what an earlier session kept of this image."""
         if self.image is not None:
+            kept = self.benches.offer(self.image)
             self.benches.open(self.image, self._chosen.card, go_on=True)
             self.refresh()
+            if kept is not None and len(kept.shape) > 2:
+                show_info(words.gone_on(kept))
 
     def start_anew(self) -> None:
         """Leave the kept strokes in their file, which is moved aside at the first new stroke."""
@@ -268,7 +271,10 @@ class HiDiffWidget(QWidget):
         kept = self.benches.offer(self.image)
         panel.offer(words.offer(kept) if kept else None)
         panel.counts.setText(
-            words.counts(bench.changes if bench else None, bench.annotation if bench else None)
+            words.counts(
+                bench.changes_in(self._chosen.target().index) if bench and session else None,
+                bench.annotation if bench else None,
+            )
         )
         self.classes.refresh()
         panel.reject.setEnabled(False)

@@ -75,6 +75,7 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
     np.testing.assert_array_equal(hand.mask.data, after)
     hand.click("take_back")
+    assert hand.control("slices").text() == "taken back"
     where = fixed != FREE
     segmented[2][where] = fixed[where]
     np.testing.assert_array_equal(hand.mask.data, segmented)
@@ -96,6 +97,11 @@ def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
     np.testing.assert_array_equal(hand.mask.data[2], expected)
     assert hand.mask.data[2][painted[2]].all()
     np.testing.assert_array_equal(np.delete(hand.mask.data, 2, 0), others)
+    assert "added" in hand.control("counts").text()
+    hand.viewer.dims.set_current_step(0, 1)  # nothing of it happened there
+    assert "added" not in hand.control("counts").text()
+    hand.viewer.dims.set_current_step(0, 2)
+    assert "added" in hand.control("counts").text()
 
 
 def test_a_mask_of_the_user_is_what_all_slices_start_from(hand, volume) -> None:
@@ -203,10 +209,14 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
     says(hand, "choose the layer of green above")
-    assert hand.control("channels").isVisible()
+    assert hand.control("channel_green").isVisible()
     assert not hand.control("segment").isEnabled()
     hand.viewer.add_image(stack[1], name=names[1])
     says(hand, "Fits this image")
+    assert hand.control("channels_title").text().endswith("red, green, blue, infrared")
+    assert not hand.control("channel_green").isVisible(), "one line is enough where all are found"
+    hand.click("channels_title")
+    assert hand.control("channel_green").isVisible()
     hand.click("segment_slices")
     model = hand.widget.models.loaded()
     planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
@@ -224,8 +234,10 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     np.testing.assert_array_equal(hand.mask.data, expected)
     # Layers that lie elsewhere are not offered, a removed one is missed at once.
     hand.viewer.layers["case blue"].translate = (0, 5, 0)
+    hand.click("channels_title")
     del hand.viewer.layers["case infrared"]
     says(hand, "choose the layer of blue, infrared")
+    assert hand.control("channel_green").isVisible(), "something is missing again"
 
 
 def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:
