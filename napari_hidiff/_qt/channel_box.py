@@ -103,7 +103,9 @@ class ChannelBox(QWidget):
 
     def _show_rows(self, shown: bool) -> None:
         self._inside.setVisible(shown)
-        named = f"Channels: {', '.join(self._channels)}" if self.complete else "One layer per channel"
+        named = (
+            f"Channels: {', '.join(self._channels)}" if self.complete else "One layer per channel"
+        )
         self._title.setText(f"{ARROWS[shown]} {named}")
 
     def _row(self, channel: str) -> QComboBox:
