@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject
 
 from napari_hidiff import sidecar, work
 from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.memory import give_back
 from napari_hidiff.errors import InputError
 from napari_hidiff.looks import doubts
 from napari_hidiff.session import Index, Prior, Run
@@ -110,15 +111,21 @@ def _once(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return function(*args)
     except Exception as error:
         return _failure(error)
+    finally:
+        give_back()
 
 
 def _each(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
     # An exception must not leave the generator: superqt drops RuntimeErrors, PyTorch's included,
     # and the worker would never finish.
     try:
-        yield from function(*args)
+        for item in function(*args):
+            give_back()
+            yield item
     except Exception as error:
         yield _failure(error)
+    finally:
+        give_back()
 
 
 def _failure(error: Exception) -> _Failure:

@@ -5,7 +5,7 @@ import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
-from napari_hidiff import volumes
+from napari_hidiff import sweep, volumes
 from napari_hidiff.timeline import FREE
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -142,7 +142,7 @@ def test_a_range_along_another_axis(hand, volume) -> None:
 
 
 def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch) -> None:
-    monkeypatch.setattr(volumes, "PIXELS_AT_ONCE", 1)  # slice by slice
+    monkeypatch.setattr(sweep, "TOGETHER", 1)  # slice by slice
     hand.click("segment_slices")
     segmented = hand.mask.data.copy()
     hand.widget.settings.sampler.value = "ddim"
