@@ -41,11 +41,6 @@ def hand(open_hand, volume, grey_file):
     return hand
 
 
-def says(hand, text) -> None:
-    """Wait until the line on top says so: what it said before stands until it was looked again."""
-    hand.wait(lambda: text in hand.control("message").text(), text)
-
-
 def normalised(hand, volume):
     return volumes.normalise(hand.widget.models.loaded(), volume[..., None])
 
@@ -56,7 +51,7 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     hand.click("segment_slices")
     segmented = model.mask_of(volumes.prior(model, planes), 0)
     np.testing.assert_array_equal(hand.mask.data, segmented)
-    assert hand.control("slices").text() == "5 segmented"
+    hand.says("5 segmented", "slices")
     np.testing.assert_array_equal(hand.mask.scale, (3.0, 0.5, -0.5))
     painted = hand.stroke((10, 10), (10, 30), label=1)
     assert painted[2].any()
@@ -75,12 +70,12 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
     np.testing.assert_array_equal(hand.mask.data, after)
     hand.click("take_back")
-    assert hand.control("slices").text() == "taken back"
+    hand.says("taken back", "slices")
     where = fixed != FREE
     segmented[2][where] = fixed[where]
     np.testing.assert_array_equal(hand.mask.data, segmented)
     assert hand.widget.bench.annotation.fixed_count == where.sum()
-    assert not hand.control("take_back").isEnabled()
+    hand.offers("take_back", False)
 
 
 def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
@@ -97,11 +92,11 @@ def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
     np.testing.assert_array_equal(hand.mask.data[2], expected)
     assert hand.mask.data[2][painted[2]].all()
     np.testing.assert_array_equal(np.delete(hand.mask.data, 2, 0), others)
-    assert "added" in hand.control("counts").text()
+    hand.says("added", "counts")
     hand.viewer.dims.set_current_step(0, 1)  # nothing of it happened there
     assert "added" not in hand.control("counts").text()
     hand.viewer.dims.set_current_step(0, 2)
-    assert "added" in hand.control("counts").text()
+    hand.says("added", "counts")
 
 
 def test_a_mask_of_the_user_is_what_all_slices_start_from(hand, volume) -> None:
@@ -125,7 +120,7 @@ def test_a_range_along_another_axis(hand, volume) -> None:
     assert [axis.itemText(at) for at in range(3)] == ["along Z", "along Y", "along X"]
     axis.setCurrentIndex(1)
     axis.activated.emit(1)
-    says(hand, "at least 16 x 16")  # 5 x 64 is no picture for a model
+    hand.says("at least 16 x 16")  # 5 x 64 is no picture for a model
     axis.setCurrentIndex(0)
     axis.activated.emit(0)
     hand.known()
@@ -187,7 +182,7 @@ def test_a_correction_is_carried_to_the_slices_behind(hand, tiny, tmp_path) -> N
     hand.click("carry_back")
     assert (hand.mask.data[1][change] == label).all()
     assert (hand.mask.data[0][change & (segmented[1] != label)] == label).all()
-    assert hand.control("slices").text() == "carried to 2"
+    hand.says("carried to 2", "slices")
     hand.click("take_back")
     np.testing.assert_array_equal(hand.mask.data[:2], segmented[:2])
     assert (hand.mask.data[3][change] == label).all()
@@ -205,14 +200,14 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     names = ("case red", "case green", "case blue", "case infrared")
     hand = open_hand(Image(stack[0], name=names[0]))
     hand.use(rgbi_file)
-    assert "1 channel" in hand.control("message").text()
+    hand.says("1 channel")
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
-    says(hand, "choose the layer of green above")
+    hand.says("choose the layer of green above")
     assert hand.control("channel_green").isVisible()
-    assert not hand.control("segment").isEnabled()
+    hand.offers("segment", False)
     hand.viewer.add_image(stack[1], name=names[1])
-    says(hand, "Fits this image")
+    hand.says("Fits this image")
     assert hand.control("channels_title").text().endswith("red, green, blue, infrared")
     assert not hand.control("channel_green").isVisible(), "one line is enough where all are found"
     hand.click("channels_title")
@@ -227,7 +222,7 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
         row = hand.control(f"channel_{channel}")
         row.setCurrentIndex(row.findText(name))
     hand.known()
-    says(hand, "Fits this image")
+    hand.says("Fits this image")
     hand.click("segment_slices")
     planes = volumes.normalise(model, np.moveaxis(stack[[1, 0, 2, 3]], 0, -1))
     expected = model.mask_of(volumes.prior(model, planes), 0)
@@ -236,7 +231,7 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     hand.viewer.layers["case blue"].translate = (0, 5, 0)
     hand.click("channels_title")
     del hand.viewer.layers["case infrared"]
-    says(hand, "choose the layer of blue, infrared")
+    hand.says("choose the layer of blue, infrared")
     assert hand.control("channel_green").isVisible(), "something is missing again"
 
 
