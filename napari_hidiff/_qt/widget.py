@@ -178,8 +178,9 @@ class HiDiffWidget(QWidget):
     def refine_slices(self) -> None:
         """Every slice of the range refined, with strokes fixed."""
         target, axis = self._chosen.volume()
-        labels = self._chosen.labels()
-        self._sweeps.refine(target, self.models.loaded(), axis, self.settings(), labels)
+        settings: Settings = self.settings()
+        guards, labels = self._guards(settings), self._chosen.labels()
+        self._sweeps.refine(target, self.models.loaded(), axis, settings, guards, labels)
 
     def carry_back(self) -> None:
         """What was corrected in the shown slice, carried to the slices before it."""

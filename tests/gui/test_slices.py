@@ -6,6 +6,7 @@ from napari.layers import Image
 from qtpy.QtCore import Qt
 
 from napari_hidiff import sweep, volumes
+from napari_hidiff.guards import MARGIN, Guards
 from napari_hidiff.timeline import FREE
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -76,6 +77,47 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     np.testing.assert_array_equal(hand.mask.data, segmented)
     assert hand.widget.bench.annotation.fixed_count == where.sum()
     hand.offers("take_back", False)
+
+
+def test_a_second_sweep_leaves_toss_ups_as_they_are(hand, volume) -> None:
+    model, settings = hand.widget.models.loaded(), hand.widget.settings
+    how = {"sampler": "ddim", "steps": 2, "samples": 1}
+    for name, value in how.items():
+        settings[name].value = value
+    planes = normalised(hand, volume)
+
+    def answer(seed, fixed=None):
+        settings.seed.value = seed
+        probability = volumes.refine(model, planes, fixed=fixed, seed=seed, **how)
+        return probability, model.mask_of(probability, 0)
+
+    first = answer(0)[1]
+    hand.click("refine_slices")
+    np.testing.assert_array_equal(hand.mask.data, first)  # nothing stood there to be kept
+    hand.stroke((30, 10), (30, 40), label=1)
+    strokes = np.full(volume.shape, FREE)
+    strokes[2] = hand.fixed
+    before = hand.mask.data.copy()
+    probability, free = answer(1, strokes)
+    hand.click("refine_slices")
+    firm = Guards(margin=MARGIN)
+    expected = [
+        firm(*planes_of, strokes[2] != FREE, p, p)
+        for *planes_of, p in zip(before, free, probability.swapaxes(0, 1), strict=True)
+    ]
+    np.testing.assert_array_equal(hand.mask.data, expected)
+    for at in (0, 2, 4):  # with and without strokes
+        kept = (free[at] != before[at]) & (hand.mask.data[at] == before[at])
+        assert kept.any(), "no toss-up in this slice: choose another seed"
+    hand.click("take_back")
+    np.testing.assert_array_equal(hand.mask.data, before)
+    settings.firm.value = False
+    hand.click("refine_slices")
+    np.testing.assert_array_equal(hand.mask.data, free)
+    hand.click("segment_slices")  # and what is refined then is refined for the first time
+    settings.firm.value = True
+    hand.click("refine_slices")
+    np.testing.assert_array_equal(hand.mask.data, free)
 
 
 def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
