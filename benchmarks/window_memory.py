@@ -140,7 +140,7 @@ class Window:
 
     def many(self, count: int) -> None:
         """Choose ``count`` slices, the shown one first, for what is done to many."""
-        box, target = self.widget.volume, self.widget._chosen.volume()
+        box, target = self.widget.volume, self.widget.chosen.volume()
         at = target[0].index[target[1]]
         box.first.setValue(at)
         box.last.setValue(at + count - 1)

@@ -9,13 +9,11 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject
 
-from napari_hidiff import sidecar, work
+from napari_hidiff import sidecar
 from napari_hidiff._qt.choices import Settings
 from napari_hidiff._qt.memory import give_back
 from napari_hidiff.errors import InputError
 from napari_hidiff.looks import doubts
-from napari_hidiff.session import Index, Prior, Run
-from napari_hidiff.stack import Stack
 
 if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
@@ -181,24 +179,6 @@ def describe(
         return None, cost, doubted
     except InputError as error:
         return str(error), None, []
-
-
-def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
-    """The segmentor's prior of a slice, or a mask [H, W] of the user as the prior."""
-    return work.segment(model, stack, index, mask)
-
-
-def steps(
-    model: "HiDiff",
-    stack: Stack,
-    index: Index,
-    prior: np.ndarray,
-    run: Run,
-    settings: Settings,
-) -> Iterator["Step"]:
-    """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
-    how = settings.sampler, settings.steps, settings.samples, settings.seed
-    return work.steps(model, stack, index, prior, run, *how)
 
 
 def alternatives(each: np.ndarray) -> "list[Alternative]":
