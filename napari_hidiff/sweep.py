@@ -1,7 +1,7 @@
 """Many slices of a stack in a row: segmented, refined, or a corrected slice carried on.
 
 Every function is a generator, so that a window can show each slice, say how far it is, and stop.
-Slices of one size go through the model together, as many as :mod:`napari_hidiff.volumes` takes.
+Slices of one size go through the model together, up to :data:`TOGETHER` pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
