@@ -21,7 +21,7 @@ after it, so that a repetition can tell where it went astray (:mod:`napari_hidif
 | reject | the undo before it took back a result |
 | sweep | kind: segment, refine or carry; the model's facts, settings; its write has the pixels |
 | take_back | slices: how many got the masks back that they had before a sweep |
-| lock | label: of a class that was frozen (on) or let go |
+| lock | label: of a class that was frozen (on) or let go; held: its pixels, while frozen |
 | accept | which model and step the mask came from, if any |
 """
 

@@ -37,9 +37,14 @@ class Recent(Generic[Value]):
         with self._lock:
             if value.nbytes <= self.limit:
                 self._values[key] = value
-            while self.nbytes > self.limit:
-                self._values.popitem(last=False)
+        self.trim(self.limit)
         return value
+
+    def trim(self, limit: int) -> None:
+        """Forget what was used longest ago, until the values hold so many bytes at most."""
+        with self._lock:
+            while self.nbytes > limit:
+                self._values.popitem(last=False)
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._values

@@ -38,6 +38,11 @@ _sights: Recent[Sight] = Recent(REMEMBERED)
 _models = count()
 
 
+def forget(but: int) -> None:
+    """Forget the images that were looked at longest ago, but for so many bytes of the last ones."""
+    _sights.trim(but)
+
+
 class Seen:
     """Segmentor and refiner of a model, and what they made of the images seen last."""
 

@@ -1,7 +1,7 @@
 """Many slices of a stack in a row: segmented, refined, or a corrected slice carried on.
 
 Every function is a generator, so that a window can show each slice, say how far it is, and stop.
-Slices of one size go through the model together, as many as :mod:`napari_hidiff.volumes` takes.
+Slices of one size go through the model together, up to :data:`TOGETHER` pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +17,11 @@ from napari_hidiff.stack import Stack
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
 
+TOGETHER = 2**16
+"""Pixels that go through the model together: more take memory and, from slices of some 100 x 100
+pixels on, more time too (``python -m benchmarks.window_memory`` has the memory)."""
+REMEMBERED = 2**24
+"""Bytes of the slices gone over that the model still knows, for whoever corrects them next."""
 SETTLED = 0.02
 """Share of a slice's labelled pixels below which a change counts as none (:func:`change`)."""
 
@@ -140,9 +145,11 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _parts(stack: Stack, where: Sequence[Index]) -> Iterator[Sequence[Index]]:
+    from napari_hidiff import seen
     from napari_hidiff.volumes import chunks
 
     if where:
         size = [stack.shape[axis] for axis, at in enumerate(where[0]) if at < 0]
-        for part in chunks(len(where), size):
+        for part in chunks(len(where), size, TOGETHER):
             yield where[part]
+            seen.forget(REMEMBERED)

@@ -145,10 +145,13 @@ def _checked(model: HiDiff, prior: np.ndarray) -> np.ndarray:
     return model.check_prior(prior, size)
 
 
-def chunks(count: int, size: Sequence[int]) -> Iterator[slice]:
-    """Runs of so many slices of a size (H, W), small enough together, in order."""
+def chunks(count: int, size: Sequence[int], pixels: int | None = None) -> Iterator[slice]:
+    """Runs of so many slices of a size (H, W), small enough together, in order.
+
+    pixels : how many may go together, else ``PIXELS_AT_ONCE``.
+    """
     height, width = (-(-side // MULTIPLE) * MULTIPLE for side in size)
-    together = max(1, PIXELS_AT_ONCE // (height * width))
+    together = max(1, (pixels or PIXELS_AT_ONCE) // (height * width))
     for first in range(0, count, together):
         yield slice(first, min(first + together, count))
 

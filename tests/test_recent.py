@@ -28,3 +28,6 @@ def test_the_values_used_last_are_kept_within_the_limit():
     assert make("huge", 11).nbytes == 11
     assert recent.nbytes == 8, "a value beyond the limit is handed out and not kept"
     assert made == ["a", "b", "c", "huge"]
+    make("a", 4)
+    recent.trim(7)
+    assert ("a" in recent, "c" in recent) == (True, False)

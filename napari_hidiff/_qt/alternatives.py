@@ -29,7 +29,7 @@ class Alternatives:
 
         Raises InputError as :meth:`Refinement.advance`.
         """
-        session, samples = target.bench().session(target.index), self._work.samples
+        session, samples = target.bench().session(target.index), self._work.moments.samples
         if samples is None or not samples.know(session):
             several = settings.with_samples(model.card)
             show_info(words.drawing(several))
@@ -42,7 +42,7 @@ class Alternatives:
             self._outline(target, samples)
 
     def _seek(self, target: Target) -> None:
-        samples = self._work.samples
+        samples = self._work.moments.samples
         if samples is None:
             return
 
@@ -62,4 +62,4 @@ class Alternatives:
         else:
             shown = samples.after(self._panel.steps_slider.value())
             target.bench().annotation.note("show", slice=target.index, step=shown)
-            self._work.show(target.bench(), target.index, shown)
+            self._work.moments.show(target.bench(), target.index, shown)

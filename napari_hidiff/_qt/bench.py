@@ -9,6 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
+from napari_hidiff import relock
 from napari_hidiff._qt import files, layers, preferences
 from napari_hidiff._qt.autosave import Autosave
 from napari_hidiff._qt.mask import MaskLink
@@ -63,6 +64,8 @@ class Bench:
         slices = kept.slices if kept else {}
         self.annotation.restore(slices, data)
         self.annotation.begin(kept.log if kept else None, slices, channels=self.leading)
+        if kept is not None:
+            relock.relock(self.annotation, kept.log, data)
         self.mask = layers.mask_layer(image, card, self.leading, data)
         self.mask.opacity = preferences.opacity()
         self.autosave = Autosave(self.annotation, keep)
@@ -105,6 +108,10 @@ class Bench:
         self._last = index, where, after.flat[where], self.changes
         self._outline("changes", CHANGES, index, kinds)
 
+    def changes_in(self, index: Index) -> Changes | None:
+        """What the last result changed, if it was in this slice."""
+        return self.changes if self._last is not None and self._last[0] == index else None
+
     def reject(self, index: Index) -> None:
         """Take back the result that was written last, and write that down; raises InputError."""
         self.link.reject()
@@ -120,7 +127,7 @@ class Bench:
 
     def freeze(self, label: int, on: bool) -> None:
         """Freeze a class of the mask where it is, or let it go."""
-        self.annotation.freeze(label, self.mask.data, on)
+        relock.freeze(self.annotation, label, self.mask.data, on)
         self.autosave.touch()
         self._changed()
 

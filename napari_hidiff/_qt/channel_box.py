@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Image
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
+from napari_hidiff._qt.remembered import ARROWS, HEADING
 from napari_hidiff.channels import guess
 
 NOTHING = "choose a layer …"
@@ -13,6 +14,8 @@ NOTHING = "choose a layer …"
 
 class ChannelBox(QWidget):
     """A row for every channel of a model; hidden where one layer has them all.
+
+    The rows fold into one line as soon as every channel has its layer: there is work below them.
 
     changed : called when the user chose another layer.
     """
@@ -27,7 +30,20 @@ class ChannelBox(QWidget):
         # What the user chose, per image and channel; a layer that was removed must not stay.
         self._chosen: WeakKeyDictionary[Image, dict[str, ref[Image]]] = WeakKeyDictionary()
         self._image: Image | None = None
-        self._form = QFormLayout(self)
+        self._title = QPushButton()
+        self._title.setObjectName("channels_title")
+        self._title.setToolTip("Which layer is which channel of the model; open to change it.")
+        self._title.setStyleSheet(HEADING)
+        self._title.setCheckable(True)
+        self._title.toggled.connect(self._show_rows)
+        self._inside = QWidget()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._title)
+        column.addWidget(self._inside)
+        self._folded_for: tuple[Image, bool] | None = None  # an image, and whether it was complete
+        self._form = QFormLayout(self._inside)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setVerticalSpacing(4)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -41,7 +57,6 @@ class ChannelBox(QWidget):
             self._channels = tuple(channels)
             while self._form.rowCount():
                 self._form.removeRow(0)
-            self._form.addRow(QLabel("One layer per channel:"))
             self._rows = [self._row(channel) for channel in channels]
         self._image, self._layers = image, list(layers)
         guessed = guess(channels, names)
@@ -56,6 +71,10 @@ class ChannelBox(QWidget):
                 row.addItems(texts)
             row.setCurrentIndex(0 if at is None else at + 1)
             row.blockSignals(False)
+        if self._folded_for != (image, self.complete):  # otherwise as the user left it
+            self._folded_for = image, self.complete
+            self._title.setChecked(not self.complete)
+        self._show_rows(self._title.isChecked())
         self.setVisible(True)
 
     def hide_rows(self) -> None:
@@ -81,6 +100,13 @@ class ChannelBox(QWidget):
     def chosen(self) -> list[Image]:
         """The layers of the channels, in the model's order; of those that have one."""
         return [self._layers[row.currentIndex() - 1] for row in self._rows if row.currentIndex()]
+
+    def _show_rows(self, shown: bool) -> None:
+        self._inside.setVisible(shown)
+        named = (
+            f"Channels: {', '.join(self._channels)}" if self.complete else "One layer per channel"
+        )
+        self._title.setText(f"{ARROWS[shown]} {named}")
 
     def _row(self, channel: str) -> QComboBox:
         row = QComboBox()

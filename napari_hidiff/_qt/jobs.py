@@ -9,12 +9,11 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QObject
 
-from napari_hidiff import sidecar, work
+from napari_hidiff import sidecar
 from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.memory import give_back
 from napari_hidiff.errors import InputError
 from napari_hidiff.looks import doubts
-from napari_hidiff.session import Index, Prior, Run
-from napari_hidiff.stack import Stack
 
 if TYPE_CHECKING:
     from napari_hidiff.alternatives import Alternative
@@ -110,15 +109,21 @@ def _once(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return function(*args)
     except Exception as error:
         return _failure(error)
+    finally:
+        give_back()
 
 
 def _each(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
     # An exception must not leave the generator: superqt drops RuntimeErrors, PyTorch's included,
     # and the worker would never finish.
     try:
-        yield from function(*args)
+        for item in function(*args):
+            give_back()
+            yield item
     except Exception as error:
         yield _failure(error)
+    finally:
+        give_back()
 
 
 def _failure(error: Exception) -> _Failure:
@@ -174,24 +179,6 @@ def describe(
         return None, cost, doubted
     except InputError as error:
         return str(error), None, []
-
-
-def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
-    """The segmentor's prior of a slice, or a mask [H, W] of the user as the prior."""
-    return work.segment(model, stack, index, mask)
-
-
-def steps(
-    model: "HiDiff",
-    stack: Stack,
-    index: Index,
-    prior: np.ndarray,
-    run: Run,
-    settings: Settings,
-) -> Iterator["Step"]:
-    """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
-    how = settings.sampler, settings.steps, settings.samples, settings.seed
-    return work.steps(model, stack, index, prior, run, *how)
 
 
 def alternatives(each: np.ndarray) -> "list[Alternative]":

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 from superqt import QCollapsible
+
+from napari_hidiff._qt import parts
 
 LOSS, DICE = "#909090", "#35d05b"
 Points = Sequence[tuple[float, float]]
@@ -65,28 +67,32 @@ class LearnBox(QCollapsible):
     def __init__(self) -> None:
         super().__init__("Learn from corrections")
         self.setObjectName("learn")
-        self.contents = _text("learn_set")
-        self.add = _button(
+        self.contents = parts.text("learn_set")
+        self.add = parts.button(
             "add_example",
             "Add to training set",
             "Store this image with its accepted mask; again for the same image: replace it.",
         )
-        self.tune = _button(
+        self.tune = parts.button(
             "fine_tune",
             "Fine-tune",
             "Train a copy of the model on the set, beside your work, with low priority.",
         )
-        self.stop = _button("tune_stop", "Stop", "Stop with a checkpoint; Go on goes on from it.")
-        self.go_on = _button("tune_go_on", "Go on", "Go on with the fine-tuning that was stopped.")
+        self.stop = parts.button(
+            "tune_stop", "Stop", "Stop with a checkpoint; Go on goes on from it."
+        )
+        self.go_on = parts.button(
+            "tune_go_on", "Go on", "Go on with the fine-tuning that was stopped."
+        )
         self.bar = QProgressBar()
         self.bar.setObjectName("tune_progress")
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(6)
         self.bar.setRange(0, 1000)
-        self.line = _text("tune_line")
+        self.line = parts.text("tune_line")
         self.curve = Curve()
-        self.table = _text("tune_table")
-        self.use = _button(
+        self.table = parts.text("tune_table")
+        self.use = parts.button(
             "use_tuned", "Use new model", "Choose the tuned model; the old one stays as it is."
         )
         inside = QWidget()
@@ -96,7 +102,7 @@ class LearnBox(QCollapsible):
         for part in (
             self.contents,
             self.add,
-            _row(self.tune, self.go_on, self.stop),
+            parts.row(self.tune, self.go_on, self.stop),
             self.bar,
             self.line,
             self.curve,
@@ -121,28 +127,3 @@ class LearnBox(QCollapsible):
         self.table.setText(html)
         self.table.setVisible(bool(html))
         self.use.setVisible(bool(html))
-
-
-def _button(name: str, text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setObjectName(name)
-    button.setToolTip(tip)
-    return button
-
-
-def _text(name: str) -> QLabel:
-    label = QLabel()
-    label.setObjectName(name)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
-
-
-def _row(*widgets: QWidget) -> QWidget:
-    box = QWidget()
-    row = QHBoxLayout(box)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(4)
-    for widget in widgets:
-        row.addWidget(widget)
-    return box

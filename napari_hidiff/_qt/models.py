@@ -1,6 +1,7 @@
 """The model box: which models there are, and the chosen one, loaded in a thread."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
@@ -101,8 +102,16 @@ class Models(QObject):
         return [name for name in self._box.choices if name not in (None, FROM_FILE, MANAGE)]
 
     def _offer(self, names: list[str]) -> None:
+        names = list(dict.fromkeys(names))
+        short = [_short(name) for name in names]
+        texts = [
+            name if short.count(one) > 1 else one for one, name in zip(short, names, strict=True)
+        ]
         with self._box.changed.blocked():
-            self._box.choices = [*dict.fromkeys(names), FROM_FILE, MANAGE]
+            self._box.choices = [
+                *zip(texts, names, strict=True),
+                *((e, e) for e in (FROM_FILE, MANAGE)),
+            ]
             self._box.value = self._chosen
 
     def _on_listed(self, names: list[str]) -> None:
@@ -156,3 +165,10 @@ class Models(QObject):
     def _on_ended(self) -> None:
         if self.model is None:  # it could not be loaded; the reason is on the screen
             self.forget()
+
+
+def _short(name: str) -> str:
+    """A model file by its folder and name: there is no room for a path, and every training writes
+    a file of the same name."""
+    path = Path(name)
+    return f"{path.parent.name}/{path.stem}" if path.suffix == SUFFIX else name

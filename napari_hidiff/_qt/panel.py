@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
@@ -21,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_hidiff._qt import parts
 from napari_hidiff._qt.choices import NEAR
 from napari_hidiff._qt.classes_box import ClassesBox
 
@@ -66,7 +66,7 @@ class Panel(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
-        self.message = _text("message")
+        self.message = parts.text("message")
         self.segment = _button("segment", "Segment", "The model's first mask, at once.")
         self.step = _button("step", "Step", "One step of the refinement, then wait.")
         self.run = _button("run", "Run", "All (remaining) steps; what you paint meanwhile stays.")
@@ -75,16 +75,16 @@ class Panel(QScrollArea):
         self.steps_slider.setObjectName("steps_slider")
         self.steps_slider.setToolTip("Look at any step of the run; 0 is the prior.")
         self.steps_slider.setPageStep(1)
-        self.moment = _text("moment")
+        self.moment = parts.text("moment")
         self.progress = QProgressBar()
         self.progress.setObjectName("progress")
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(6)
-        self.cost = _text("cost")
+        self.cost = parts.text("cost")
         self.next_place = _button(
             "next_place", "Next place", "Go where the model is least sure and you have not been."
         )
-        self.place = _text("place")
+        self.place = parts.text("place")
         self.rerefine = _button(
             "rerefine", "Re-refine", "Start again with everything you painted; it stays as it is."
         )
@@ -107,7 +107,7 @@ class Panel(QScrollArea):
         self.changes.setObjectName("changes")
         self.changes.setChecked(True)
         self.changes.setToolTip("Outlines: green added, pink removed, orange relabelled.")
-        self.counts = _text("counts")
+        self.counts = parts.text("counts")
         self.accept = _button("accept", "Accept", "Take the mask (at the shown step) for final.")
         self.export = _button("export", "Export …", "Write the mask to a png or tif file.")
         self.new_mask = _button("new_mask", "New mask", "An empty mask to paint strokes on.")
@@ -116,13 +116,15 @@ class Panel(QScrollArea):
         )
         self.go_on = _button("go_on", "Go on", "Bring the kept strokes and masks back.")
         self.start_anew = _button("start_anew", "Start anew", "Keep the old file aside.")
-        self.kept = _text("kept")
+        self.kept = parts.text("kept")
 
-        self._without_model = _group(
-            _text("", "Without a model: paint object and background (label 0), then complete."),
-            _row(self.new_mask, self.complete),
+        self._without_model = parts.group(
+            parts.text(
+                "", "Without a model: paint object and background (label 0), then complete."
+            ),
+            parts.row(self.new_mask, self.complete),
         )
-        self._offer = _group(self.kept, _row(self.go_on, self.start_anew))
+        self._offer = parts.group(self.kept, parts.row(self.go_on, self.start_anew))
         more = QCollapsible("Settings")
         more.setObjectName("more")
         more.addWidget(_form(settings))
@@ -134,21 +136,21 @@ class Panel(QScrollArea):
             self._offer,
             self._without_model,
             self.segment,
-            _heading("Refine"),
-            _row(self.step, self.run, self.stop),
+            parts.heading("Refine"),
+            parts.row(self.step, self.run, self.stop),
             self.progress,
             self._slider_row(),
             self.cost,
-            _heading("Correct: paint on the mask"),
+            parts.heading("Correct: paint on the mask"),
             classes,
-            _row(self.next_place, self.place),
-            _row(self.rerefine, self.near),
-            _row(self.alternatives, self.reject),
+            parts.row(self.next_place, self.place),
+            parts.row(self.rerefine, self.near),
+            parts.row(self.alternatives, self.reject),
             self.changes,
             self.counts,
             volume,
-            _heading("Finish"),
-            _row(self.accept, self.export),
+            parts.heading("Finish"),
+            parts.row(self.accept, self.export),
             more,
         )
         self.offer(None)
@@ -205,13 +207,13 @@ class Panel(QScrollArea):
         self.moment.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         return box
 
-    def _lay_out(self, *parts: Any) -> None:
+    def _lay_out(self, *sections: Any) -> None:
         inside = QWidget()
         column = QVBoxLayout(inside)
         column.setContentsMargins(6, 4, 6, 4)
         column.setSpacing(4)
-        for part in parts:
-            column.addWidget(part)
+        for section in sections:
+            column.addWidget(section)
         column.addStretch()
         self._column = column
         self.setWidget(inside)
@@ -235,43 +237,4 @@ def _form(box: Any) -> QWidget:
 def _button(name: str, text: str, tip: str) -> QPushButton:
     key = KEYS.get(name)
     gap = " " * (1 if key and len(key) > 1 else 2)  # as wide as two of them may be in a row
-    button = QPushButton(f"{text}{gap}[{key}]" if key else text)
-    button.setObjectName(name)
-    button.setToolTip(tip)
-    return button
-
-
-def _text(name: str, text: str = "") -> QLabel:
-    label = QLabel(text)
-    label.setObjectName(name)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
-
-
-def _heading(text: str) -> QLabel:
-    label = QLabel(f"<b>{text}</b>")
-    label.setWordWrap(True)
-    label.setContentsMargins(0, 5, 0, 0)
-    return label
-
-
-def _row(*widgets: QWidget) -> QWidget:
-    box = QWidget()
-    row = QHBoxLayout(box)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.setSpacing(4)
-    for widget in widgets:
-        row.addWidget(widget)
-    return box
-
-
-def _group(*widgets: QWidget) -> QFrame:
-    box = QFrame()
-    box.setFrameShape(QFrame.Shape.StyledPanel)
-    column = QVBoxLayout(box)
-    column.setContentsMargins(6, 4, 6, 4)
-    column.setSpacing(3)
-    for widget in widgets:
-        column.addWidget(widget)
-    return box
+    return parts.button(name, f"{text}{gap}[{key}]" if key else text, tip)

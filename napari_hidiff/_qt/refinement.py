@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_hidiff import walker
-from napari_hidiff._qt import jobs, words
+from napari_hidiff import walker, work
+from napari_hidiff._qt import jobs
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.choices import Settings
+from napari_hidiff._qt.moments import Moments
 from napari_hidiff._qt.panel import Panel
-from napari_hidiff._qt.runs import Going, Samples, Target
+from napari_hidiff._qt.runs import Going, Samples, Target, source_of
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Guards
 from napari_hidiff.journal import model_facts
-from napari_hidiff.pixels import of_mask
 from napari_hidiff.session import Index, Prior, Session
 from napari_hidiff.timeline import check_labels
 
@@ -38,10 +38,9 @@ class Refinement(QObject):
         self._job: jobs.Job | None = None
         self._working_on: Bench | None = None
         self._going: Going | None = None
-        self.samples: Samples | None = None
-        """The samples of the last run, once it is finished."""
+        self.moments = Moments(panel)
+        """What is shown of the run, and its samples."""
         self._then: Callable[[], None] | None = None
-        self._outlined: tuple[Bench, Index, int] | None = None  # the step shown over the mask
         self._sweeping = False
 
     @property
@@ -74,13 +73,12 @@ class Refinement(QObject):
             bench = target.bench()
             session = bench.session(target.index)
             session.begin(mask, prior)
-            self._outlined = None
-            bench.annotation.note("segment", slice=target.index, **_source(model, mask))
+            bench.annotation.note("segment", slice=target.index, **source_of(model, mask))
             bench.show_probability(target.index, prior.probability)
-            bench.preview(target.index, None)
+            self.moments.hide(bench, target.index)
             bench.link.write(target.index, prior.mask, what="prior")
 
-        self._start(jobs.segment, model, target.stack, target.index, mask, done=done)
+        self._start(work.segment, model, target.stack, target.index, mask, done=done)
 
     def prime(
         self, target: Target, model: "HiDiff", mask: np.ndarray | None, then: Callable[[], None]
@@ -92,9 +90,9 @@ class Refinement(QObject):
         def done(prior: Prior) -> None:
             bench = target.bench()
             bench.session(target.index).begin(mask, prior)
-            bench.annotation.note("segment", slice=target.index, **_source(model, mask))
+            bench.annotation.note("segment", slice=target.index, **source_of(model, mask))
 
-        self._start(jobs.segment, model, target.stack, target.index, mask, done=done)
+        self._start(work.segment, model, target.stack, target.index, mask, done=done)
 
     def sweep(
         self,
@@ -109,7 +107,8 @@ class Refinement(QObject):
         each : called with every slice. ended : called at last, also after a stop.
         """
         self._going, self._then, self._working_on = None, ended, bench
-        self._sweeping, self._outlined, self.samples = True, None, None
+        self._sweeping = True
+        self.moments.forget()
         # No napari progress bar: it handles events in each update, one slice within the other.
         self._start(slices, *args, step=each)
 
@@ -147,9 +146,9 @@ class Refinement(QObject):
             run = session.start(settings.total, model.labels, restart)
             if session.prior is None:
                 raise InputError("Segment first: there is nothing to refine yet.")
-            steps = jobs.steps(
-                model, target.stack, target.index, session.prior.given, run, settings
-            )
+            how = settings.sampler, settings.steps, settings.samples, settings.seed
+            prior = session.prior.given
+            steps = work.steps(model, target.stack, target.index, prior, run, *how)
             entry = bench.annotation.note(
                 "run",
                 slice=target.index,
@@ -157,8 +156,9 @@ class Refinement(QObject):
                 **model_facts(model) | vars(settings) | vars(run.guards),
             )
             going = Going(bench, target.index, model, settings, steps, entry)
-            self._going, self._outlined, self.samples = going, None, None
-            bench.preview(target.index, None)
+            self._going = going
+            self.moments.forget()
+            self.moments.hide(bench, target.index)
             self._panel.show_moment(0, 0)
         going.writes, self._then, self._working_on = then is None, then, bench
         self._start(
@@ -186,7 +186,7 @@ class Refinement(QObject):
         """Take the mask for final, with the step in it that is outlined; raises InputError."""
         bench, index = target.bench(), target.index
         session = bench.session(index)
-        outlined = self._outlined[2] if self._outlined and self._is_at(bench, index) else None
+        outlined = self.moments.outlined(bench, index)
         step = session.standing if outlined is None else outlined
 
         def final(*_: np.ndarray) -> None:
@@ -201,8 +201,7 @@ class Refinement(QObject):
                 if number > steps:
                     facts["alternative"] = number - steps
             bench.accept(index, facts)
-            self._outlined = None
-            bench.preview(index, None)
+            self.moments.hide(bench, index)
             self._refresh()
 
         if outlined is not None and session.run is not None:
@@ -243,40 +242,9 @@ class Refinement(QObject):
         """Stop whatever is under way, and touch nothing any more."""
         if self._job is not None:
             self._job.cancel()
-        self._job = self._going = self._working_on = self._then = self._outlined = None
-        self.samples = None
+        self._job = self._going = self._working_on = self._then = None
+        self.moments.forget()
         self._sweeping = False
-
-    def show(self, bench: Bench, index: Index, step: int) -> None:
-        """Show a step of the slice's run: as an outline, unless it stands in the mask."""
-        session = bench.session(index)
-        if session.run is None:
-            return
-        bench.show_probability(index, session.run.shown[step].probability)
-        stands = step == session.standing
-        self._outlined = None if stands else (bench, index, step)
-        bench.preview(index, None if stands else step)
-        self.tell(bench, index, step)
-
-    def tell(self, bench: Bench, index: Index, step: int) -> None:
-        """Set the slider to a step of the slice's run and say where the step is to be seen."""
-        session = bench.session(index)
-        if session.run is None:
-            self._panel.show_moment(0, 0)
-            return
-        step = min(step, session.run.steps)
-        if self._outlined == (bench, index, step):
-            where = "outlined"
-        else:
-            where = "in the mask" if step == session.standing else "not in the mask"
-        samples = self.samples
-        mine = samples is not None and samples.run is session.run
-        shares = samples.shares if samples is not None and mine else None
-        text = words.moment(step, session.run.total, shares, where)
-        self._panel.show_moment(step, session.run.steps, text)
-
-    def _is_at(self, bench: Bench, index: Index) -> bool:
-        return self._outlined is not None and self._outlined[:2] == (bench, index)
 
     def _start(self, function: Callable[..., Any], *args: Any, **callbacks: Any) -> None:
         self._panel.show_progress(-1)
@@ -291,8 +259,8 @@ class Refinement(QObject):
         session.add_step(step.mask, step.probability)
         going.entry |= {"taken": step.index, "engine": step.engine}
         if session.run is not None and session.run.finished:
-            self.samples = Samples(session.run, step.each)
-        self.show(going.bench, going.index, step.index)
+            self.moments.samples = Samples(session.run, step.each)
+        self.moments.show(going.bench, going.index, step.index)
         self._panel.show_progress(step.index / step.total)
 
     def _on_ended(self) -> None:
@@ -326,17 +294,9 @@ class Refinement(QObject):
 
     def _written(self, bench: Bench, index: Index) -> Callable[[np.ndarray, np.ndarray], None]:
         def then(before: np.ndarray, after: np.ndarray) -> None:
-            self._outlined = None
-            bench.preview(index, None)
+            self.moments.hide(bench, index)
             bench.show_changes(index, before, after)
             bench.reveal(self._panel.changes.isChecked())
             self._refresh()
 
         return then
-
-
-def _source(model: "HiDiff", mask: np.ndarray | None) -> dict[str, Any]:
-    """What the log says of a prior: whose it is, or the mask that it was made from."""
-    if mask is None:
-        return model_facts(model) | {"prior": "segmentor"}
-    return model_facts(model) | {"prior": "mask", "pixels": of_mask(mask)}

@@ -8,6 +8,8 @@ import numpy as np
 
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.choices import Settings
+from napari_hidiff.journal import model_facts
+from napari_hidiff.pixels import of_mask
 from napari_hidiff.session import Index, Run, Session
 from napari_hidiff.stack import Stack
 
@@ -81,3 +83,10 @@ class Samples:
         """The entry of ``run.shown`` to show next: every alternative, then the mean, and again."""
         last = self.run.total
         return last if shown == self.run.steps else max(shown, last) + 1
+
+
+def source_of(model: "HiDiff", mask: np.ndarray | None) -> dict[str, Any]:
+    """What the log says of a prior: whose it is, or the mask that it was made from."""
+    if mask is None:
+        return model_facts(model) | {"prior": "segmentor"}
+    return model_facts(model) | {"prior": "mask", "pixels": of_mask(mask)}

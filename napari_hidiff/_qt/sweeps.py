@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.utils.notifications import show_info
@@ -15,8 +17,9 @@ from napari_hidiff._qt.refinement import Refinement
 from napari_hidiff._qt.runs import Target
 from napari_hidiff._qt.volume_box import VolumeBox
 from napari_hidiff.errors import InputError
+from napari_hidiff.guards import Guards
 from napari_hidiff.journal import model_facts
-from napari_hidiff.session import Index, slicer
+from napari_hidiff.session import Index, Session, slicer
 from napari_hidiff.sweep import Swept
 from napari_hidiff.timeline import FREE, check_labels
 
@@ -59,6 +62,8 @@ class Sweeps:
         self._box, self._work = box, work
         self._bench: Bench | None = None
         self._last: dict[Index, Change] = {}
+        self._refined: WeakKeyDictionary[Bench, set[Index]] = WeakKeyDictionary()
+        self._news: set[Index] = set()  # of these, what the last sweep was the first to refine
 
     def segment(
         self, target: Target, model: "HiDiff", axis: int, labels: np.ndarray | None
@@ -79,10 +84,16 @@ class Sweeps:
         model: "HiDiff",
         axis: int,
         settings: Settings,
+        guards: Guards,
         labels: np.ndarray | None,
     ) -> None:
         """Every slice of the range refined from what it starts from, ``labels`` of the user where
-        it was not begun yet; raises InputError."""
+        it was not begun yet; raises InputError.
+
+        guards : what may change in slices that were refined before, as in a re-refinement.
+        ``certain`` is not heeded: the probability behind the mask of every slice would have to be
+        kept.
+        """
         where = self._range(target, axis)
         if labels is not None:
             check_labels(labels, model.labels, "The mask to start from")
@@ -97,7 +108,8 @@ class Sweeps:
         fixed = self._fixed(target, model)
         how = _sampling(settings)
         args = (model, target.stack, where, given, fixed, how)
-        self._start("refine", target, model, where, sweep.refine, *args, how=how)
+        again = replace(guards, certain=False)
+        self._start("refine", target, model, where, sweep.refine, *args, how=how, guards=again)
 
     def carry(
         self, target: Target, model: "HiDiff", axis: int, settings: Settings, on: bool
@@ -138,7 +150,9 @@ class Sweeps:
         for index in standing:
             bench.session(index).hand_on()
         bench.annotation.note("take_back", slices=len(standing))
+        self._refined.get(bench, set()).difference_update(self._news & set(standing))
         self._last = {}
+        self._box.line.setText(words.TAKEN_BACK)
         show_info(words.taken_back(len(standing), len(last) - len(standing)))
 
     def can_take_back(self, bench: Bench | None) -> bool:
@@ -154,24 +168,36 @@ class Sweeps:
         slices: Callable[..., Iterator[Swept]],
         *args: Any,
         how: dict[str, Any] | None = None,
+        guards: Guards | None = None,
     ) -> None:
         bench, began, done = target.bench(), time.monotonic(), 0
-        self._bench, self._last = bench, {}
+        self._bench, self._last, self._news = bench, {}, set()
+        refined = self._refined.setdefault(bench, set())
 
         def each(swept: Swept) -> None:
             nonlocal done
             done += 1
-            session = bench.session(swept.at)
+            session, mask = bench.session(swept.at), swept.mask
             facts = model_facts(model) | {"kind": what, **(how or {})}
+            before_it = _refined(session, swept.at in refined)
+            if guards is not None and before_it:
+                stands, shown = session.timeline, swept.probability
+                mask = guards(stands.content, mask, stands.fresh, shown, shown)
+                facts |= vars(guards)
             bench.annotation.note("sweep", slice=swept.at, **facts)
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
                 session.begin(swept.given)
                 session.hand_on()
                 self._last[swept.at] = Change.between(before, after)
+                if what == "segment":
+                    refined.discard(swept.at)
+                elif not before_it:
+                    refined.add(swept.at)
+                    self._news.add(swept.at)
 
             bench.show_probability(swept.at, swept.probability)
-            bench.link.write(swept.at, swept.mask, then=written)
+            bench.link.write(swept.at, mask.astype(swept.mask.dtype), then=written)
             seconds = (time.monotonic() - began) / done * (len(where) - done)
             self._box.line.setText(words.slices(done, len(where), seconds))
             self._work.progressed(done / len(where))
@@ -179,6 +205,7 @@ class Sweeps:
         def ended() -> None:
             self._box.line.setText(words.swept(what, done, len(where)))
 
+        self._box.line.setText(words.slices(0, len(where)))
         self._work.sweep(bench, slices, *args, each=each, ended=ended)
 
     def _range(self, target: Target, axis: int) -> list[Index]:
@@ -196,6 +223,13 @@ class Sweeps:
             if (known != FREE).any():
                 found[index] = known
         return found
+
+
+def _refined(session: Session, swept: bool) -> bool:
+    """Whether what stands in a slice is a refinement: by a run, or ``swept`` by a sweep."""
+    if session.run is not None:
+        return session.run.written is not None
+    return swept and session.begun and session.prior is None
 
 
 def _sampling(settings: Settings) -> dict[str, Any]:

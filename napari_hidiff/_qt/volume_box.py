@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QSpinBox, QWidget
 
+from napari_hidiff._qt import parts
+
 KEYS = {
     "segment_slices": "Shift+G",
     "refine_slices": "Shift+U",
@@ -100,7 +102,4 @@ def _spin(name: str, prefix: str) -> QSpinBox:
 
 
 def _button(name: str, text: str, tip: str) -> QPushButton:
-    button = QPushButton(f"{text} [{KEYS[name]}]")
-    button.setObjectName(name)
-    button.setToolTip(tip)
-    return button
+    return parts.button(name, f"{text} [{KEYS[name]}]", tip)

@@ -17,6 +17,7 @@ NAMED = 3
 """Classes that fit into one line."""
 
 TRAIN = "napari-hidiff-train"
+TAKEN_BACK = "taken back"
 REJECTED = "Rejected: the mask is as it was before that result. Your strokes stay."
 
 
@@ -101,9 +102,10 @@ def counts(changes: Changes | None, annotation: Annotation | None) -> str:
     return f"+{changes.added:,} added, -{changes.removed:,} removed{relabelled}. {kept}".strip()
 
 
-def slices(done: int, total: int, seconds: float) -> str:
-    """How far a sweep is."""
-    return f"{done} of {total}, {_seconds(seconds)} left"
+def slices(done: int, total: int, seconds: float | None = None) -> str:
+    """How far a sweep is, and the seconds that are left where they are known."""
+    left = "…" if seconds is None else f"{_seconds(seconds)} left"
+    return f"{done} of {total}, {left}"
 
 
 def swept(what: str, done: int, total: int) -> str:
@@ -124,7 +126,21 @@ def offer(kept: Kept) -> str:
     """What a sidecar holds for this image."""
     masks = f" and {kept.accepted} accepted mask{'s' * (kept.accepted > 1)}"
     content = f"{_pixels(kept.strokes)} of strokes{masks if kept.accepted else ''}"
-    return f"Kept from {kept.saved}: {content}."
+    return (
+        f"Kept from {kept.saved}: {content}{f', in {_where(kept)}' if len(kept.shape) > 2 else ''}."
+    )
+
+
+def gone_on(kept: Kept) -> str:
+    """What came back of a volume, and that the rest did not."""
+    return f"Back: {_where(kept)}. Only painted or accepted slices are kept."
+
+
+def _where(kept: Kept) -> str:
+    """The slice of a volume in which something is kept, or how many there are."""
+    if len(kept.slices) != 1:
+        return f"{len(kept.slices)} slices"
+    return "".join(f"slice {', '.join(str(at) for at in one if at >= 0)}" for one in kept.slices)
 
 
 def _pixels(count: int) -> str:

@@ -12,7 +12,7 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import Notification, notification_manager
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
+from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from napari_hidiff._qt.fit import WAITING
 from napari_hidiff._qt.widget import HiDiffWidget
@@ -153,6 +153,18 @@ class Hand:
             self.drag(*(np.array(start) + part * (np.array(end) - np.array(start))))
         self.release(*end)
         return self.mask.data != before
+
+    def says(self, text: str, name: str = "message") -> None:
+        """Wait until a line, that on top or another, holds a text: what it said before stands
+        until the widget has looked again."""
+        label = self.control(name)
+        assert isinstance(label, QLabel)
+        self.wait(lambda: text in label.text(), f"{name} to say {text!r}")
+
+    def offers(self, name: str, on: bool = True) -> None:
+        """Wait until a control is enabled, or is not."""
+        control = self.control(name)
+        self.wait(lambda: control.isEnabled() == on, f"{name} to be {'en' if on else 'dis'}abled")
 
     def said(self) -> str:
         return "\n".join(str(note.message) for note in self.notes)

@@ -46,11 +46,11 @@ def test_one_class_needs_no_list_and_several_have_a_row_each(hand, tiny, tmp_pat
     assert hand.control("classes").isVisible()
     names = [hand.control(f"class_{label}") for label in (1, 2, 3)]
     assert [name.text() for name in names] == ["vessel", "disc", "lesion"]
-    assert not hand.control("lock_1").isEnabled(), "there is no mask yet"
+    hand.offers("lock_1", False)  # there is no mask yet
     hand.click("segment")
     for button in hand.control("classes").findChildren(QAbstractButton):
         assert button.toolTip(), button.objectName()
-        assert button.isEnabled()
+        hand.wait(button.isEnabled, button.objectName())
     shown = [np.sum(where(hand, label)) for label in (1, 2, 3)]
     counts = [hand.control(f"count_{label}") for label in (1, 2, 3)]
     hand.wait(lambda: [one.text() for one in counts] == [f"{n:,}" for n in shown], "the counts")

@@ -54,10 +54,10 @@ def add(hand):
 def taught(hand, picture):
     """Four accepted masks in the training set."""
     hand.widget.learn_box.expand(animate=False)
-    assert not hand.control("fine_tune").isEnabled()
+    hand.offers("fine_tune", False)
     layers = [hand.viewer.layers["image"]]
     layers += [hand.viewer.add_image(another(picture, n), name=f"eye {n}") for n in (1, 2, 3)]
-    assert not hand.control("add_example").isEnabled(), "only accepted masks are added"
+    hand.offers("add_example", False)  # only accepted masks are added
     for layer in layers:
         accept(hand, layer)
         add(hand)
@@ -70,7 +70,7 @@ def test_only_accepted_masks_and_the_same_image_replaces_itself(hand):
     add(hand)
     kept = TrainingSet("tiny")
     (stem,) = kept.stems
-    assert "1 image in" in hand.control("learn_set").text()
+    hand.says("1 image in", "learn_set")
     np.testing.assert_array_equal(
         read_image(kept.root / "images" / f"{stem}.png"), hand.widget.image.data
     )
@@ -95,8 +95,8 @@ def test_only_accepted_masks_and_the_same_image_replaces_itself(hand):
 @pytest.mark.slow
 def test_tune_stop_go_on_and_use(taught, monkeypatch):
     hand, learning = taught, taught.widget.learning
-    assert "4 images in" in hand.control("learn_set").text()
-    assert "1 of them held out" in hand.control("learn_set").text()
+    hand.says("4 images in", "learn_set")
+    hand.says("1 of them held out", "learn_set")
     assert learning.run is None, "training never starts by itself"
     learning.options = LONG
     hand.click("fine_tune", wait=False)
@@ -110,7 +110,7 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
     hand.click("tune_stop", wait=False)
     patiently(hand, lambda: learning.run is None, "the end of the process")
     assert (hand.fixed[painted] == 1).all()
-    assert "with a checkpoint: press Go on" in hand.control("tune_line").text()
+    hand.says("with a checkpoint: press Go on", "tune_line")
     assert (run.folder / "segmentor.pt").exists()
     stopped_at = run.progress.done
     hand.click("tune_go_on", wait=False)
@@ -139,7 +139,7 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
     assert not held & set(card.training["cases"]["train"])
     hand.click("run")
     assert (hand.fixed[painted] == 1).all()
-    assert "4 images in" in hand.control("learn_set").text()  # the set is that of the first model
+    hand.says("4 images in", "learn_set")  # the set is that of the first model
 
 
 @pytest.mark.slow
@@ -162,8 +162,8 @@ def test_a_failure_is_one_line(taught):
     learning.options = ["--width", "64"]
     hand.click("fine_tune", wait=False)
     patiently(hand, lambda: learning.run is None, "the process to end")
-    assert "--width cannot be changed with --from" in hand.control("tune_line").text()
-    assert hand.control("fine_tune").isEnabled()
+    hand.says("--width cannot be changed with --from", "tune_line")
+    hand.offers("fine_tune")
 
 
 def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tmp_path):
@@ -187,7 +187,7 @@ def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tm
     np.testing.assert_array_equal(stored, volume[3])
     assert stored.dtype == np.uint16
     assert len(set(json.loads((kept.root / "groups.json").read_text()).values())) == 1
-    assert "1 image (2 slices)" in hand.control("learn_set").text()
+    hand.says("1 image (2 slices)", "learn_set")
 
 
 def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
@@ -233,12 +233,12 @@ def test_an_image_unlike_the_model_s_is_doubted_not_refused(open_hand, sample_pa
     image, truth = sample_pair
     hand = open_hand(image[::2, ::2], rgb=True)
     hand.use("chase-vessels")
-    assert "Fits this image" in hand.control("message").text()
+    hand.says("Fits this image")
     inverted = hand.viewer.add_image(255 - image[::2, ::2], rgb=True, name="inverted")
     hand.widget.choose.image.value = inverted
-    hand.wait(lambda: "bright and dark seem exchanged" in hand.control("message").text())
-    assert hand.control("segment").isEnabled()
+    hand.says("bright and dark seem exchanged")
+    hand.offers("segment")
     mask = hand.viewer.add_image(np.stack([truth[::2, ::2] * 255] * 3, -1), rgb=True, name="mask")
     hand.widget.choose.image.value = mask
-    hand.wait(lambda: "a mask?" in hand.control("message").text())
+    hand.says("a mask?")
     assert load_model("chase-vessels", prepare=False).card.looks["n"] == 16

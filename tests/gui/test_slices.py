@@ -5,7 +5,8 @@ import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
-from napari_hidiff import volumes
+from napari_hidiff import sweep, volumes
+from napari_hidiff.guards import MARGIN, Guards
 from napari_hidiff.timeline import FREE
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -41,11 +42,6 @@ def hand(open_hand, volume, grey_file):
     return hand
 
 
-def says(hand, text) -> None:
-    """Wait until the line on top says so: what it said before stands until it was looked again."""
-    hand.wait(lambda: text in hand.control("message").text(), text)
-
-
 def normalised(hand, volume):
     return volumes.normalise(hand.widget.models.loaded(), volume[..., None])
 
@@ -56,7 +52,7 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     hand.click("segment_slices")
     segmented = model.mask_of(volumes.prior(model, planes), 0)
     np.testing.assert_array_equal(hand.mask.data, segmented)
-    assert hand.control("slices").text() == "5 segmented"
+    hand.says("5 segmented", "slices")
     np.testing.assert_array_equal(hand.mask.scale, (3.0, 0.5, -0.5))
     painted = hand.stroke((10, 10), (10, 30), label=1)
     assert painted[2].any()
@@ -75,11 +71,53 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
     np.testing.assert_array_equal(hand.mask.data, after)
     hand.click("take_back")
+    hand.says("taken back", "slices")
     where = fixed != FREE
     segmented[2][where] = fixed[where]
     np.testing.assert_array_equal(hand.mask.data, segmented)
     assert hand.widget.bench.annotation.fixed_count == where.sum()
-    assert not hand.control("take_back").isEnabled()
+    hand.offers("take_back", False)
+
+
+def test_a_second_sweep_leaves_toss_ups_as_they_are(hand, volume) -> None:
+    model, settings = hand.widget.models.loaded(), hand.widget.settings
+    how = {"sampler": "ddim", "steps": 2, "samples": 1}
+    for name, value in how.items():
+        settings[name].value = value
+    planes = normalised(hand, volume)
+
+    def answer(seed, fixed=None):
+        settings.seed.value = seed
+        probability = volumes.refine(model, planes, fixed=fixed, seed=seed, **how)
+        return probability, model.mask_of(probability, 0)
+
+    first = answer(0)[1]
+    hand.click("refine_slices")
+    np.testing.assert_array_equal(hand.mask.data, first)  # nothing stood there to be kept
+    hand.stroke((30, 10), (30, 40), label=1)
+    strokes = np.full(volume.shape, FREE)
+    strokes[2] = hand.fixed
+    before = hand.mask.data.copy()
+    probability, free = answer(1, strokes)
+    hand.click("refine_slices")
+    firm = Guards(margin=MARGIN)
+    expected = [
+        firm(*planes_of, strokes[2] != FREE, p, p)
+        for *planes_of, p in zip(before, free, probability.swapaxes(0, 1), strict=True)
+    ]
+    np.testing.assert_array_equal(hand.mask.data, expected)
+    for at in (0, 2, 4):  # with and without strokes
+        kept = (free[at] != before[at]) & (hand.mask.data[at] == before[at])
+        assert kept.any(), "no toss-up in this slice: choose another seed"
+    hand.click("take_back")
+    np.testing.assert_array_equal(hand.mask.data, before)
+    settings.firm.value = False
+    hand.click("refine_slices")
+    np.testing.assert_array_equal(hand.mask.data, free)
+    hand.click("segment_slices")  # and what is refined then is refined for the first time
+    settings.firm.value = True
+    hand.click("refine_slices")
+    np.testing.assert_array_equal(hand.mask.data, free)
 
 
 def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
@@ -96,6 +134,11 @@ def test_a_slice_of_a_sweep_is_refined_again_by_itself(hand, volume) -> None:
     np.testing.assert_array_equal(hand.mask.data[2], expected)
     assert hand.mask.data[2][painted[2]].all()
     np.testing.assert_array_equal(np.delete(hand.mask.data, 2, 0), others)
+    hand.says("added", "counts")
+    hand.viewer.dims.set_current_step(0, 1)  # nothing of it happened there
+    assert "added" not in hand.control("counts").text()
+    hand.viewer.dims.set_current_step(0, 2)
+    hand.says("added", "counts")
 
 
 def test_a_mask_of_the_user_is_what_all_slices_start_from(hand, volume) -> None:
@@ -119,7 +162,7 @@ def test_a_range_along_another_axis(hand, volume) -> None:
     assert [axis.itemText(at) for at in range(3)] == ["along Z", "along Y", "along X"]
     axis.setCurrentIndex(1)
     axis.activated.emit(1)
-    says(hand, "at least 16 x 16")  # 5 x 64 is no picture for a model
+    hand.says("at least 16 x 16")  # 5 x 64 is no picture for a model
     axis.setCurrentIndex(0)
     axis.activated.emit(0)
     hand.known()
@@ -136,7 +179,7 @@ def test_a_range_along_another_axis(hand, volume) -> None:
 
 
 def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch) -> None:
-    monkeypatch.setattr(volumes, "PIXELS_AT_ONCE", 1)  # slice by slice
+    monkeypatch.setattr(sweep, "TOGETHER", 1)  # slice by slice
     hand.click("segment_slices")
     segmented = hand.mask.data.copy()
     hand.widget.settings.sampler.value = "ddim"
@@ -181,7 +224,7 @@ def test_a_correction_is_carried_to_the_slices_behind(hand, tiny, tmp_path) -> N
     hand.click("carry_back")
     assert (hand.mask.data[1][change] == label).all()
     assert (hand.mask.data[0][change & (segmented[1] != label)] == label).all()
-    assert hand.control("slices").text() == "carried to 2"
+    hand.says("carried to 2", "slices")
     hand.click("take_back")
     np.testing.assert_array_equal(hand.mask.data[:2], segmented[:2])
     assert (hand.mask.data[3][change] == label).all()
@@ -199,14 +242,18 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     names = ("case red", "case green", "case blue", "case infrared")
     hand = open_hand(Image(stack[0], name=names[0]))
     hand.use(rgbi_file)
-    assert "1 channel" in hand.control("message").text()
+    hand.says("1 channel")
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
-    says(hand, "choose the layer of green above")
-    assert hand.control("channels").isVisible()
-    assert not hand.control("segment").isEnabled()
+    hand.says("choose the layer of green above")
+    assert hand.control("channel_green").isVisible()
+    hand.offers("segment", False)
     hand.viewer.add_image(stack[1], name=names[1])
-    says(hand, "Fits this image")
+    hand.says("Fits this image")
+    assert hand.control("channels_title").text().endswith("red, green, blue, infrared")
+    assert not hand.control("channel_green").isVisible(), "one line is enough where all are found"
+    hand.click("channels_title")
+    assert hand.control("channel_green").isVisible()
     hand.click("segment_slices")
     model = hand.widget.models.loaded()
     planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
@@ -217,15 +264,17 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
         row = hand.control(f"channel_{channel}")
         row.setCurrentIndex(row.findText(name))
     hand.known()
-    says(hand, "Fits this image")
+    hand.says("Fits this image")
     hand.click("segment_slices")
     planes = volumes.normalise(model, np.moveaxis(stack[[1, 0, 2, 3]], 0, -1))
     expected = model.mask_of(volumes.prior(model, planes), 0)
     np.testing.assert_array_equal(hand.mask.data, expected)
     # Layers that lie elsewhere are not offered, a removed one is missed at once.
     hand.viewer.layers["case blue"].translate = (0, 5, 0)
+    hand.click("channels_title")
     del hand.viewer.layers["case infrared"]
-    says(hand, "choose the layer of blue, infrared")
+    hand.says("choose the layer of blue, infrared")
+    assert hand.control("channel_green").isVisible(), "something is missing again"
 
 
 def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:

@@ -19,7 +19,7 @@ def centre(hand) -> np.ndarray:
 def test_the_next_place_is_the_most_uncertain_one(open_hand, picture, tiny_file, place) -> None:
     hand = open_hand(picture, rgb=True, **place)
     hand.use(tiny_file)
-    assert not hand.control("next_place").isEnabled()
+    hand.offers("next_place", False)
     hand.click("segment")
     probability = hand.widget.models.loaded().prior(picture)[0].astype(float)
     surprise = -probability * np.log(probability) - (1 - probability) * np.log1p(-probability)
@@ -32,13 +32,12 @@ def test_the_next_place_is_the_most_uncertain_one(open_hand, picture, tiny_file,
     assert 1.5 * whole < zoom < 3 * whole  # from all of the image to about a quarter of it
 
     places = uncertain_places(surprise)
-    line = hand.control("place").text()
     said = f"{places[0].uncertainty:.2f}".lstrip("0")
-    assert line == f"place 1 of {len(places)}, uncertainty {said}"
+    hand.says(f"place 1 of {len(places)}, uncertainty {said}", "place")
     hand.key(Qt.Key.Key_J)
     np.testing.assert_allclose(centre(hand), places[1][:2], atol=1e-6)
     assert hand.viewer.scene.camera.zoom == zoom
-    assert hand.control("place").text().startswith("place 2 of")
+    hand.says("place 2 of", "place")
 
 
 def test_painted_places_are_passed_over_and_a_result_begins_a_new_tour(hand) -> None:
@@ -55,13 +54,13 @@ def test_painted_places_are_passed_over_and_a_result_begins_a_new_tour(hand) -> 
     hand.click("next_place")
     np.testing.assert_allclose(centre(hand), places[2][:2], atol=1e-6)
     hand.click("rerefine")
-    assert hand.control("place").text() == "most uncertain first"
+    hand.says("most uncertain first", "place")
     uncertainty = (entropy(hand.widget.session.run.shown[-1].probability) + prior) / 2
     again = uncertain_places(uncertainty, fixed=hand.fixed)
     for one in again:
         hand.click("next_place")
         np.testing.assert_allclose(centre(hand), one[:2], atol=1e-6)
-    assert hand.control("place").text().startswith(f"place {len(again)} of {len(again)}")
+    hand.says(f"place {len(again)} of {len(again)}", "place")
     hand.click("next_place")
     assert "Every uncertain place was visited" in hand.said()
     hand.click("next_place")

@@ -1,0 +1,58 @@
+"""What a volume takes in the window: the figures in the docs, and that what is freed goes back."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_hidiff import seen, sweep
+from napari_hidiff._qt import memory
+from napari_hidiff.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+FOUND = json.loads((ROOT / "results" / "window-memory.json").read_text("utf-8"))
+PAGE = (ROOT / "docs" / "volumes.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", list(FOUND["volumes"]))
+def test_the_figures_in_the_docs_were_measured(name) -> None:
+    one = FOUND["volumes"][name]
+    stages = one["stages_MiB"].values()
+    assert abs(one["peak_MiB"] - max(stages)) <= 1
+    assert abs(one["limit_MiB"] - 2 * one["float32_MiB"] - one["run_MiB"]) <= 2
+    assert one["within"] == (one["peak_MiB"] <= one["limit_MiB"])
+    volume, dtype = name.rsplit(", ", 1)
+    cells = (one["float32_MiB"], one["run_MiB"], one["limit_MiB"], one["peak_MiB"])
+    assert f"| {volume} | {dtype} | {' | '.join(map(str, cells))} |" in PAGE
+
+
+def resident() -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+
+@pytest.mark.skipif(
+    memory._malloc_trim is None, reason="this malloc keeps nothing that is known of"
+)
+def test_freed_memory_goes_back_to_the_system() -> None:
+    blocks = [bytearray(b"x") * 60_000 for _ in range(2000)]
+    kept = blocks[::50]  # here and there one that is still in use
+    del blocks
+    before = resident()
+    memory.give_back()
+    assert before - resident() > 60e6
+    assert len(kept) == 40
+
+
+def test_a_sweep_leaves_little_behind_in_the_model(tiny, monkeypatch) -> None:
+    monkeypatch.setattr(sweep, "TOGETHER", 1)  # slice by slice, as large ones are
+    volume = np.random.default_rng(0).normal(size=(6, 40, 40)).astype(np.float32)
+    where = sweep.slices((0, -1, -1), 0, 0, 5)
+    seen.forget(0)
+    list(sweep.segment(tiny(2, 1), Stack([volume]), where[:1]))
+    alone = seen._sights.nbytes
+    assert alone > 0
+    monkeypatch.setattr(sweep, "REMEMBERED", 2 * alone)
+    list(sweep.segment(tiny(2, 1), Stack([volume]), where))
+    assert seen._sights.nbytes == 2 * alone
