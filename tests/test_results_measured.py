@@ -11,7 +11,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
-SMALL = ("hippocampus",)
+SMALL = ("hippocampus", "chase-vessels")
 """Models whose small objects are there."""
 
 
