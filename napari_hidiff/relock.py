@@ -14,7 +14,7 @@ from napari_hidiff.pixels import pack, unpack
 from napari_hidiff.slices import slicer
 
 if TYPE_CHECKING:
-    from napari_hidiff.session import Annotation
+    from napari_hidiff.annotation import Annotation
 
 Held = list[dict[str, Any]]
 """Pixels of a class: per slice its index, ``slice``, and packed positions there, ``pixels``."""
