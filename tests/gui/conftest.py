@@ -72,7 +72,8 @@ class Hand:
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
         assert isinstance(button, QAbstractButton)
-        self.settled()
+        if not button.isEnabled():
+            self.settled()  # what is shown may be about the image before
         assert button.isEnabled(), f"{name} is disabled: {self.widget.panel.message.text()}"
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
         if wait:

@@ -41,13 +41,14 @@ def draw_calibration(content: Mapping[str, Any], path: Path) -> None:
     """Mean predicted against true flip rate by t, a curve a row; the diagonal is calibrated."""
     figure = Figure(figsize=(5.2, 4.2), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    lowest = 1.0
+    shares: list[float] = []
     for name, curve in content["calibration"].items():
         true = [point["true"] for point in curve]
         predicted = [point["predicted"] for point in curve]
-        lowest = min(lowest, *(value for value in (*true, *predicted) if value > 0))
+        shares += [value for value in (*true, *predicted) if value > 0]
         axes.plot(true, predicted, "o-", markersize=3, linewidth=1, label=name)
-    axes.plot([lowest, 1], [lowest, 1], color="#888888", linewidth=0.8, zorder=0)
+    ends = [min(shares, default=0.1), max(shares, default=1)]
+    axes.plot(ends, ends, color="#888888", linewidth=0.8, zorder=0)
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel("true share of flips, a point per t", fontsize=8)
     axes.set_ylabel("mean predicted share", fontsize=8)

@@ -1,0 +1,63 @@
+"""The studies' tables against the Dice of every case that lies beside them, and what is quoted."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from doc_pages import DOCS, ROOT
+
+RESULTS = ROOT / "results"
+FILES = sorted(
+    path
+    for study in ("refiner-control", "output", "ablation", "segmentors")
+    for path in RESULTS.glob(f"*-{study}.json")
+)
+assert FILES
+
+
+def bootstrap(values):
+    """Mean and 95 % interval over resampled cases, written out."""
+    rng = np.random.default_rng(0)
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(4000)]
+    return values.mean(), *np.percentile(means, [2.5, 97.5])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_difference_follows_from_the_cases(path):
+    content = json.loads(path.read_text())
+    assert content["split"] == "test"
+    for row in content["rows"]:
+        for way, cell in row["cells"].items():
+            cases = content["images"][row["name"]].values()
+            dice = np.array([case[way] for case in cases]).mean(1)
+            assert len(dice) == content["n"]
+            assert cell["dice"] == pytest.approx(dice.mean(), abs=2e-6)
+            if way == "prior":
+                continue
+            gain = dice - np.array([case["prior"] for case in cases]).mean(1)
+            mean, low, high = bootstrap(gain)
+            assert cell["to_prior"]["mean"] == pytest.approx(mean, abs=2e-6)
+            spread = max(high - low, 1e-6)
+            assert cell["to_prior"]["low"] == pytest.approx(low, abs=0.1 * spread)
+            assert cell["to_prior"]["high"] == pytest.approx(high, abs=0.1 * spread)
+
+
+def test_the_readme_quotes_the_page():
+    """Its three numbers, from the objects; results.md repeats them with their intervals."""
+    control = json.loads((RESULTS / "hippocampus-refiner-control.json").read_text())
+    output = json.loads((RESULTS / "hippocampus-output.json").read_text())
+    (ours,) = (row for row in control["rows"] if row["name"] == "ours")
+    (paper,) = (row for row in output["rows"] if row["name"] == "paper")
+    found = (
+        ours["cells"]["ddim-3x5"]["to_reference"],
+        paper["cells"]["ancestral-10x1"]["to_prior"],
+        paper["cells"]["ancestral-10x1-unlinked"]["to_prior"],
+    )
+    readme, results = (ROOT / "README.md").read_text(), (DOCS / "results.md").read_text()
+    for difference in found:
+        assert f"{difference['mean']:+.4f}" in readme
+        whole = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**difference)
+        assert whole in results
+    assert re.search(r"two training seeds", results)
+    assert control["seeds"] == output["seeds"] == [0, 1]
