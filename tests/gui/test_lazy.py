@@ -60,6 +60,7 @@ def test_of_a_multiscale_picture_the_finest_level_is_worked_on(
     levels = [picture, picture[::2, ::2], picture[::4, ::4]]
     hand = open_hand([da.from_array(level) for level in levels], rgb=True, scale=(2.0, 0.5))
     assert hand.widget.image.multiscale
+    hand.widget.learn_box.expand(animate=False)
     hand.use(tiny_file)
     mask, kept = work(hand)
     assert mask.shape == picture.shape[:2]
@@ -68,7 +69,6 @@ def test_of_a_multiscale_picture_the_finest_level_is_worked_on(
     repeated.run()
     assert repeated.deviation is None
     np.testing.assert_array_equal(repeated.mask, mask)
-    hand.widget.learn_box.expand(animate=False)
     hand.click("add_example", wait=False)
     hand.wait(lambda: "in the training set" in hand.said(), "the image to be stored")
     (stored,) = (tmp_path / "own-sets").rglob("images/*.png")
