@@ -12,7 +12,7 @@ def print_list(wanted: bool) -> None:
     """Every experiment with what it asks and the section of the paper; then the command ends."""
     if not wanted:
         return
-    table = Table("experiment", "asks", "HiDiff, section", "needs")
+    table = Table("experiment", "asks", "in the paper (HiDiff)", "needs")
     for name, experiment in EXPERIMENTS.items():
         table.add_row(name, experiment.title, experiment.section, "--model")
     for name, study in STUDIES.items():

@@ -120,4 +120,4 @@ def _command(content: Content) -> str:
 
 def _section(content: Content) -> str:
     section = content["section"]
-    return section if section.startswith("none") else f"the paper's section {section}"
+    return section if section.startswith("none") else f"in the paper: {section}"

@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A table: one line about it, the section of the paper, the rows; every cell is compared with
+    """A table: one line about it, the part of the paper, the rows; every cell is compared with
     the first way of the row ``against``."""
 
     title: str
@@ -85,7 +85,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "output": Study(
         "what the network predicts, and the loss it learns by, with the focal link and without",
-        "III-B, equations (8) to (13)",
+        "equations (8) to (13)",
         (
             OURS,
             Row("y0-focal", "y0 output, KL + focal", FOCAL, ways=UNLINKED_TOO),
@@ -98,7 +98,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "ablation": Study(
         "what each part is worth: the paper's V1 to V5 in its own mode, single changes in ours",
-        "IV-D",
+        "its ablation study",
         (
             _step(
                 "v1",
@@ -124,7 +124,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "segmentors": Study(
         "refinement on top of each segmentor",
-        "IV-B",
+        "its comparison of segmentors",
         tuple(
             Row(name.replace("/", "-"), name, {"segmentor": name})
             for name in ("unet", "attention-unet", "segresnet", "swin-unetr", "flexible-unet")
