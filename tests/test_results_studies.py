@@ -61,3 +61,8 @@ def test_the_readme_quotes_the_page():
         assert whole in results
     assert re.search(r"two training seeds", results)
     assert control["seeds"] == output["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_command_names_no_folder_of_one_machine(path):
+    assert " /" not in json.loads(path.read_text())["command"]

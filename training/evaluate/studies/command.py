@@ -69,7 +69,7 @@ def carry_out(
             asked.first_stage,
             lambda line: on_case(0.0, line),
         )
-        wanted = Wanted(base, asked.split, asked.seeds, asked.rows, asked.kept)
+        wanted = Wanted(asked.split, asked.seeds, asked.rows, asked.kept)
         content = conduct(name, wanted, dataset, cases, shelf, command, on_case)
     beside = report_folder(shelf, name)
     content["pictures"] += write_report(content, beside)

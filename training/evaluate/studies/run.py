@@ -9,7 +9,6 @@ import torch
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import Case, Dataset
-from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.versions import versions
 
 from ..deliver import span
@@ -28,11 +27,10 @@ from .table import table, whole
 class Wanted:
     """What a study is asked for.
 
-    base : the recipe that all rows start from.  seeds : training seeds.  rows : names, None = all.
-    kept : tabulate what was done, train and refine nothing.
+    seeds : training seeds.  rows : names, None = all.  kept : tabulate what was done, train and
+    refine nothing.
     """
 
-    base: Recipe
     split: str = "test"
     seeds: tuple[int, ...] = (0, 1)
     rows: tuple[str, ...] | None = None
