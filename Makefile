@@ -57,7 +57,7 @@ pytest: $(STAMP)  ## every test, on two processes
 docs: $(STAMP)  ## the site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-pages: $(STAMP)  ## the pages that the commands and the models write: docs/commands.md, docs/model-cards.md
+pages: $(STAMP)  ## the pages of docs/ that commands, models and results write
 	$(BIN)/python docs/make_pages.py
 
 # On a virtual screen where there is none.

@@ -3,7 +3,7 @@
     python docs/make_pages.py
 
 The commands' own parsers are read for docs/commands.md, the cards of the bundled models for
-docs/model-cards.md, the studies' objects under results/ for docs/studies.md;
+docs/model-cards.md, the objects under results/ for docs/studies.md and docs/measured.md;
 tests/test_docs_site.py fails when a page is not what this script would write.
 """
 
@@ -13,13 +13,14 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from measured_page import measured_page
 from studies_page import studies_page
 
 from napari_hidiff import catalog, facts
 from napari_hidiff.card import Card
 
 DOCS = Path(__file__).parent
-NOTE = "<!-- Made by docs/make_pages.py: change the commands or the cards, not this page. -->"
+NOTE = "<!-- Made by docs/make_pages.py: change commands, cards or results, not this page. -->"
 METAVARS = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
 SCORES = {
     "dice": "Dice",
@@ -273,6 +274,7 @@ PAGES = {
     "commands.md": commands_page,
     "model-cards.md": cards_page,
     "studies.md": lambda: studies_page(NOTE),
+    "measured.md": lambda: measured_page(NOTE),
 }
 """What is made, and by what."""
 

@@ -1,4 +1,4 @@
-"""docs/experiments.md quotes what the experiments wrote, and that follows from its own rows."""
+"""docs/measured.md quotes what the experiments wrote, and that follows from its own rows."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-TEXT = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
 SMALL = ("hippocampus", "chase-vessels")
 """Models whose small objects are there."""
 
@@ -28,7 +28,7 @@ def interval(found: dict[str, float], digits: int = 4) -> str:
 def test_small_objects_are_quoted_and_follow_from_the_cases(model):
     report = read(f"{model}-small-objects")
     assert report["command"] in TEXT
-    section = TEXT.split(f"### Small objects: {model}")[1].split("\n### ")[0]
+    section = TEXT.split(f"## small-objects, {model}\n")[1].split("\n## ")[0]
     for name, part in report["classes"].items():
         rows = [
             (image["id"], image["classes"][name])

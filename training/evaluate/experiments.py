@@ -60,13 +60,15 @@ Run = Callable[["HiDiff", Dataset, Sequence[Case], Options, Path, OnCase], dict[
 class Experiment:
     """title: one line.  run: does it.  show: prints the object for people on a rich console.
     section: of the paper, one line; ``none`` and why for what the paper does not have.
-    same_classes: whether model and data set must know equally many classes."""
+    same_classes: whether model and data set must know equally many classes.
+    write: puts a readable report of the object into a folder."""
 
     title: str
     run: Run
     show: Callable[[dict[str, Any], Console], None]
     section: str
     same_classes: bool = True
+    write: Callable[[dict[str, Any], Path], None] | None = None
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
@@ -102,12 +104,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         later("measured.steps", "run"),
         later("measured.steps", "print_table"),
         "IV, steps and samplers: the paper refines in T = 10 steps",
+        write=later("measured.markdown", "write_report"),
     ),
     "small-objects": Experiment(
         "what refinement adds by the size of the object, the smallest quarter first",
         later("measured.small_objects", "run"),
         later("measured.small_objects", "print_table"),
         "IV, segmenting small objects",
+        write=later("measured.markdown", "write_report"),
     ),
     "cross-dataset": Experiment(
         "a model on another data set than its own, classes matched by name",
@@ -115,6 +119,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         later("measured.cross_dataset", "print_table"),
         "IV, generalizing to new data sets: Synapse to MSD, Kvasir and CVC, CHASE and DRIVE",
         same_classes=False,
+        write=later("measured.markdown", "write_report"),
     ),
 }
 """Every experiment that ``--experiment`` knows, by name."""
@@ -181,7 +186,10 @@ def conduct(
         *dataset.notes,
         *met_before({case.id for case in cases}, dataset, options.split, model),
     ]
-    return content | found | {"notes": [*notes, *found.get("notes", ())]}
+    content |= found | {"notes": [*notes, *found.get("notes", ())]}
+    if experiment.write is not None:
+        experiment.write(content, state)
+    return content
 
 
 def copy_pictures(content: dict[str, Any], state: Path, output: Path) -> None:

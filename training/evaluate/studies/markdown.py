@@ -4,15 +4,12 @@ Everything comes from the object that the command writes, so that a page can be 
 the kept file alone.
 """
 
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from .. import markdown
 from ..arms import PRIOR
+from ..markdown import Content, interval, verdict
 from .figures import draw_calibration, draw_differences
-
-Content = Mapping[str, Any]
 
 
 def write_report(content: Content, folder: Path) -> list[str]:
@@ -41,22 +38,20 @@ def page(content: Content) -> str:
 def table(content: Content) -> str:
     """A line for every row and way; rows that were not run have empty cells and their command."""
     reference = content["reference"]
-    lines = [
-        f"| | way | seeds | Dice | HD95 | NSD | Dice - prior | Dice - ({reference['row']}, "
-        f"{reference['way']}) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    against = f"Dice - ({reference['row']}, {reference['way']})"
+    lines = []
     for row in content["rows"]:
         if not row["cells"]:
-            lines.append(f"| {row['title']} | not run: `--rows {row['name']}` | | | | | | |")
+            lines.append([row["title"], f"not run: `--rows {row['name']}`", *[""] * 6])
         for index, (way, cell) in enumerate(row["cells"].items()):
             head = [row["title"], way, str(len(row["seeds"]))] if index == 0 else ["", way, ""]
             scores = [f"{cell['dice']:.4f}", f"{cell['hd95']:.2f}", f"{cell['nsd']:.4f}"]
             apart = ["", ""]
             if way != PRIOR:
                 apart = [interval(cell["to_prior"]), interval(cell["to_reference"])]
-            lines.append(f"| {' | '.join([*head, *scores, *apart])} |")
-    return "\n".join(lines)
+            lines.append([*head, *scores, *apart])
+    heads = ["", "way", "seeds", "Dice", "HD95", "NSD", "Dice - prior", against]
+    return markdown.table(heads, lines)
 
 
 def summary(content: Content) -> str:
@@ -75,47 +70,15 @@ def summary(content: Content) -> str:
     return "\n".join(lines)
 
 
-def verdict(difference: Mapping[str, float | None], other: str) -> str:
-    """One difference in words: which side of 0 its interval lies on."""
-    low, high = difference["low"], difference["high"]
-    if low is None or high is None or low <= 0 <= high:
-        word = "not to be told from"
-    else:
-        word = "above" if low > 0 else "below"
-    return f"{word} {other}, {interval(difference)}"
-
-
-def interval(difference: Mapping[str, float | None] | None) -> str:
-    if difference is None:
-        return ""
-    mean, low, high = (difference[name] for name in ("mean", "low", "high"))
-    bounds = "" if low is None or high is None else f" [{low:+.4f}, {high:+.4f}]"
-    return f"{mean:+.4f}{bounds}"
-
-
 def origin(content: Content) -> str:
     """Data, split, seeds, size, hardware, versions and the command."""
-    recipe, hardware = content["recipe"], content["hardware"]
-    machine = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} threads"
+    recipe = content["recipe"]
+    seeds = ", ".join(map(str, content["seeds"]))
     facts = (
-        f"{content['dataset']}, {content['split']} split, n = {content['n']} cases; training "
-        f"seeds {', '.join(map(str, content['seeds']))}; {recipe['iterations']} iterations of "
-        f"{recipe['batch']} crops, width {recipe['width']}, stem {recipe['stem']}; {machine}; "
-        f"torch {content['versions']['torch']}"
+        f"training seeds {seeds}; {recipe['iterations']} iterations of {recipe['batch']} crops, "
+        f"width {recipe['width']}, stem {recipe['stem']}"
     )
-    notes = "".join(f"\n- {note}" for note in content["notes"])
-    return f"{facts}.\n\n```bash\n{_command(content)}\n```\n{notes}"
-
-
-def _command(content: Content) -> str:
-    """The command without what belongs to one machine: folders of data and of kept work."""
-    words, kept = shlex.split(content["command"]), []
-    skipping = False
-    for word in words:
-        if not skipping and word not in ("--data", "--state", "--kept", "--json"):
-            kept.append(word)
-        skipping = word in ("--data", "--state") and not skipping
-    return shlex.join(kept)
+    return markdown.origin(content, facts)
 
 
 def _section(content: Content) -> str:

@@ -1,0 +1,50 @@
+"""The page of what was asked of the bundled models, from the objects under results/."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studies_page import unwrapped
+
+from napari_hidiff.training.evaluate.measured.markdown import PAGES, page
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "results"
+INTRO = """
+What the bundled models answer to the [questions of the paper](experiments.md), on their test
+images; every table is one command. Differences are means over cases with the 95 % interval of a
+paired bootstrap over cases; where an interval holds 0, the two cannot be told apart. Seconds were
+taken beside other work: they compare with one another, not with those of other pages.
+"""
+COMMENTS = {
+    "hippocampus-small-objects": """
+Within this data set the largest part is hardly twice as large as the smallest: a study of small
+objects in the paper's sense needs organs or lesions of very different size.
+""",
+    "chase-vessels-small-objects": """
+The object is the whole vessel tree, and its size differs little from eye to eye: no trend can be
+read from it.
+""",
+}
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """The committed objects by the name of their file, in the order of experiments."""
+    found = {}
+    for experiment in PAGES:
+        for path in sorted(RESULTS.glob(f"*-{experiment}.json"), reverse=True):
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def measured_page(note: str) -> str:
+    """The whole page, Markdown."""
+    parts = ["# Questions to one model, measured", note, unwrapped(INTRO)]
+    for stem, content in results().items():
+        parts += [f"## {content['experiment']}, {content['model']}", page(content).strip()]
+        parts += [unwrapped(text) for name, text in COMMENTS.items() if name == stem]
+        for picture in content["pictures"]:
+            parts.append(f"![{content['experiment']}: {picture}](../results/{stem}-{picture})")
+        kept = f"[{stem}.json](../results/{stem}.json)"
+        parts.append(f"Everything, with the scores of every case: {kept}.")
+    return "\n\n".join(parts) + "\n"

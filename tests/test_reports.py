@@ -1,0 +1,69 @@
+"""The readable reports of experiments: made from the object alone, with every figure of it."""
+
+import re
+from typing import Any
+
+import pytest
+from layouts import write_chase
+
+from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.evaluate import markdown
+from napari_hidiff.training.evaluate.experiments import Options, conduct
+from napari_hidiff.training.evaluate.measured.markdown import PAGES, page
+
+WAYS = ("one-step", "ddim-2x1")
+
+
+@pytest.fixture(scope="module")
+def chase(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return write_chase(tmp_path_factory.mktemp("data") / "CHASEDB1", 14, 40, 44)
+
+
+def lines_of(text: str) -> list[list[str]]:
+    """The cells of a page's only table."""
+    return [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
+
+
+def differences(part: Any, of: str = "") -> list[dict[str, float]]:
+    """Every difference of Dice to the prior or to one pass that an object holds."""
+    if not isinstance(part, dict):
+        return []
+    if set(part) == {"mean", "low", "high"}:
+        return [part] if of.startswith("minus") else []
+    kept = of if of.startswith("minus") else ""
+    rest = {key: value for key, value in part.items() if key not in ("images", "hd95", "nsd")}
+    return [found for key, value in rest.items() for found in differences(value, kept or key)]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_report_has_every_figure_of_its_object(name, tiny, chase, tmp_path):
+    dataset = open_dataset("chase", chase)
+    cases = dataset.split("test")[:6]
+    options = Options(arms=WAYS, seeds=(0, 1))
+    command = f"napari-hidiff-evaluate --experiment {name} --data /x --state 'a b' --json --seeds 2"
+    told = (tiny(), "tiny", dataset, cases, options, tmp_path, command)
+    content = conduct(name, *told, lambda done, case: None)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert page(content) in text
+    assert f"```bash\nnapari-hidiff-evaluate --experiment {name} --seeds 2\n```" in text
+    for picture in content["pictures"]:
+        assert f"]({picture})" in text
+        assert (tmp_path / picture).exists()
+    lines = lines_of(text)
+    assert {len(line) for line in lines} == {len(lines[0])}
+    found = differences(content)
+    assert len(found) >= 3
+    for difference in found:
+        assert markdown.interval(difference) in text
+    if name != "small-objects":
+        assert re.search(r"(above|below|not to be told from) the prior", text)
+
+
+def test_a_handful_of_cases_is_not_put_into_words(tiny, chase, tmp_path):
+    dataset = open_dataset("chase", chase)
+    told = (tiny(), "tiny", dataset, dataset.split("test")[:2], Options(), tmp_path, "x")
+    content = conduct("small-objects", *told, lambda done, case: None)
+    summary = page(content).split("\n| ")[0]
+    assert content["lowest"]["n"] == 1
+    assert "so few cases say next to nothing" in summary
+    assert "not to be told" not in summary
