@@ -55,8 +55,7 @@ def prepared(side):
         scene = make_scene(side)
         def work():
             with torch.inference_mode():
-                return refiner(scene.y_t, 10, refiner.on(refiner.remember(
-                    scene.given[0], scene.given[3]), scene.given[1], scene.given[2]))
+                return refiner(scene.y_t, 10, refiner.condition(*scene.given))
         return work
     image = rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
     if part == "segmentor":

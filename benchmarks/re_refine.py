@@ -36,7 +36,8 @@ import torch
 import typer
 
 from benchmarks._packed import digits, machine, numbers, print_table, untrained, write
-from napari_hidiff import load_model, tiles
+from napari_hidiff import load_model
+from napari_hidiff.card import LOCAL
 from napari_hidiff.console import JsonOption, print_json
 from napari_hidiff.engine import Engine
 from napari_hidiff.guards import MARGIN, REACH, Guards, around
@@ -205,8 +206,8 @@ def latencies(
 
 
 def distance(whole: Step, local: Step, stroke: np.ndarray) -> dict[str, float]:
-    """How far two steps differ within tiles.REACH of a stroke: in probability, and in pixels."""
-    near = around(stroke != FREE, tiles.REACH)
+    """How far two steps differ within the reach of a stroke: in probability, and in pixels."""
+    near = around(stroke != FREE, LOCAL["reach"])
     return {
         "probability": float(np.abs(whole.probability - local.probability)[:, near].mean()),
         "differ": int((whole.mask != local.mask)[near].sum()),
@@ -222,7 +223,7 @@ def deviation(found: list[dict[str, float]]) -> dict[str, Any]:
     total = {key: sum(one[key] for one in found) for key in found[0]}
     return {
         "strokes": len(found),
-        "within_pixels": tiles.REACH,
+        "within_pixels": LOCAL["reach"],
         "mean_absolute_difference_of_probability": digits(total["probability"] / len(found), 3),
         "worst_mean_absolute_difference": digits(max(one["probability"] for one in found), 3),
         "pixels": total["pixels"],

@@ -7,6 +7,8 @@ from typing import Any
 from napari_hidiff.errors import InputError
 
 FORMAT = 1
+LOCAL = {"reach": 48, "fade": 16}
+"""Pixels around a stroke that a local refinement decides alone, and over which it then fades."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Card:
     defaults : sampler, steps and samples that refinement uses unless told otherwise.
     intensity : keyword arguments of ``preprocess.Intensity``, how grey values are normalised.
     soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.
+    local : how far a local refinement reaches, see :data:`LOCAL`; ``fade`` is at least 1.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
     spacing : physical size of a training pixel, or None where the images have none.
     looks : what training images look like (:func:`looks.looks_of`); empty on older cards.
@@ -49,6 +52,7 @@ class Card:
         default_factory=lambda: {"sampler": "ddim", "steps": 3, "samples": 5}
     )
     soften: dict[str, float] = field(default_factory=lambda: {"sigma": 1.0, "confidence": 0.9})
+    local: dict[str, int] = field(default_factory=lambda: dict(LOCAL))
     scores: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.network import Known, Refiner
+from napari_hidiff.network import Known, Refiner, Standing
 from napari_hidiff.network.segmentor import one_line
 from napari_hidiff.packed import Unpackable
 
@@ -18,9 +18,11 @@ ENGINES = ("auto", "packed", "torch")
 class Steps(Protocol):
     """What both engines can do; see :class:`napari_hidiff.network.refiner.Refiner`."""
 
-    def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known: ...
+    def condition(
+        self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
+    ) -> Any: ...
 
-    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> Any: ...
+    def on(self, known: Known, standing: Standing) -> Any: ...
 
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor: ...
 

@@ -41,7 +41,7 @@ def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
             logits, features = model.segmentor(image)
             prior = probabilities(logits)
             middle = time.perf_counter()
-            condition = refiner.on(refiner.remember(image, features), prior, free)
+            condition = refiner.condition(image, prior, free, features)
             refiner(prior, model.process.steps, condition).sum().item()
             end = time.perf_counter()
     return (middle - start) / SIDE**2, (end - middle) / SIDE**2

@@ -262,7 +262,7 @@ class HiDiff:
             prior = stamp(prior, fixed)
             padded = pad_to_multiple(torch.cat([prior, fixed[None, None].to(prior.dtype)], 1))
 
-        surroundings = None if local is None else tiles.surroundings(local)
+        surroundings = None if local is None else tiles.surroundings(local, **self.card.local)
         denoise = self._seen.denoiser(refiner, picture, padded, surroundings)
         if "start" in settings:
             mask, at = settings["start"]

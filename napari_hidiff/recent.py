@@ -29,16 +29,26 @@ class Recent(Generic[Value]):
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """The value of a key, computed if it is not there (by two threads at once, perhaps)."""
+        value = self.find(key)
+        if value is None:
+            value = compute()
+            self.keep(key, value)
+        return value
+
+    def find(self, key: Hashable) -> Value | None:
+        """The value of a key, or None where it is not there."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                return self._values[key]
-        value = compute()
+            return self._values.get(key)
+
+    def keep(self, key: Hashable, value: Value) -> None:
+        """Remember a value, in place of an older one of its key."""
         with self._lock:
             if value.nbytes <= self.limit:
                 self._values[key] = value
+                self._values.move_to_end(key)
         self.trim(self.limit)
-        return value
 
     def trim(self, limit: int) -> None:
         """Forget what was used longest ago, until the values hold so many bytes at most."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_hidiff import tiles
 from napari_hidiff.engine import Steps
-from napari_hidiff.network import Known, Refiner, probabilities
+from napari_hidiff.network import Known, Refiner, Standing, probabilities
 from napari_hidiff.network.segmentor import STRIDES, pad_to_multiple, unpad
 from napari_hidiff.picture import Picture
 from napari_hidiff.recent import Recent
@@ -18,6 +18,8 @@ from napari_hidiff.tiles import Area, Surroundings, Tile
 
 REMEMBERED = 2**30
 """Bytes of images that are known to all models together, to be refined again without segmentor."""
+STANDING = 2**27
+"""Bytes of what prior and edits made of images, to be mended where the next edit touches them."""
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""
 
@@ -35,12 +37,14 @@ class Sight:
 
 
 _sights: Recent[Sight] = Recent(REMEMBERED)
+_standings: Recent[Standing] = Recent(STANDING)
 _models = count()
 
 
 def forget(but: int) -> None:
     """Forget the images that were looked at longest ago, but for so many bytes of the last ones."""
     _sights.trim(but)
+    _standings.trim(but)
 
 
 class Seen:
@@ -76,9 +80,9 @@ class Seen:
         def condition(tile: Tile) -> Any:
             if not last or last[0][0] != tile:
                 last.clear()  # only one is kept: those of many tiles together would know no bound
-                part = within(given, tile.outer)
                 known = self._know(picture, tile.outer)
-                last.append((tile, refiner.on(known, part[:, :-1], part[:, -1].long())))
+                standing = self._stand(picture, tile.outer, known, within(given, tile.outer))
+                last.append((tile, refiner.on(known, standing)))
             return last[0][1]
 
         def denoise(y_t: Tensor, t: int) -> Tensor:
@@ -118,6 +122,15 @@ class Seen:
             return Sight(within(prior, tile.kept).clone(), Known(parts[0], parts[1:]))
 
         return _sights.get((self._number, picture.digest, str(tile.inner)), compute)
+
+    def _stand(self, picture: Picture, area: Area, known: Known, given: Tensor) -> Standing:
+        """What prior and fixed pixels (``given``) make of an area; what they have not changed since
+        it was last refined is not computed again."""
+        key = self._number, picture.digest, str(area)
+        prior, fixed = given[:, :-1], given[:, -1]
+        standing = self._refiner.stand(known, prior, fixed, _standings.find(key))
+        _standings.keep(key, standing)
+        return standing
 
     def _know(self, picture: Picture, area: Area) -> Known:
         """What the refiner knows of an area, from all tiles that reach into it."""

@@ -30,11 +30,6 @@ SIDE = 4 * GRID
 WHOLE = 2048**2
 """An image of up to so many pixels is one tile."""
 
-REACH = 48
-"""Pixels around a stroke that a local refinement decides alone."""
-FADE = 16
-"""Pixels over which it then fades into what stood there."""
-
 Area = tuple[slice, slice]
 """Rows and columns."""
 
@@ -87,11 +82,12 @@ class Surroundings(NamedTuple):
     standing: Tensor
 
 
-def surroundings(local: Local) -> Surroundings | None:
+def surroundings(local: Local, reach: int, fade: int) -> Surroundings | None:
     """The tile around the marked pixels; None where nothing is marked, or where most of the image
     would have to be computed anyway.
 
-    The weight is 1 within REACH of the box around the pixels and falls to 0 over FADE more.
+    The weight is 1 within ``reach`` pixels of the box around them, and falls to 0 over ``fade`` of
+    the next ones.
     """
     if not local.where.any():
         return None
@@ -100,12 +96,12 @@ def surroundings(local: Local) -> Surroundings | None:
     for axis, side in enumerate(where.shape):
         marked = np.flatnonzero(where.any(1 - axis))
         first, last = int(marked[0]), int(marked[-1])
-        start, stop = max(0, first - REACH - FADE), min(side, last + 1 + REACH + FADE)
+        start, stop = max(0, first - reach - fade), min(side, last + 1 + reach + fade)
         outer.append(slice(start // GRID * GRID, min(side, -(-stop // GRID) * GRID)))
         inner.append(slice(start, stop))
         place = np.arange(start, stop)
         beyond = np.maximum(first - place, place - last).clip(0)
-        weights.append(torch.from_numpy((1 - (beyond - REACH) / FADE).clip(0, 1)).float())
+        weights.append(torch.from_numpy((1 - (beyond - reach) / fade).clip(0, 1)).float())
     tile = Tile((outer[0], outer[1]), (inner[0], inner[1]))
     if 2 * pixels(tile.outer) > where.size:
         return None

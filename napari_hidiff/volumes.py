@@ -128,7 +128,7 @@ def together(
         kept = torch.from_numpy(labels).to(model.device)
         start = stamp(start, kept)
         refiner = model.runs.pick().refiner
-        condition = refiner.on(refiner.remember(image, features), start, kept)
+        condition = refiner.condition(image, start, kept, features)
 
         def denoise(y_t: Tensor, t: int) -> Tensor:  # [B, S, K, H, W]: a sample of every slice
             parts = [probabilities(refiner(y, t, condition)) for y in y_t.unbind(1)]

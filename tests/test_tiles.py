@@ -7,7 +7,7 @@ import napari_hidiff
 from napari_hidiff import tiles
 from napari_hidiff.errors import InputError
 from napari_hidiff.guards import Local
-from napari_hidiff.tiles import FADE, GRID, REACH, cut, surroundings
+from napari_hidiff.tiles import GRID, cut, surroundings
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,12 @@ def test_tiled_equals_untiled(model, sample_pair, monkeypatch):
     assert whole.mask.any()
 
 
-def test_only_the_surroundings_of_a_stroke_are_computed(model, sample_pair):
+@pytest.mark.parametrize(("reach", "fade"), [(48, 16), (9, 5)])
+def test_only_the_surroundings_of_a_stroke_are_computed(model, sample_pair, reach, fade):
+    """48 and 16 pixels, or what the model's card says."""
     image = sample_pair[0]
+    if reach != 48:
+        model = model.with_card(local={"reach": reach, "fade": fade})
     first = model.refine(image, sampler="one-step")
     where = np.zeros(image.shape[:2], bool)
     where[400:410, 520:530] = True
@@ -54,7 +58,7 @@ def test_only_the_surroundings_of_a_stroke_are_computed(model, sample_pair):
     beyond = np.maximum(
         np.maximum(400 - rows, rows - 409)[:, None], np.maximum(520 - columns, columns - 529)
     )
-    far, near = beyond > REACH + FADE, beyond <= REACH
+    far, near = beyond > reach + fade, beyond <= reach
     np.testing.assert_array_equal(local.probability[0][far], first.probability[0][far])
     assert (local.mask[where] == 1).all()
     assert (local.mask[near] == whole.mask[near]).mean() > 0.95
@@ -64,12 +68,12 @@ def test_only_the_surroundings_of_a_stroke_are_computed(model, sample_pair):
 def test_what_is_no_smaller_than_the_image_is_no_surroundings():
     standing = np.full((1, 300, 300), 0.5, np.float32)
     where = np.zeros((300, 300), bool)
-    assert surroundings(Local(where, standing)) is None, "nothing is marked"
+    assert surroundings(Local(where, standing), 48, 16) is None, "nothing is marked"
     where[150, 150] = True
-    assert surroundings(Local(where, standing)) is None
+    assert surroundings(Local(where, standing), 48, 16) is None
     wide = np.zeros((2048, 2048), bool)
     wide[1000, 300] = True
-    found = surroundings(Local(wide, np.zeros((1, 2048, 2048), np.float32)))
+    found = surroundings(Local(wide, np.zeros((1, 2048, 2048), np.float32)), 48, 16)
     assert found is not None
     assert found.weight.max() == 1
     assert found.weight.min() < 0.1

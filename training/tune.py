@@ -197,6 +197,7 @@ def with_origin(card: Card, start: HiDiff, name: str, own_name: str | None) -> C
         diffusion=base.diffusion,
         intensity=base.intensity,
         soften=base.soften,
+        local=base.local,
         defaults=base.defaults,
         training=card.training | {"from": origin},
     )

@@ -3,6 +3,7 @@
 from napari_hidiff.network.refiner import Condition, Known, Refiner, probabilities
 from napari_hidiff.network.segmentor import Segmentor
 from napari_hidiff.network.segmentors import SEGMENTORS, build_segmentor, segmentor_options
+from napari_hidiff.network.standing import Standing
 
 __all__ = [
     "SEGMENTORS",
@@ -10,6 +11,7 @@ __all__ = [
     "Known",
     "Refiner",
     "Segmentor",
+    "Standing",
     "build_segmentor",
     "probabilities",
     "segmentor_options",

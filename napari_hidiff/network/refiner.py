@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from napari_hidiff.network.binary import CONVOLUTIONS, Convolution
 from napari_hidiff.network.blocks import Block, TimeEmbedding
 from napari_hidiff.network.segmentor import STRIDES, pad_to_multiple, unpad
+from napari_hidiff.network.standing import SIDE, Area, Standing, blocks, read, touched
 from napari_hidiff.network.xformer import XFormer
 
 FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
@@ -146,7 +147,8 @@ class Refiner(nn.Module):
         image [B, C, H, W] normalised; prior [B, K, H, W] in [0, 1] with fixed pixels stamped in;
         fixed [B, H, W] int64, -1 = free, else the label; features from the segmentor.
         """
-        return self.on(self.remember(image, features), prior, fixed)
+        known = self.remember(image, features)
+        return self.on(known, self.stand(known, prior, fixed))
 
     def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
         """What stays the same as long as the image does; arguments as for :meth:`condition`."""
@@ -159,16 +161,41 @@ class Refiner(nn.Module):
         ]
         return Known(entered, projected)
 
-    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> Condition:
-        """The condition of an image that is known, for a prior and fixed pixels."""
-        labels = torch.arange(self.labels, device=fixed.device)[:, None, None]
-        edits = (fixed[:, None] == labels).to(prior.dtype)
-        given = pad_to_multiple(torch.cat([prior, edits], 1))
-        weight = self.entry.weight[:, self.fixed_at : -self.moving]
+    def stand(
+        self, known: Known, prior: Tensor, fixed: Tensor, before: Standing | None = None
+    ) -> Standing:
+        """What prior and fixed pixels, as for :meth:`condition`, make of an image that is known.
+
+        before : the same of an earlier prior of this image: what an edit has not touched is taken
+        from it, with the same result.
+        """
+        given = pad_to_multiple(torch.cat([prior, fixed[:, None].to(prior.dtype)], 1))
         trusted = prior.clamp(TRUST, 1 - TRUST)
         residual = trusted.logit() if self.classes == 1 else trusted.log()
-        static = self._enter(given, weight).add_(known.entered)
-        return Condition(static, known.features, residual)
+        # Elsewhere than on the CPU few large calls are faster; with a gradient parts cost memory.
+        alone = given.device.type != "cpu" or torch.is_grad_enabled()
+        height, width = given.shape[-2:]
+        areas = blocks(height, width, max(height, width) if alone else SIDE)
+        if len(areas) == 1:
+            return Standing(given, self._touch(given, areas[0]) + known.entered, residual)
+        if before is None:
+            static = torch.empty_like(known.entered)
+        else:
+            areas = [area for area in areas if touched(given, before.given, area, self.stem)]
+            static = before.static.clone()
+        for area in areas:
+            rows, columns = (
+                slice(part.start // self.stem, part.stop // self.stem) for part in area
+            )
+            entered = known.entered[..., rows, columns]
+            height, width = entered.shape[-2:]
+            new = self._touch(given, area)[..., :height, :width]
+            torch.add(new, entered, out=static[..., rows, columns])
+        return Standing(given, static, residual)
+
+    def on(self, known: Known, standing: Standing) -> Condition:
+        """The condition of an image that is known, with what stands for its prior."""
+        return Condition(standing.static, known.features, standing.residual)
 
     def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
         """Logits of y_0 [B, K, H, W] for y_t [B, K, H, W] in {0, 1} at time t (int or int64 [B]).
@@ -199,10 +226,23 @@ class Refiner(nn.Module):
         logits = (1 - 2 * y_t) * out
         return logits if self.classes == 1 else F.logsigmoid(logits)
 
-    def _enter(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def _touch(self, given: Tensor, area: Area) -> Tensor:
+        """The input convolution of prior and edits in an area; channels last."""
+        prior, fixed = (
+            read(given[:, :-1], area, self.stem),
+            read(given[:, -1:], area, self.stem, -1),
+        )
+        labels = torch.arange(self.labels, device=fixed.device)[:, None, None]
+        edits = (fixed == labels).to(prior.dtype)
+        weight = self.entry.weight[:, self.fixed_at : -self.moving]
+        return self._enter(torch.cat([prior, edits], 1), weight, padding=0)
+
+    def _enter(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1
+    ) -> Tensor:
         """The input convolution of some of its channels, which are padded; channels last."""
         pixels = F.pixel_unshuffle(x, self.stem).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(pixels, weight, bias, padding=1)
+        return F.conv2d(pixels, weight, bias, padding=padding)
 
     @property
     def moving_weight(self) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from napari_hidiff.network.blocks import Block
 from napari_hidiff.network.refiner import Known, Refiner
 from napari_hidiff.network.segmentor import MULTIPLE, STRIDES, pad_to_multiple, unpad
+from napari_hidiff.network.standing import Standing
 from napari_hidiff.packed import kernels, pool
 from napari_hidiff.packed.attention import PackedXFormer
 from napari_hidiff.packed.bits import WORD
@@ -96,25 +97,22 @@ class PackedRefiner:
         free = torch.full((1, side, side), -1)
         self(blank, self.steps, self.condition(image, blank, free, features))
 
-    def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
-        """As the refiner's: this part is real arithmetic, and stays in torch."""
-        return self.refiner.remember(image, features)
-
-    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> PackedCondition:
-        """The condition of an image that is known, for a prior and fixed pixels."""
-        given = self.refiner.on(known, prior, fixed)
+    def on(self, known: Known, standing: Standing) -> PackedCondition:
+        """The condition of an image that is known, with what stands for its prior: real
+        arithmetic, which is torch's in both engines."""
         return PackedCondition(
-            len(given.static),
-            _flat(given.static),
-            [_flat(feature) for feature in given.features],
-            given.residual.float(),
+            len(standing.static),
+            _flat(standing.static),
+            [_flat(feature) for feature in known.features],
+            standing.residual.float(),
         )
 
     def condition(
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
     ) -> PackedCondition:
         """Everything that stays the same over the steps; arguments as for the refiner."""
-        return self.on(self.remember(image, features), prior, fixed)
+        known = self.refiner.remember(image, features)
+        return self.on(known, self.refiner.stand(known, prior, fixed))
 
     @torch.inference_mode()
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: PackedCondition) -> Tensor:

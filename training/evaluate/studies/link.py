@@ -15,8 +15,7 @@ from torch import Tensor
 
 from napari_hidiff.engine import Engine, Picked, Steps
 from napari_hidiff.model import HiDiff
-from napari_hidiff.network import probabilities
-from napari_hidiff.network.refiner import Known
+from napari_hidiff.network import Known, Standing, probabilities
 from napari_hidiff.probability import EPSILON
 
 
@@ -36,11 +35,13 @@ class Unlinked:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
-    def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
-        return self._steps.remember(image, features)
+    def condition(
+        self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
+    ) -> Any:
+        return self._steps.condition(image, prior, fixed, features)
 
-    def on(self, known: Known, prior: Tensor, fixed: Tensor) -> Any:
-        return self._steps.on(known, prior, fixed)
+    def on(self, known: Known, standing: Standing) -> Any:
+        return self._steps.on(known, standing)
 
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
         """Logits of y_0 as :meth:`Refiner.forward`; K classes are made to sum to 1 again."""
