@@ -10,6 +10,7 @@ import torch
 from test_interactive_command import run_command
 
 from napari_hidiff.card import Card, Label
+from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff
 from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
@@ -176,6 +177,12 @@ def test_a_given_run_serves_the_rows_that_share_its_segmentor(kvasir, tmp_path, 
     assert kept == ["recipe.json", "segmentor.pt"]
     assert shelf._first_stage(shelf.recipe(other, 3)) != run
     assert (trained[0].segmentor, trained[0].seed, trained[0].iterations) == ("segresnet", 0, 1)
+    shelf.check(ours, 3)
+    (run / "segmentor.pt").unlink()
+    (run / "segmentor.pt").write_text("trained anew")
+    with pytest.raises(InputError, match="was trained on another first stage than"):
+        shelf.check(ours, 3)
+    shelf.check(other, 3)  # has a segmentor of its own
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,9 @@ def conduct(
     """
     study = STUDIES[name]
     chosen = _chosen(study, wanted.rows)
+    for row in chosen:
+        for seed in wanted.seeds:
+            shelf.check(row, seed)
     store = Store(_folder(shelf.folder / "scores"))
     if not wanted.kept:
         _say_how_long(shelf, chosen, wanted.seeds, on_case)

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,17 @@ class Shelf:
         key = digest(told(self.recipe(row, seed)))
         return self.folder / f"{row.name}-seed{seed}-{key[:8]}"
 
+    def check(self, row: Row, seed: int) -> None:
+        """InputError where a row was trained on another first stage than the one that is given."""
+        kept = self.run(row, seed) / "segmentor.pt"
+        if self.given and self._takes_given(self.recipe(row, seed)) and kept.exists():
+            given = self.given / "segmentor.pt"
+            if not (kept.samefile(given) or cmp(kept, given, shallow=False)):
+                raise InputError(
+                    f"{kept.parent}: was trained on another first stage than {self.given}: "
+                    "choose another --state"
+                )
+
     def trained(self, row: Row, seed: int) -> bool:
         """Whether a row's model is there."""
         return (self.run(row, seed) / "model.safetensors").is_file()
@@ -143,8 +155,7 @@ class Shelf:
     def _first_stage(self, recipe: Recipe) -> Path:
         """A run with the segmentor of a recipe, and others for the priors: the one that is given,
         where it fits, or one that is trained now and serves all rows that it fits."""
-        same = (n for n in FIRST_STAGE if n not in ("folds", "fold_iterations"))
-        if self.given and all(getattr(recipe, n) == getattr(self.settled, n) for n in same):
+        if self.given and self._takes_given(recipe):
             return self.given
         plain = {name: getattr(self.base, name) for name in REFINERS}
         shared = replace(recipe, **plain, folds=self.base.folds, seed=0)
@@ -154,6 +165,11 @@ class Shelf:
             self.say(f"training a segmentor: {shared.pretrain_iterations} iterations")
             self._train(shared, run, resume=(run / "recipe.json").exists())
         return run
+
+    def _takes_given(self, recipe: Recipe) -> bool:
+        """Whether the segmentor of a recipe is that of the given run."""
+        same = (n for n in FIRST_STAGE if n not in ("folds", "fold_iterations"))
+        return all(getattr(recipe, n) == getattr(self.settled, n) for n in same)
 
     def _train(self, recipe: Recipe, run: Path, resume: bool) -> None:
         from napari_hidiff.training.loop import train
