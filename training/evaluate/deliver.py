@@ -20,12 +20,13 @@ from .experiments import OnCase
 @contextmanager
 def told(name: str, cases: int) -> Iterator[OnCase]:
     """Progress of an experiment on stderr: a bar, or a line whenever something else goes on."""
-    began, first, last = time.perf_counter(), 0.0, ""
+    began, first, latest, last = time.perf_counter(), 0.0, 0.0, ""
     with progress() as bar:
         task = bar.add_task("cases", total=cases)
 
         def on_case(done: float, going_on: Case | str) -> None:
-            nonlocal began, first, last
+            nonlocal began, first, latest, last
+            latest = done = max(latest, done)  # words in between need not know how far it is
             left = ""
             if isinstance(going_on, Case):
                 what = f"{going_on.id} ({int(done) + 1} of {cases})"

@@ -13,7 +13,7 @@ from napari_hidiff.training.recipes import Recipe
 from ..deliver import deliver, told
 from ..experiments import copy_pictures
 from .markdown import write_report
-from .run import Wanted, conduct, report_folder
+from .run import Wanted, conduct, models_of, report_folder
 from .shelf import Shelf
 from .show import print_study
 
@@ -60,7 +60,8 @@ def carry_out(
     base = resolved(dataset.name, asked.size, False, changes)
     dataset = replace(dataset, longest_side=base.longest_side)
     folder = state or Path("runs") / "studies" / dataset.name
-    with told(NAME, len(cases)) as on_case:
+    wanted = Wanted(asked.split, asked.seeds, asked.rows, asked.kept)
+    with told(NAME, models_of(name, wanted) * len(cases)) as on_case:
         shelf = Shelf(
             folder,
             dataset,
@@ -69,7 +70,6 @@ def carry_out(
             asked.first_stage,
             lambda line: on_case(0.0, line),
         )
-        wanted = Wanted(asked.split, asked.seeds, asked.rows, asked.kept)
         content = conduct(name, wanted, dataset, cases, shelf, command, on_case)
     beside = report_folder(shelf, name)
     content["pictures"] += write_report(content, beside)

@@ -53,24 +53,21 @@ def conduct(
     """
     study = STUDIES[name]
     chosen = _chosen(study, wanted.rows)
-    for row in chosen:
-        for seed in wanted.seeds:
-            shelf.check(row, seed)
+    models = [(row, seed) for seed in wanted.seeds for row in chosen]
+    for row, seed in models:
+        shelf.check(row, seed)
     store = Store(_folder(shelf.folder / "scores"))
     if not wanted.kept:
-        _say_how_long(shelf, chosen, wanted.seeds, on_case)
+        _say_how_long(shelf, models, on_case)
     scores: dict[str, dict[int, dict[str, Record]]] = {}
-    done, many = 0, len(cases) / (len(chosen) * len(wanted.seeds))
-    for seed in wanted.seeds:
-        for row in chosen:
+    for number, (row, seed) in enumerate(models):
 
-            def told(case: int, what: Case, done: int = done) -> None:
-                on_case((done + case / len(cases)) * many, what)
+        def told(case: int, what: Case, before: int = number * len(cases)) -> None:
+            on_case(before + case, what)
 
-            found = records(shelf, row, seed, cases, store, not wanted.kept, told)
-            if len(found) == len(cases):
-                scores.setdefault(row.name, {})[seed] = found
-            done += 1
+        found = records(shelf, row, seed, cases, store, not wanted.kept, told)
+        if len(found) == len(cases):
+            scores.setdefault(row.name, {})[seed] = found
     judge = study.row(study.against)
     shown = report_folder(shelf, name) / "cases.png"
     if scores.get(judge.name) and shelf.trained(judge, min(scores[judge.name])):
@@ -78,7 +75,7 @@ def conduct(
         if store.computed or not shown.exists():
             draw_cases(shelf, judge, seed, scores[judge.name][seed], cases, shown)
     if not store.computed:
-        on_case(float(len(cases)), "nothing was left to do")
+        on_case(float(len(models) * len(cases)), "nothing was left to do")
     content: dict[str, Any] = {
         "experiment": name,
         "title": study.title,
@@ -99,6 +96,11 @@ def conduct(
         "notes": [*dataset.notes, *_notes(shelf)],
     }
     return plain(content)
+
+
+def models_of(name: str, wanted: Wanted) -> int:
+    """How many models a study is about; InputError for an unknown row."""
+    return len(_chosen(STUDIES[name], wanted.rows)) * len(wanted.seeds)
 
 
 def report_folder(shelf: Shelf, name: str) -> Path:
@@ -122,8 +124,8 @@ def _folder(folder: Path) -> Path:
     return folder
 
 
-def _say_how_long(shelf: Shelf, rows: Sequence[Row], seeds: Sequence[int], on_case: OnCase) -> None:
-    missing = [shelf.recipe(row, s) for s in seeds for row in rows if not shelf.trained(row, s)]
+def _say_how_long(shelf: Shelf, models: Sequence[tuple[Row, int]], on_case: OnCase) -> None:
+    missing = [shelf.recipe(row, seed) for row, seed in models if not shelf.trained(row, seed)]
     if missing:
         count = "1 training" if len(missing) == 1 else f"{len(missing)} trainings"
         time = span(total(missing, shelf.dataset))
