@@ -143,7 +143,7 @@ def test_two_trainings_may_fill_one_cache_at_the_same_time(brain, tmp_path, monk
     stored = store.put(dataset, case, folder)
     assert other[1].truth.any()
     np.testing.assert_array_equal(stored.image, other[1].image)
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob("*.part"))
 
 
 def test_a_bad_case_ends_it_or_is_skipped_and_counted(tmp_path):

@@ -202,7 +202,7 @@ def test_a_run_killed_in_the_middle_of_a_write_loses_nothing(
     dying = DIE_WHILE_WRITING.format(module=module, number=number)
     first = subprocess.run(interrupted(data, folder, dying), capture_output=True)
     assert first.returncode == -signal.SIGKILL
-    assert list(tmp_path.rglob("*.partial"))  # it did die while it wrote
+    assert list(tmp_path.rglob("*.part*"))  # it did die while it wrote
     assert same(uninterrupted, finish(data, folder))
 
 

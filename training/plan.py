@@ -1,7 +1,6 @@
 """What is settled before a run: its card, its recipe, its folder."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.losses import RefinerLoss
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.versions import versions
+from napari_hidiff.whole import whole
 
 
 def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
@@ -115,6 +115,5 @@ def note_recipe(folder: Path, recipe: Recipe) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
+    with whole(path) as (part,):
+        part.write_text(json.dumps(value, indent=1) + "\n")

@@ -7,7 +7,6 @@ source is read anew and an interrupted reading goes on where it stopped.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.looks import looks_of
 from napari_hidiff.preprocess import SMALLEST, Intensity
 from napari_hidiff.training.datasets import Case, Dataset, Sample
+from napari_hidiff.whole import whole
 
 FORMAT = 2
 SPARE = 2**30
@@ -139,11 +139,10 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         save_array(path.with_name(path.name + ".image.npy"), image)
         save_array(path.with_name(path.name + ".truth.npy"), truth)
         seen = np.flatnonzero(truth.any((1, 2))).tolist()
-        partial = _partial(note)
         looks = looks_of([sample.image], dataset.channels)
         facts = {"shape": image.shape, "foreground": seen, "looks": looks}
-        partial.write_text(json.dumps(facts))
-        os.replace(partial, note)  # last: a case with a note is whole
+        with whole(note) as (part,):
+            part.write_text(json.dumps(facts))  # last: a case with a note is whole
     known = json.loads(note.read_text())
     depth, channels, height, width = known["shape"]
     shape = (depth, channels, height, width)
@@ -153,15 +152,8 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file that appears whole or not at all."""
-    partial = _partial(path)
-    with partial.open("wb") as file:
+    with whole(path) as (part,), part.open("wb") as file:
         np.save(file, array)
-    os.replace(partial, path)
-
-
-def _partial(path: Path) -> Path:
-    """A name of this process's own: two trainings may fill one cache at the same time."""
-    return path.with_name(f"{path.name}.{os.getpid()}.partial")
 
 
 def _digest(dataset: Dataset, case: Case) -> str:

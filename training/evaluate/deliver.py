@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from napari_hidiff.console import log, progress
-from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import Case
+from napari_hidiff.whole import whole
 
 from .experiments import OnCase
 
@@ -77,10 +77,5 @@ def _one_line(found: re.Match[str]) -> str:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write the object; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(_text(content), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with whole(path) as (part,):
+        part.write_text(_text(content), encoding="utf-8")

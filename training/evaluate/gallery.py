@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from napari_hidiff.errors import InputError
 from napari_hidiff.figure import detail_window, displayable, show_picture
+from napari_hidiff.whole import whole
 
 WHOLE = 400
 """Images with a side of more pixels are shown in part, where prior and refined differ most."""
@@ -89,13 +89,8 @@ def save(figure: Figure, path: Path) -> None:
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
     file = io.BytesIO()
     drawn.quantize(TINTS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(file.getvalue())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with whole(path) as (part,):
+        part.write_bytes(file.getvalue())
 
 
 def _draw_row(axes: Sequence[Axes], row: Row) -> None:

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from napari_hidiff.errors import InputError
 from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Case
+from napari_hidiff.whole import whole
 
 FORMAT = 1
 """Rises when strokes or figures change their meaning: kept files are then computed anew."""
@@ -46,12 +46,8 @@ class Store:
             return found
         path, key = self._path(name, decides)
         text = json.dumps({"key": key, "record": compute()}, allow_nan=False)
-        partial = path.with_name(f".{path.name}.part")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with whole(path) as (part,):
+            part.write_text(text, encoding="utf-8")
         self.computed += 1
         return json.loads(text)["record"]
 

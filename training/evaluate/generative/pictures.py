@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.whole import whole
 
 DOT, MEAN = "#8a8a8a", "#d55e00"
 LABELS = {
@@ -90,10 +90,5 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     """The picture appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        figure.savefig(partial, format="png")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with whole(path) as (part,):
+        figure.savefig(part, format="png")
