@@ -186,7 +186,7 @@ def test_steps_by_hand(tiny, chase, tmp_path):
     assert "minus one-step" in text
     assert f"{content['arms']['ddim-2x1']['mean']['dice']:.4f}" in text
     with Image.open(tmp_path / "curve.png") as curve:
-        assert curve.size == (900, 360)
+        assert curve.size == (990, 360)
 
 
 def test_the_card_says_which_way_is_shown(tiny, chase, tmp_path):

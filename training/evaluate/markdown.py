@@ -29,13 +29,16 @@ def interval(difference: Difference | None) -> str:
 
 
 def verdict(difference: Difference, other: str) -> str:
-    """One difference in words: which side of 0 its interval lies on."""
+    """One difference in words, and the difference."""
+    return f"{side(difference)} {other}, {interval(difference)}"
+
+
+def side(difference: Difference) -> str:
+    """On which side of 0 the interval of a difference lies."""
     low, high = difference["low"], difference["high"]
     if low is None or high is None or low <= 0 <= high:
-        word = "not to be told from"
-    else:
-        word = "above" if low > 0 else "below"
-    return f"{word} {other}, {interval(difference)}"
+        return "not to be told from"
+    return "above" if low > 0 else "below"
 
 
 def origin(content: Content, facts: str) -> str:

@@ -73,9 +73,13 @@ def _print_means(
 
 
 def new_table(title: str, heads: Iterable[str], columns: Iterable[str]) -> Table:
-    table = Table(*heads, title=title, title_justify="left")
+    """A table whose columns of figures stand right; where the screen is narrow, lines are broken
+    and nothing is cut off."""
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     return table
 
 

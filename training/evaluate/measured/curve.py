@@ -23,7 +23,7 @@ def draw_curve(path: Path, content: Mapping[str, Any]) -> None:
 
     InputError if ``path`` cannot be written.
     """
-    figure = Figure(figsize=(10, 4), dpi=90, layout="constrained")
+    figure = Figure(figsize=(11, 4), dpi=90, layout="constrained")
     left, right = figure.subplots(1, 2)
     prior = content["arms"][PRIOR]["mean"]["dice"]
     _lines(left, content, lambda arm: arm["dice"])
@@ -32,7 +32,8 @@ def draw_curve(path: Path, content: Mapping[str, Any]) -> None:
     right.axhline(0, color="black", lw=1, ls="--", label=PRIOR)
     left.set_ylabel("Dice, 95 % interval over cases")
     right.set_ylabel("Dice minus that of the prior, paired interval")
-    right.legend(fontsize=8)
+    # Beside the curves: inside it hides whatever happens to be there.
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     for axes in (left, right):
         axes.set_xscale("log")
         passes = sorted({arm["passes"] for arm in content["arms"].values() if "passes" in arm})

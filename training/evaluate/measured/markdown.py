@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import markdown
 from ..arms import PRIOR, REFINED
-from ..markdown import Content, interval, verdict
+from ..markdown import Content, interval, side, verdict
 
 FEW = 5
 """Cases below which an interval over them is not put into words."""
@@ -38,15 +38,17 @@ def _origin(content: Content) -> str:
 
 
 def _steps_summary(content: Content) -> str:
+    """Which ways lie on which side of the prior, and of one pass."""
     lines = []
-    for name, arm in content["arms"].items():
-        if name == PRIOR:
-            continue
-        card = ", as the card recommends" * (name == content["recommended"])
-        line = f"- **{name}**{card}: {verdict(arm['minus_prior']['dice'], 'the prior')}"
-        if "minus_one_step" in arm:
-            line += f"; {verdict(arm['minus_one_step']['dice'], 'one pass')}"
-        lines.append(f"{line}.")
+    for key, other in (("minus_prior", "the prior"), ("minus_one_step", "one pass")):
+        sides: dict[str, list[str]] = {}
+        for name, arm in content["arms"].items():
+            if key in arm:
+                sides.setdefault(side(arm[key]["dice"]), []).append(name)
+        for where, names in sides.items():
+            lines.append(f"- {where.capitalize()} {other}: {', '.join(names)}.")
+    if content["recommended"]:
+        lines.append(f"- The model's card recommends {content['recommended']}.")
     return "\n".join(lines)
 
 
