@@ -42,9 +42,10 @@ _models = count()
 
 
 def forget(but: int) -> None:
-    """Forget the images that were looked at longest ago, but for so many bytes of the last ones."""
+    """Forget the images that were looked at longest ago, but for so many bytes of the last ones,
+    and what prior and edits made of any: whoever forgets goes on to other images."""
     _sights.trim(but)
-    _standings.trim(but)
+    _standings.trim(0)
 
 
 class Seen:

@@ -148,6 +148,7 @@ def _parts(stack: Stack, where: Sequence[Index]) -> Iterator[Sequence[Index]]:
     from napari_hidiff import seen
     from napari_hidiff.volumes import chunks
 
+    seen.forget(REMEMBERED)
     if where:
         size = [stack.shape[axis] for axis, at in enumerate(where[0]) if at < 0]
         for part in chunks(len(where), size, TOGETHER):

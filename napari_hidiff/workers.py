@@ -12,7 +12,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.estimate import Estimate
 from napari_hidiff.files.read import is_volume, read
 from napari_hidiff.io import read_image
-from napari_hidiff.seen import PIXELS_AT_ONCE, REMEMBERED
+from napari_hidiff.seen import PIXELS_AT_ONCE, REMEMBERED, STANDING
 from napari_hidiff.volume_batch import held
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) 
         return max(1, min(torch.cuda.device_count(), len(jobs)))
     chosen = {name: settings[name] for name in ("sampler", "steps", "samples")}
     cost = _cost(model, max((job.image for job in jobs), key=_size), chosen)
-    memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + cost.bytes)
+    memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + STANDING + cost.bytes)
     worth = int(cost.seconds * len(jobs) / START)
     return max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
 
