@@ -9,6 +9,7 @@ from layouts import write_chase
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import markdown
 from napari_hidiff.training.evaluate.experiments import Options, conduct
+from napari_hidiff.training.evaluate.measured import steps
 from napari_hidiff.training.evaluate.measured.markdown import PAGES, page
 
 WAYS = ("one-step", "ddim-2x1")
@@ -67,3 +68,18 @@ def test_a_handful_of_cases_is_not_put_into_words(tiny, chase, tmp_path):
     assert content["lowest"]["n"] == 1
     assert "so few cases say next to nothing" in summary
     assert "not to be told" not in summary
+
+
+def test_it_says_beforehand_how_much_there_is_to_do(tiny, chase, tmp_path):
+    dataset = open_dataset("chase", chase)
+    cases, options = dataset.split("test")[:3], Options(arms=WAYS, seeds=(0, 1))
+
+    def told(among: Any) -> list[str]:
+        said: list[Any] = []
+        steps.run(tiny(), dataset, among, options, tmp_path, lambda done, what: said.append(what))
+        return [what for what in said if isinstance(what, str)]
+
+    line = r"%d refinements to do: about \d+ (s|min) on this machine"
+    assert [bool(re.fullmatch(line % 6, what)) for what in told(cases[:2])] == [True]
+    assert [bool(re.fullmatch(line % 3, what)) for what in told(cases)] == [True]
+    assert told(cases) == []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from napari_hidiff.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..arms import ONE_STEP, PRIOR, Plan, Subject, settings_of
+from ..deliver import span
 from ..experiments import OnCase, Options
 from ..gallery import packed, richest, unpacked
 from ..run import MM, PIXELS, score_case
@@ -54,6 +55,18 @@ class Scored:
         return PIXELS if self.spacing is None else MM
 
 
+class _Job(NamedTuple):
+    """A refinement of a case: a way by the name of its arm, with a seed."""
+
+    name: str
+    way: Way
+    seed: int
+
+    @property
+    def record(self) -> str:
+        return f"{self.name}-s{self.seed}"
+
+
 class Study:
     """A model on the cases of a data set, with the prior and in every way that is asked for.
 
@@ -89,6 +102,7 @@ class Study:
         """Every case, kept or computed now; InputError without a case or when one is bad."""
         if not cases:
             raise InputError(f"{self.dataset.name}: there is no case to study")
+        self._say_how_long(cases, on_case)
         return [self._scored(case, done, on_case) for done, case in enumerate(cases)]
 
     def _scored(self, case: Case, done: int, on_case: OnCase) -> Scored:
@@ -96,16 +110,15 @@ class Study:
         on_case(done, case)
         truth = self._kept("truth", case, {}, opened.truth)
         records = {PRIOR: [self._kept(PRIOR, case, {}, opened.record)]}
-        jobs = [(name, way, seed) for name, way in self.ways.items() for seed in self.seeds_of(way)]
-        for number, (name, way, seed) in enumerate(jobs):
+        jobs = self._jobs()
+        for number, job in enumerate(jobs):
             on_case(done + number / len(jobs), case)
-            decides = {"way": asdict(way), "seed": seed, "engine": self.model.engine}
 
-            def compute(way: Way = way, seed: int = seed) -> dict[str, Any]:
-                return opened.record(way, seed)
+            def compute(job: _Job = job) -> dict[str, Any]:
+                return opened.record(job.way, job.seed)
 
-            record = self._kept(f"{name}-s{seed}", case, decides, compute)
-            records.setdefault(name, []).append(record)
+            record = self._kept(job.record, case, self._decide(job), compute)
+            records.setdefault(job.name, []).append(record)
         arms = {name: _arm(own, truth["shown"]) for name, own in records.items()}
         spacing = None if truth["spacing"] is None else tuple(truth["spacing"])
         return Scored(case, truth["areas"], spacing, truth["slice"], arms)
@@ -114,6 +127,41 @@ class Study:
         """The seeds that make a difference to a way."""
         return self.seeds[:1] if way.sampler == ONE_STEP else self.seeds
 
+    def _jobs(self) -> list[_Job]:
+        """Every refinement of a case."""
+        return [
+            _Job(name, way, seed) for name, way in self.ways.items() for seed in self.seeds_of(way)
+        ]
+
+    def _decide(self, job: _Job) -> dict[str, Any]:
+        return {"way": asdict(job.way), "seed": job.seed, "engine": self.model.engine}
+
+    def _say_how_long(self, cases: Sequence[Case], on_case: OnCase) -> None:
+        """Tell how many refinements are not kept yet, and how long they will take."""
+        todo = [
+            (case, job.way)
+            for case in cases
+            for job in self._jobs()
+            if self.store.find(*self._place(job.record, case, self._decide(job))) is None
+        ]
+        if not todo:
+            return
+        sample = self.dataset.load(todo[0][0])  # stands for all
+        slices = len(sample.image) if sample.volume else 1
+        size = sample.mask.shape[-2:]
+        each = {
+            way: self.model.estimate(size, way.sampler, way.steps, way.samples).seconds
+            for way in {way for _, way in todo}
+        }
+        time = span(slices * sum(each[way] for _, way in todo))
+        on_case(0.0, f"{len(todo)} refinements to do: about {time} on this machine")
+
+    def _place(
+        self, name: str, case: Case, decides: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """Name and circumstances of a record."""
+        return f"{name}-{case.id}", {**self._decides, "files": files_of(case), **decides}
+
     def _kept(
         self,
         name: str,
@@ -121,8 +169,7 @@ class Study:
         decides: Mapping[str, Any],
         compute: Callable[[], dict[str, Any]],
     ) -> dict[str, Any]:
-        circumstances = {**self._decides, "files": files_of(case), **decides}
-        return self.store.get(f"{name}-{case.id}", circumstances, compute)
+        return self.store.get(*self._place(name, case, decides), compute)
 
 
 class _Opened:
