@@ -49,6 +49,7 @@ def test_the_readme_quotes_the_page():
     output = json.loads((RESULTS / "hippocampus-output.json").read_text())
     (ours,) = (row for row in control["rows"] if row["name"] == "ours")
     (paper,) = (row for row in output["rows"] if row["name"] == "paper")
+    (longer,) = (row for row in output["rows"] if row["name"] == "paper-longer")
     found = (
         ours["cells"]["ddim-3x5"]["to_reference"],
         paper["cells"]["ancestral-10x1"]["to_prior"],
@@ -59,6 +60,10 @@ def test_the_readme_quotes_the_page():
         assert f"{difference['mean']:+.4f}" in readme
         whole = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**difference)
         assert whole in results
+    for way in ("ancestral-10x1", "ancestral-10x1-unlinked"):
+        cell = longer["cells"][way]["to_prior"]
+        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**cell) in results
+        assert cell["high"] < 0, "more training does not mend it"
     assert re.search(r"two training seeds", results)
     assert control["seeds"] == output["seeds"] == [0, 1]
 
