@@ -182,7 +182,7 @@ class Refiner(nn.Module):
             static = torch.empty_like(known.entered)
         else:
             areas = [area for area in areas if touched(given, before.given, area, self.stem)]
-            static = before.static.clone()
+            static = before.static.clone() if areas else before.static  # others may be reading it
         for area in areas:
             rows, columns = (
                 slice(part.start // self.stem, part.stop // self.stem) for part in area
