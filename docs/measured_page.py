@@ -1,25 +1,19 @@
 """The page of what was asked of single models, from the objects under results/."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from studies_page import unwrapped
+from studies_page import KVASIR, RESULTS, shown, unwrapped
 
 from napari_hidiff.training.evaluate.measured.markdown import PAGES, page
 
-DOCS = Path(__file__).parent
-RESULTS = DOCS.parent / "results"
-INTRO = """
+INTRO = f"""
 What trained models answer to the [questions of the paper](experiments.md), on their test images;
 every table is one command. `chase-vessels` and `hippocampus` are the bundled models;
-`runs/kvasir` stands for a run of `napari-hidiff-train --dataset kvasir --size small --longest-side
-128 --pretrain-iterations 2000 --fold-iterations 1000 --iterations 2000 --validate-every 500
---validate-cases 88 --output runs/kvasir`, whose model may not be passed on, as the images of
-Kvasir-SEG may not: run the command to see its cases. Differences are means over cases with the
-95 % interval of a paired bootstrap over cases; where an interval holds 0, the two cannot be told
-apart. Seconds were taken beside other work: they compare with one another, not with those of other
-pages.
+{KVASIR}. Neither that model nor images of Kvasir-SEG may be passed on: run the command to see
+its cases. Differences are means over cases with the 95 % interval of a paired bootstrap over cases;
+where an interval holds 0, the two cannot be told apart. Seconds were taken beside other work: they
+compare with one another, not with those of other pages.
 """
 COMMENTS = {
     "kvasir-small-objects": """
@@ -44,16 +38,6 @@ def results() -> dict[str, dict[str, Any]]:
         for path in sorted(RESULTS.glob(f"*-{experiment}.json"), reverse=True):
             found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     return found
-
-
-def shown(stem: str, content: dict[str, Any]) -> list[str]:
-    """The pictures of an object that lie beside it; not all may be passed on."""
-    files = {name: RESULTS / f"{stem}-{name}" for name in content["pictures"]}
-    return [
-        f"![{content['experiment']}: {name}](../results/{file.name})"
-        for name, file in files.items()
-        if file.exists()
-    ]
 
 
 def measured_page(note: str) -> str:

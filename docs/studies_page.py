@@ -11,7 +11,12 @@ from napari_hidiff.training.evaluate.studies.rows import STUDIES
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
 NAMES = {"msd": "hippocampus"}
-INTRO = """
+KVASIR = """
+`runs/kvasir` stands for a run of `napari-hidiff-train --dataset kvasir --size small --longest-side
+128 --pretrain-iterations 2000 --fold-iterations 1000 --iterations 2000 --validate-every 500
+--validate-cases 88 --output runs/kvasir`
+""".strip()
+INTRO = f"""
 What each part of HiDiff is worth, measured: every table below is one command, which trains a
 model for each row, scores it on cases that no training saw, and writes the object that this
 page is made from (`make pages`). No reproduction of the paper is known to us, and this is none
@@ -31,8 +36,9 @@ some of its rows, `--kept` only puts together what is there. `--set NAME=VALUE` 
 setting of every training, `--first-stage RUN` takes segmentor and priors from a finished run of
 `napari-hidiff-train`. Below, `runs/hippocampus` stands for a run of `napari-hidiff-train --dataset
 msd --size quick --batch 16 --pretrain-iterations 2500 --fold-iterations 2500 --output
-runs/hippocampus`, the settings that the segmentor of the bundled `hippocampus` was trained with;
-precision was `auto`, which is bf16 on the processor that was used.
+runs/hippocampus`, the settings that the segmentor of the bundled `hippocampus` was trained with,
+and {KVASIR}. Images of Kvasir-SEG may not be passed on: run the command to see its cases.
+Precision was `auto`, which is bf16 on the processor that was used.
 """
 LINK = """
 ## The focal link
@@ -59,14 +65,23 @@ def results() -> dict[str, dict[str, Any]]:
     return found
 
 
+def shown(stem: str, content: dict[str, Any]) -> list[str]:
+    """The pictures of an object that lie beside it; not all may be passed on."""
+    files = {name: RESULTS / f"{stem}-{name}" for name in content["pictures"]}
+    return [
+        f"![{content['experiment']}: {name}](../results/{file.name})"
+        for name, file in files.items()
+        if file.exists()
+    ]
+
+
 def studies_page(note: str) -> str:
     """The whole page, Markdown."""
     parts = ["# Studies that train", note, unwrapped(INTRO)]
     for stem, content in results().items():
         where = NAMES.get(content["dataset"], content["dataset"])
         parts += [f"## {content['experiment']}, {where}", page(content).strip()]
-        for picture in content["pictures"]:
-            parts.append(f"![{content['experiment']}: {picture}](../results/{stem}-{picture})")
+        parts += shown(stem, content)
         kept = f"[{stem}.json](../results/{stem}.json)"
         parts.append(f"Everything, with the Dice of every case: {kept}.")
     parts.append(unwrapped(LINK))

@@ -55,11 +55,15 @@ def test_the_readme_quotes_the_page():
         paper["cells"]["ancestral-10x1"]["to_prior"],
         paper["cells"]["ancestral-10x1-unlinked"]["to_prior"],
     )
+    polyps = json.loads((RESULTS / "kvasir-refiner-control.json").read_text())
+    (theirs,) = (row for row in polyps["rows"] if row["name"] == "ours")
     readme, results = (ROOT / "README.md").read_text(), (DOCS / "results.md").read_text()
     for difference in found:
         assert f"{difference['mean']:+.4f}" in readme
         whole = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**difference)
         assert whole in results
+    apart = theirs["cells"]["ddim-3x5"]["to_reference"]
+    assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**apart) in results
     for way in ("ancestral-10x1", "ancestral-10x1-unlinked"):
         cell = longer["cells"][way]["to_prior"]
         assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**cell) in results

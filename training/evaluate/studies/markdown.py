@@ -78,6 +78,8 @@ def origin(content: Content) -> str:
         f"training seeds {seeds}; {recipe['iterations']} iterations of {recipe['batch']} crops, "
         f"width {recipe['width']}, stem {recipe['stem']}"
     )
+    if recipe["longest_side"]:
+        facts += f", images of at most {recipe['longest_side']} pixels a side"
     return markdown.origin(content, facts)
 
 
