@@ -75,3 +75,15 @@ def test_the_readme_quotes_the_page():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_command_names_no_folder_of_one_machine(path):
     assert " /" not in json.loads(path.read_text())["command"]
+
+
+def test_what_the_results_page_says_of_the_ablation():
+    rows = json.loads((RESULTS / "hippocampus-ablation.json").read_text())["rows"]
+    named, results = {row["name"]: row for row in rows}, (DOCS / "results.md").read_text()
+    assert all(row["cells"] for row in rows), "no row is left out"
+    for name in ("v2", "v3"):
+        lost = named[name]["cells"]["ancestral-10x1"]["to_prior"]
+        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**lost) in results
+    for name in ("alternate", "real", "berdiff"):
+        apart = named[name]["cells"]["ddim-3x5"]["to_reference"]
+        assert apart["low"] < 0 < apart["high"]
