@@ -50,16 +50,21 @@ def _spans(length: int, side: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
+def inside(x: Tensor, area: Area, rim: int) -> Tensor:
+    """What [B, C, H, W] has of an area with ``rim`` more pixels all around; a view."""
+    rows, columns = (slice(max(0, part.start - rim), part.stop + rim) for part in area)
+    return x[..., rows, columns]
+
+
 def read(x: Tensor, area: Area, rim: int, beyond: float = 0) -> Tensor:
-    """An area of [B, C, H, W] with ``rim`` more pixels all around; ``beyond`` outside the image."""
-    (rows, columns), (height, width) = area, x.shape[-2:]
-    top, left = max(0, rows.start - rim), max(0, columns.start - rim)
-    inside = x[..., top : rows.stop + rim, left : columns.stop + rim]
-    before = top - rows.start + rim, left - columns.start + rim
-    after = (max(0, rows.stop + rim - height), max(0, columns.stop + rim - width))
-    return F.pad(inside, (before[1], after[1], before[0], after[0]), value=beyond)
+    """The same, with ``beyond`` outside the image; a view where all of it is inside."""
+    pads = []
+    for part, length in zip(reversed(area), reversed(x.shape[-2:]), strict=True):
+        pads += [max(0, rim - part.start), max(0, part.stop + rim - length)]
+    found = inside(x, area, rim)
+    return F.pad(found, pads, value=beyond) if any(pads) else found
 
 
 def touched(now: Tensor, before: Tensor, area: Area, rim: int) -> bool:
     """Whether two tensors [B, C, H, W] differ in an area or within ``rim`` pixels around it."""
-    return not torch.equal(read(now, area, rim), read(before, area, rim))
+    return not torch.equal(inside(now, area, rim), inside(before, area, rim))
