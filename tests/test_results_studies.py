@@ -64,7 +64,11 @@ def test_the_readme_quotes_the_page():
         assert whole in results
     apart = theirs["cells"]["ddim-3x5"]["to_reference"]
     assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**apart) in results
+    rows = json.loads((RESULTS / "kvasir-output.json").read_text())["rows"]
+    (there,) = (row for row in rows if row["name"] == "paper")
     for way in ("ancestral-10x1", "ancestral-10x1-unlinked"):
+        lost = there["cells"][way]["to_prior"]
+        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**lost) in results
         cell = longer["cells"][way]["to_prior"]
         assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**cell) in results
         assert cell["high"] < 0, "more training does not mend it"
