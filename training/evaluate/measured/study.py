@@ -154,7 +154,8 @@ class Study:
             for way in {way for _, way in todo}
         }
         time = span(slices * sum(each[way] for _, way in todo))
-        on_case(0.0, f"{len(todo)} refinements to do: about {time} on this machine")
+        count = "1 refinement" if len(todo) == 1 else f"{len(todo)} refinements"
+        on_case(0.0, f"{count} to do: about {time} on this machine")
 
     def _place(
         self, name: str, case: Case, decides: Mapping[str, Any]
