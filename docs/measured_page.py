@@ -17,8 +17,8 @@ compare with one another, not with those of other pages.
 """
 COMMENTS = {
     "kvasir-small-objects": """
-Polyps do differ in size. The gain is in the second quarter; of the smallest polyps the refiner
-loses about as much as it finds, and on the largest it takes away. Intervals of 20 images are wide.
+Polyps do differ in size. The gain is in the second quarter; on the smallest nothing can be told,
+and on the largest one pass takes away. Intervals of 20 images are wide.
 """,
     "hippocampus-small-objects": """
 Within this data set the largest part is hardly twice as large as the smallest: a study of small

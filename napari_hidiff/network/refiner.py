@@ -177,7 +177,7 @@ class Refiner(nn.Module):
         height, width = given.shape[-2:]
         areas = blocks(height, width, max(height, width) if alone else SIDE)
         if len(areas) == 1:
-            return Standing(given, self._touch(given, areas[0]) + known.entered, residual)
+            return Standing(given, self._touch(given, areas[0]).add_(known.entered), residual)
         if before is None:
             static = torch.empty_like(known.entered)
         else:
