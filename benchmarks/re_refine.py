@@ -36,7 +36,7 @@ import torch
 import typer
 
 from benchmarks._packed import digits, machine, numbers, print_table, untrained, write
-from napari_hidiff import load_model
+from napari_hidiff import load_model, seen
 from napari_hidiff.card import LOCAL
 from napari_hidiff.console import JsonOption, print_json
 from napari_hidiff.engine import Engine
@@ -74,22 +74,32 @@ print(json.dumps({n: round(b - a, 2) for n, a, b in zip(names, moments, moments[
 
 
 class Way(NamedTuple):
-    """How a stroke is answered: an engine, a sampler, and whether only around the stroke."""
+    """How a stroke is answered: an engine, a sampler, and whether only around the stroke.
+
+    anew : as if nothing were kept of what prior and edits made of the image before the stroke.
+    """
 
     engine: str
     sampler: str
     near: bool
+    anew: bool = False
 
     @property
     def name(self) -> str:
         """As a row of the table."""
         steps = "one step" if self.sampler == "one-step" else "10 steps"
-        return f"{self.engine}, {steps}, {'local' if self.near else 'whole'}"
+        place = "local" if self.near else "whole"
+        return f"{self.engine}, {steps}, {place}{', nothing kept' if self.anew else ''}"
 
 
 WAYS = tuple(
-    Way(engine, sampler, near)
-    for sampler, near in (("one-step", False), ("one-step", True), ("ddim", False))
+    Way(engine, sampler, near, anew)
+    for sampler, near, anew in (
+        ("one-step", False, False),
+        ("one-step", False, True),
+        ("one-step", True, False),
+        ("ddim", False, False),
+    )
     for engine in ENGINES
 )
 
@@ -156,6 +166,10 @@ class Bench:
     def answer(self, way: Way, stroke: np.ndarray, spent: Spent) -> Step:
         """Paint a stroke and refine; the last step."""
         session, model = self.session(), self.model
+        seen.forget(seen.REMEMBERED)  # what another way made of this very stroke
+        if not way.anew:
+            model.runs = self.engines["packed"]
+            model.refine(self.plane, self.prior.given, sampler="one-step")
         model.runs = self.engines[way.engine]
         wall, processor = time.perf_counter(), time.thread_time()
         timeline = session.timeline
