@@ -73,7 +73,7 @@ class Header:
         """One whole number from ``low`` to ``high``."""
         found = self.number(keyword)
         if found is not None and (found % 1 or not low <= found <= high):
-            raise self._wrong(keyword, found, f"a whole number from {low} to {high}")
+            raise self._wrong(keyword, f"{found:g}", f"a whole number from {low} to {high}")
         return None if found is None else int(found)
 
     def needed(self, keyword: str, low: int = 0, high: int = 65535) -> int:
@@ -128,8 +128,9 @@ class Header:
         for part in self.parts:
             if keyword not in part:
                 continue
-            raw = getattr(part.get_item(keyword), "value", None)
+            raw = None
             try:
+                raw = part.get_item(keyword).value
                 value = part[keyword].value
             except Exception as error:  # pydicom converts only now, and raises many kinds
                 raise self._wrong(keyword, raw, "a value of its kind") from error
@@ -150,7 +151,7 @@ def headers(path: Path, dataset: Any) -> list[Header]:
     file says. InputError where the frames of a file are not told apart.
     """
     top = Header(path, (dataset,), str(path))
-    count = top.whole("NumberOfFrames", 1, 2**31 - 1) or 1
+    count = top.whole("NumberOfFrames", 0, 2**31 - 1) or 1
     shared, each = (top.items(keyword) for keyword in GROUPS)
     if each and len(each) != count:
         raise InputError(f"{path}: NumberOfFrames is {count}, but {len(each)} frames are described")

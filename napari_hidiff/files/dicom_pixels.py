@@ -50,7 +50,7 @@ def values(headers: Sequence[Header]) -> Values:
     channels = 1 if samples == 1 else 3
     ranges = [_range(header) for header in headers]
     low, high = min(low for low, _, _ in ranges), max(high for _, high, _ in ranges)
-    if max(abs(low), abs(high)) > np.finfo(np.float32).max:
+    if max(abs(low), abs(high)) > float(np.finfo(np.float32).max):
         raise InputError(f"{first.name}: is rescaled to values of {low:g} to {high:g}")
     ends = low + high if kind == "MONOCHROME1" else None
     if ends is not None and any("BitsStored" not in header for header in headers):
