@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
+from napari_hidiff.files.units import millimetres
 from napari_hidiff.files.volume import Source, rows
 from napari_hidiff.files.volume import Volume as Volume
 from napari_hidiff.io import check_file
@@ -20,8 +21,6 @@ PLACE = (
     *("srow_x", "srow_y", "srow_z"),
 )
 """Fields of the header that say where the voxels are; copied bit for bit into masks."""
-
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
 def is_nifti(path: Path) -> bool:
@@ -60,7 +59,7 @@ def read_volume(path: Path) -> Volume:
     axes = (2, 1, 0) if kept.ndim == 3 else (2, 1, 0, 3)
     kind = np.float32 if kept.dtype.kind == "f" else kept.dtype.newbyteorder("=")
     array = np.ascontiguousarray(kept.transpose(axes), dtype=kind)
-    unit = MILLIMETRES.get(source.header["unit"], 1.0)
+    unit = millimetres(source.header["unit"]) or 1.0
     affine[:3] *= unit
     x, y, z = (float(zoom) * unit for zoom in zooms)
     return Volume(array, (z, y, x), affine, source)

@@ -10,23 +10,8 @@ from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
 from napari_hidiff.files.pages import main_series, strict
 from napari_hidiff.files.pictures import CMYK, TIFF, check_file, doubt, is_separated
+from napari_hidiff.files.units import millimetres
 from napari_hidiff.files.volume import Source, Volume, rows, upright
-
-MILLIMETRES = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "millimetre": 1.0,
-    "cm": 10.0,
-    "centimeter": 10.0,
-    "m": 1000.0,
-    "meter": 1000.0,
-    "inch": 25.4,
-    "in": 25.4,
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "\\u00B5m"), 1e-3),
-    "nm": 1e-6,
-    "nanometer": 1e-6,
-}
-"""Units of length as ImageJ and OME name them, in mm."""
 
 
 def is_stack(path: Path) -> bool:
@@ -146,14 +131,14 @@ def _spacing(tiff: Any, page: Any) -> tuple[bool, tuple[float, float, float]]:
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
         pixels = (pixels[0] if isinstance(pixels, list) else pixels)["Pixels"]
         sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
-        units = [MILLIMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
+        units = [millimetres(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
         if sizes[1] and sizes[2] and units[1] and units[2]:
             y, x = float(sizes[1]) * units[1], float(sizes[2]) * units[2]
             z = float(sizes[0]) * units[0] if sizes[0] and units[0] else 1.0
             scale = 1.0
     elif tiff.imagej_metadata is not None:
         facts = tiff.imagej_metadata
-        scale = MILLIMETRES.get(str(facts.get("unit", "")).lower())
+        scale = millimetres(facts.get("unit", ""))
         y, x = (_size(page, f"{axis}Resolution") for axis in "YX")
         z = abs(float(facts.get("spacing", 1.0))) or 1.0
     elif page.tags.valueof("ResolutionUnit") == tifffile.RESUNIT.CENTIMETER:

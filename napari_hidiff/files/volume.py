@@ -133,6 +133,12 @@ def canonical(
     return turned, (z, y, x)
 
 
+def lengths(affine: np.ndarray) -> tuple[float, float, float]:
+    """The sizes of a voxel along Z, Y, X, of an affine [4, 4] from X, Y, Z."""
+    x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return z, y, x
+
+
 def upright(spacing: tuple[float, float, float]) -> np.ndarray:
     """The affine [4, 4] of an image without orientation: as ITK reads pictures and TIFF.
 
