@@ -85,6 +85,19 @@ class Volume:
     source: Source
 
 
+def upright_volume(array: np.ndarray, affine: np.ndarray, source: Source) -> Volume:
+    """A volume in canonical orientation of the voxels of a file.
+
+    array : [i, j, k] or [i, j, k, C]; affine : [4, 4] from i, j, k to mm, RAS+. Floating values
+    become float32.
+    """
+    turned, spacing = canonical(array.shape[:3], affine)
+    view = apply_orientation(array, io_orientation(affine))
+    axes = (2, 1, 0) if array.ndim == 3 else (2, 1, 0, 3)
+    kind = np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    return Volume(np.ascontiguousarray(view.transpose(axes), dtype=kind), spacing, turned, source)
+
+
 def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
     """The source if the mask has its size; a mask that was cropped or resampled has none."""
     if source is None:
