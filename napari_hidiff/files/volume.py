@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,15 @@ def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
     except InputError:
         return None
     return source
+
+
+def apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far apart two affines [4, 4] put a corner of a grid at most, in their unit.
+
+    shape : of the grid along X, Y, Z. A turn or another size of voxels shows at the far corners.
+    """
+    corners = np.array([*product(*((-0.5, size - 0.5) for size in shape), (1.0,))])
+    return float(np.linalg.norm(corners @ (one - other)[:3].T, axis=1).max())
 
 
 def stored(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
