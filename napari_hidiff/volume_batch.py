@@ -12,7 +12,7 @@ from napari_hidiff import volumes
 from napari_hidiff.batch import Job, Progress, count, finished, head
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.read import read
-from napari_hidiff.files.volume import Volume, whole
+from napari_hidiff.files.volume import Volume, apart, whole
 from napari_hidiff.files.write import write_labels
 from napari_hidiff.io import fixed_labels, from_black_and_white, known_labels
 
@@ -101,7 +101,7 @@ def _runs(shape: tuple[int, ...], labels: int) -> Iterator[slice]:
         yield slice(first, min(first + together, depth))
 
 
-def _labels(path: Path, image: Volume) -> Volume:
+def on_voxels_of(path: Path, image: Volume) -> Volume:
     """Whole numbers on the voxels of an image; InputError for another size or place."""
     found = read(path)
     array = found.array
@@ -109,20 +109,29 @@ def _labels(path: Path, image: Volume) -> Volume:
         raise InputError(
             f"{path}: has shape {array.shape}, the image {image.array.shape[:3]} (Z, Y, X)"
         )
-    if found.source.turned and image.source.turned:  # both say where they are
-        off = abs(found.affine - image.affine).max()
+    if _placed(found) and _placed(image):
+        off = apart(found.affine, image.affine, array.shape[::-1])
         if off > 0.1 * min(image.spacing):
-            raise InputError(f"{path}: lies elsewhere than {image.source.path}, by up to {off:.3g}")
+            raise InputError(
+                f"{path}: lies elsewhere than {image.source.path}, by up to {off:.3g} mm"
+            )
+    if unclear := found.source.header.get("doubt"):
+        raise InputError(f"{path}: {unclear}")
     return replace(found, array=whole(array, path))
+
+
+def _placed(volume: Volume) -> bool:
+    """Whether a file says where its voxels are."""
+    return volume.source.turned and volume.source.header.get("unit") != "pixel"
 
 
 def _prior(path: Path, image: Volume, labels: int) -> np.ndarray:
     """A mask uint8 [Z, Y, X] to start from."""
-    mask = _labels(path, image).array
+    mask = on_voxels_of(path, image).array
     return known_labels(from_black_and_white(mask) if labels == 2 else mask, labels, path)
 
 
 def _fixed(path: Path, image: Volume, labels: int) -> np.ndarray:
     """The labels that voxels keep, int16 [Z, Y, X], -1 where free."""
-    mask = _labels(path, image).array
+    mask = on_voxels_of(path, image).array
     return fixed_labels(mask, mask.dtype.kind, labels - 1, path)

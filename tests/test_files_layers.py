@@ -11,6 +11,7 @@ from volume_files import affine_of, blob, write_nifti, write_series
 
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.files import get_reader, placement, suggestion
+from napari_hidiff._qt.layers import check_place
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.record import CLASSES
 from napari_hidiff.files.volume import KEY
@@ -229,3 +230,32 @@ def test_the_command_opens_stacks_with_their_spacing_and_names_what_is_broken(ca
     with pytest.raises(InputError, match="cannot be read as NIfTI"):
         add_files(viewer, [case])
     assert len(viewer.layers) == 2
+
+
+UNLIKE = {
+    "shifted": {"translate": (1, 30.5, -2)},
+    "scaled": {"scale": (3, 0.5, 0.26)},
+    "mirrored": {"scale": (3, -0.5, 0.25), "translate": (1, 39.5, -2)},
+    "turned": {"rotate": (0, 0, 3)},
+    "plain": {"scale": (1, 1, 1), "translate": (0, 0, 0)},
+    "other unit": {"units": ("um",) * 3},
+}
+
+
+@pytest.mark.parametrize("unlike", UNLIKE)
+@pytest.mark.parametrize("leading", [0, 1])
+def test_labels_to_start_from_lie_over_the_image(unlike, leading):
+    place = {"scale": (3, 0.5, 0.25), "translate": (1, 30, -2), "units": ("mm",) * 3}
+    placed = {"scale": (1, *place["scale"]), "translate": (0, *place["translate"])}
+    placed |= {"units": ("pixel", *place["units"])}
+    shape = (5, 20, 24)
+    image = Image(np.zeros((2,) * leading + shape), **(placed if leading else place))
+    labels = np.zeros(shape, np.uint8)
+    check_place(Labels(labels, **place), image, leading)
+    same = {"scale": (3000, 500, 250), "translate": (1000, 30000, -2000), "units": ("um",) * 3}
+    check_place(Labels(labels, **same), image, leading)
+    check_place(Labels(labels, **place | {"units": ("pixel",) * 3}), image, leading)
+    check_place(Labels(labels, **place | {"translate": (1.01, 30, -2)}), image, leading)
+    layer = Labels(labels, name="mine", **place | UNLIKE[unlike])
+    with pytest.raises(InputError, match="mine lies elsewhere than Image, by up to"):
+        check_place(layer, image, leading)

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import dicom, npz, record, tiff
+from napari_hidiff.files import dicom, npz, tiff
+from napari_hidiff.files.pictures import TIFF, read_picture
 from napari_hidiff.files.volume import Source, Volume, stored
-from napari_hidiff.io import TIFF, read_mask
+from napari_hidiff.io import mask_of
 from napari_hidiff.nifti import is_nifti, read_volume, stem
 
 MASK_NAME = re.compile(r"[_-](mask|seg|segmentation|label|labels)$", re.IGNORECASE)
@@ -114,13 +114,9 @@ def as_layer(volume: Volume) -> tuple[np.ndarray, bool]:
 
 def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
     """A mask [H, W] of a png, palette indices where it has a palette, and our record if any."""
-    mask = read_mask(path)
-    try:
-        with Image.open(path) as picture:
-            found = record.parse(getattr(picture, "text", {}).get(record.NAME))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), found
+    picture = read_picture(path)
+    mask = mask_of(picture, path)
+    return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), picture.record
 
 
 def source_of(path: Path | None) -> Source | None:
