@@ -10,8 +10,9 @@ from nibabel.fileholders import FileHolder
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
+from napari_hidiff.files.extent import check_extent
 from napari_hidiff.files.units import millimetres
-from napari_hidiff.files.volume import Source, rows, upright_volume
+from napari_hidiff.files.volume import Source, lengths, rows, upright_volume
 from napari_hidiff.files.volume import Volume as Volume
 from napari_hidiff.io import check_file
 
@@ -49,6 +50,8 @@ def read_volume(path: Path) -> Volume:
     try:
         loaded = nibabel.load(path)
         source = _source(path, loaded)
+        packed = path.name.lower().endswith(".gz")
+        check_extent(path, loaded.shape, 8 * loaded.get_data_dtype().itemsize, packed)
         kept = _voxels(path, loaded)
         if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
             kept = kept[..., 0, :]
@@ -60,6 +63,8 @@ def read_volume(path: Path) -> Volume:
             raise InputError(f"{path}: holds {kept.dtype} {kept.shape}; wanted a 3-D volume")
         affine = np.array(loaded.affine, np.float64)
         affine[:3] *= millimetres(source.header["unit"]) or 1.0
+        if not np.isfinite(affine).all() or min(lengths(affine)) <= 0:
+            raise InputError(f"{path}: has voxels of {lengths(affine)} mm (Z, Y, X)")
         return upright_volume(kept, affine, source)
     except InputError:
         raise

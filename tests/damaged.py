@@ -158,6 +158,12 @@ def npz(packed=True):
     return out.getvalue()
 
 
+def npy():
+    out = io.BytesIO()
+    np.save(out, VOLUME)
+    return out.getvalue()
+
+
 ImageJ = {"imagej": True, "metadata": {"axes": "ZYX", "unit": "mm", "spacing": 2.5}}
 MaskImage = Image.fromarray(PICTURE * 200).quantize(4)
 
@@ -206,6 +212,7 @@ FORMATS = {
     ),
     "jpeg": (".jpg", lambda: [pillow(COLOURS, "JPEG"), pillow(PICTURE * 255, "JPEG")]),
     "npz": (".npz", lambda: [npz(), npz(packed=False)]),
+    "npy": (".npy", lambda: [npy()]),
     "gif": (".gif", lambda: [pillow(MaskImage, "GIF")]),
     "bmp": (".bmp", lambda: [pillow(PICTURE, "BMP"), pillow(COLOURS, "BMP")]),
 }
@@ -284,7 +291,7 @@ READERS = {
 
 def readers_of(suffix):
     """The readers that a file of this suffix may come to."""
-    named = {".nii": 2, ".nii.gz": 2, ".dcm": 2, ".npz": 2, ".png": 7}.get(suffix, 6)
+    named = {".nii": 2, ".nii.gz": 2, ".dcm": 2, ".npz": 2, ".npy": 2, ".png": 7}.get(suffix, 6)
     return list(READERS.items())[:named]
 
 

@@ -465,7 +465,7 @@ def test_a_header_of_more_pixels_than_the_file_can_hold(tmp_path, compressed):
         file.Rows = file.Columns = 65535
 
     line = refused(write(tmp_path, change, axes=AXIAL))
-    assert "bytes cannot hold 65535 x 65535 pixels of 16 bits" in line
+    assert "bytes cannot hold 65535 x 65535 values of 16 bits" in line
 
 
 def test_pixels_that_are_cut_off_are_refused(tmp_path):

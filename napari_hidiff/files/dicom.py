@@ -88,8 +88,8 @@ def read_dicom(given: Path | Sequence[Path]) -> Volume:
     files: dict[Path, list[int]] = {}
     for index, header in enumerate(headers):
         files.setdefault(header.path, []).append(index)
-    for file, indices in files.items():
-        dicom_pixels.check_size([headers[i] for i in indices], file.stat().st_size)
+    for indices in files.values():
+        dicom_pixels.check_size([headers[i] for i in indices])
     array, stored = empty(shape, affine, wanted.dtype, wanted.channels)
     for indices in files.values():
         own = sorted(indices, key=lambda i: headers[i].frame)

@@ -17,6 +17,7 @@ from pydicom.uid import (
 
 from napari_hidiff.errors import InputError, first_line, short
 from napari_hidiff.files.dicom_elements import Header
+from napari_hidiff.files.extent import check_extent
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
@@ -91,21 +92,16 @@ def rescale(header: Header) -> tuple[float, float]:
     return slope, intercept
 
 
-def check_size(headers: Sequence[Header], size: int) -> None:
-    """InputError where a file of ``size`` bytes cannot hold the pixels of its frames."""
+def check_size(headers: Sequence[Header]) -> None:
+    """InputError where a file cannot hold the pixels of its frames."""
     first = headers[0]
-    rows, columns = first.needed("Rows", 1), first.needed("Columns", 1)
+    shape = [len(headers)] if len(headers) > 1 else []
+    shape += [first.needed("Rows", 1), first.needed("Columns", 1)]
     bits = first.needed("BitsAllocated", 1, 64) * first.number_or("SamplesPerPixel", 1)
-    held = rows * columns * bits * len(headers) / 8
-    # halved colours take two thirds; zlib packs 1030 to 1 at most, and other compressions of
-    # medical images less, but for small ones that are all of one value
-    most = 1.5 * size if _syntax(first) in NATIVE else max(2**26, 1100 * size)
-    if held > most:
-        frames = f"{len(headers)} x " if len(headers) > 1 else ""
-        raise InputError(
-            f"{first.path}: {size} bytes cannot hold {frames}{rows} x {columns} pixels of "
-            f"{bits:g} bits; the file is cut off, or its header is damaged"
-        )
+    native = _syntax(first) in NATIVE
+    if native and photometric(first) == "YBR_FULL_422":
+        bits = bits * 2 / 3
+    check_extent(first.path, shape, bits, packed=not native)
 
 
 def pixels(headers: Sequence[Header], wanted: Values) -> list[np.ndarray]:
@@ -183,6 +179,8 @@ def _frame(dataset: Any, header: Header, frame: np.ndarray, wanted: Values) -> n
 
 def _colours(dataset: Any, frame: np.ndarray) -> np.ndarray:
     """The colours uint8 [rows, columns, 3] of the indices of a palette."""
+    if "RedPaletteColorLookupTableDescriptor" not in dataset:
+        raise ValueError("they are indices of a palette that is missing")
     entries, first, _ = (int(value) for value in dataset.RedPaletteColorLookupTableDescriptor)
     entries = entries or 2**16
     # pydicom counts in the dtype of the table, where an index beyond its end would wrap

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
+from napari_hidiff.files.extent import check_extent
 from napari_hidiff.files.volume import Source, Volume, lengths, rows, upright
 from napari_hidiff.io import check_file
 
@@ -32,12 +33,7 @@ def main_array(path: Path) -> str | None:
             if name is None:
                 return None
             with archive.open(f"{name}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                reads = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }
-                shape, _, dtype = reads[version](file)
+                shape, dtype = _header(file)
     except Exception:  # damaged bytes raise nearly anything; reading says what is wrong
         return None
     usable = 2 <= len(shape) <= 4 and 0 not in shape and dtype.kind in "buif"
@@ -58,11 +54,11 @@ def read_npz(path: Path) -> Volume:
         with np.load(path, allow_pickle=False) as archive:
             if name is None:
                 for key in archive.files:  # a damaged one says so
-                    _array(archive, key)
+                    _array(path, archive, key)
                 found = ", ".join(archive.files) or "nothing"
                 raise InputError(f"{path}: holds no image or mask, but {found}")
-            array = _array(archive, name)
-            beside = {key: _array(archive, key) for key in BESIDE & {*archive.files}}
+            array = _array(path, archive, name)
+            beside = {key: _array(path, archive, key) for key in BESIDE & {*archive.files}}
     except InputError:
         raise
     except Exception as error:  # damaged bytes raise nearly anything
@@ -102,8 +98,21 @@ def write_npz(part: Path, mask: np.ndarray, text: str, affine: np.ndarray) -> No
         )
 
 
-def _array(archive: Any, name: str) -> np.ndarray:
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and dtype of an array whose bytes follow."""
+    reads = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = reads[np.lib.format.read_magic(file)](file)
+    return shape, dtype
+
+
+def _array(path: Path, archive: Any, name: str) -> np.ndarray:
     """One array of an open archive, read to its last byte: the checksum is tested there."""
+    with archive.zip.open(f"{name}.npy") as file:
+        shape, dtype = _header(file)
+        check_extent(path, shape, 8 * dtype.itemsize)
     with archive.zip.open(f"{name}.npy") as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
+from napari_hidiff.files.extent import check_extent, check_pages
 from napari_hidiff.files.pages import main_series, strict
 
 TIFF = frozenset({".tif", ".tiff"})
@@ -89,6 +90,7 @@ def _read_pillow(path: Path) -> Picture:
     with Image.open(path) as picture:
         if picture.format != "MPO":  # a camera's JPEG whose other pages are previews
             _one_page(path, getattr(picture, "n_frames", 1))
+        check_extent(path, picture.size, 8 * len(picture.getbands()))
         if picture.mode == "CMYK":
             raise InputError(f"{path}: {CMYK}")
         turn = picture.getexif().get(ORIENTATION, 1)
@@ -126,6 +128,7 @@ def _read_tiff(path: Path) -> Picture:
         _one_page(path, sum(one.size // max(one.keyframe.size, 1) for one in series))
         if is_separated(page):
             raise InputError(f"{path}: {CMYK}")
+        check_pages(path, series[0])
         pixels = page.asarray()
         if page.axes.startswith("S") and pixels.ndim == 3:
             pixels = np.moveaxis(pixels, 0, -1)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import read
+from napari_hidiff.files.extent import check_extent, check_pages
 from napari_hidiff.files.volume import Source
 from napari_hidiff.io import TIFF, read_image
 
@@ -66,12 +67,18 @@ def _stored(path: Path) -> Iterator[Reading]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
+            # a map fails where the file is shorter than its header says
+            array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         elif suffix in TIFF:
-            array = tifffile.imread(path)
+            with tifffile.TiffFile(path) as tiff:
+                check_pages(path, tiff.series[0])
+                array = tiff.asarray()
         else:
             with Image.open(path) as picture:
+                check_extent(path, picture.size, 8 * len(picture.getbands()))
                 array = np.array(picture)
+    except InputError:
+        raise
     except Exception as error:  # damaged bytes raise many kinds
         raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
     yield Reading(array, read.source_of(path))

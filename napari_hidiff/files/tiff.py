@@ -8,6 +8,7 @@ import tifffile
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
+from napari_hidiff.files.extent import check_pages
 from napari_hidiff.files.pages import main_series, strict
 from napari_hidiff.files.pictures import CMYK, TIFF, check_file, doubt, is_separated
 from napari_hidiff.files.units import millimetres
@@ -46,6 +47,7 @@ def read_tiff(path: Path) -> Volume:
                 raise InputError(f"{path}: holds pages of several sizes; give one stack per file")
             if is_separated(series[0].keyframe):
                 raise InputError(f"{path}: {CMYK}")
+            check_pages(path, series[0])
             array = _ordered(path, series[0])
             source = _source(path, tiff, array.shape)
     except InputError:
