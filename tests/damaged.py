@@ -51,12 +51,13 @@ MEMORY = 4 << 30
 """Bytes of address space: a file that asks for more is found out, and does no harm."""
 
 VOLUME = np.random.default_rng(0).integers(0, 900, (5, 12, 14)).astype(np.int16)
+AFFINE = np.diag([0.8, 0.9, 2.5, 1.0])
 PICTURE = (VOLUME[0] % 2).astype(np.uint8)
 COLOURS = np.random.default_rng(1).integers(0, 255, (12, 14, 3)).astype(np.uint8)
 
 
 def nifti(packed=False, kind=nibabel.Nifti1Image):
-    content = kind(VOLUME, np.diag([0.8, 0.9, 2.5, 1.0])).to_bytes()
+    content = kind(VOLUME, AFFINE).to_bytes()
     return gzip.compress(content, 6, mtime=0) if packed else content
 
 
@@ -154,7 +155,7 @@ def pillow(pixels, kind, **options):
 def npz(packed=True):
     out = io.BytesIO()
     save = np.savez_compressed if packed else np.savez
-    save(out, image=VOLUME, spacing=np.array([2.5, 0.9, 0.8]), affine=np.eye(4))
+    save(out, image=VOLUME, spacing=np.array([2.5, 0.9, 0.8]), affine=AFFINE)
     return out.getvalue()
 
 

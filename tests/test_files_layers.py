@@ -54,6 +54,24 @@ def test_an_image_lies_in_mm(case):
     assert layer.metadata[KEY]["format"] == "nifti"
 
 
+def test_an_image_of_dicom_without_a_size_of_its_pixels_lies_in_pixels(tiny, tmp_path):
+    def change(index, file):
+        del file.PixelSpacing
+
+    write_series(tmp_path / "us", np.zeros((1, 12, 14), np.uint16), change=change)
+    viewer = ViewerModel()
+    (image,) = viewer.open(tmp_path / "us", plugin=PLUGIN)
+    assert [str(unit) for unit in image.units] == ["pixel"] * 3
+    assert tuple(image.scale) == (1, 1, 1)
+    bench = bench_of(viewer, image, tiny)
+    mask = paint(bench)
+    out = suggestion(image, bench.mask)
+    bench.export(out)
+    (again,) = ViewerModel().open(out, plugin=PLUGIN)
+    np.testing.assert_array_equal(again.data, mask)
+    assert [str(unit) for unit in again.units] == ["pixel"] * 3
+
+
 def test_exported_masks_lie_over_their_image_in_the_file(case, tiny, tmp_path):
     viewer = ViewerModel()
     (image,) = viewer.open(case, plugin=PLUGIN)

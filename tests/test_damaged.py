@@ -1,0 +1,168 @@
+"""Damaged files end in a result or in one line that names them; see :mod:`damaged`."""
+
+import io
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+from damaged import FORMATS, READERS, campaign, damaged, nifti, npy, npz, outcome, pillow, tiff
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.files import read
+from napari_hidiff.files.npz import main_array
+from napari_hidiff.files.readings import readings
+from napari_hidiff.io import read_image
+
+pytest.importorskip("resource")
+
+SEED = 14
+
+
+@pytest.mark.slow
+def test_thousands_of_damaged_files_of_every_format():
+    command = [sys.executable, str(Path(__file__).with_name("damaged.py"))]
+    command += ["--seed", str(SEED), "--files", "5100"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    wrong = found.pop("wrong")
+    print(found)
+    assert wrong == []
+    assert found["files"] >= 5000
+    assert found["counts"]["result"] > 1000  # damage does not always matter
+    assert found["counts"]["line"] > 5000
+    assert found["grown_mb"] < 500
+
+
+def test_some_damaged_files_of_every_format(tmp_path):
+    found = campaign(SEED, 6 * len(FORMATS), folder=tmp_path)
+    assert found["wrong"] == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_damaged_was_whole_and_can_be_damaged_again(tmp_path, name):
+    suffix, make = FORMATS[name]
+    for whole in make():
+        path = tmp_path / f"case{suffix}"
+        path.write_bytes(whole)
+        assert "result" in {outcome(call, path) for call in READERS.values()}
+        one, other = (damaged(whole, random.Random(f"{SEED} {name}")) for _ in range(2))
+        assert one == other
+
+
+def claims(content, old, new):
+    assert content.count(old) == 1
+    return content.replace(old, new)
+
+
+def huge_nifti():
+    content = bytearray(nifti())
+    content[40:56] = np.array([3, 30000, 30000, 9, 1, 1, 1, 1], "<i2").tobytes()
+    return bytes(content)
+
+
+def huge_tiff():
+    content = tiff(np.zeros((12, 14), np.uint8), metadata=None)
+    length = np.array([257, 4], "<u2").tobytes() + b"\1\0\0\0"  # ImageLength
+    return claims(content, length + b"\x0c\0\0\0", length + b"\xff\xff\xff\x7f")
+
+
+def huge_strip():
+    content = tiff(np.zeros((12, 14), np.uint8), metadata=None, compression="zlib")
+    at = content.index(np.array([279], "<u2").tobytes())  # StripByteCounts
+    field = content[at : at + 12]
+    assert field[2:8] in (b"\4\0\1\0\0\0", b"\3\0\1\0\0\0")
+    return claims(content, field, field[:2] + b"\4\0\1\0\0\0" + b"\xf0\xff\xff\xff")
+
+
+def huge_archive():
+    """A whole archive of an array whose header says more than follows."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)}
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("image.npy", head.getvalue() + bytes(100))
+    return out.getvalue()
+
+
+def huge_bmp():
+    content = pillow(np.zeros((12, 14), np.uint8), "BMP")
+    return content[:18] + np.array([30000, 30000], "<i4").tobytes() + content[26:]
+
+
+HUGE = {
+    "a.nii": huge_nifti,
+    "a.tif": huge_tiff,
+    "strip.tif": huge_strip,
+    "a.npz": huge_archive,
+    "a.npy": lambda: claims(npy(), b"(5, 12, 14), }        ", b"(50000, 90000, 1400), }"),
+    "a.bmp": huge_bmp,
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_no_memory_is_taken_for_what_a_file_cannot_hold(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(HUGE[name]())
+    ways = {".bmp": [read_image], ".npy": []}.get(path.suffix, [read.read])
+    for way in (*ways, lambda path: list(readings(path))):
+        with pytest.raises(InputError) as caught:
+            way(path)
+        assert not isinstance(caught.value.__cause__, MemoryError)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_places_that_are_no_numbers_are_refused(tmp_path, value):
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4))
+    image.header["srow_x"][3] = value
+    content = bytearray(image.to_bytes())
+    content[280:284] = np.array([value], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.nii: has voxels of"):
+        read.read(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(5, 12, 14)", b"(5, 12, '14"),
+        (b"'<i2'", b"'<q9'"),
+        (b"{'descr'", b"{'descr\\"),
+        (b"fortran", b"f\0\xff\0an"),
+    ],
+)
+def test_an_archive_whose_array_has_no_header_holds_none(tmp_path, old, new):
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(npz())) as whole, zipfile.ZipFile(out, "w") as archive:
+        for name in whole.namelist():
+            content = whole.read(name)
+            archive.writestr(name, content.replace(old, new) if name == "image.npy" else content)
+    (tmp_path / "a.npz").write_bytes(out.getvalue())
+    assert main_array(tmp_path / "a.npz") is None
+    with pytest.raises(InputError, match=r"a\.npz"):
+        read.read(tmp_path / "a.npz")
+
+
+def test_an_archive_packed_in_an_unknown_way_is_refused(tmp_path):
+    content = npz(packed=False)
+    at = content.index(b"PK\1\2")
+    (tmp_path / "a.npz").write_bytes(content[: at + 10] + b"\x63\0" + content[at + 12 :])
+    assert main_array(tmp_path / "a.npz") is None
+    with pytest.raises(InputError, match=r"a\.npz"):
+        read.read(tmp_path / "a.npz")
+
+
+def test_a_tiff_of_one_flat_value_is_read_however_well_it_packs(tmp_path):
+    flat = np.zeros((6000, 6000), np.uint8)
+    tifffile.imwrite(tmp_path / "flat.tif", flat, compression="zlib")
+    assert read.read(tmp_path / "flat.tif").array.shape == (1, 6000, 6000)
