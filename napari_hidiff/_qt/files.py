@@ -22,7 +22,7 @@ PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_label
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """napari's reader for a path: NIfTI, DICOM, NPZ with an image, and masks; None for others.
+    """napari's reader for a path: NIfTI, DICOM, NRRD, NPZ with an image, masks; None for others.
 
     A list (*Open files as stack*) is read if all its files are DICOM: as one series.
     """
@@ -34,6 +34,8 @@ def get_reader(path: str | list[str]) -> Reader | None:
     wanted = {
         "nifti": file.is_file(),
         "dicom": True,
+        "nrrd": file.is_file(),
+        "metaimage": file.is_file(),
         "npz": npz.main_array(file) is not None if file.is_file() else False,
         "tiff": read.is_named_mask(file),
         "png": read.is_named_mask(file),
@@ -103,7 +105,7 @@ def _mask(labels: np.ndarray, found: Mapping[str, Any] | None, facts: dict[str, 
 
 def _corner(volume: Volume) -> list[float]:
     """Where the first voxel lies, along the volume's own axes: images of one space match."""
-    if volume.source.format not in ("nifti", "dicom"):
+    if volume.source.format not in ("nifti", "dicom", "nrrd"):
         return [0.0, 0.0, 0.0]
     matrix = volume.affine[:3, :3]
     directions = matrix / np.linalg.norm(matrix, axis=0)
@@ -198,7 +200,8 @@ def suggestion(image: Layer, mask: Labels) -> Path:
         base, kind = path.with_name(stem(path)), read.kind_of(path)
         if kind == "dicom":  # a file of a series stands for its folder
             base = path.parent.parent / path.parent.name
-    suffix = {"nifti": ".nii.gz", "dicom": ".nii.gz", "npz": ".npz", "tiff": ".tif"}.get(kind or "")
+    packed = dict.fromkeys(("nifti", "dicom", "nrrd"), ".nii.gz")
+    suffix = (packed | {"npz": ".npz", "tiff": ".tif"}).get(kind or "")
     if suffix is None:
         suffix = ".png" if mask.ndim == 2 else ".tif"
     return base.with_name(f"{base.name}_mask{suffix}")
