@@ -18,6 +18,7 @@ from napari_hidiff import __version__
 from napari_hidiff.errors import InputError
 from napari_hidiff.files import nrrd
 from napari_hidiff.files.dicom import is_dicom, is_series
+from napari_hidiff.files.pictures import check_turn, orientation
 from napari_hidiff.files.read import is_volume
 from napari_hidiff.files.write import tables, write_labels
 from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels
@@ -175,6 +176,9 @@ def refine_file(
         model.check_image(image)
         prior = None if job.prior is None else read_labels(job.prior, model.labels)
         fixed = None if job.fixed is None else read_fixed(job.fixed)
+        for path, given in ((job.prior, prior), (job.fixed, fixed)):
+            if path is not None and given is not None:
+                check_turn(job.image, path, image.shape[:2], given.shape)
         run = model.steps(image, prior=prior, fixed=fixed, **settings)
         mask = model.mask_of(model.prior(image)) if prior is None else prior
         if fixed is not None:
@@ -195,6 +199,8 @@ def refine_file(
             mask, before = after, now
             on_step(step)
         record["changed"] = int((mask != first).sum())
+        if (turn := orientation(job.image)) != 1:
+            record["orientation"] = turn
         record |= made or {}
         record["seconds"] = round(time.perf_counter() - start, 3)
         with finished(job.steps, record):

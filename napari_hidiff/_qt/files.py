@@ -12,6 +12,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.files import dicom, npz, read, record
 from napari_hidiff.files.volume import KEY, Source, Volume, fitting
 from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import read_image
 from napari_hidiff.nifti import stem
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
@@ -51,9 +52,12 @@ def _read_files(path: str | list[str]) -> list[LayerData]:
 
 def read_layer(path: Path) -> LayerData:
     """A file as an image or a mask in napari; raises InputError as the readers do."""
-    if read.kind_of(path) == "png":
+    if read.kind_of(path) == "png" and read.is_named_mask(path):
         labels, found = read.read_png_mask(path)
         return _mask(labels, found, {"name": stem(path)})
+    if read.kind_of(path) == "png":
+        picture = read_image(path)
+        return picture, {"name": stem(path), "rgb": picture.ndim == 3}, "image"
     volume = read.read(path)
     name = stem(path)
     if volume.source.format == "dicom" and path.is_file():
