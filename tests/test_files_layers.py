@@ -1,5 +1,6 @@
 """Files as napari sees them: layers in, masks out, with every transform; no window needed."""
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -7,11 +8,12 @@ import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from npe2 import PluginManager
+from PIL import Image as Picture
 from volume_files import affine_of, blob, write_nifti, write_series
 
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.files import get_reader, placement, suggestion
-from napari_hidiff._qt.layers import check_place
+from napari_hidiff._qt.layers import check_layer, check_place
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.record import CLASSES
 from napari_hidiff.files.volume import KEY
@@ -277,3 +279,27 @@ def test_labels_to_start_from_lie_over_the_image(unlike, leading):
     layer = Labels(labels, name="mine", **place | UNLIKE[unlike])
     with pytest.raises(InputError, match="mine lies elsewhere than Image, by up to"):
         check_place(layer, image, leading)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif"])
+def test_colours_for_print_are_refused_in_the_window_too(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3)).astype(np.uint8)
+    Picture.fromarray(noise).convert("CMYK").save(tmp_path / name)
+    (layer,) = ViewerModel().open(tmp_path / name, plugin="napari")
+    assert layer.data.shape[-1] == 4  # as if it were RGBA
+    with pytest.raises(InputError, match="x is a CMYK picture"):
+        check_layer(layer)
+    Picture.fromarray(noise).convert("RGBA").save(tmp_path / "y.png")
+    (layer,) = ViewerModel().open(tmp_path / "y.png", plugin="napari")
+    check_layer(layer)
+
+
+def test_the_command_opens_png_of_16_bits_with_all_of_them(tmp_path):
+    from napari_hidiff._qt.launch import add_files
+
+    values = np.random.default_rng(0).integers(0, 65535, (40, 48, 3)).astype(np.uint16)
+    (tmp_path / "x.png").write_bytes(imagecodecs.png_encode(values))
+    viewer = ViewerModel()
+    add_files(viewer, [tmp_path / "x.png"])
+    assert viewer.layers[0].rgb
+    np.testing.assert_array_equal(viewer.layers[0].data, values)

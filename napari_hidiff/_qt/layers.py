@@ -1,7 +1,9 @@
 """Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
 
 from dataclasses import asdict
+from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
+from napari_hidiff.files.pictures import CMYK, is_cmyk
 from napari_hidiff.files.record import CLASSES
 from napari_hidiff.files.units import millimetres
 from napari_hidiff.lazy import check_lazy
@@ -47,13 +50,22 @@ def check_layer(layer: Image) -> None:
 
     Raises
     ------
-    InputError : a lazy layer that is too large, or one without pixels.
+    InputError : a lazy layer that is too large, one without pixels, one in colours for print.
     """
     check_lazy(pixels(layer), layer.name)
     if 0 in layer.data.shape:
         raise InputError(f"{layer.name} has no pixels: its shape is {layer.data.shape}.")
     if layer.ndim < 2:
         raise InputError(f"{layer.name} has {layer.ndim} axis; an image needs two.")
+    path = layer.source.path
+    if layer.rgb and layer.data.shape[-1] == 4 and path is not None and _is_print(str(path)):
+        raise InputError(f"{layer.name} {CMYK}.")
+
+
+@cache
+def _is_print(path: str) -> bool:
+    """Whether the four channels of a file are no colours and alpha, but cyan to black."""
+    return is_cmyk(Path(path))
 
 
 def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:

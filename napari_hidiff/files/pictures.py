@@ -1,4 +1,4 @@
-"""A 2-D picture as its file stores it: samples, palette, transparency, orientation, our record.
+"""A 2-D picture as its file stores it: samples, palette, transparency, our record.
 
 TIFF goes through tifffile, which gives stored values; Pillow would invert where 0 is white. png of
 16 bits with colours goes through imagecodecs, as Pillow gives 8 of them; the rest through Pillow.
@@ -29,7 +29,6 @@ class Picture(NamedTuple):
     """pixels : [H, W] or [H, W, C], of any dtype; indices where there is a palette.
     palette : uint8 [N, 3] or, with transparency, [N, 4]; None without one.
     alpha : how opaque each pixel is, [H, W]; the last channel of RGBA too. None without any.
-    orientation : EXIF's or TIFF's, 1 to 8; 1 is as stored.
     record : what we wrote of a mask, see :mod:`record`.
     doubt : why the labels of a mask cannot be known; empty where they can.
     """
@@ -37,7 +36,6 @@ class Picture(NamedTuple):
     pixels: np.ndarray
     palette: np.ndarray | None = None
     alpha: np.ndarray | None = None
-    orientation: int = 1
     record: dict[str, Any] | None = None
     doubt: str = ""
 
@@ -61,6 +59,8 @@ def read_picture(path: Path) -> Picture:
 
 def is_deep_png(path: Path) -> bool:
     """Whether a file is a png of 16 bits with colours or transparency, which Pillow cuts to 8."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         head = file.read(26)
     return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10" and head[25] in (2, 4, 6)
@@ -78,6 +78,43 @@ def is_cmyk(path: Path) -> bool:
         return False
 
 
+def orientation(path: Path) -> int:
+    """EXIF's or TIFF's orientation of a picture, 1 to 8; 1 for one that cannot be opened."""
+    try:
+        if path.suffix.lower() in TIFF:
+            with tifffile.TiffFile(path) as tiff:
+                page = main_series(tiff)[0].keyframe
+                return _orientation(page.tags.valueof(ORIENTATION, 1))
+        with Image.open(path) as picture:
+            return _orientation(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever is wrong is said where it is read
+        return 1
+
+
+def check_turn(image: Path, mask: Path, size: tuple[int, ...], drawn: tuple[int, ...]) -> None:
+    """InputError where a mask may have been drawn on a picture as EXIF has it turned.
+
+    Pixels are read as they are stored. size, drawn : [H, W] of the picture and of the mask, which
+    decide where they can; a mask of ours lies on the picture as it is stored.
+    """
+    turns = orientation(image), orientation(mask)
+    if turns[0] == turns[1] or read_picture(mask).record is not None:
+        return
+    tagged, turn = (image, turns[0]) if turns[0] != 1 else (mask, turns[1])
+    shown = size[::-1] if turn > 4 else size
+    told = f"{tagged.name} has EXIF orientation {turn}"
+    if drawn == size == shown:
+        raise InputError(
+            f"{mask}: {told}: whether the mask lies on the picture as stored or as shown cannot "
+            "be known; save the picture turned, without the tag"
+        )
+    if drawn == shown:
+        raise InputError(
+            f"{mask}: {told} and the mask fits the picture only as that shows it; save the picture "
+            "turned, without the tag"
+        )
+
+
 def is_separated(page: tifffile.TiffPage) -> bool:
     """Whether a page of a TIFF is in colours for print."""
     return page.photometric == tifffile.PHOTOMETRIC.SEPARATED and page.samplesperpixel >= 4
@@ -93,9 +130,7 @@ def _read_pillow(path: Path) -> Picture:
         check_extent(path, picture.size, 8 * len(picture.getbands()))
         if picture.mode == "CMYK":
             raise InputError(f"{path}: {CMYK}")
-        turn = picture.getexif().get(ORIENTATION, 1)
         found = record.parse(getattr(picture, "text", {}).get(record.NAME))
-        facts: dict[str, Any] = {"orientation": _orientation(turn), "record": found}
         if picture.mode == "P":
             picture.apply_transparency()
             assert picture.palette is not None
@@ -105,7 +140,7 @@ def _read_pillow(path: Path) -> Picture:
             colours[: len(listed)] = listed
             indices = np.array(picture)
             alpha = colours[indices, 3] if colours.shape[1] == 4 else None
-            return Picture(indices, colours, alpha, **facts)
+            return Picture(indices, colours, alpha, found)
         if picture.format == "PNG" and is_deep_png(path):
             pixels = imagecodecs.png_decode(path.read_bytes())
         else:
@@ -117,7 +152,7 @@ def _read_pillow(path: Path) -> Picture:
             pixels = np.array(picture if picture.mode == wanted else picture.convert(wanted))
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     alpha = pixels[..., -1] if channels in (2, 4) else None
-    return Picture(pixels[..., 0] if channels == 2 else pixels, None, alpha, **facts)
+    return Picture(pixels[..., 0] if channels == 2 else pixels, None, alpha, found)
 
 
 def _read_tiff(path: Path) -> Picture:
@@ -139,8 +174,7 @@ def _read_tiff(path: Path) -> Picture:
         if pixels.ndim == 3 and pixels.shape[2] in (2, 4) and any(page.extrasamples):
             alpha = pixels[..., -1]
             pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels
-        turn = _orientation(page.tags.valueof(ORIENTATION, 1))
-        return Picture(pixels, palette, alpha, turn, found, doubt(page))
+        return Picture(pixels, palette, alpha, found, doubt(page))
 
 
 def doubt(page: tifffile.TiffPage) -> str:

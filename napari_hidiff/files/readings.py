@@ -34,7 +34,7 @@ def readings(path: Path) -> Iterator[Reading]:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     kind = read.kind_of(path)
-    if kind in ("nifti", "dicom", "npz"):
+    if kind in read.VOLUMES:
         ways = [_volume]
     elif path.suffix.lower() == ".npy":
         ways = [_stored]

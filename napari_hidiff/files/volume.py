@@ -25,7 +25,7 @@ class Source:
     """What is known of the file of an image: enough to write a mask over it. Plain data.
 
     path : of the file, or of the folder of a series.
-    format : ``nifti``, ``dicom``, ``tiff`` or ``npz``.
+    format : ``nifti``, ``dicom``, ``nrrd``, ``tiff`` or ``npz``.
     shape : of the three axes in space as they are stored, in the order i, j, k of the affine.
     affine : rows of the [4, 4] matrix from i, j, k to the file's unit of length, RAS+.
     turned : whether the array was turned to canonical orientation; else it runs [k, j, i].
