@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 import nibabel
+import nrrd
 import numpy as np
 import pydicom
 import tifffile
@@ -159,6 +160,22 @@ def npz(packed=True):
     return out.getvalue()
 
 
+def nrrd_file(packed, segments=False):
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": np.diag([0.8, 0.9, 2.5]),
+        "space origin": [1.0, 2.0, 3.0],
+        "kinds": ["domain"] * 3,
+        "encoding": "gzip" if packed else "raw",
+    }
+    if segments:
+        header |= {"Segment0_LabelValue": "1", "Segment0_Color": "1 0 0", "Segment0_Name": "a"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nrrd"
+        nrrd.write(str(path), VOLUME.T % 2 if segments else VOLUME.T, header)
+        return path.read_bytes()
+
+
 def npy():
     out = io.BytesIO()
     np.save(out, VOLUME)
@@ -213,6 +230,7 @@ FORMATS = {
     ),
     "jpeg": (".jpg", lambda: [pillow(COLOURS, "JPEG"), pillow(PICTURE * 255, "JPEG")]),
     "npz": (".npz", lambda: [npz(), npz(packed=False)]),
+    "nrrd": (".nrrd", lambda: [nrrd_file(False), nrrd_file(True), nrrd_file(True, True)]),
     "npy": (".npy", lambda: [npy()]),
     "gif": (".gif", lambda: [pillow(MaskImage, "GIF")]),
     "bmp": (".bmp", lambda: [pillow(PICTURE, "BMP"), pillow(COLOURS, "BMP")]),
@@ -292,8 +310,8 @@ READERS = {
 
 def readers_of(suffix):
     """The readers that a file of this suffix may come to."""
-    named = {".nii": 2, ".nii.gz": 2, ".dcm": 2, ".npz": 2, ".npy": 2, ".png": 7}.get(suffix, 6)
-    return list(READERS.items())[:named]
+    few = (".nii", ".nii.gz", ".dcm", ".npz", ".nrrd", ".npy")
+    return list(READERS.items())[: 2 if suffix in few else 7 if suffix == ".png" else 6]
 
 
 class Hangs(BaseException):
