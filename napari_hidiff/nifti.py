@@ -48,7 +48,7 @@ def read_volume(path: Path) -> Volume:
     path = Path(path)
     check_file(path)
     try:
-        loaded = nibabel.load(path)
+        loaded: Any = nibabel.load(path)
         source = _source(path, loaded)
         packed = path.name.lower().endswith(".gz")
         check_extent(path, loaded.shape, 8 * loaded.get_data_dtype().itemsize, packed)

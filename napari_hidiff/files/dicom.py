@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.uid import UID
 
 from napari_hidiff.errors import InputError, first_line, short
@@ -153,10 +152,8 @@ def _opened(path: Path) -> Header | None:
             )
         return None
     try:
-        # a file without a preamble may be one all the same
-        dataset = pydicom.dcmread(
-            path, force=True, stop_before_pixels=True, specific_tags=list(dicom_elements.TAGS)
-        )
+        tags = list(dicom_elements.TAGS)
+        dataset = dicom_elements.load(path, stop_before_pixels=True, specific_tags=tags)
     except Exception as error:  # damaged bytes raise nearly anything
         raise InputError(f"{path}: cannot be read as DICOM: {first_line(error)}") from error
     header = Header(path, (dataset,), str(path))
@@ -237,12 +234,13 @@ def _check_alike(one: _Slice, first: _Slice) -> None:
             raise InputError(
                 f"{one.header.name}: {keyword} is {mine:g}, {first.name} has {other:g}"
             )
-    mine, other = (short(dicom_pixels.photometric(each.header)) for each in (one, first))
-    if mine != other:
-        raise InputError(f"{one.header.name}: is {mine}, {first.name} is {other}")
-    if (one.spacing is None) != (first.spacing is None) or (
-        one.spacing is not None and not np.allclose(one.spacing, first.spacing, rtol=1e-3)
-    ):
+    kind, usual = (short(dicom_pixels.photometric(each.header)) for each in (one, first))
+    if kind != usual:
+        raise InputError(f"{one.header.name}: is {kind}, {first.name} is {usual}")
+    size, usual_size = (
+        np.zeros(2) if each.spacing is None else each.spacing for each in (one, first)
+    )
+    if not np.allclose(size, usual_size, rtol=1e-3, atol=0):
         raise InputError(f"{one.header.name}: has another pixel spacing than {first.name}")
     if (one.axes is None) != (first.axes is None) or (
         one.axes is not None and abs(one.axes - first.axes).max() > 1e-3

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -142,6 +144,15 @@ class Header:
     def _wrong(self, keyword: str, value: Any, wanted: str) -> InputError:
         tag = Tag(tag_for_keyword(keyword) or 0)
         return InputError(f"{self.name}: {keyword} {tag} is {_shown(value)}; wanted {wanted}")
+
+
+def load(path: Path, **options: Any) -> Any:
+    """pydicom's dataset of a file, with or without preamble; raises nearly anything.
+
+    It is read through a map, as a damaged length would ask a file for as much memory.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return pydicom.dcmread(content, force=True, **options)  # type: ignore[arg-type]
 
 
 def headers(path: Path, dataset: Any) -> list[Header]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydicom
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from napari_hidiff.errors import InputError, first_line, short
-from napari_hidiff.files.dicom_elements import Header
+from napari_hidiff.files.dicom_elements import Header, load
 from napari_hidiff.files.extent import check_extent
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
@@ -108,7 +108,7 @@ def pixels(headers: Sequence[Header], wanted: Values) -> list[np.ndarray]:
     """The values [rows, columns(, 3)] of all frames of one file."""
     path = headers[0].path
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = load(path)
         syntax = _syntax(headers[0])
         dataset.file_meta.TransferSyntaxUID = syntax
         stored, facts = get_decoder(syntax).as_array(dataset)

@@ -34,4 +34,5 @@ def check_pages(path: Path, series: Any) -> None:
     page = series.keyframe
     check_extent(path, series.shape, page.bitspersample)
     check_extent(path, page.chunks, page.bitspersample)
+    check_extent(path, page.chunked, 16, packed=False)  # each piece needs an offset
     check_extent(path, [max(page.databytecounts, default=0)], 8, packed=False)

@@ -171,6 +171,9 @@ def _read_tiff(path: Path) -> Picture:
         palette, alpha = None, None
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
             palette = (page.colormap >> 8).astype(np.uint8).T
+            if pixels.ndim != 2 or pixels.dtype.kind not in "bu" or pixels.max() >= len(palette):
+                raise ValueError(f"{pixels.dtype} {pixels.shape} are no indices of its palette")
+            pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
         if pixels.ndim == 3 and pixels.shape[2] in (2, 4) and any(page.extrasamples):
             alpha = pixels[..., -1]
             pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels

@@ -11,6 +11,7 @@ from PIL import Image
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import read
 from napari_hidiff.files.extent import check_extent, check_pages
+from napari_hidiff.files.pages import check_chain
 from napari_hidiff.files.volume import Source
 from napari_hidiff.io import TIFF, read_image
 
@@ -71,6 +72,7 @@ def _stored(path: Path) -> Iterator[Reading]:
             array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         elif suffix in TIFF:
             with tifffile.TiffFile(path) as tiff:
+                check_chain(tiff)
                 check_pages(path, tiff.series[0])
                 array = tiff.asarray()
         else:
