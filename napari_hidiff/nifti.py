@@ -47,7 +47,7 @@ def read_volume(path: Path) -> Volume:
     path = Path(path)
     check_file(path)
     try:
-        loaded = nibabel.load(path)
+        loaded: Any = nibabel.load(path)
         source = _source(path, loaded)
         kept = _voxels(path, loaded)
         if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
