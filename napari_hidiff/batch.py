@@ -29,8 +29,10 @@ from napari_hidiff.whole import whole
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
 
-MASKS = (*(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"), ".nii.gz", ".nii")
-MASKS += (".nrrd", ".seg.nrrd", ".npz")
+MASKS: tuple[str, ...] = (
+    *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
+    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
+)
 """Suffixes looked for where --prior or --fixed is a folder, in this order."""
 
 

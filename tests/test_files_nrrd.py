@@ -110,6 +110,13 @@ def test_segments_of_slicer_open_with_names_and_colours(viewer, tmp_path):
     assert find_images([tmp_path]) == [image]
 
 
+def test_segments_that_overlap_are_refused(tmp_path):
+    steps, layers = np.vstack([np.full(3, np.nan), STEPS]), np.zeros((2, *SHAPE), np.uint8)
+    facts = {"space directions": steps, "kinds": ["list", *["domain"] * 3], "Segment0_ID": "a"}
+    with pytest.raises(InputError, match=r"a\.seg\.nrrd: holds segments that overlap"):
+        read.read(write(tmp_path / "a.seg.nrrd", layers, **facts))
+
+
 def test_what_is_wrong_is_one_line(tmp_path):
     good = write(tmp_path / "good.nrrd", blob((20, 20, 20))).read_bytes()
     bad = bytearray(good)

@@ -49,6 +49,11 @@ def _volume(path: Path, array: np.ndarray, header: Mapping[str, Any]) -> Volume:
     space = SPACES.get(str(header.get("space", "")).lower())
     facts: dict[str, Any] = {"unit": "mm"}
     if any(key.startswith("Segment0_") for key in header):
+        if array.ndim == 4:
+            raise InputError(
+                f"{path}: holds segments that overlap, in several layers; export them from 3D "
+                "Slicer as a label map"
+            )
         facts |= {"label": True, "record": _segments(header)}
     if space is None:
         stated = {"spacings", "space directions"} & {*header}
@@ -107,18 +112,16 @@ def _sizes(steps: np.ndarray) -> tuple[float, float, float]:
 
 def _segments(header: Mapping[str, Any]) -> dict[str, Any] | None:
     """Names and colours of Slicer's segments, by label, as a record of ours has them."""
-    kinds = {0: {"name": "background", "color": "#000000"}}
+    found: dict[int, tuple[str, str]] = {}
     number = 0
-    while (label := header.get(f"Segment{number}_LabelValue")) is not None:
-        red, green, blue = (
-            round(255 * float(part)) for part in header[f"Segment{number}_Color"].split()
-        )
-        name = header.get(f"Segment{number}_Name", f"label {label}")
-        kinds[int(label)] = {"name": name, "color": f"#{red:02x}{green:02x}{blue:02x}"}
+    while (value := header.get(f"Segment{number}_LabelValue")) is not None:
+        parts = str(header.get(f"Segment{number}_Color", "1 1 0")).split()
+        colour = "#" + "".join(f"{round(255 * float(part)):02x}" for part in parts)
+        if 0 < int(value) < 256:
+            found[int(value)] = str(header.get(f"Segment{number}_Name", f"label {value}")), colour
         number += 1
-    others = record.named(None, max(kinds) + 1)
-    listed = [
-        kinds.get(label, {"name": other.name, "color": other.color})
-        for label, other in enumerate(others)
+    kinds = [
+        dict(zip(("name", "color"), found.get(label, (kind.name, kind.color)), strict=True))
+        for label, kind in enumerate(record.named(None, max(found, default=0) + 1))
     ]
-    return record.parse({record.NAME: record.VERSION, "classes": listed, "turned": True})
+    return record.parse({record.NAME: record.VERSION, "classes": kinds, "turned": True})
