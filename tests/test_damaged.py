@@ -12,10 +12,23 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-from damaged import FORMATS, READERS, campaign, damaged, nifti, npy, npz, outcome, pillow, tiff
+from damaged import (
+    FORMATS,
+    READERS,
+    campaign,
+    damaged,
+    dicom,
+    nifti,
+    npy,
+    npz,
+    outcome,
+    pillow,
+    tiff,
+)
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.files import read
+from napari_hidiff.files import tiff as tiff_files
 from napari_hidiff.files.npz import main_array
 from napari_hidiff.files.readings import readings
 from napari_hidiff.io import read_image
@@ -99,10 +112,26 @@ def huge_bmp():
     return content[:18] + np.array([30000, 30000], "<i4").tobytes() + content[26:]
 
 
+def empty_strips():
+    content = tiff(np.zeros((12, 14), np.uint8), metadata=None)
+    length = np.array([257, 4], "<u2").tobytes() + b"\1\0\0\0"
+    content = claims(content, length + b"\x0c\0\0\0", length + b"\0\0\x30\0")
+    at = content.index(np.array([278], "<u2").tobytes())  # RowsPerStrip
+    return content[: at + 8] + b"\1\0\0\0" + content[at + 12 :]
+
+
+def long_element():
+    content = dicom()
+    at = content.index(b"\xe0\x7f\x10\x00OW")  # the pixels, of which little follows
+    return content[: at + 8] + b"\xf0\xff\xff\xff" + content[at + 12 : at + 50]
+
+
 HUGE = {
     "a.nii": huge_nifti,
     "a.tif": huge_tiff,
     "strip.tif": huge_strip,
+    "strips.tif": empty_strips,
+    "a.dcm": long_element,
     "a.npz": huge_archive,
     "a.npy": lambda: claims(npy(), b"(5, 12, 14), }        ", b"(50000, 90000, 1400), }"),
     "a.bmp": huge_bmp,
@@ -119,6 +148,39 @@ def test_no_memory_is_taken_for_what_a_file_cannot_hold(tmp_path, name):
             way(path)
         assert not isinstance(caught.value.__cause__, MemoryError)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("before", [0, 120])
+def test_tiff_pages_in_a_circle_are_refused(tmp_path, before):
+    """tifffile sees a circle that its hundredth page belongs to, and goes round others for ever."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for _ in range(before + 2):
+            file.write(np.zeros((4, 4), np.uint8), metadata=None, contiguous=False)
+    with tifffile.TiffFile(path) as file:
+        last, back = file.pages[-1].offset, file.pages[before].offset
+    content = bytearray(path.read_bytes())
+    end = last + 2 + 12 * int.from_bytes(content[last : last + 2], "little")
+    assert content[end : end + 4] == bytes(4)
+    content[end : end + 4] = back.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert not tiff_files.is_stack(path)
+    assert tiff_files.read_source(path) is None
+    for way in (read.read, read_image, lambda path: list(readings(path))):
+        with pytest.raises(InputError, match=r"a\.tif: .* in a circle"):
+            way(path)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 16])
+def test_a_palette_for_pixels_of_other_bits(tmp_path, bits):
+    path, table = tmp_path / "a.tif", np.zeros((3, 256), np.uint16)
+    picture = np.full((12, 14), 200, np.uint8)
+    tifffile.imwrite(path, picture, photometric="palette", colormap=table, metadata=None)
+    assert read_image(path).shape == (12, 14, 3)
+    field = np.array([258, 3, 1, 0, 8], "<u2").tobytes()  # BitsPerSample
+    path.write_bytes(claims(path.read_bytes(), field, field[:8] + bytes([bits, 0])))
+    for reader, way in READERS.items():
+        assert outcome(way, path) in ("result", "line"), reader
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
