@@ -1,6 +1,6 @@
 """The pixels of DICOM files as the values that they stand for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +104,8 @@ def check_size(headers: Sequence[Header]) -> None:
     check_extent(first.path, shape, bits, packed=not native)
 
 
-def pixels(headers: Sequence[Header], wanted: Values) -> list[np.ndarray]:
-    """The values [rows, columns(, 3)] of all frames of one file."""
+def pixels(headers: Sequence[Header], wanted: Values) -> Iterator[np.ndarray]:
+    """The values [rows, columns(, 3)] of the frames of one file, one after another."""
     path = headers[0].path
     try:
         dataset = load(path)
@@ -119,10 +119,8 @@ def pixels(headers: Sequence[Header], wanted: Values) -> list[np.ndarray]:
         size = (len(headers), headers[0].whole("Rows"), headers[0].whole("Columns"))
         if frames.shape[:3] != size or frames.shape[3:] != ((3,) if colours == "RGB" else ()):
             raise ValueError(f"holds {stored.shape} pixels, its header says {size}")
-        return [
-            _frame(dataset, header, frame, wanted)
-            for header, frame in zip(headers, frames, strict=True)
-        ]
+        for header, frame in zip(headers, frames, strict=True):
+            yield _frame(dataset, header, frame, wanted)
     except InputError:
         raise
     except Exception as error:  # damaged bytes, and compressions that no installed package knows
