@@ -10,7 +10,7 @@ from nibabel.fileholders import FileHolder
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.extent import check_extent
+from napari_hidiff.files.extent import PACKED, STORED, check_extent
 from napari_hidiff.files.units import millimetres
 from napari_hidiff.files.volume import Source, lengths, rows, upright_volume
 from napari_hidiff.files.volume import Volume as Volume
@@ -50,8 +50,8 @@ def read_volume(path: Path) -> Volume:
     try:
         loaded: Any = nibabel.load(path)
         source = _source(path, loaded)
-        packed = path.name.lower().endswith(".gz")
-        check_extent(path, loaded.shape, 8 * loaded.get_data_dtype().itemsize, packed)
+        ratio = PACKED if path.name.lower().endswith(".gz") else STORED
+        check_extent(path, loaded.shape, 8 * loaded.get_data_dtype().itemsize, ratio)
         kept = _voxels(path, loaded)
         if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
             kept = kept[..., 0, :]

@@ -1,7 +1,9 @@
 """A DICOM series as one volume: sorted by position, rescaled, with its place in the patient."""
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,15 @@ def in_folder(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if is_dicom(path)]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pydicom warns of what is refused here in one line, and of what does not matter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        yield
+
+
+@_quiet()
 def read_dicom(given: Path | Sequence[Path]) -> Volume:
     """Read a series: a folder that holds one, one file of it, or all its files.
 

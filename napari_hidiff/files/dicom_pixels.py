@@ -9,17 +9,21 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
     ParametricMapStorage,
+    RLELossless,
 )
 
 from napari_hidiff.errors import InputError, first_line, short
 from napari_hidiff.files.dicom_elements import Header, load
-from napari_hidiff.files.extent import check_extent
+from napari_hidiff.files.extent import ANYHOW, PACKED, STORED, check_extent
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+PACKERS = (DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit)
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
@@ -98,10 +102,11 @@ def check_size(headers: Sequence[Header]) -> None:
     shape = [len(headers)] if len(headers) > 1 else []
     shape += [first.needed("Rows", 1), first.needed("Columns", 1)]
     bits = first.needed("BitsAllocated", 1, 64) * first.number_or("SamplesPerPixel", 1)
-    native = _syntax(first) in NATIVE
-    if native and photometric(first) == "YBR_FULL_422":
+    syntax = _syntax(first)
+    ratio = STORED if syntax in NATIVE else PACKED if syntax in PACKERS else ANYHOW
+    if syntax in NATIVE and photometric(first) == "YBR_FULL_422":
         bits = bits * 2 / 3
-    check_extent(first.path, shape, bits, packed=not native)
+    check_extent(first.path, shape, bits, ratio)
 
 
 def pixels(headers: Sequence[Header], wanted: Values) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.extent import check_extent
+from napari_hidiff.files.extent import PACKED, check_extent
 from napari_hidiff.files.volume import Source, Volume, lengths, rows, upright
 from napari_hidiff.io import check_file
 
@@ -112,7 +112,7 @@ def _array(path: Path, archive: Any, name: str) -> np.ndarray:
     """One array of an open archive, read to its last byte: the checksum is tested there."""
     with archive.zip.open(f"{name}.npy") as file:
         shape, dtype = _header(file)
-        check_extent(path, shape, 8 * dtype.itemsize)
+        check_extent(path, shape, 8 * dtype.itemsize, PACKED)
     with archive.zip.open(f"{name}.npy") as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.extent import check_extent, check_pages
+from napari_hidiff.files.extent import check_pages, check_picture
 from napari_hidiff.files.pages import main_series, strict
 
 TIFF = frozenset({".tif", ".tiff"})
@@ -127,7 +127,7 @@ def _read_pillow(path: Path) -> Picture:
     with Image.open(path) as picture:
         if picture.format != "MPO":  # a camera's JPEG whose other pages are previews
             _one_page(path, getattr(picture, "n_frames", 1))
-        check_extent(path, picture.size, 8 * len(picture.getbands()))
+        check_picture(path, picture)
         if picture.mode == "CMYK":
             raise InputError(f"{path}: {CMYK}")
         found = record.parse(getattr(picture, "text", {}).get(record.NAME))
@@ -171,6 +171,8 @@ def _read_tiff(path: Path) -> Picture:
         palette, alpha = None, None
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
             palette = (page.colormap >> 8).astype(np.uint8).T
+            if palette.ndim != 2 or palette.shape[1] != 3:
+                raise ValueError(f"its palette has shape {page.colormap.shape}")
             if pixels.ndim != 2 or pixels.dtype.kind not in "bu" or pixels.max() >= len(palette):
                 raise ValueError(f"{pixels.dtype} {pixels.shape} are no indices of its palette")
             pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels

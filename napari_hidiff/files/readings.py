@@ -10,7 +10,7 @@ from PIL import Image
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import read
-from napari_hidiff.files.extent import check_extent, check_pages
+from napari_hidiff.files.extent import check_pages, check_picture
 from napari_hidiff.files.pages import check_chain
 from napari_hidiff.files.volume import Source
 from napari_hidiff.io import TIFF, read_image
@@ -77,7 +77,7 @@ def _stored(path: Path) -> Iterator[Reading]:
                 array = tiff.asarray()
         else:
             with Image.open(path) as picture:
-                check_extent(path, picture.size, 8 * len(picture.getbands()))
+                check_picture(path, picture)
                 array = np.array(picture)
     except InputError:
         raise
