@@ -101,7 +101,7 @@ def _runs(shape: tuple[int, ...], labels: int) -> Iterator[slice]:
         yield slice(first, min(first + together, depth))
 
 
-def on_voxels_of(path: Path, image: Volume) -> Volume:
+def _labels(path: Path, image: Volume) -> Volume:
     """Whole numbers on the voxels of an image; InputError for another size or place."""
     found = read(path)
     array = found.array
@@ -127,11 +127,11 @@ def _placed(volume: Volume) -> bool:
 
 def _prior(path: Path, image: Volume, labels: int) -> np.ndarray:
     """A mask uint8 [Z, Y, X] to start from."""
-    mask = on_voxels_of(path, image).array
+    mask = _labels(path, image).array
     return known_labels(from_black_and_white(mask) if labels == 2 else mask, labels, path)
 
 
 def _fixed(path: Path, image: Volume, labels: int) -> np.ndarray:
     """The labels that voxels keep, int16 [Z, Y, X], -1 where free."""
-    mask = on_voxels_of(path, image).array
+    mask = _labels(path, image).array
     return fixed_labels(mask, mask.dtype.kind, labels - 1, path)

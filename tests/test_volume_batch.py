@@ -17,7 +17,7 @@ from napari_hidiff import cli, volumes
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.volume import Source, Volume
 from napari_hidiff.nifti import read_volume
-from napari_hidiff.volume_batch import on_voxels_of
+from napari_hidiff.volume_batch import _labels
 
 SHAPE = (24, 20, 5)
 SOURCE = Source("case.nii", "nifti", SHAPE, (), True)
@@ -154,11 +154,11 @@ def test_a_mask_whose_far_corners_lie_elsewhere_is_refused(tmp_path):
     ):
         path = write_nifti(tmp_path / f"{name}.nii", np.zeros(shape, np.uint8), affine)
         with pytest.raises(InputError, match=line):
-            on_voxels_of(path, image)
+            _labels(path, image)
     near = np.eye(4)
     near[:3, 3] = 0.04
     path = write_nifti(tmp_path / "near.nii", np.zeros(shape, np.uint8), near)
-    assert on_voxels_of(path, image).array.shape == shape[::-1]
+    assert _labels(path, image).array.shape == shape[::-1]
 
 
 def outputs(folder):
