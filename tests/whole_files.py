@@ -168,6 +168,7 @@ FORMATS = {
             *(dicom(pixels=PICTURE, change=palette), dicom(pixels=COLOURS)),
         ],
     ),
+    "dicom series": (".dcm", lambda: [dicom()]),
     "dicom implicit": (".dcm", lambda: [dicom(ImplicitVRLittleEndian)]),
     "dicom big": (".dcm", lambda: [dicom(ExplicitVRBigEndian)]),
     "dicom deflated": (".dcm", lambda: [dicom(DeflatedExplicitVRLittleEndian)]),
@@ -209,3 +210,11 @@ FORMATS = {
     "bmp": (".bmp", lambda: [pillow(PICTURE, "BMP"), pillow(COLOURS, "BMP")]),
 }
 """The suffix of each format, and the whole files that are damaged."""
+
+
+def next_slice(file):
+    file.ImagePositionPatient = [-9, 8, 32.5]
+
+
+BESIDE = {"dicom series": ("next.dcm", lambda: dicom(change=next_slice))}
+"""A whole file that lies beside the damaged one and is read with it."""
