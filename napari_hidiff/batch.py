@@ -16,7 +16,9 @@ import numpy as np
 
 from napari_hidiff import __version__
 from napari_hidiff.errors import InputError
+from napari_hidiff.files import nrrd
 from napari_hidiff.files.dicom import is_dicom, is_series
+from napari_hidiff.files.pictures import check_turn, orientation
 from napari_hidiff.files.read import is_volume
 from napari_hidiff.files.write import tables, write_labels
 from napari_hidiff.io import IMAGES, TIFF, read_fixed, read_image, read_labels
@@ -27,7 +29,10 @@ from napari_hidiff.whole import whole
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
 
-MASKS = (".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg", ".nii.gz", ".nii", ".npz")
+MASKS: tuple[str, ...] = (
+    *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
+    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
+)
 """Suffixes looked for where --prior or --fixed is a folder, in this order."""
 
 
@@ -72,10 +77,10 @@ def absolute(job: Job) -> Job:
 def find_images(given: Sequence[Path]) -> list[Path]:
     """The image files that the arguments name, each once.
 
-    A folder stands for the png, jpg, tif and NIfTI files in it, but for masks that this program
-    wrote there, or for the DICOM series that it holds; a pattern such as ``*.png`` is filled in
-    where the shell did not.  Raises InputError for a folder without images and a pattern without
-    matches; a missing file is left for its reader.
+    A folder stands for the png, jpg, tif, NIfTI and NRRD files in it, but for segmentations of 3D
+    Slicer and masks that this program wrote there, or for the DICOM series that it holds; a pattern
+    such as ``*.png`` is filled in where the shell did not.  Raises InputError for a folder without
+    images and a pattern without matches; a missing file is left for its reader.
     """
     found: dict[Path, None] = {}
     for path in given:
@@ -85,7 +90,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
             inside = sorted(file for file in path.iterdir() if _is_image(file))
             if not inside:
                 raise InputError(
-                    f"{path}: no png, jpg or tif images in this folder, no NIfTI file and no DICOM"
+                    f"{path}: no png, jpg or tif images in this folder, no NIfTI, NRRD or DICOM"
                 )
             found.update(dict.fromkeys(inside))
         elif not path.exists() and glob.has_magic(str(path)):
@@ -173,6 +178,9 @@ def refine_file(
         model.check_image(image)
         prior = None if job.prior is None else read_labels(job.prior, model.labels)
         fixed = None if job.fixed is None else read_fixed(job.fixed)
+        for path, given in ((job.prior, prior), (job.fixed, fixed)):
+            if path is not None and given is not None:
+                check_turn(job.image, path, image.shape[:2], given.shape)
         run = model.steps(image, prior=prior, fixed=fixed, **settings)
         mask = model.mask_of(model.prior(image)) if prior is None else prior
         if fixed is not None:
@@ -193,6 +201,8 @@ def refine_file(
             mask, before = after, now
             on_step(step)
         record["changed"] = int((mask != first).sum())
+        if (turn := orientation(job.image)) != 1:
+            record["orientation"] = turn
         record |= made or {}
         record["seconds"] = round(time.perf_counter() - start, 3)
         with finished(job.steps, record):
@@ -274,8 +284,9 @@ def count(mask: np.ndarray, labels: int) -> list[int]:
 
 
 def _is_image(file: Path) -> bool:
-    known = file.suffix.lower() in IMAGES or is_nifti(file)
-    if file.name.startswith(".") or not known or not file.is_file():
+    known = file.suffix.lower() in (*IMAGES, *nrrd.SUFFIXES) or is_nifti(file)
+    aside = file.name.startswith(".") or file.name.lower().endswith(".seg.nrrd")
+    if aside or not known or not file.is_file():
         return False
     name = image_name(file)
     if not name.endswith("_mask"):

@@ -232,5 +232,10 @@ def _say(outcome: Outcome, report: Report, json: bool) -> None:
     what = "slices" if "slices" in record else "steps"
     work = record.get("slices") or len(record["steps"])
     log(f"{outcome.job.image}: {work} {what}, {record['seconds']:.1f} s ({count})")
+    if turn := record.get("orientation"):
+        log(
+            f"{outcome.job.image}: has EXIF orientation {turn}; the mask lies on it as it is "
+            "stored, not as photo viewers turn it"
+        )
     if not json:
         print(record["mask"], flush=True)

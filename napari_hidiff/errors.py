@@ -9,5 +9,15 @@ class InputError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """What an error says, in one line of at most 200 characters that can be printed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    line = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]  # a list of reasons
+    return short(line, 200)
+
+
+def short(text: str, most: int = 80) -> str:
+    """A text that a file holds as a message shows it: printable, at most that long."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[: most + 1])
+    return text if len(text) <= most else text[: most - 1] + "…"

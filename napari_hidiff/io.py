@@ -1,22 +1,20 @@
 """Images and masks from and to files: png, jpg, tif, and whatever else Pillow opens.
 
-Pixels come back as they are stored: no scaling, no rotation by EXIF, no colour management.
-TIFF goes through tifffile, which keeps every numeric dtype; the rest goes through Pillow, because
-it tells a palette of class numbers from a colour picture (and reads 16-bit RGB png in 8 bits).
+Pixels come back as they are stored: no scaling, no rotation by EXIF, no colour management, and no
+inversion where 0 is white, which is how napari, tifffile and scikit-image show them.
 """
 
-from collections.abc import Callable
 from importlib.resources import as_file, files
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from PIL import Image
 
-from napari_hidiff.errors import InputError, first_line
+from napari_hidiff.errors import InputError
+from napari_hidiff.files.pictures import TIFF as TIFF
+from napari_hidiff.files.pictures import Picture, read_picture
+from napari_hidiff.files.pictures import check_file as check_file
 
-TIFF = frozenset({".tif", ".tiff"})
 JPEG = frozenset({".jpg", ".jpeg"})
 IMAGES = TIFF | JPEG | {".png"}
 """Suffixes of the files that a folder is searched for."""
@@ -25,27 +23,37 @@ SAMPLE = "Image_11L"
 """Stem of the bundled sample, a test image of CHASE_DB1; see ``samples/ATTRIBUTION.txt``."""
 
 FilePath = str | PathLike[str]
-Mode = Callable[[Image.Image], str]
 
 
 def read_image(path: FilePath) -> np.ndarray:
     """Read a 2-D image: ``[H, W]`` or ``[H, W, C]`` in the file's numeric dtype.
 
-    A palette becomes RGB, a 1-bit picture uint8 0 and 255.  Raises InputError, naming the file,
-    if it is missing, unreadable, empty, not 2-D, or holds more than one page.
+    A palette becomes RGB, a 1-bit picture uint8 0 and 255; grey loses its alpha.  Raises
+    InputError, naming the file, if it is missing, unreadable, empty, not 2-D, in colours for print
+    (CMYK), or holds more than one page; a reduced copy beside the picture is no page.
     """
-    return _checked(_read(Path(path), _image_mode), path)
+    found = read_picture(Path(path))
+    pixels = found.pixels if found.palette is None else found.palette[found.pixels]
+    if pixels.dtype == bool:
+        pixels = pixels * np.uint8(255)
+    return _checked(pixels, path)
 
 
 def read_mask(path: FilePath) -> np.ndarray:
     """Read a label mask: int32 ``[H, W]``.
 
-    A palette file gives its indices; values 0 and 255 alone mean 0 and 1, as does a 1-bit file;
-    a grey mask stored as RGB counts as grey.  Raises InputError like :func:`read_image`, and for
-    colours and for values that are not whole numbers.
+    A palette file gives its indices, but where these are a pure black and a pure white 0 and 1;
+    values 0 and 255 alone mean 0 and 1, as does a 1-bit file; a grey mask stored as RGB counts as
+    grey; where all colours are one, the mask is what is opaque.  Raises InputError like
+    :func:`read_image`, and for colours, for values that are not whole numbers, and where it cannot
+    be known what the labels are.
     """
-    mask = _integers(_checked(_read(Path(path), _label_mode), path), path)
-    return from_black_and_white(mask)
+    return mask_of(read_picture(Path(path)), path)
+
+
+def mask_of(picture: Picture, path: FilePath) -> np.ndarray:
+    """The mask that a picture is, as :func:`read_mask` has it."""
+    return from_black_and_white(_integers(_labels(picture, path), path))
 
 
 def read_labels(path: FilePath, labels: int, cut: bool = False) -> np.ndarray:
@@ -74,7 +82,7 @@ def read_fixed(path: FilePath) -> np.ndarray:
     path = Path(path)
     if path.suffix.lower() in JPEG:
         raise InputError(f"{path}: JPEG blurs labels; store fixed pixels as png or tif")
-    stored = _checked(_read(path, _label_mode), path)
+    stored = _labels(read_picture(path), path)
     return fixed_labels(_integers(stored, path), stored.dtype.kind, np.iinfo(np.int16).max, path)
 
 
@@ -107,12 +115,6 @@ def fixed_labels(stored: np.ndarray, kind: str, top: int, path: FilePath) -> np.
     return fixed.astype(np.int16)
 
 
-def check_file(path: Path) -> None:
-    """InputError where there is no file of this name."""
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-
-
 def sample() -> tuple[np.ndarray, np.ndarray]:
     """The bundled sample: image uint8 ``[960, 999, 3]``, truth uint8 ``[960, 999]`` in {0, 1}."""
     with as_file(files("napari_hidiff") / "samples") as folder:
@@ -120,76 +122,49 @@ def sample() -> tuple[np.ndarray, np.ndarray]:
         return read_image(folder / f"{SAMPLE}.jpg"), truth
 
 
-def _read(path: Path, mode: Mode) -> np.ndarray:
-    """Read the only page of a file; InputError for everything that the readers stumble over."""
-    check_file(path)
-    try:
-        if path.suffix.lower() in TIFF:
-            return _read_tiff(path, mode)
-        return _read_pillow(path, mode)
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise InputError(f"{path}: cannot be read as an image: {first_line(error)}") from error
+def _labels(picture: Picture, path: FilePath) -> np.ndarray:
+    """The stored labels of a mask, ``[H, W]`` or several equal channels, in the file's dtype."""
+    if picture.doubt:
+        raise InputError(f"{path}: {picture.doubt}")
+    pixels, alpha = picture.pixels, picture.alpha
+    if picture.palette is not None:
+        pixels = _black_and_white(picture, pixels)
+    elif alpha is not None and pixels.ndim == 3:
+        pixels = pixels[..., :3]
+    varies = alpha is not None and alpha.size and alpha.min() != alpha.max()
+    if varies and picture.record is None:
+        pixels = _seen(picture, pixels, path)
+    return _checked(pixels, path)
 
 
-def _read_pillow(path: Path, mode: Mode) -> np.ndarray:
-    with Image.open(path) as picture:
-        if picture.format != "MPO":  # a camera's JPEG whose other pages are previews
-            _one_page(path, getattr(picture, "n_frames", 1))
-        wanted = mode(picture)
-        return np.array(picture if picture.mode == wanted else picture.convert(wanted))
+def _black_and_white(picture: Picture, indices: np.ndarray) -> np.ndarray:
+    """Indices of a palette of black and white as 0 and 1, whatever their order; others stay."""
+    assert picture.palette is not None
+    two = picture.palette[:2, :3].tolist()
+    white_first = two == [[255] * 3, [0] * 3]
+    if picture.record is None and white_first and indices.max(initial=0) < 2:
+        return np.uint8(1) - indices
+    return indices
 
 
-def _read_tiff(path: Path, mode: Mode) -> np.ndarray:
-    with tifffile.TiffFile(path) as tiff:
-        _one_page(path, len(tiff.pages))
-        page = tiff.pages.first
-        if tiff.series[0].size != page.size:  # an ImageJ stack may be one page and many planes
-            _one_page(path, tiff.series[0].size // max(page.size, 1))
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return _read_pillow(path, mode)
-        try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            return _read_compressed(path, mode, page)
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
-            pixels = ~pixels
-        planes_first = page.axes.startswith("S") and pixels.ndim == 3
-        return np.moveaxis(pixels, 0, -1) if planes_first else pixels
+def _seen(picture: Picture, pixels: np.ndarray, path: FilePath) -> np.ndarray:
+    """The labels ``pixels`` of a mask of which some pixels are transparent, others are not.
 
-
-def _read_compressed(path: Path, mode: Mode, page: tifffile.TiffPage) -> np.ndarray:
-    """LZW and JPEG compression need imagecodecs in tifffile; Pillow knows their plain forms."""
-    try:
-        return _read_pillow(path, mode).astype(page.dtype, casting="safe", copy=False)
-    except Exception as error:
-        compression = tifffile.COMPRESSION(page.compression).name
-        raise InputError(
-            f"{path}: {compression} compression of {page.dtype} needs the package "
-            "imagecodecs; install it or save the file without compression"
-        ) from error
-
-
-def _image_mode(picture: Image.Image) -> str:
-    """The Pillow mode an image is read in: palettes and print colours become RGB."""
-    if picture.mode == "P":
-        return "RGBA" if "transparency" in picture.info else "RGB"
-    modes = {"1": "L", "LA": "L", "PA": "RGBA", "La": "L", "RGBa": "RGBA"}
-    colours = {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB"}
-    return (modes | colours).get(picture.mode, picture.mode)
-
-
-def _label_mode(picture: Image.Image) -> str:
-    """The Pillow mode a mask is read in: palette indices stay indices."""
-    return {"LA": "L", "PA": "P", "RGBA": "RGB"}.get(picture.mode, picture.mode)
-
-
-def _one_page(path: Path, pages: int) -> None:
-    if pages != 1:
-        raise InputError(f"{path}: holds {pages} pages; give one 2-D image per file")
+    Where all colours are one, opaque is the object; else what is transparent must be background.
+    """
+    alpha, palette = picture.alpha, picture.palette
+    assert alpha is not None
+    colours = pixels if palette is None else palette[picture.pixels][..., :3]
+    colours = colours.reshape(alpha.size, -1)
+    alike = bool((colours == colours[0]).all())
+    opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1
+    if (alike or palette is None) and not np.isin(alpha, (0, opaque)).all():
+        raise InputError(f"{path}: is half transparent in places; save the mask without alpha")
+    if alike:
+        return alpha == opaque
+    if pixels[alpha == 0].any():
+        raise InputError(f"{path}: has labels where it is transparent; save the mask without alpha")
+    return pixels
 
 
 def _checked(pixels: np.ndarray, path: FilePath) -> np.ndarray:

@@ -1,14 +1,18 @@
 """NIfTI volumes as arrays that run [Z, Y, X], as napari shows them, in canonical orientation."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.fileholders import FileHolder
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.volume import Source, rows
+from napari_hidiff.files.extent import PACKED, STORED, check_extent
+from napari_hidiff.files.units import millimetres
+from napari_hidiff.files.volume import Source, lengths, rows, upright_volume
 from napari_hidiff.files.volume import Volume as Volume
 from napari_hidiff.io import check_file
 
@@ -20,8 +24,6 @@ PLACE = (
     *("srow_x", "srow_y", "srow_z"),
 )
 """Fields of the header that say where the voxels are; copied bit for bit into masks."""
-
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 
 
 def is_nifti(path: Path) -> bool:
@@ -35,35 +37,51 @@ def stem(path: Path) -> str:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a 3-D or 4-D NIfTI file; integers without a scale stay integers, the rest is float32.
+    """Read a 2-D (one slice), 3-D or 4-D NIfTI file, to the end of its compressed bytes.
+
+    Integers without a scale stay integers, the rest is float32.
 
     Raises
     ------
-    InputError : names the file when it is missing, damaged, or neither 3-D nor 4-D.
+    InputError : names the file when it is missing, damaged, or of more axes.
     """
     path = Path(path)
     check_file(path)
     try:
-        loaded = nibabel.load(path)
+        loaded: Any = nibabel.load(path)
         source = _source(path, loaded)
-        image = nibabel.as_closest_canonical(loaded)
-        kept = np.asanyarray(image.dataobj)
-        affine, zooms = np.array(image.affine, np.float64), image.header.get_zooms()[:3]
+        ratio = PACKED if path.name.lower().endswith(".gz") else STORED
+        check_extent(path, loaded.shape, 8 * loaded.get_data_dtype().itemsize, ratio)
+        kept = _voxels(path, loaded)
+        if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
+            kept = kept[..., 0, :]
+        if kept.ndim == 4 and kept.shape[3] == 1:
+            kept = kept[..., 0]
+        if kept.ndim == 2:
+            kept = kept[..., None]
+        if kept.ndim not in (3, 4) or kept.size == 0 or kept.dtype.kind not in "buif":
+            raise InputError(f"{path}: holds {kept.dtype} {kept.shape}; wanted a 3-D volume")
+        affine = np.array(loaded.affine, np.float64)
+        affine[:3] *= millimetres(source.header["unit"]) or 1.0
+        if not np.isfinite(affine).all() or min(lengths(affine)) <= 0:
+            raise InputError(f"{path}: has voxels of {lengths(affine)} mm (Z, Y, X)")
+        return upright_volume(kept, affine, source)
+    except InputError:
+        raise
     except Exception as error:  # nibabel, gzip and zlib raise many kinds for damaged bytes
         raise InputError(f"{path}: cannot be read as NIfTI: {first_line(error)}") from error
-    if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
-        kept = kept[..., 0, :]
-    if kept.ndim == 4 and kept.shape[3] == 1:
-        kept = kept[..., 0]
-    if kept.ndim not in (3, 4) or kept.size == 0 or kept.dtype.kind not in "buif":
-        raise InputError(f"{path}: holds {kept.dtype} {kept.shape}; wanted a 3-D volume")
-    axes = (2, 1, 0) if kept.ndim == 3 else (2, 1, 0, 3)
-    kind = np.float32 if kept.dtype.kind == "f" else kept.dtype.newbyteorder("=")
-    array = np.ascontiguousarray(kept.transpose(axes), dtype=kind)
-    unit = MILLIMETRES.get(source.header["unit"], 1.0)
-    affine[:3] *= unit
-    x, y, z = (float(zoom) * unit for zoom in zooms)
-    return Volume(array, (z, y, x), affine, source)
+
+
+def _voxels(path: Path, loaded: Any) -> np.ndarray:
+    """The voxels [i, j, k, ...] of a file; of a packed one only if its checksum holds."""
+    if not path.name.lower().endswith(".gz"):
+        return np.asanyarray(loaded.dataobj)
+    with gzip.open(path) as stream:
+        holder = FileHolder(fileobj=stream)
+        voxels = np.asanyarray(type(loaded).from_file_map({"image": holder}).dataobj)
+        while stream.read(2**20):  # the checksum comes last, and is tested there
+            pass
+    return voxels
 
 
 def _source(path: Path, image: Any) -> Source:
@@ -80,4 +98,5 @@ def _source(path: Path, image: Any) -> Source:
     for extension in header.extensions:
         if found := record.parse(extension.get_content()):
             facts["record"] = found
-    return Source(str(path), "nifti", tuple(image.shape[:3]), rows(image.affine), True, facts)
+    shape = (*image.shape[:3], 1)[:3]
+    return Source(str(path), "nifti", shape, rows(image.affine), True, facts)

@@ -12,7 +12,7 @@ from napari_hidiff import volumes
 from napari_hidiff.batch import Job, Progress, count, finished, head
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.read import read
-from napari_hidiff.files.volume import Volume, whole
+from napari_hidiff.files.volume import Volume, apart, whole
 from napari_hidiff.files.write import write_labels
 from napari_hidiff.io import fixed_labels, from_black_and_white, known_labels
 
@@ -109,11 +109,20 @@ def _labels(path: Path, image: Volume) -> Volume:
         raise InputError(
             f"{path}: has shape {array.shape}, the image {image.array.shape[:3]} (Z, Y, X)"
         )
-    if found.source.turned and image.source.turned:  # both say where they are
-        off = abs(found.affine - image.affine).max()
+    if _placed(found) and _placed(image):
+        off = apart(found.affine, image.affine, array.shape[::-1])
         if off > 0.1 * min(image.spacing):
-            raise InputError(f"{path}: lies elsewhere than {image.source.path}, by up to {off:.3g}")
+            raise InputError(
+                f"{path}: lies elsewhere than {image.source.path}, by up to {off:.3g} mm"
+            )
+    if unclear := found.source.header.get("doubt"):
+        raise InputError(f"{path}: {unclear}")
     return replace(found, array=whole(array, path))
+
+
+def _placed(volume: Volume) -> bool:
+    """Whether a file says where its voxels are."""
+    return volume.source.turned and volume.source.header.get("unit") != "pixel"
 
 
 def _prior(path: Path, image: Volume, labels: int) -> np.ndarray:

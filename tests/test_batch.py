@@ -78,6 +78,25 @@ def test_a_list_names_images_priors_and_fixed_pixels(refine, crop, tmp_path):
     assert third["prior"]["source"] == "segmentor"
 
 
+def test_a_picture_that_viewers_turn_is_refined_as_it_is_stored_and_says_so(refine, crop, tmp_path):
+    path, exif = crop("a.png"), Image.Exif()
+    exif[274] = 3
+    with Image.open(path) as picture:
+        pixels = np.array(picture)
+    Image.fromarray(pixels).save(path, exif=exif)
+    status, _, err = refine(path)
+    assert status == 0
+    assert "a.png: has EXIF orientation 3; the mask lies on it as it is stored" in err
+    assert load(tmp_path / "out" / "a_steps.json")["orientation"] == 3
+    mask = tmp_path / "out" / "a_mask.png"
+    assert refine(path, "--overwrite", "--prior", mask)[0] == 0  # one of ours lies as stored
+    Image.fromarray(read_labels(mask, 2)).save(tmp_path / "p.png")
+    for option in ("--prior", "--fixed"):
+        status, _, err = refine(path, "--overwrite", option, tmp_path / "p.png")
+        assert (status, err.count("\n")) == (2, 1)
+        assert "p.png: a.png has EXIF orientation 3: whether the mask lies" in err
+
+
 def test_a_missing_image_of_a_list_is_reported_and_the_others_are_done(refine, crop, tmp_path):
     crop("a.png"), crop("c.png")
     (tmp_path / "list.txt").write_text("a.png\nb.png\nc.png\n", encoding="utf-8")

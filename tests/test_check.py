@@ -10,6 +10,7 @@ import volume_layouts
 from PIL import Image
 from rich.console import Console
 
+from napari_hidiff.files.write import write_labels
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.check import check, print_check
 
@@ -77,6 +78,33 @@ def test_what_is_odd_is_said(tmp_path):
     assert content["bad"][0].endswith("60 x 12 is under 16 pixels a side")
     assert "2 of 3 cases have no foreground" in odd
     assert "2 of 3 cases have a channel of one value only" in odd
+
+
+def turned(path, orientation):
+    """A picture saved again with an EXIF orientation, its pixels as they were."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    with Image.open(path) as picture:
+        pixels = np.array(picture)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return pixels
+
+
+def test_masks_on_pictures_that_viewers_turn_are_refused_where_it_cannot_be_known(tmp_path):
+    root = layouts.write_folder(tmp_path / "mine", count=4)
+    for number, orientation in enumerate((3, 6, 6, 3)):
+        turned(root / "images" / f"case0{number}.png", orientation)
+    mask = np.array(Image.open(root / "masks" / "case02.png"))
+    Image.fromarray(mask.T).save(root / "masks" / "case02.png")  # drawn on the turned picture
+    write_labels(root / "masks" / "case03.png", np.array(Image.open(root / "masks" / "case03.png")))
+    content = check(open_dataset("folder", root))
+    assert content["loaded"] == 2  # one whose size says that it lies as stored, and one of ours
+    bad = dict(line.split(" (", 1) for line in content["bad"])
+    assert bad.keys() == {"case00", "case02"}
+    assert "case00.png has EXIF orientation 3: whether the mask lies on" in bad["case00"]
+    assert "case02.png has EXIF orientation 6 and the mask fits the picture only" in bad["case02"]
+    turned(root / "masks" / "case00.png", 3)  # both alike
+    assert check(open_dataset("folder", root))["loaded"] == 3
 
 
 def test_volumes_that_differ_or_look_like_ct(tmp_path):

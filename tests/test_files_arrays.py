@@ -223,6 +223,19 @@ def test_damaged_and_odd_files_get_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_flipped_bit_in_an_archive_is_noticed(tmp_path):
+    path, rng = tmp_path / "a.npz", np.random.default_rng(0)
+    np.savez(path, image=stack())
+    good = path.read_bytes()
+    start = good.index(b"\x93NUMPY")
+    for place in rng.integers(start, start + 300, 100):  # the shape too
+        bad = bytearray(good)
+        bad[place] ^= 1 << rng.integers(8)
+        path.write_bytes(bad)
+        with pytest.raises(InputError, match=r"a\.npz: "):
+            read.read(path)
+
+
 def test_an_image_is_no_mask_for_having_few_values(tmp_path):
     two_values = (stack() > 100).astype(np.uint8)
     for name, wanted in (

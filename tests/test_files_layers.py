@@ -1,5 +1,6 @@
 """Files as napari sees them: layers in, masks out, with every transform; no window needed."""
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -7,10 +8,12 @@ import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from npe2 import PluginManager
+from PIL import Image as Picture
 from volume_files import affine_of, blob, write_nifti, write_series
 
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.files import get_reader, placement, suggestion
+from napari_hidiff._qt.layers import check_layer, check_place
 from napari_hidiff.errors import InputError
 from napari_hidiff.files.record import CLASSES
 from napari_hidiff.files.volume import KEY
@@ -51,6 +54,24 @@ def test_an_image_lies_in_mm(case):
     assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
     assert layer.axis_labels == ("z", "y", "x")
     assert layer.metadata[KEY]["format"] == "nifti"
+
+
+def test_an_image_of_dicom_without_a_size_of_its_pixels_lies_in_pixels(tiny, tmp_path):
+    def change(index, file):
+        del file.PixelSpacing
+
+    write_series(tmp_path / "us", np.zeros((1, 12, 14), np.uint16), change=change)
+    viewer = ViewerModel()
+    (image,) = viewer.open(tmp_path / "us", plugin=PLUGIN)
+    assert [str(unit) for unit in image.units] == ["pixel"] * 3
+    assert tuple(image.scale) == (1, 1, 1)
+    bench = bench_of(viewer, image, tiny)
+    mask = paint(bench)
+    out = suggestion(image, bench.mask)
+    bench.export(out)
+    (again,) = ViewerModel().open(out, plugin=PLUGIN)
+    np.testing.assert_array_equal(again.data, mask)
+    assert [str(unit) for unit in again.units] == ["pixel"] * 3
 
 
 def test_exported_masks_lie_over_their_image_in_the_file(case, tiny, tmp_path):
@@ -229,3 +250,56 @@ def test_the_command_opens_stacks_with_their_spacing_and_names_what_is_broken(ca
     with pytest.raises(InputError, match="cannot be read as NIfTI"):
         add_files(viewer, [case])
     assert len(viewer.layers) == 2
+
+
+UNLIKE = {
+    "shifted": {"translate": (1, 30.5, -2)},
+    "scaled": {"scale": (3, 0.5, 0.26)},
+    "mirrored": {"scale": (3, -0.5, 0.25), "translate": (1, 39.5, -2)},
+    "turned": {"rotate": (0, 0, 3)},
+    "plain": {"scale": (1, 1, 1), "translate": (0, 0, 0)},
+    "other unit": {"units": ("um",) * 3},
+}
+
+
+@pytest.mark.parametrize("unlike", UNLIKE)
+@pytest.mark.parametrize("leading", [0, 1])
+def test_labels_to_start_from_lie_over_the_image(unlike, leading):
+    place = {"scale": (3, 0.5, 0.25), "translate": (1, 30, -2), "units": ("mm",) * 3}
+    placed = {"scale": (1, *place["scale"]), "translate": (0, *place["translate"])}
+    placed |= {"units": ("pixel", *place["units"])}
+    shape = (5, 20, 24)
+    image = Image(np.zeros((2,) * leading + shape), **(placed if leading else place))
+    labels = np.zeros(shape, np.uint8)
+    check_place(Labels(labels, **place), image, leading)
+    same = {"scale": (3000, 500, 250), "translate": (1000, 30000, -2000), "units": ("um",) * 3}
+    check_place(Labels(labels, **same), image, leading)
+    check_place(Labels(labels, **place | {"units": ("pixel",) * 3}), image, leading)
+    check_place(Labels(labels, **place | {"translate": (1.01, 30, -2)}), image, leading)
+    layer = Labels(labels, name="mine", **place | UNLIKE[unlike])
+    with pytest.raises(InputError, match="mine lies elsewhere than Image, by up to"):
+        check_place(layer, image, leading)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif"])
+def test_colours_for_print_are_refused_in_the_window_too(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3)).astype(np.uint8)
+    Picture.fromarray(noise).convert("CMYK").save(tmp_path / name)
+    (layer,) = ViewerModel().open(tmp_path / name, plugin="napari")
+    assert layer.data.shape[-1] == 4  # as if it were RGBA
+    with pytest.raises(InputError, match="x is a CMYK picture"):
+        check_layer(layer)
+    Picture.fromarray(noise).convert("RGBA").save(tmp_path / "y.png")
+    (layer,) = ViewerModel().open(tmp_path / "y.png", plugin="napari")
+    check_layer(layer)
+
+
+def test_the_command_opens_png_of_16_bits_with_all_of_them(tmp_path):
+    from napari_hidiff._qt.launch import add_files
+
+    values = np.random.default_rng(0).integers(0, 65535, (40, 48, 3)).astype(np.uint16)
+    (tmp_path / "x.png").write_bytes(imagecodecs.png_encode(values))
+    viewer = ViewerModel()
+    add_files(viewer, [tmp_path / "x.png"])
+    assert viewer.layers[0].rgb
+    np.testing.assert_array_equal(viewer.layers[0].data, values)

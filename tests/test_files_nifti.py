@@ -1,5 +1,6 @@
 """NIfTI masks lie over their images: the same affine, orientation, codes and units."""
 
+import gzip
 import itertools
 
 import nibabel
@@ -215,8 +216,11 @@ def test_a_mask_that_cannot_be_finished_leaves_nothing_behind(tmp_path):
 def test_damaged_files_get_one_line(tmp_path):
     good = write_nifti(tmp_path / "good.nii.gz", blob((20, 20, 20)), affine_of("LPS", (20,) * 3))
     whole = good.read_bytes()
-    flat = nibabel.Nifti1Image(blob((5, 6)), np.eye(4))
-    nibabel.save(flat, tmp_path / "flat.nii")
+    line = nibabel.Nifti1Image(blob((5,)), np.eye(4))
+    nibabel.save(line, tmp_path / "line.nii")
+    nowhere = nibabel.Nifti1Image(blob((5, 6, 7)), None)
+    nowhere.header["sform_code"], nowhere.header["srow_x"] = 1, np.nan
+    nibabel.save(nowhere, tmp_path / "nowhere.nii")
     damaged = {
         "cut.nii.gz": whole[: len(whole) // 2],
         "head.nii.gz": whole[:40],
@@ -226,8 +230,48 @@ def test_damaged_files_get_one_line(tmp_path):
     }
     for name, content in damaged.items():
         (tmp_path / name).write_bytes(content)
-    for name in (*damaged, "none.nii", "flat.nii"):
+    for name in (*damaged, "none.nii", "line.nii", "nowhere.nii"):
         with pytest.raises(InputError) as caught:
             read.read(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path):
+    shape = (20, 30, 40)
+    path = write_nifti(tmp_path / "a.nii.gz", blob(shape), affine_of("LPS", shape))
+    good = read_volume(path).array
+    raw = gzip.decompress(path.read_bytes())
+    stored = bytearray(gzip.compress(raw, 0))
+    stored[600] ^= 0x40
+    path.write_bytes(stored)
+    for reader in (read.read, read_volume):
+        with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read as NIfTI"):
+            reader(path)
+    packed, rng = gzip.compress(raw, 6), np.random.default_rng(0)
+    refused = 0
+    for place in rng.integers(0, len(packed), 60):
+        bad = bytearray(packed)
+        bad[place] ^= 1 << rng.integers(8)
+        path.write_bytes(bad)
+        try:
+            array = read_volume(path).array
+        except InputError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(array, good)  # gzip's head has bits of no account
+    assert refused > 50
+
+
+@pytest.mark.parametrize("shape", [(18, 20), (18, 20, 1)])
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PSR"])
+def test_a_single_slice_is_read_and_its_mask_lies_over_it(tmp_path, shape, codes):
+    affine = affine_of(codes, (18, 20, 1))
+    path = write_nifti(tmp_path / "a.nii.gz", blob(shape), affine)
+    volume = read_volume(path)
+    assert volume.array.ndim == 3
+    assert sorted(volume.array.shape) == [1, 18, 20]
+    write_labels(tmp_path / "m.nii.gz", mask_of(volume.array), None, volume.source)
+    mask = nibabel.load(tmp_path / "m.nii.gz")
+    np.testing.assert_array_equal(mask.affine, nibabel.load(path).affine)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj)[..., 0], mask_of(blob(shape)).squeeze())

@@ -14,9 +14,13 @@ from PIL import Image
 from volume_files import affine_of, write_nifti, write_series
 
 from napari_hidiff import cli, volumes
+from napari_hidiff.errors import InputError
+from napari_hidiff.files.volume import Source, Volume
 from napari_hidiff.nifti import read_volume
+from napari_hidiff.volume_batch import _labels
 
 SHAPE = (24, 20, 5)
+SOURCE = Source("case.nii", "nifti", SHAPE, (), True)
 
 
 @pytest.fixture
@@ -138,6 +142,23 @@ def test_what_does_not_fit_is_one_line_and_the_rest_is_done(refine, tmp_path):
     assert "cut.nii.gz: cannot be read as NIfTI" in err
     assert out.endswith("a_mask.nii.gz\n")
     assert not list((tmp_path / "out").glob("*cut*"))
+
+
+def test_a_mask_whose_far_corners_lie_elsewhere_is_refused(tmp_path):
+    shape, turn, angle = (256, 256, 160), np.eye(4), np.deg2rad(5.5)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    image = Volume(np.zeros(shape[::-1], np.uint8), (1, 1, 1), np.eye(4), SOURCE)
+    for name, affine, line in (
+        ("turned", turn, "turned.nii: lies elsewhere than case.nii, by up to 28.9 mm"),
+        ("larger", np.diag([1.09, 1.09, 1.09, 1]), "larger.nii: lies elsewhere than case.nii"),
+    ):
+        path = write_nifti(tmp_path / f"{name}.nii", np.zeros(shape, np.uint8), affine)
+        with pytest.raises(InputError, match=line):
+            _labels(path, image)
+    near = np.eye(4)
+    near[:3, 3] = 0.04
+    path = write_nifti(tmp_path / "near.nii", np.zeros(shape, np.uint8), near)
+    assert _labels(path, image).array.shape == shape[::-1]
 
 
 def outputs(folder):

@@ -13,6 +13,7 @@ from napari_hidiff._qt.channel_box import ChannelBox
 from napari_hidiff._qt.layers import (
     channel_axes,
     check_layer,
+    check_place,
     labels_of,
     mask_shape,
     pixels,
@@ -155,12 +156,15 @@ class Chosen:
     def labels(self) -> np.ndarray | None:
         """The labels to start from, of the whole mask's shape; None: the model's own.
 
-        Raises InputError for labels that do not fit the image.
+        Raises InputError for labels that do not fit the image, or lie elsewhere.
         """
         layer: Labels | None = self._boxes.prior.value
         if layer is None or self.image is None:
             return None
-        return labels_of(layer, mask_shape(self.image, self._leading(self.image)))
+        leading = self._leading(self.image)
+        labels = labels_of(layer, mask_shape(self.image, leading))
+        check_place(layer, self.image, leading)
+        return labels
 
     def mask(self, target: Target) -> np.ndarray | None:
         """The slice [H, W] of :meth:`labels` to start from."""

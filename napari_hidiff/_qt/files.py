@@ -12,6 +12,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.files import dicom, npz, read, record
 from napari_hidiff.files.volume import KEY, Source, Volume, fitting
 from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import read_image
 from napari_hidiff.nifti import stem
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
@@ -22,7 +23,7 @@ PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_label
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """napari's reader for a path: NIfTI, DICOM, NPZ with an image, and masks; None for others.
+    """napari's reader for a path: NIfTI, DICOM, NRRD, NPZ with an image, masks; None for others.
 
     A list (*Open files as stack*) is read if all its files are DICOM: as one series.
     """
@@ -34,6 +35,8 @@ def get_reader(path: str | list[str]) -> Reader | None:
     wanted = {
         "nifti": file.is_file(),
         "dicom": True,
+        "nrrd": file.is_file(),
+        "metaimage": file.is_file(),
         "npz": npz.main_array(file) is not None if file.is_file() else False,
         "tiff": read.is_named_mask(file),
         "png": read.is_named_mask(file),
@@ -49,9 +52,12 @@ def _read_files(path: str | list[str]) -> list[LayerData]:
 
 def read_layer(path: Path) -> LayerData:
     """A file as an image or a mask in napari; raises InputError as the readers do."""
-    if read.kind_of(path) == "png":
+    if read.kind_of(path) == "png" and read.is_named_mask(path):
         labels, found = read.read_png_mask(path)
         return _mask(labels, found, {"name": stem(path)})
+    if read.kind_of(path) == "png":
+        picture = read_image(path)
+        return picture, {"name": stem(path), "rgb": picture.ndim == 3}, "image"
     volume = read.read(path)
     name = stem(path)
     if volume.source.format == "dicom" and path.is_file():
@@ -103,7 +109,7 @@ def _mask(labels: np.ndarray, found: Mapping[str, Any] | None, facts: dict[str, 
 
 def _corner(volume: Volume) -> list[float]:
     """Where the first voxel lies, along the volume's own axes: images of one space match."""
-    if volume.source.format not in ("nifti", "dicom"):
+    if volume.source.format not in ("nifti", "dicom", "nrrd"):
         return [0.0, 0.0, 0.0]
     matrix = volume.affine[:3, :3]
     directions = matrix / np.linalg.norm(matrix, axis=0)
@@ -198,7 +204,8 @@ def suggestion(image: Layer, mask: Labels) -> Path:
         base, kind = path.with_name(stem(path)), read.kind_of(path)
         if kind == "dicom":  # a file of a series stands for its folder
             base = path.parent.parent / path.parent.name
-    suffix = {"nifti": ".nii.gz", "dicom": ".nii.gz", "npz": ".npz", "tiff": ".tif"}.get(kind or "")
+    packed = dict.fromkeys(("nifti", "dicom", "nrrd"), ".nii.gz")
+    suffix = (packed | {"npz": ".npz", "tiff": ".tif"}).get(kind or "")
     if suffix is None:
         suffix = ".png" if mask.ndim == 2 else ".tif"
     return base.with_name(f"{base.name}_mask{suffix}")

@@ -104,11 +104,12 @@ def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
     from napari.layers import Layer
 
     from napari_hidiff._qt.files import get_reader, read_layer
+    from napari_hidiff.files.pictures import is_deep_png
     from napari_hidiff.files.tiff import is_stack
 
     for path in images:
         try:
-            if get_reader(str(path)) is not None or is_stack(path):
+            if get_reader(str(path)) is not None or is_stack(path) or is_deep_png(path):
                 viewer.add_layer(Layer.create(*read_layer(path)))
             else:
                 viewer.open(path)

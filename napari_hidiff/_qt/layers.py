@@ -1,6 +1,9 @@
 """Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
 
 from dataclasses import asdict
+from functools import cache
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,9 @@ from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
+from napari_hidiff.files.pictures import CMYK, is_cmyk
 from napari_hidiff.files.record import CLASSES
+from napari_hidiff.files.units import millimetres
 from napari_hidiff.lazy import check_lazy
 from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index
 
@@ -45,13 +50,22 @@ def check_layer(layer: Image) -> None:
 
     Raises
     ------
-    InputError : a lazy layer that is too large, or one without pixels.
+    InputError : a lazy layer that is too large, one without pixels, one in colours for print.
     """
     check_lazy(pixels(layer), layer.name)
     if 0 in layer.data.shape:
         raise InputError(f"{layer.name} has no pixels: its shape is {layer.data.shape}.")
     if layer.ndim < 2:
         raise InputError(f"{layer.name} has {layer.ndim} axis; an image needs two.")
+    path = layer.source.path
+    if layer.rgb and layer.data.shape[-1] == 4 and path is not None and _is_print(str(path)):
+        raise InputError(f"{layer.name} {CMYK}.")
+
+
+@cache
+def _is_print(path: str) -> bool:
+    """Whether the four channels of a file are no colours and alpha, but cyan to black."""
+    return is_cmyk(Path(path))
 
 
 def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
@@ -72,6 +86,34 @@ def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
     if labels.min() < 0 or labels.max() > 255:
         raise InputError(f"{layer.name} has labels beyond 0 to 255.")
     return labels
+
+
+def check_place(layer: Labels, image: Image, leading: int) -> None:
+    """Refuse a Labels layer that does not lie over an image of its size, voxel by voxel.
+
+    leading : axes of the image that are channels. The corners of both grids are compared in the
+    world; a tenth of the image's smallest voxel side is nothing.
+
+    Raises
+    ------
+    InputError : naming the layer.
+    """
+    sizes = layer.data.shape
+    corners = [*product(*((-0.5, size - 0.5) for size in sizes))]
+    over = np.array([image.data_to_world((0,) * leading + at)[leading:] for at in corners])
+    here = np.array([layer.data_to_world(at) for at in corners])
+    for axis, (mine, other) in enumerate(zip(layer.units, image.units[leading:], strict=True)):
+        lengths = millimetres(mine), millimetres(other)
+        if lengths[0] and lengths[1]:
+            here[:, axis] *= lengths[0] / lengths[1]
+    off = float(np.linalg.norm(here - over, axis=1).max())
+    step = 2 ** np.arange(len(sizes))[::-1]  # how far along an axis the next corner is in the list
+    sides = np.linalg.norm(over[step] - over[0], axis=1) / sizes
+    if off > 0.1 * sides.min():
+        raise InputError(
+            f"{layer.name} lies elsewhere than {image.name}, by up to {off:.3g}: give it the "
+            "image's scale, translation, rotation and affine."
+        )
 
 
 def shown_index(dims: Any, layer: Image, leading: int) -> Index:

@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
-from napari_hidiff.files.volume import Source, Volume, rows, upright
+from napari_hidiff.files.extent import PACKED, check_extent
+from napari_hidiff.files.volume import Source, Volume, lengths, rows, upright
 from napari_hidiff.io import check_file
 
 BESIDE = frozenset({"spacing", "affine", "classes", "record"})
@@ -33,13 +33,8 @@ def main_array(path: Path) -> str | None:
             if name is None:
                 return None
             with archive.open(f"{name}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                reads = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }
-                shape, _, dtype = reads[version](file)
-    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError):
+                shape, dtype = _header(file)
+    except Exception:  # damaged bytes raise nearly anything; reading says what is wrong
         return None
     usable = 2 <= len(shape) <= 4 and 0 not in shape and dtype.kind in "buif"
     return name if usable else None
@@ -59,42 +54,70 @@ def read_npz(path: Path) -> Volume:
         with np.load(path, allow_pickle=False) as archive:
             if name is None:
                 for key in archive.files:  # a damaged one says so
-                    archive[key]
+                    _array(path, archive, key)
                 found = ", ".join(archive.files) or "nothing"
                 raise InputError(f"{path}: holds no image or mask, but {found}")
-            array = archive[name]
-            beside = {key: archive[key] for key in BESIDE & {*archive.files}}
+            array = _array(path, archive, name)
+            beside = {key: _array(path, archive, key) for key in BESIDE & {*archive.files}}
     except InputError:
         raise
     except Exception as error:  # damaged bytes raise nearly anything
         raise InputError(f"{path}: cannot be read as NPZ: {first_line(error)}") from error
     facts: dict[str, Any] = {"axes": array.ndim, "array": name, "unit": "pixel"}
     spacing = _spacing(path, beside.get("spacing"))
-    if spacing is not None:
+    if spacing is not None or "affine" in beside:
         facts["unit"] = "mm"
     colour = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
     if array.ndim == 2 or (colour and spacing is None and name != "mask"):
         array = array[None]
-    sizes = spacing or (1.0, 1.0, 1.0)
-    affine = np.asarray(beside.get("affine", upright(sizes)), np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise InputError(f"{path}: its affine has shape {affine.shape}; wanted 4 x 4 numbers")
+    affine = _affine(path, beside.get("affine"))
+    if affine is None:
+        affine = upright(spacing or (1.0, 1.0, 1.0))
+    elif spacing is not None:
+        said, known = lengths(affine), np.size(beside["spacing"])
+        if not np.allclose(said[-known:], spacing[-known:], rtol=1e-3, atol=0):
+            raise InputError(
+                f"{path}: its spacing, {_sizes(spacing[-known:])}, contradicts its affine, "
+                f"{_sizes(said[-known:])} (mm, X last); keep one of them"
+            )
     if "record" in beside and (kept := record.parse(str(beside["record"]))):
         facts["record"] = kept
     z, y, x = array.shape[:3] if array.ndim < 4 or name != "mask" else array.shape[-3:]
     source = Source(str(path), "npz", (x, y, z), rows(affine), False, facts)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return Volume(array, sizes, affine, source)
+    return Volume(array, lengths(affine), affine, source)
 
 
-def write_npz(part: Path, mask: np.ndarray, text: str, spacing: Any, affine: np.ndarray) -> None:
+def write_npz(part: Path, mask: np.ndarray, text: str, affine: np.ndarray) -> None:
     """Write ``mask``, ``spacing`` (mm), ``affine``, ``classes`` (JSON) and our ``record``."""
     classes = json.dumps(json.loads(text)["classes"])
-    buffer = {"mask": mask, "spacing": np.asarray(spacing, float), "affine": affine}
+    buffer = {"mask": mask, "spacing": np.array(lengths(affine)), "affine": affine}
     with part.open("wb") as file:
         np.savez_compressed(
             file, allow_pickle=False, classes=np.array(classes), record=np.array(text), **buffer
         )
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and dtype of an array whose bytes follow."""
+    reads = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = reads[np.lib.format.read_magic(file)](file)
+    return shape, dtype
+
+
+def _array(path: Path, archive: Any, name: str) -> np.ndarray:
+    """One array of an open archive, read to its last byte: the checksum is tested there."""
+    with archive.zip.open(f"{name}.npy") as file:
+        shape, dtype = _header(file)
+        check_extent(path, shape, 8 * dtype.itemsize, PACKED)
+    with archive.zip.open(f"{name}.npy") as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError(f"{name} is longer than its shape says")
+    return array
 
 
 def _spacing(path: Path, given: np.ndarray | None) -> tuple[float, float, float] | None:
@@ -105,3 +128,16 @@ def _spacing(path: Path, given: np.ndarray | None) -> tuple[float, float, float]
         raise InputError(f"{path}: its spacing is {given}; wanted two or three sizes in mm")
     z, y, x = sizes if len(sizes) == 3 else (1.0, *sizes)
     return z, y, x
+
+
+def _affine(path: Path, given: np.ndarray | None) -> np.ndarray | None:
+    if given is None:
+        return None
+    usable = given.shape == (4, 4) and given.dtype.kind in "if" and np.isfinite(given).all()
+    if not usable or not min(lengths(given)) > 0:
+        raise InputError(f"{path}: its affine has shape {given.shape}; wanted 4 x 4 numbers")
+    return given.astype(np.float64)
+
+
+def _sizes(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{size:.4g}" for size in spacing)

@@ -5,20 +5,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import dicom, npz, record, tiff
+from napari_hidiff.files import dicom, npz, nrrd, tiff
+from napari_hidiff.files.pictures import TIFF, read_picture
 from napari_hidiff.files.volume import Source, Volume, stored
-from napari_hidiff.io import TIFF, read_mask
+from napari_hidiff.io import mask_of
 from napari_hidiff.nifti import is_nifti, read_volume, stem
 
 MASK_NAME = re.compile(r"[_-](mask|seg|segmentation|label|labels)$", re.IGNORECASE)
 """Stems of files that hold a mask, given that their values are whole numbers."""
 
+VOLUMES = frozenset({"nifti", "dicom", "nrrd", "metaimage", "npz"})
+"""Kinds of files that hold volumes."""
+
+KINDS = {
+    **dict.fromkeys(TIFF, "tiff"),
+    **dict.fromkeys(nrrd.SUFFIXES, "nrrd"),
+    **dict.fromkeys((".mha", ".mhd"), "metaimage"),
+    ".npz": "npz",
+    ".png": "png",
+}
+"""What files of a suffix are; those of NIfTI and DICOM have more than a suffix."""
+
 
 def kind_of(path: Path) -> str | None:
-    """``nifti``, ``dicom``, ``tiff``, ``npz`` or ``png``; None for what is not read here.
+    """``nifti``, ``dicom``, ``nrrd``, ``tiff``, ``npz`` or ``png``; None for what is not read here.
+
+    ``metaimage`` is known to be named when it is refused.
 
     Names decide; a folder, and a file without a suffix that is known, is looked into for DICOM.
     """
@@ -29,17 +43,17 @@ def kind_of(path: Path) -> str | None:
         return "nifti"
     if suffix in dicom.SUFFIXES or dicom.is_dicom(path):
         return "dicom"
-    return {**dict.fromkeys(TIFF, "tiff"), ".npz": "npz", ".png": "png"}.get(suffix)
+    return KINDS.get(suffix)
 
 
 def is_volume(path: Path) -> bool:
     """Whether a file or folder is an image of several slices, or of a format made for these."""
     kind = kind_of(path)
-    return kind in ("nifti", "dicom", "npz") or (kind == "tiff" and tiff.is_stack(path))
+    return kind in VOLUMES or (kind == "tiff" and tiff.is_stack(path))
 
 
 def read(path: Path) -> Volume:
-    """Read a NIfTI file, DICOM series, TIFF stack or NPZ as a :class:`Volume`.
+    """Read a NIfTI or NRRD file, DICOM series, TIFF stack or NPZ as a :class:`Volume`.
 
     Raises InputError, one line that names the file, for whatever is wrong with it.
     """
@@ -48,13 +62,19 @@ def read(path: Path) -> Volume:
         return read_volume(path)
     if kind == "dicom":
         return dicom.read_dicom(path)
+    if kind == "nrrd":
+        return nrrd.read_nrrd(path)
     if kind == "tiff":
         return tiff.read_tiff(path)
     if kind == "npz":
         return npz.read_npz(path)
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    raise InputError(f"{path}: is no NIfTI file, DICOM series, TIFF stack or NPZ")
+    if kind == "metaimage":
+        raise InputError(
+            f"{path}: MetaImage is not read; save it as .nii.gz or .nrrd, in 3D Slicer or ITK-SNAP"
+        )
+    raise InputError(f"{path}: is no NIfTI or NRRD file, DICOM series, TIFF stack or NPZ")
 
 
 def is_named_mask(path: Path) -> bool:
@@ -114,13 +134,9 @@ def as_layer(volume: Volume) -> tuple[np.ndarray, bool]:
 
 def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
     """A mask [H, W] of a png, palette indices where it has a palette, and our record if any."""
-    mask = read_mask(path)
-    try:
-        with Image.open(path) as picture:
-            found = record.parse(getattr(picture, "text", {}).get(record.NAME))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), found
+    picture = read_picture(path)
+    mask = mask_of(picture, path)
+    return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), picture.record
 
 
 def source_of(path: Path | None) -> Source | None:

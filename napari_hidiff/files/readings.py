@@ -10,6 +10,8 @@ from PIL import Image
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import read
+from napari_hidiff.files.extent import check_pages, check_picture
+from napari_hidiff.files.pages import check_chain
 from napari_hidiff.files.volume import Source
 from napari_hidiff.io import TIFF, read_image
 
@@ -33,7 +35,7 @@ def readings(path: Path) -> Iterator[Reading]:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     kind = read.kind_of(path)
-    if kind in ("nifti", "dicom", "npz"):
+    if kind in read.VOLUMES:
         ways = [_volume]
     elif path.suffix.lower() == ".npy":
         ways = [_stored]
@@ -66,12 +68,19 @@ def _stored(path: Path) -> Iterator[Reading]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
+            # a map fails where the file is shorter than its header says
+            array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         elif suffix in TIFF:
-            array = tifffile.imread(path)
+            with tifffile.TiffFile(path) as tiff:
+                check_chain(tiff)
+                check_pages(path, tiff.series[0])
+                array = tiff.asarray()
         else:
             with Image.open(path) as picture:
+                check_picture(path, picture)
                 array = np.array(picture)
+    except InputError:
+        raise
     except Exception as error:  # damaged bytes raise many kinds
         raise InputError(f"{path}: cannot be read: {first_line(error)}") from error
     yield Reading(array, read.source_of(path))

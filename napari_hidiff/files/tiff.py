@@ -1,9 +1,5 @@
 """TIFF stacks with the size of their voxels: as ImageJ, OME and we write them."""
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +8,11 @@ import tifffile
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.files import record
+from napari_hidiff.files.extent import check_pages
+from napari_hidiff.files.pages import main_series, strict
+from napari_hidiff.files.pictures import CMYK, TIFF, check_file, doubt, is_separated
+from napari_hidiff.files.units import millimetres
 from napari_hidiff.files.volume import Source, Volume, rows, upright
-from napari_hidiff.io import TIFF, check_file
-
-MILLIMETRES = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "millimetre": 1.0,
-    "cm": 10.0,
-    "centimeter": 10.0,
-    "m": 1000.0,
-    "meter": 1000.0,
-    "inch": 25.4,
-    "in": 25.4,
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "\\u00B5m"), 1e-3),
-    "nm": 1e-6,
-    "nanometer": 1e-6,
-}
-"""Units of length as ImageJ and OME name them, in mm."""
 
 
 def is_stack(path: Path) -> bool:
@@ -38,7 +21,8 @@ def is_stack(path: Path) -> bool:
         return False
     try:
         with tifffile.TiffFile(path) as tiff:
-            axes, shape = tiff.series[0].axes, tiff.series[0].shape
+            first = main_series(tiff)[0]
+            axes, shape = first.axes, first.shape
             return any(n > 1 for axis, n in zip(axes, shape, strict=True) if axis not in "YXS")
     except Exception:  # the reader that is tried next says what is wrong
         return False
@@ -57,10 +41,14 @@ def read_tiff(path: Path) -> Volume:
     """
     check_file(path)
     try:
-        with _strict(), tifffile.TiffFile(path) as tiff:
-            if len(tiff.series) != 1:
+        with strict(), tifffile.TiffFile(path) as tiff:
+            series = main_series(tiff)
+            if len(series) != 1:
                 raise InputError(f"{path}: holds pages of several sizes; give one stack per file")
-            array = _ordered(path, tiff.series[0])
+            if is_separated(series[0].keyframe):
+                raise InputError(f"{path}: {CMYK}")
+            check_pages(path, series[0])
+            array = _ordered(path, series[0])
             source = _source(path, tiff, array.shape)
     except InputError:
         raise
@@ -77,7 +65,7 @@ def read_source(path: Path) -> Source | None:
     """What a TIFF says beside its pixels, which are not read; None if it cannot be read."""
     try:
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
+            series = main_series(tiff)[0]
             sizes = dict(zip(series.axes, series.shape, strict=True))
             deep = [n for axis, n in sizes.items() if axis not in "YXSC"]
             shape = (int(np.prod(deep, initial=1)), sizes.get("Y", 1), sizes.get("X", 1))
@@ -111,27 +99,6 @@ def write_tiff(
     tifffile.imwrite(part, mask, resolution=(1 / x, 1 / y), compression="zlib", **options)
 
 
-@contextmanager
-def _strict() -> Iterator[None]:
-    """Make an error of what tifffile only logs as one: of a file cut off it reads what is left."""
-    said: list[str] = []
-    thread = threading.get_ident()
-
-    class Listener(logging.Handler):
-        def emit(self, message: logging.LogRecord) -> None:
-            if message.thread == thread:
-                said.append(message.getMessage())
-
-    log, listener = tifffile.logger(), Listener(logging.ERROR)
-    log.addHandler(listener)
-    try:
-        yield
-    finally:
-        log.removeHandler(listener)
-    if said:
-        raise ValueError(said[0].removeprefix("<").split("> ")[-1])
-
-
 def _ordered(path: Path, series: Any) -> np.ndarray:
     """The pixels as [Z, Y, X] or [Z, Y, X, C]."""
     axes = "".join(
@@ -147,42 +114,45 @@ def _ordered(path: Path, series: Any) -> np.ndarray:
 
 
 def _source(path: Path, tiff: Any, shape: tuple[int, ...]) -> Source:
-    unit, spacing = _spacing(tiff)
+    page = main_series(tiff)[0].keyframe
+    unit, spacing = _spacing(tiff, page)
     facts: dict[str, Any] = {"unit": "mm" if unit else "pixel", "spacing": list(spacing)}
-    text = (tiff.imagej_metadata or {}).get("Info") or tiff.pages.first.description
+    text = (tiff.imagej_metadata or {}).get("Info") or page.description
     if found := record.parse(text):
         facts["record"] = found
+    if unclear := doubt(page):
+        facts["doubt"] = unclear
     z, y, x = shape[:3]
     return Source(str(path), "tiff", (x, y, z), rows(upright(spacing)), False, facts)
 
 
-def _spacing(tiff: Any) -> tuple[bool, tuple[float, float, float]]:
+def _spacing(tiff: Any, page: Any) -> tuple[bool, tuple[float, float, float]]:
     """Whether the file gives sizes with a unit, and those sizes along Z, Y, X in mm, else 1."""
     z, y, x, scale = 1.0, 1.0, 1.0, None
     if tiff.ome_metadata:
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
         pixels = (pixels[0] if isinstance(pixels, list) else pixels)["Pixels"]
         sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
-        units = [MILLIMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
+        units = [millimetres(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
         if sizes[1] and sizes[2] and units[1] and units[2]:
             y, x = float(sizes[1]) * units[1], float(sizes[2]) * units[2]
             z = float(sizes[0]) * units[0] if sizes[0] and units[0] else 1.0
             scale = 1.0
     elif tiff.imagej_metadata is not None:
         facts = tiff.imagej_metadata
-        scale = MILLIMETRES.get(str(facts.get("unit", "")).lower())
-        y, x = (_size(tiff, f"{axis}Resolution") for axis in "YX")
+        scale = millimetres(facts.get("unit", ""))
+        y, x = (_size(page, f"{axis}Resolution") for axis in "YX")
         z = abs(float(facts.get("spacing", 1.0))) or 1.0
-    elif tiff.pages.first.tags.valueof("ResolutionUnit") == tifffile.RESUNIT.CENTIMETER:
+    elif page.tags.valueof("ResolutionUnit") == tifffile.RESUNIT.CENTIMETER:
         # inches are not believed: most programs write 72 or 96 dpi whatever the picture
-        y, x, scale = _size(tiff, "YResolution"), _size(tiff, "XResolution"), 10.0
+        y, x, scale = _size(page, "YResolution"), _size(page, "XResolution"), 10.0
         z = 1.0 / scale
     if scale is None:
         return False, (1.0, 1.0, 1.0)
     return True, (z * scale, y * scale, x * scale)
 
 
-def _size(tiff: Any, name: str) -> float:
+def _size(page: Any, name: str) -> float:
     """The size of a pixel from a tag of pixels per unit; 1 without it."""
-    above, below = tiff.pages.first.tags.valueof(name) or (1, 1)
+    above, below = page.tags.valueof(name) or (1, 1)
     return below / above if above and below else 1.0

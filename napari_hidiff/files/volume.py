@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class Source:
     """What is known of the file of an image: enough to write a mask over it. Plain data.
 
     path : of the file, or of the folder of a series.
-    format : ``nifti``, ``dicom``, ``tiff`` or ``npz``.
+    format : ``nifti``, ``dicom``, ``nrrd``, ``tiff`` or ``npz``.
     shape : of the three axes in space as they are stored, in the order i, j, k of the affine.
     affine : rows of the [4, 4] matrix from i, j, k to the file's unit of length, RAS+.
     turned : whether the array was turned to canonical orientation; else it runs [k, j, i].
@@ -85,6 +86,19 @@ class Volume:
     source: Source
 
 
+def upright_volume(array: np.ndarray, affine: np.ndarray, source: Source) -> Volume:
+    """A volume in canonical orientation of the voxels of a file.
+
+    array : [i, j, k] or [i, j, k, C]; affine : [4, 4] from i, j, k to mm, RAS+. Floating values
+    become float32.
+    """
+    turned, spacing = canonical(array.shape[:3], affine)
+    view = apply_orientation(array, io_orientation(affine))
+    axes = (2, 1, 0) if array.ndim == 3 else (2, 1, 0, 3)
+    kind = np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    return Volume(np.ascontiguousarray(view.transpose(axes), dtype=kind), spacing, turned, source)
+
+
 def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
     """The source if the mask has its size; a mask that was cropped or resampled has none."""
     if source is None:
@@ -94,6 +108,15 @@ def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
     except InputError:
         return None
     return source
+
+
+def apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far apart two affines [4, 4] put a corner of a grid at most, in their unit.
+
+    shape : of the grid along X, Y, Z. A turn or another size of voxels shows at the far corners.
+    """
+    corners = np.array([*product(*((-0.5, size - 0.5) for size in shape), (1.0,))])
+    return float(np.linalg.norm(corners @ (one - other)[:3].T, axis=1).max())
 
 
 def stored(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -131,6 +154,12 @@ def canonical(
     turned = affine @ inv_ornt_aff(io_orientation(affine), shape)
     x, y, z = (float(size) for size in voxel_sizes(turned))
     return turned, (z, y, x)
+
+
+def lengths(affine: np.ndarray) -> tuple[float, float, float]:
+    """The sizes of a voxel along Z, Y, X, of an affine [4, 4] from X, Y, Z."""
+    x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return z, y, x
 
 
 def upright(spacing: tuple[float, float, float]) -> np.ndarray:

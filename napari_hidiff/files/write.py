@@ -13,7 +13,8 @@ from PIL import Image, PngImagePlugin
 from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
 from napari_hidiff.files import npz, record, tiff
-from napari_hidiff.files.volume import LPS, Source, upright
+from napari_hidiff.files.units import millimetres
+from napari_hidiff.files.volume import LPS, Source, canonical, lengths, upright
 from napari_hidiff.io import TIFF
 from napari_hidiff.nifti import PLACE, is_nifti, stem
 from napari_hidiff.whole import whole
@@ -65,7 +66,7 @@ def write_labels(
                     _write_png(part, pixels, record.table(kinds), text)
                 elif suffix == ".npz":
                     affine = _affine(sizes, placement) if source is None else _turned(source)
-                    npz.write_npz(part, pixels, text, sizes, affine)
+                    npz.write_npz(part, pixels, text, affine)
                 else:
                     tiff.write_tiff(part, pixels, text, record.table(kinds), sizes, unit)
     except InputError as error:
@@ -103,17 +104,18 @@ def _spacing(
     placement: Mapping[str, Any] | None,
 ) -> tuple[list[float], str]:
     """The size of a voxel along the last three axes (Z, Y, X), and its unit: mm, or pixel."""
-    if source is not None and source.format != "nifti":
-        sizes = source.header.get("spacing") or _lengths(_turned(source))
-        return [float(size) for size in sizes], str(source.header.get("unit", "mm"))
     if source is not None:
-        factor = {"meter": 1000.0, "micron": 0.001}.get(source.header.get("unit", "mm"), 1.0)
-        return [size * factor for size in _lengths(_turned(source))], "mm"
+        sizes = source.header.get("spacing") or lengths(_turned(source))
+        unit = "pixel" if source.header.get("unit") == "pixel" else "mm"
+        return [float(size) for size in sizes], unit
     unit = "mm"
     if spacing is None and placement is not None:
-        spacing = [abs(float(size)) for size in placement["scale"]]
-        if str(placement["units"][-1]) == "pixel":
-            unit = "pixel"
+        units = [millimetres(name) for name in placement["units"]]
+        spacing = [
+            abs(float(size)) * (factor or 1.0)
+            for size, factor in zip(placement["scale"], units, strict=True)
+        ]
+        unit = "mm" if all(units[-2:]) else "pixel"
     if spacing is None:
         spacing, unit = [1.0] * axes, "pixel"
     given = [float(size) for size in spacing]
@@ -123,17 +125,10 @@ def _spacing(
 
 
 def _turned(source: Source) -> np.ndarray:
-    """The affine of the array in memory."""
-    from napari_hidiff.files.volume import canonical
-
+    """The affine of the array in memory, to mm."""
     affine = np.array(source.affine)
+    affine[:3] *= millimetres(source.header.get("unit")) or 1.0
     return canonical(source.shape, affine)[0] if source.turned else affine
-
-
-def _lengths(affine: np.ndarray) -> list[float]:
-    """The sizes of a voxel along Z, Y, X."""
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    return [float(size) for size in sizes[::-1]]
 
 
 def _affine(spacing: list[float], placement: Mapping[str, Any] | None) -> np.ndarray:
@@ -145,8 +140,8 @@ def _affine(spacing: list[float], placement: Mapping[str, Any] | None) -> np.nda
     axes = min(len(world) - 1, 3)
     matrix = np.eye(4)  # the world of a picture is one slice deep
     matrix[3 - axes :, 3 - axes :] = world[-axes - 1 :, -axes - 1 :]
-    factors = {"micrometer": 1e-3, "nanometer": 1e-6, "centimeter": 10.0, "meter": 1e3}
-    matrix[:3] *= factors.get(str(placement["units"][-1]), 1.0)
+    for axis, unit in zip(range(3 - axes, 3), placement["units"][-axes:], strict=True):
+        matrix[axis] *= millimetres(unit) or 1.0
     reverse = np.eye(4)[[2, 1, 0, 3]]
     affine: np.ndarray = LPS @ reverse @ matrix @ reverse
     return affine

@@ -130,7 +130,7 @@ def test_channels_first_and_three_dimensional_views(open_hand, picture, tiny_fil
     hand.says("The view is 3-D")
 
 
-def test_a_mask_of_another_shape_or_with_unknown_labels_is_no_prior(hand) -> None:
+def test_a_mask_of_another_shape_or_place_or_with_unknown_labels_is_no_prior(hand) -> None:
     small = hand.viewer.add_labels(np.zeros((10, 10), np.uint8), name="small")
     hand.widget.choose.prior.value = small
     hand.click("segment")
@@ -139,6 +139,10 @@ def test_a_mask_of_another_shape_or_with_unknown_labels_is_no_prior(hand) -> Non
     hand.widget.choose.prior.value = many
     hand.click("segment")
     assert "The mask to start from holds label 9 in 6912 pixels" in hand.said()
+    moved = hand.viewer.add_labels(np.zeros((72, 96), np.uint8), name="moved", translate=(0, 1))
+    hand.widget.choose.prior.value = moved
+    hand.click("segment")
+    assert "moved lies elsewhere than image, by up to 1:" in hand.said()
     assert hand.widget.bench is None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.files.pictures import check_turn
 from napari_hidiff.io import read_image, read_labels
 from napari_hidiff.nifti import Volume, read_volume
 
@@ -43,9 +44,11 @@ def read_picture(dataset: "Dataset", case: Case) -> Sample:
     image = image if image.ndim == 3 else image[..., None]
     labels = max(dataset.codes, default=len(dataset.classes) - 1) + 1
     mask = read_labels(case.mask, labels, cut=dataset.cut)
+    check_turn(case.images[0], case.mask, image.shape[:2], mask.shape)
     inside = None
     if case.field_of_view is not None:
         inside = read_labels(case.field_of_view, labels=2).astype(bool)
+        check_turn(case.images[0], case.field_of_view, image.shape[:2], inside.shape)
     return Sample(case, image, mask, inside)
 
 
@@ -144,6 +147,8 @@ class Dataset:
             return None
         mask = read_labels(sample.case.second, len(self.classes))
         size = sample.mask.shape[-2:]
+        if not self.longest_side:
+            check_turn(sample.case.images[0], sample.case.second, size, mask.shape)
         if self.longest_side:
             mask = nearest(mask, (size[0], size[1]))
         _check_size(sample.case.second, mask, sample.case.images[0], size)
