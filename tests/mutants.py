@@ -11,6 +11,7 @@ behaves the same. Tests run in forked processes, so that torch is imported once:
 
 import argparse
 import ast
+import gc
 import multiprocessing
 import os
 import random
@@ -101,7 +102,6 @@ def run(tests: list[str], limit: float | None = None) -> tuple[int | None, list[
 
 
 def _run(tests: list[str], pipe: Connection) -> None:
-    sys.dont_write_bytecode = True
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -126,9 +126,11 @@ def main() -> int:
     for name in imported:  # once, in the parent of all processes to come
         with suppress(Exception):
             import_module(name)
+    gc.freeze()  # nothing of that is garbage: forked processes need not look
     began = time.monotonic()
     run(options.tests)
     limit = 20 + 5 * (time.monotonic() - began)
+    sys.dont_write_bytecode = True
     code = options.module.read_text(encoding="utf-8")
     known = sorted(mutants(code))
     chosen = random.Random(options.seed).sample(known, min(options.sample, len(known)))
