@@ -185,6 +185,55 @@ def test_any_history_keeps_the_fixed_map_that_its_strokes_give(seed: int) -> Non
         np.testing.assert_array_equal(layer.timeline.fixed, fixed[at])
 
 
+def test_the_memory_of_the_history_is_that_of_its_changes(layer: Layer) -> None:
+    """A run takes 12 bytes and 2 for its values before and after; one of confirmed pixels 13."""
+    timeline = layer.timeline
+    layer.paint((slice(0, 2), slice(0, 4)), 1)  # two runs
+    assert timeline.nbytes == 2 * 14
+    timeline.confirm(np.array([100, 101, 150]))
+    assert timeline.nbytes == 2 * 14 + 2 * 13
+    layer.paint(STROKE, 1)  # three
+    layer.undo()
+    assert timeline.nbytes == 5 * 14 + 2 * 13
+    layer.paint((slice(10, 11), slice(2, 3)), 1)  # what was undone is forgotten
+    assert timeline.nbytes == 3 * 14 + 2 * 13
+    timeline.drop_oldest()
+    assert timeline.nbytes == 14
+    layer.undo()
+    timeline.drop_oldest()
+    assert timeline.nbytes == timeline.changes == 0
+
+
+def test_a_stroke_that_goes_on_keeps_what_was_confirmed_beside_it(layer: Layer) -> None:
+    layer.paint(STROKE, 1)
+    layer.timeline.confirm(np.array([0, 1]))
+    layer.data[0, 1:4] = 2  # one of the confirmed pixels among them
+    layer.data[2, 3] = 3  # and one of the stroke's own
+    assert layer.timeline.painted(layer.data, more=True) == 4
+    assert layer.timeline.changes == 1
+    expected = np.full(SHAPE, FREE)
+    expected[STROKE], expected[2, 3] = 1, 3
+    expected[0, :4] = [0, 2, 2, 2]
+    np.testing.assert_array_equal(layer.timeline.fixed, expected)
+    layer.timeline.moved(np.zeros(SHAPE, np.uint8))
+    assert layer.timeline.fixed_count == 0
+
+
+def test_a_layer_that_is_given_wider_labels_keeps_them() -> None:
+    wide = Layer()
+    wide.paint((slice(0, 1), slice(0, 1)), 3)
+    wide.data = wide.data.astype(np.uint32)
+    wide.paint((slice(0, 1), slice(1, 2)), 100_000)
+    assert wide.timeline.fixed[0, :3].tolist() == [3, 100_000, FREE]
+    assert wide.timeline.content.dtype == np.uint32
+    wide.write(np.zeros(SHAPE, np.uint32))
+    assert wide.data[0, :3].tolist() == [3, 100_000, 0]
+    wide.undo()
+    assert wide.timeline.fixed_count == 1
+    from_the_start = Timeline(np.zeros(SHAPE, np.int32), np.full(SHAPE, 100_000))
+    assert (from_the_start.fixed == 100_000).all()
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\[H, W\]"):
         Timeline(np.zeros((2, 3, 4), np.uint8))
