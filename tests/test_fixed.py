@@ -144,6 +144,102 @@ def test_a_foreign_write_counts_as_the_users_work(layer: Layer) -> None:
     assert (layer.timeline.fixed[OTHER] == 1).all()
 
 
+def test_what_the_timeline_tells_of_itself(layer: Layer) -> None:
+    """Counts of pixels, how far undo went, the ages of changes, and a number that only rises."""
+    timeline = layer.timeline
+    assert (timeline.revision, timeline.changes, timeline.oldest, timeline.last) == (0, 0, -1, None)
+    assert timeline.painted(layer.data) == timeline.moved(layer.data) == timeline.revision == 0
+    revisions = [0]
+    for value, pixels in ((1, 18), (2, 18), (0, 18), (3, 18)):
+        layer.data[STROKE] = value
+        assert timeline.painted(layer.data) == pixels
+        revisions.append(timeline.revision)
+    assert timeline.last is not None
+    assert timeline.last.by_user
+    assert timeline.oldest == timeline.last.number - 3
+    layer.data[OTHER] = 1
+    assert timeline.wrote(layer.data) == 8
+    assert not timeline.last.by_user
+    revisions.append(timeline.revision)
+    assert timeline.confirm(np.array([0, 9])) == 2
+    assert timeline.changes == 6
+    revisions.append(timeline.revision)
+    written = layer.data.copy()
+    layer.data[OTHER] = 0
+    assert timeline.moved(layer.data) == 8
+    assert timeline.travelled == -2, "the confirmed pixels go with what was before them"
+    revisions.append(timeline.revision)
+    assert timeline.moved(layer.data) == timeline.travelled == 0
+    layer.data[STROKE] = 2
+    assert timeline.moved(layer.data) == 18
+    assert timeline.travelled == -2
+    layer.data[...] = written
+    assert timeline.moved(layer.data) == 26
+    assert timeline.travelled == 4
+    revisions.append(timeline.revision)
+    assert revisions == sorted(set(revisions))
+    layer.data[0, 0] = 7  # as never before
+    assert timeline.moved(layer.data) == 1
+    assert timeline.travelled == 0
+    assert timeline.fixed[0, 0] == 7
+
+
+def test_going_on_is_assumed_where_going_back_looks_the_same(layer: Layer) -> None:
+    for at, label in ((0, 1), (1, 1), (1, 0), (2, 1), (2, 0)):
+        layer.data.flat[at] = label
+        layer.timeline.painted(layer.data)
+    layer.timeline.travel(-2)  # 000, 100, 110, 100 | 101, 100
+    layer.data.flat[:3] = [1, 0, 1]
+    layer.timeline.moved(layer.data)
+    assert layer.timeline.travelled == 1
+    layer.data.flat[:3] = [1, 0, 0]
+    layer.timeline.moved(layer.data)  # one on, one back or three back
+    assert layer.timeline.travelled == 1
+    layer.timeline.travel(-3)
+    layer.data.flat[:3] = [1, 0, 0]
+    layer.timeline.moved(layer.data)  # one on, or one back
+    assert layer.timeline.travelled == 1
+    layer.timeline.travel(-1)
+    layer.timeline.travel(-1)
+    layer.timeline.travel(+1)
+    assert layer.data is not layer.timeline.content
+    layer.data[...] = 0
+    layer.timeline.moved(layer.data)
+    assert layer.timeline.travelled == -2
+
+
+@pytest.mark.parametrize("by", [-3, 2, 5])
+def test_there_is_no_moment_before_the_first_or_after_the_last(layer: Layer, by: int) -> None:
+    layer.paint(STROKE, 1)
+    layer.paint(OTHER, 1)
+    layer.paint(STROKE, 2)
+    layer.timeline.travel(-1)
+    before = layer.timeline.content.copy()
+    with pytest.raises(ValueError, match=rf"no moment \{by:+d} from here"):
+        layer.timeline.travel(by)
+    np.testing.assert_array_equal(layer.timeline.content, before)
+    layer.timeline.travel(-2)
+    assert not layer.timeline.content.any()
+    layer.timeline.travel(3)
+    assert (layer.timeline.content[STROKE] == 2).all()
+
+
+def test_as_many_changes_are_kept_as_napari_keeps(layer: Layer) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    for n in range(103):
+        mask.flat[n] = 1
+        layer.timeline.painted(mask)
+        layer.timeline.confirm(np.array([150 + n % 3]))
+    assert layer.timeline.changes == 100
+    assert layer.timeline.fixed_count == 106
+    layer.timeline.travel(-100)
+    assert layer.timeline.content.sum() == 3
+    layer.timeline.drop_oldest()  # nothing is done: the last redo goes
+    assert layer.timeline.changes == 99
+    layer.timeline.travel(99)
+    assert layer.timeline.content.sum() == 102
+
+
 def test_several_steps_at_once_are_found(layer: Layer) -> None:
     layer.write(model_mask(0))
     layer.paint(STROKE, 1)
