@@ -123,6 +123,19 @@ def test_edges_of_kl_and_focal():
     assert float(focal(number(0.75), number(0), gamma=1)) == pytest.approx(-0.75 * math.log(0.25))
 
 
+@pytest.mark.parametrize("prior", [0.0, 1.0])
+def test_a_prior_of_0_or_1_counts_as_almost_that(prior):
+    """So that a y_t that it calls impossible is explained by noise, not by 0 / 0."""
+    loss = RefinerLoss(BernoulliDiffusion(10), 1, "kl", "mixture")
+    logits, y = number(0.5).reshape(1, 1, 1, 1), number(1 - prior).reshape(1, 1, 1, 1)
+    t, almost = torch.tensor([5]), abs(prior - 1e-6)
+    for y0 in (y, 1 - y):
+        given, same = (
+            float(loss(logits, y0, y, torch.full_like(y, f), t)) for f in (prior, almost)
+        )
+        assert given == pytest.approx(same, rel=1e-9)
+
+
 @pytest.mark.parametrize("mode", ["kl", "kl-focal"])
 def test_a_process_that_ends_in_even_chances_is_trained_as_with_a_prior_of_them(mode):
     generator = torch.Generator().manual_seed(1)
