@@ -9,6 +9,7 @@ from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card, Label
 from napari_hidiff.diffusion import KERNELS
 from napari_hidiff.errors import InputError
+from napari_hidiff.gaussian import GaussianDiffusion
 from napari_hidiff.model import HiDiff
 from napari_hidiff.preprocess import soften
 from napari_hidiff.probability import EPSILON, entropy, mask_of
@@ -187,6 +188,23 @@ def test_one_step_starts_at_the_prior_s_mask_and_answers_are_kept_off_0_and_1():
     np.testing.assert_allclose(step.probability, [[[EPSILON, 1 - EPSILON, 0.5, 0.25]]], rtol=1e-7)
     assert step.sample.tolist() == [[[[0, 1, 1, 0]]]]
     assert step.mask.tolist() == [[0, 1, 1, 0]]
+
+
+def test_a_real_state_of_one_half_is_1_as_in_the_mask():
+    prior, free = torch.full((1, 2, 3), 0.2), torch.full((2, 3), -1)
+    (step,) = stream(
+        GaussianDiffusion(10),
+        lambda y_t, _: torch.full_like(y_t, 0.5),
+        prior,
+        free,
+        "ddim",
+        1,
+        2,
+        0,
+    )
+    assert (step.each == 0.5).all()
+    assert step.mask.all()
+    assert step.sample.all()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
