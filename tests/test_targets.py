@@ -64,6 +64,20 @@ def test_numbers_and_stream_decide_a_draw(stream):
     assert noisy.y_t.dtype == y0.dtype
 
 
+def test_a_share_takes_the_samples_whose_chance_is_below_it():
+    y0, prior = scene()
+    t = torch.ones(COUNT, dtype=torch.int64)
+    chance = uniform(NUMBERS, 0, (1,))[:, 0]
+    share = float(chance.sort().values[COUNT // 2])
+    noisy = draw(TEN, y0, prior, FREE, share, NUMBERS, 0)
+    hard = one_hot((prior[:, 1] > prior[:, 0]).long(), 2)
+    started = (noisy.y_t == hard).flatten(1).all(1) & (noisy.t == 10)
+    assert int(started.sum()) == COUNT // 2
+    before = Noisy(torch.full(SHAPE, 0.5), t)
+    after = walked(TEN, lambda y, _: y * 1.0, before, prior, FREE, share, NUMBERS, 0)
+    assert int((after.y_t != 0.5).flatten(1).any(1).sum()) == COUNT // 2
+
+
 def test_two_draws_with_the_same_numbers_share_no_noise():
     half = torch.full((COUNT, 1, 8, 8), 0.5)
     free = torch.full((COUNT, 8, 8), -1)
