@@ -15,7 +15,7 @@ SCREEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY),,xvfb-run -a -s "-screen 0 1600x1000
 SOURCES := napari_hidiff training tests $(wildcard benchmarks docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint format types pytest docs pages pictures build clean
+.PHONY: help setup demo test quick lint format types pytest mutants docs pages pictures build clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,12 @@ types: $(STAMP)  ## mypy
 
 pytest: $(STAMP)  ## every test, on two processes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The module is changed in place and put back: best in a copy, or with everything committed.
+mutants: $(STAMP)  ## single changes of MODULE=file that TESTS="files" do not notice (SAMPLE=30 SEED=0)
+	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mutation]"
+	$(BIN)/python tests/mutants.py $(MODULE) $(TESTS) --sample $(or $(SAMPLE),30) --seed $(or $(SEED),0)
 
 docs: $(STAMP)  ## the site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -196,6 +196,42 @@ def test_samplers_return_the_true_marginal(sampler, times, key):
             assert abs(value - truth) <= 2.4e-5
 
 
+@pytest.mark.parametrize(("classes", "chance"), [(1, 1 / 2), (2, 1 / 2), (3, 1 / 3), (5, 1 / 5)])
+def test_the_process_ends_in_the_prior_or_in_even_chances(classes, chance):
+    prior = torch.full((2, classes, 3, 4), 0.9, dtype=torch.float64)
+    assert torch.equal(COSINE.end(prior), prior)
+    even = BernoulliDiffusion(10, centre="even").end(prior)
+    assert torch.equal(even, torch.full_like(prior, chance))
+
+
+@pytest.mark.parametrize("centre", ["prior", "even"])
+def test_a_state_is_1_where_the_noise_is_below_its_mean(centre):
+    process = BernoulliDiffusion(10, centre=centre)
+    generator = torch.Generator().manual_seed(0)
+    y0_hat, prior = torch.rand(2, 2, 3, 4, 5, generator=generator)
+    y_t, end = bernoulli(prior, generator), process.end(prior)
+    for mean, state in (
+        (end, lambda noise: process.start(prior, noise)),
+        (process.forward_mean(y_t, end, 7), lambda noise: process.noisy(y_t, prior, 7, noise)),
+        (
+            process.ddim_mean(y0_hat, y_t, 7, 4),
+            lambda noise: process.ddim(y0_hat, y_t, 7, 4, noise),
+        ),
+        (
+            process.reverse_mean(y0_hat, y_t, end, 7, s=4),
+            lambda noise: process.ancestral(y0_hat, y_t, prior, 7, 4, noise),
+        ),
+    ):
+        assert state(mean).dtype == torch.uint8
+        assert not state(mean).any()
+        assert state(mean - 1e-6).all()
+
+
+def test_an_unknown_posterior_is_named():
+    with pytest.raises(ValueError, match=r"one of .*'mixture', 'plugin'.*, not 'exact'"):
+        COSINE.reverse_mean(0.5, 1, 0.5, 4, posterior="exact")
+
+
 def test_timesteps_start_at_the_end_and_decrease():
     for n in range(1, 11):
         times = COSINE.timesteps(n)

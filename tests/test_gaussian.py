@@ -58,6 +58,23 @@ def test_forward_mean_and_variance(y0, t):
     assert abs(float(state.var()) / variance - 1) < 4 * math.sqrt(2) / 500
 
 
+def test_states_are_a_mean_and_so_much_noise():
+    """To the last digits, where the tests below look at a thousand draws."""
+    shape = (3, 1, 4, 5)
+    noise, y0, y_t = drawn(0, *shape), drawn(1, *shape).double(), drawn(2, *shape).double()
+    n = stats.norm.ppf(noise.double().numpy() + 2.0**-25)
+    t, s = torch.tensor([10, 7, 2]), torch.tensor([4, 1, 1])
+    abar, abar_s = (TEN.alphas_bar[time].numpy().reshape(3, 1, 1, 1) for time in (t, s))
+    expected = 0.5 + np.sqrt(abar) * (y0.numpy() - 0.5) + np.sqrt(1 - abar) / 2 * n
+    np.testing.assert_allclose(TEN.noisy(y0, y0, t, noise), expected, atol=2e-6)
+    np.testing.assert_allclose(TEN.start(y0, noise), 0.5 + n / 2, atol=2e-6)
+    mean, variance = TEN.posterior(y0, y_t, t, s)
+    beta = (1 - abar_s) / (1 - abar) * (1 - abar / abar_s)  # of DDPM, in the scale of x = 2 y - 1
+    np.testing.assert_allclose(variance, beta / 4)
+    state = TEN.ancestral(y0, y_t, y0, t, s, noise)
+    np.testing.assert_allclose(state, mean + np.sqrt(beta) / 2 * n, atol=2e-6)
+
+
 def test_the_process_ends_in_noise_whatever_the_prior():
     noise = drawn(0, 2, 1, SIDE, SIDE)
     states = [TEN.start(torch.full(noise.shape, prior), noise) for prior in (0.1, 0.9)]

@@ -151,6 +151,19 @@ def test_a_change_is_near_by_its_nearest_pixel_and_touching_counts() -> None:
     assert Guards(near=1)(before, diagonal, strokes, probability, probability).any()
 
 
+def test_certain_asks_for_more_and_a_margin_is_met_by_just_as_much() -> None:
+    before, strokes = np.zeros((4, 5), np.uint8), np.zeros((4, 5), bool)
+    after = np.ones_like(before)
+    believed, probability = (np.full((1, 4, 5), value) for value in (0.25, 0.75))
+    for certain in (False, True):  # 0.75 for background then, 0.75 for the class now
+        kept = Guards(certain=certain)(before, after, strokes, believed, probability)
+        assert (kept == (0 if certain else 1)).all()
+    surer = np.where(np.arange(5) == 2, 0.875, probability)
+    assert Guards(certain=True)(before, after, strokes, believed, surer).all()
+    assert Guards(margin=0.5)(before, after, strokes, believed, probability).all()
+    assert not Guards(margin=0.625)(before, after, strokes, believed, probability).any()
+
+
 def test_around_is_a_disc() -> None:
     strokes = np.zeros(SHAPE, bool)
     strokes[5, 6] = True

@@ -196,6 +196,17 @@ def test_a_frozen_class_that_the_model_does_not_know_is_kept_and_not_told() -> N
     np.testing.assert_array_equal(locks.around(mask, np.zeros_like(mask)) == 2, mask == 2)
 
 
+def test_a_fixed_map_is_told_frozen_pixels_where_it_is_free() -> None:
+    locks = Locks()
+    content = np.array([[0, 1, 2, 2, 2, 2]])
+    fixed = np.array([[-1, -1, -1, 0, 1, 2]], np.int16)
+    assert locks.known(content, fixed, labels=3).tolist() == fixed.tolist()
+    locks.freeze(2, content)
+    known = locks.known(content, fixed, labels=3)
+    assert known.dtype == np.int16
+    assert known.tolist() == [[-1, -1, 2, 0, 1, 2]]
+
+
 def test_a_breach_names_its_classes_and_looks_at_a_part_only() -> None:
     mask = np.zeros((3, *SHAPE), np.uint8)
     mask[1, 2, 2] = 2
@@ -209,6 +220,22 @@ def test_a_breach_names_its_classes_and_looks_at_a_part_only() -> None:
     assert [axis.tolist() for axis in breach.where] == [[0, 2], [0, 2]]
     assert breach.values.tolist() == [0, 2]
     assert locks.breach(np.zeros(SHAPE, np.uint8)) is None, "a mask of another shape"
+
+
+def test_a_class_that_only_loses_or_only_grows_is_named_too() -> None:
+    mask = np.array([[1, 2, 3, 0]])
+    locks = Locks()
+    locks.freeze(2, mask)
+    locks.freeze(3, mask)
+    for changed, labels in (
+        ([[1, 0, 3, 0]], {2}),
+        ([[3, 2, 3, 0]], {3}),
+        ([[1, 3, 3, 0]], {2, 3}),
+        ([[1, 0, 1, 0]], {2, 3}),
+    ):
+        breach = locks.breach(np.array(changed))
+        assert breach is not None
+        assert breach.labels == labels
 
 
 def test_the_background_cannot_be_frozen_and_locks_are_logged() -> None:

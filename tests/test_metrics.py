@@ -212,6 +212,22 @@ def test_bootstrap_is_paired_and_repeatable():
     assert interval.high == pytest.approx(difference.mean() + 1.96 * error, abs=0.2 * error)
 
 
+def test_bootstrap_s_ends_are_percentiles_of_the_means_of_resamples():
+    """Of two values a mean is 0, 1/2 or 1 with chances 1/4, 1/2, 1/4; of four 0 with 1/256."""
+    assert paired_bootstrap([0, 1]) == (0.5, 0, 1)
+    four = paired_bootstrap([0, 0, 0, 1])
+    assert four == (0.25, 0, 0.75)  # 1 has a chance of 1/256, less than 2.5 %
+    values = np.arange(5.0) ** 2
+    drawn = np.random.default_rng(7).integers(0, 5, (300, 5))
+    means = sorted(float(values[row].mean()) for row in drawn)
+    found = paired_bootstrap(values, seed=7, resamples=300)
+    # 2.5 % of the way along the 299 gaps is 7.475 of them, linearly.
+    assert found.low == pytest.approx(means[7] + 0.475 * (means[8] - means[7]))
+    assert found.high == pytest.approx(means[291] + 0.525 * (means[292] - means[291]))
+    many = np.random.default_rng(0).normal(0, 1, 30)
+    assert paired_bootstrap(many) == paired_bootstrap(many, seed=0, resamples=10_000)
+
+
 def test_bootstrap_covers_the_true_mean():
     rng = np.random.default_rng(1)
     hits = 0

@@ -9,10 +9,12 @@ from napari_hidiff.bernoulli import BernoulliDiffusion
 from napari_hidiff.card import Card, Label
 from napari_hidiff.diffusion import KERNELS
 from napari_hidiff.errors import InputError
+from napari_hidiff.gaussian import GaussianDiffusion
 from napari_hidiff.model import HiDiff
 from napari_hidiff.preprocess import soften
 from napari_hidiff.probability import EPSILON, entropy, mask_of
-from napari_hidiff.refine import stamp, stream
+from napari_hidiff.process import noise_for
+from napari_hidiff.refine import harden, stamp, stream
 
 COLORS = ("#000000", "#00d0ff", "#ffb000")
 
@@ -124,6 +126,112 @@ def test_samples_follow_the_true_distribution(sampler, steps, centre):
     free = torch.full((200, 200), -1)
     *_, last = stream(process, denoise, prior, free, sampler, steps, 1, seed=0)
     assert abs(last.sample.mean() - truth) < 4 * np.sqrt(truth * (1 - truth) / 200**2)
+
+
+def recorded(answer):
+    """A denoiser that answers ``answer(y_t)``, and the states and times that it was asked about."""
+    seen = []
+
+    def denoise(y_t, t):
+        seen.append((t, y_t.clone()))
+        return answer(y_t)
+
+    return denoise, seen
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+@pytest.mark.parametrize(
+    ("start", "times"), [(None, [10, 7, 4, 1]), (6, [6, 4, 1]), (7, [7, 4, 1]), (1, [1])]
+)
+def test_a_sampler_goes_down_from_where_it_starts(sampler, start, times):
+    """The noise is drawn in one order: for the first state, then for each step."""
+    process, shape = BernoulliDiffusion(10), (3, 1, 4, 5)
+    prior = torch.rand(shape[1:], generator=torch.Generator().manual_seed(1))
+    mask = (prior < 0.3).to(prior.dtype)
+    denoise, seen = recorded(lambda y_t: 0.25 + y_t.float() / 2)
+    given = None if start is None else (mask, start)
+    free = torch.full(shape[2:], -1)
+    steps = list(stream(process, denoise, prior, free, sampler, 4, 3, 9, given))
+    assert [step.t for step in steps] == [t for t, _ in seen] == times
+    assert [(step.index, step.total) for step in steps] == [
+        (n, len(times)) for n in range(1, len(times) + 1)
+    ]
+    generator = torch.Generator().manual_seed(9)
+    many = prior.expand(shape)
+    noise = noise_for(many, generator)
+    state = process.start(many, noise)
+    if start is not None:
+        state = process.noisy(mask, many, start, noise)
+    for (t, y_t), step, s in zip(seen, steps, [*times[1:], 0], strict=True):
+        assert torch.equal(y_t.float(), state.float())
+        y0_hat = 0.25 + y_t.float() / 2
+        np.testing.assert_array_equal(step.each, y0_hat)
+        np.testing.assert_allclose(step.probability, y0_hat.mean(0), atol=1e-6)
+        noise = noise_for(many, generator)
+        if sampler == "ddim":
+            state = process.ddim(y0_hat, y_t, t, s, noise)
+        else:
+            state = process.ancestral(y0_hat, y_t, many, t, s, noise)
+        np.testing.assert_array_equal(step.sample, state)
+
+
+def test_one_step_starts_at_the_prior_s_mask_and_answers_are_kept_off_0_and_1():
+    process = BernoulliDiffusion(10)
+    prior = torch.tensor([[[0.0, 0.4999, 0.5, 1.0]]])
+    free = torch.full((1, 4), -1)
+    denoise, seen = recorded(lambda y_t: torch.tensor([[[[0.0, 1.0, 0.5, 0.25]]]]))
+    (step,) = stream(process, denoise, prior, free, "one-step", 4, 3, 0)
+    ((t, y_t),) = seen
+    assert t == step.t == 10
+    assert (step.index, step.total) == (1, 1)
+    assert y_t.tolist() == [[[[0, 0, 1, 1]]]]
+    np.testing.assert_allclose(step.probability, [[[EPSILON, 1 - EPSILON, 0.5, 0.25]]], rtol=1e-7)
+    assert step.sample.tolist() == [[[[0, 1, 1, 0]]]]
+    assert step.mask.tolist() == [[0, 1, 1, 0]]
+
+
+def test_a_real_state_of_one_half_is_1_as_in_the_mask():
+    prior, free = torch.full((1, 2, 3), 0.2), torch.full((2, 3), -1)
+    (step,) = stream(
+        GaussianDiffusion(10),
+        lambda y_t, _: torch.full_like(y_t, 0.5),
+        prior,
+        free,
+        "ddim",
+        1,
+        2,
+        0,
+    )
+    assert (step.each == 0.5).all()
+    assert step.mask.all()
+    assert step.sample.all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_slice_of_a_volume_is_refined_as_it_would_be_alone(sampler):
+    process = BernoulliDiffusion(10)
+    prior = torch.rand(4, 2, 5, 6, generator=torch.Generator().manual_seed(2))  # [D, K, H, W]
+    fixed = torch.full((5, 6), -1)
+    fixed[1, 2] = 1
+
+    def denoise(y_t, t):
+        return 0.1 + 0.8 * y_t.float()
+
+    together = list(stream(process, denoise, prior, fixed, sampler, 3, 2, 5))
+    for n, one in enumerate(prior):
+        alone = list(stream(process, denoise, one, fixed, sampler, 3, 2, 5))
+        for step, other in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(step.sample[n], other.sample)
+            np.testing.assert_array_equal(step.each[n], other.each)
+            np.testing.assert_array_equal(step.probability[n], other.probability)
+
+
+def test_a_hard_mask_has_one_class_everywhere():
+    one = torch.tensor([[[0.4999, 0.5, 1.0]]])
+    assert harden(one).tolist() == [[[0, 1, 1]]]
+    three = torch.tensor([0.3, 0.3, 0.2, 0.5, 0.5, 0.4]).reshape(3, 1, 2)  # [K, H, W]
+    assert harden(three)[:, 0].tolist() == [[0, 0], [0, 1], [1, 0]]
+    assert harden(three).dtype == three.dtype
 
 
 def test_stamp_sets_labels_and_nothing_else():

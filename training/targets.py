@@ -88,7 +88,6 @@ def walked(
     y = stamp(y, fixed)
     with torch.no_grad():
         y0_hat = stamp(answer(y, fixed), fixed)
-    time = noisy.t.clamp(max=process.steps - 1)  # of those that are not chosen nothing is used
-    end = torch.full_like(time, process.steps)
-    y_t = stamp(process.ddim(y0_hat, y, end, time, second).to(prior.dtype), fixed)
+    end = torch.full_like(noisy.t, process.steps)
+    y_t = stamp(process.ddim(y0_hat, y, end, noisy.t, second).to(prior.dtype), fixed)
     return Noisy(torch.where(chosen[:, None, None, None], y_t, noisy.y_t), noisy.t)
