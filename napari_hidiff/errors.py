@@ -8,6 +8,11 @@ class InputError(ValueError):
     """
 
 
+def refused(error: OSError) -> str:
+    """Why the system refused to read or write, in a few words."""
+    return error.strerror or f"the disk may be full ({error})"  # NumPy's error has no more
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
