@@ -170,9 +170,7 @@ def check_cases(folder: Path, splits: Mapping[str, Sequence[Stored]], writes: bo
 def _change(before: Mapping[str, Any], now: Mapping[str, list[dict[str, str]]]) -> str | None:
     """The first difference between what two runs train on, or None."""
     for split, cases in now.items():
-        # Fine-tunings noted ids alone at first.
-        rows = [{"id": row} if isinstance(row, str) else row for row in before.get(split, ())]
-        then = {row["id"]: row for row in rows}
+        then = {row["id"]: row for row in before.get(split, ())}
         ids = [row["id"] for row in cases]
         for id_ in (*ids, *then):
             if id_ not in then or id_ not in ids:
@@ -180,7 +178,7 @@ def _change(before: Mapping[str, Any], now: Mapping[str, list[dict[str, str]]]) 
                 return f"case {id_} {came} {split}"
         for row in cases:
             for part in ("mask", "image", "group"):
-                if then[row["id"]].get(part, row[part]) != row[part]:
+                if then[row["id"]][part] != row[part]:
                     return f"the {part} of case {row['id']} ({split}) has changed"
     return None
 
