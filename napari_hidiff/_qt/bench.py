@@ -73,11 +73,6 @@ class Bench:
         self._add(self.mask)
         self.link = MaskLink(self.mask, self.annotation, self._shown_index, self._on_change)
 
-    @property
-    def helpers(self) -> list[Layer]:
-        """The layers that this bench made beside the mask."""
-        return list(self._helpers.values())
-
     def session(self, index: Index) -> Session:
         """The session of a slice; raises InputError as :meth:`MaskLink.session`."""
         return self.link.session(index)
