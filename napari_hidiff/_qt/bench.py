@@ -149,7 +149,12 @@ class Bench:
         """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""
         self.autosave.close()
         self.link.close()
-        for name in ("step", "changes") if tidy else ():
+        if tidy:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the outlines from the viewer."""
+        for name in ("step", "changes"):
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)

@@ -41,6 +41,7 @@ class Benches(QObject):
         self._keys: dict[Image, str] = {}
         self._offers: dict[Image, sidecar.Kept] = {}
         self._looking: dict[Image, jobs.Job] = {}
+        self._closed = False
 
     def __iter__(self) -> Iterator[Bench]:
         return iter(self._open.values())
@@ -119,6 +120,7 @@ class Benches(QObject):
 
     def close(self, tidy: bool) -> None:
         """Save and let go of everything; with ``tidy`` outlines are removed from the viewer."""
+        self._closed = True
         for image, job in self._looking.items():
             image.events.data.disconnect(self._other_pixels)
             job.cancel()
@@ -150,10 +152,17 @@ class Benches(QObject):
         """End the work on an image, which is kept; whether some was under way."""
         busy = self._abandon(bench)
         del self._open[image]
-        bench.close()
+        bench.close(tidy=False)
         self._forget(image)
-        QTimer.singleShot(0, forget_images)  # once nobody holds the layers any more
+        # Not while napari handles the removal of a layer: its canvas draws what is gone, and dies.
+        QTimer.singleShot(0, lambda: self._tidy(bench))
         return busy
+
+    def _tidy(self, bench: Bench) -> None:
+        """What is left to do for a closed bench, once napari is done with its own layers."""
+        if not self._closed:
+            bench.tidy()
+        forget_images()
 
     def _forget(self, image: Image) -> None:
         """Nothing is known of an image any more."""

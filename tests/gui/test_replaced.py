@@ -28,7 +28,7 @@ def test_an_image_of_another_shape_ends_the_work_on_the_one_before(hand, picture
     assert hand.widget.bench is None
     np.testing.assert_array_equal(mask.data, before)
     kept = sidecar.load(sidecar.find(sidecar.image_key(picture)))
-    assert kept.strokes == painted.sum() > 0
+    assert kept.strokes >= painted.sum() > 0
     hand.click("segment")
     assert hand.mask is not mask
     assert hand.mask.data.shape == (48, 64)
