@@ -153,8 +153,16 @@ class Bench:
             self.tidy()
 
     def tidy(self) -> None:
-        """Remove the outlines from the viewer."""
+        """Remove the outlines from the viewer; once the image is gone, hide them.
+
+        napari's canvas does not survive it when the lowest layer, a hidden one and a shown one are
+        removed and an image is added: with vispy 0.17 and Mesa the next drawing ends the program.
+        """
         for name in ("step", "changes"):
+            if self.image not in self._viewer.layers:
+                if name in self._helpers:
+                    self._helpers[name].visible = False
+                continue
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)

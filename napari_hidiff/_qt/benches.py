@@ -154,7 +154,7 @@ class Benches(QObject):
         del self._open[image]
         bench.close(tidy=False)
         self._forget(image)
-        # Not while napari handles the removal of a layer: its canvas draws what is gone, and dies.
+        # Not while napari is still busy with the removal of the image.
         QTimer.singleShot(0, lambda: self._tidy(bench))
         return busy
 
