@@ -153,16 +153,14 @@ class Bench:
             self.tidy()
 
     def tidy(self) -> None:
-        """Remove the outlines from the viewer; once the image is gone, hide them.
+        """Remove the outlines from the viewer; once the image is gone they stay with the mask.
 
-        napari's canvas does not survive it when the lowest layer, a hidden one and a shown one are
-        removed and an image is added: with vispy 0.17 and Mesa the next drawing ends the program.
+        napari's canvas does not always survive it when the lowest layer and then others are removed
+        or hidden and an image is added (napari 0.9, vispy 0.17, Mesa): the next drawing ends all.
         """
+        if self.image not in self._viewer.layers:
+            return
         for name in ("step", "changes"):
-            if self.image not in self._viewer.layers:
-                if name in self._helpers:
-                    self._helpers[name].visible = False
-                continue
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)
