@@ -5,7 +5,6 @@ import weakref
 
 import numpy as np
 import pytest
-from napari.layers import Image
 
 from napari_hidiff import seen, sidecar
 
@@ -119,15 +118,3 @@ def test_nothing_is_remembered_of_an_image_that_was_removed(hand, picture, name)
     hand.wait(lambda: hand.widget.benches.offer(image), "the kept strokes")
     hand.click("go_on")
     np.testing.assert_array_equal(hand.mask.data, accepted)
-
-
-def test_a_closed_image_leaves_no_layer_behind(hand, picture) -> None:
-    for _ in range(2):
-        hand.click("segment")
-        layers = [weakref.ref(layer) for layer in hand.viewer.layers]
-        hand.viewer.layers.clear()
-        hand.viewer.add_image(picture, name="image", rgb=True)
-        hand.known()
-    hand.pause(50)
-    gc.collect()
-    assert not [ref for ref in layers if isinstance(ref(), Image)]
