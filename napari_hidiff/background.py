@@ -184,5 +184,5 @@ def stopped_run(runs: Path, stems: Sequence[str]) -> Tuning | None:
         cases = json.loads((newest / "cases.json").read_text())
     except (OSError, ValueError):
         return None
-    same = sorted([*cases["train"], *cases["val"]]) == sorted(stems)
+    same = sorted(row["id"] for row in (*cases["train"], *cases["val"])) == sorted(stems)
     return run if same and run.poll().stopped else None

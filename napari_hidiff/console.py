@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from napari_hidiff import SAMPLERS
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, refused
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -84,6 +84,10 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         status = app(prog_name=name, standalone_mode=False)
     except InputError as error:
         log(f"{name}: {error}")
+        status = 2
+    except OSError as error:  # a disk that is full, a folder that may not be written to
+        where = f"{error.filename}: " if error.filename else "cannot read or write: "
+        log(f"{name}: {where}{refused(error)}")
         status = 2
     except (KeyboardInterrupt, typer.Abort):
         log(f"{name}: interrupted")

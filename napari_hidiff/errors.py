@@ -8,6 +8,11 @@ class InputError(ValueError):
     """
 
 
+def refused(error: OSError) -> str:
+    """Why the system refused to read or write, in a few words."""
+    return error.strerror or f"the disk may be full ({error})"  # NumPy's error has no more
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in one line of at most 200 characters that can be printed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

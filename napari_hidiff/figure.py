@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.whole import whole as whole_file
 
 if TYPE_CHECKING:
     from napari_hidiff.demo import Stage
@@ -56,10 +56,8 @@ def save_stages(
         Patch(facecolor=MISSED, edgecolor="black", label="missed"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=12)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with whole_file(path) as (part,):
+        figure.savefig(part, format=path.suffix.removeprefix(".") or "png")
 
 
 def detail_window(before: np.ndarray, after: np.ndarray) -> tuple[slice, slice]:

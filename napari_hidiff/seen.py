@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -16,10 +18,15 @@ from napari_hidiff.picture import Picture
 from napari_hidiff.recent import Recent
 from napari_hidiff.tiles import Area, Surroundings, Tile
 
-REMEMBERED = 2**30
-"""Bytes of images that are known to all models together, to be refined again without segmentor."""
-STANDING = 2**27
-"""Bytes of what prior and edits made of images, to be mended where the next edit touches them."""
+MOST = min(2**28, psutil.virtual_memory().total // 16)
+"""Bytes that are remembered of images, by all models together: in equal parts"""
+REMEMBERED = MOST // 2
+"""of images that are known, to be refined again without segmentor,"""
+STANDING = MOST // 2
+"""and of what prior and edits made of them, to be mended where the next edit touches them."""
+WORKING = 2**30
+"""Bytes that a run may hold of its own image, as long as it lasts, so that its steps need no
+segmentor where the image is larger than what is remembered."""
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""
 
@@ -39,6 +46,11 @@ class Sight:
 _sights: Recent[Sight] = Recent(REMEMBERED)
 _standings: Recent[Standing] = Recent(STANDING)
 _models = count()
+
+
+def remembered() -> int:
+    """Bytes that are remembered of images now."""
+    return _sights.nbytes + _standings.nbytes
 
 
 def forget(but: int) -> None:
@@ -77,11 +89,12 @@ class Seen:
         if surroundings is not None:
             found = [surroundings.tile]
         last: list[tuple[Tile, Any]] = []
+        held: Recent[Sight] = Recent(WORKING)
 
         def condition(tile: Tile) -> Any:
             if not last or last[0][0] != tile:
                 last.clear()  # only one is kept: those of many tiles together would know no bound
-                known = self._know(picture, tile.outer)
+                known = self._know(picture, tile.outer, held)
                 standing = self._stand(picture, tile.outer, known, within(given, tile.outer))
                 last.append((tile, refiner.on(known, standing)))
             return last[0][1]
@@ -133,10 +146,11 @@ class Seen:
         _standings.keep(key, standing)
         return standing
 
-    def _know(self, picture: Picture, area: Area) -> Known:
-        """What the refiner knows of an area, from all tiles that reach into it."""
+    def _know(self, picture: Picture, area: Area, held: Recent[Sight]) -> Known:
+        """What the refiner knows of an area, from all tiles that reach into it; ``held`` has those
+        that the run met before."""
         seen = [
-            (tile.inner, self._see(picture, tile).known)
+            (tile.inner, held.get(str(tile.inner), partial(self._see, picture, tile)).known)
             for tile in _cells(picture)
             if _overlap(tile.inner, area) is not None
         ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, refused
 
 
 @contextmanager
@@ -21,8 +21,7 @@ def whole(*paths: Path) -> Iterator[list[Path]]:
         for part, path in reversed(list(zip(parts, paths, strict=True))):
             part.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{paths[0]}: cannot be written: {reason}") from error
+        raise InputError(f"{paths[0]}: cannot be written: {refused(error)}") from error
     finally:
         for part in parts:
             with suppress(OSError):

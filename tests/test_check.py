@@ -54,7 +54,8 @@ def test_bad_cases_are_listed_and_the_rest_is_counted(tmp_path):
     content = check(open_dataset("folder", root))
     assert content["loaded"] == 4
     assert len(content["bad"]) == 2
-    assert any("case01.png: missing" in line for line in content["bad"])
+    assert any("1 of 6 images have no mask, case01.png first" in line for line in content["bad"])
+    assert content["unusable"] == 2
     assert any(line.startswith("case04 (") for line in content["bad"])
     assert content["spacing"] is None
     # A long line of a bad file is not broken, so that it can be searched for.

@@ -1,6 +1,8 @@
 """A folder of one's own: pictures or volumes, class names, and what is refused."""
 
+import dataclasses
 import gzip
+import shutil
 
 import layouts
 import numpy as np
@@ -10,7 +12,12 @@ from cases import assert_no_group_divided, bad_cases, every, message, refused
 from PIL import Image
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.training import store
 from napari_hidiff.training.datasets import SPLITS, open_dataset
+from napari_hidiff.training.datasets.check import check
+from napari_hidiff.training.datasets.lacking import without_pair
+
+EMPTY = {"val": (), "test": ()}
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
@@ -231,3 +238,85 @@ def test_a_volume_that_is_gzip_but_no_nifti(tmp_path):
     dataset = open_dataset("folder", root)
     assert "scan1.nii.gz: cannot be read as NIfTI" in refused(dataset, "scan1")
     assert "scan0" in every(dataset)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["_mask", "-mask", "_seg", "_label", "_labels", "_segmentation", "_MASK"],
+)
+def test_masks_named_as_they_are_exported(tmp_path, ending):
+    root = layouts.write_folder(tmp_path / "mine", count=3)
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}{ending}.png"))
+    dataset = open_dataset("folder", root)
+    cases = sorted(every(dataset).values(), key=lambda case: case.id)
+    assert [case.id for case in cases] == ["case00", "case01", "case02"]
+    assert [case.mask.name for case in cases] == [f"case0{n}{ending}.png" for n in range(3)]
+    assert dataset.load(cases[0]).mask.any()
+
+
+def test_a_mask_of_an_image_that_is_called_so(tmp_path):
+    root = layouts.write_folder(tmp_path / "mine", count=1)
+    for folder in ("images", "masks"):
+        path = root / folder / "case00.png"
+        shutil.copy(path, path.with_name("b_mask.png"))
+    cases = every(open_dataset("folder", root))
+    assert {name: case.mask.name for name, case in cases.items()} == {
+        "case00": "case00.png",
+        "b_mask": "b_mask.png",
+    }
+
+
+def test_two_masks_of_one_image_are_one_line(tmp_path):
+    root = layouts.write_folder(tmp_path / "mine", count=2)
+    shutil.copy(root / "masks" / "case01.png", root / "masks" / "case01_mask.png")
+    with pytest.raises(InputError) as error:
+        open_dataset("folder", root)
+    assert str(error.value) == (
+        f"{root / 'masks' / 'case01_mask.png'}: case01.png is for case01 too; keep one of them"
+    )
+
+
+@pytest.mark.parametrize("names", [("Images", "Masks"), ("IMAGES", "Labels")])
+def test_folders_in_capitals(tmp_path, names):
+    root = layouts.write_folder(tmp_path / "mine", count=2)
+    for old, new in zip(("images", "masks"), names, strict=True):
+        (root / old).rename(root / new)
+    assert len(every(open_dataset("folder", root))) == 2
+
+
+def test_images_without_mask_are_counted_in_one_line(tmp_path):
+    root = layouts.write_folder(tmp_path / "mine", count=6)
+    for number in range(6):
+        path = root / "masks" / f"case0{number}.png"
+        path.rename(path.with_name(f"case0{number}_mask.png"))
+    for number in (1, 4):
+        (root / "masks" / f"case0{number}_mask.png").unlink()
+    line = (
+        "2 of 6 images have no mask, case01.png first: expected "
+        f"{root / 'masks' / 'case01_mask.png'} (the name may also end in _mask, _seg or _label)"
+    )
+    dataset = open_dataset("folder", root)
+    dataset = dataclasses.replace(
+        dataset, splits={"train": tuple(case for _, case in sorted(every(dataset).items()))} | EMPTY
+    )
+    assert without_pair(dataset) == (frozenset({"case01", "case04"}), line)
+    with pytest.raises(InputError) as error:
+        store.build(dataset, ("train", "val"), tmp_path / "cache")
+    assert str(error.value) == f"{line}; --skip-bad leaves them out"
+    kept = store.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
+    assert [case.id for case in kept.splits["train"]] == ["case00", "case02", "case03", "case05"]
+    assert kept.skipped == [line]
+    content = check(dataset)
+    assert (content["bad"], content["unusable"], content["loaded"]) == ([line], 2, 4)
+
+
+def test_masks_of_other_names_are_one_line(tmp_path):
+    root = layouts.write_folder(tmp_path / "mine", count=3)
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(path.with_name(f"truth-{path.name}"))
+    dataset = open_dataset("folder", root)
+    with pytest.raises(InputError) as error:
+        store.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
+    assert "none of the train cases can be used; 3 of 3 images have no mask, " in str(error.value)
+    assert "3 of 3 masks have no image, truth-case0" in str(error.value)

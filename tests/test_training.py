@@ -277,7 +277,7 @@ def test_a_torn_checkpoint_is_named_and_never_replaces_a_good_one(tmp_path, monk
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="disk full"):
         checkpoint.save(path, {"iteration": 2})
     assert checkpoint.load(path) == {"iteration": 1}
     path.write_bytes(b"half")

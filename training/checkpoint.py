@@ -7,17 +7,41 @@ from typing import Any
 import torch
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.whole import whole
+
+
+class _Remembering:
+    """A file for torch.save, which turns an OSError of ``write`` into a RuntimeError."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, part: Any) -> int:
+        try:
+            count: int = self._file.write(part)
+        except OSError as error:
+            self.error = error
+            raise
+        return count
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to ``path`` in one step: a temporary file on the same disk, then a rename."""
+    """Write ``state`` to ``path`` in one step; InputError when the system refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
+    with whole(path) as (part,), part.open("wb") as file:
+        remembering = _Remembering(file)
+        try:
+            torch.save(state, remembering)
+        except RuntimeError:
+            if remembering.error is not None:
+                raise remembering.error from None
+            raise
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:

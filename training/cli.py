@@ -223,8 +223,10 @@ def _check(found: "Dataset", as_json: bool) -> None:
         print_json(content)
     else:
         print_check(content, Console())
+    if content["refused"]:
+        raise InputError(content["refused"])
     if content["bad"]:
-        count = len(content["bad"])
+        count = content["unusable"]
         cases, them = ("case", "it") if count == 1 else ("cases", "them")
         raise InputError(f"{count} {cases} cannot be used; --skip-bad leaves {them} out")
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_hidiff.card import Card
+from napari_hidiff.errors import InputError, refused
 from napari_hidiff.looks import merged
 from napari_hidiff.model import HiDiff, networks
 from napari_hidiff.network import Refiner, Segmentor
@@ -16,10 +17,13 @@ from napari_hidiff.training import checkpoint, store
 from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
 from napari_hidiff.training.datasets import Dataset
+from napari_hidiff.training.datasets.lacking import check_foreground, never_trained
 from napari_hidiff.training.learner import Learner
 from napari_hidiff.training.plan import (
     blank_card,
+    check_cases,
     check_folder,
+    check_place,
     check_recipe,
     note_recipe,
     recommended,
@@ -33,7 +37,6 @@ from napari_hidiff.training.run import Run
 from napari_hidiff.training.store import Store, Stored
 from napari_hidiff.training.tune import (
     adapted,
-    check_same_cases,
     glance,
     held_out_scores,
     starting_model,
@@ -73,7 +76,8 @@ def train(
     Raises
     ------
     InputError : bad data (with ``skip_bad`` such cases are left out), a folder that holds another
-        run, a recipe that does not fit.
+        run, a recipe that does not fit, a disk that is full. What was written stays whole, and the
+        run can be resumed.
     """
     start = starting_model(recipe.start) if recipe.start else None
     if start is not None:
@@ -89,22 +93,25 @@ def train(
     check_recipe(recipe, card)
     dataset = replace(dataset, intensity=card.intensity, longest_side=recipe.longest_side)
     accelerator = accelerator_for(recipe, device)
+    cache = cache or folder.parent / "cache"
     if accelerator.is_main_process:
         check_folder(folder, recipe, resume)
+        check_place(cache)
     accelerator.wait_for_everyone()
     watch = watch or Watch(folder, shown=accelerator.is_main_process)
     try:
         with accelerator.main_process_first():  # the others find what it has read
-            kept = read_cases(dataset, cache or folder.parent / "cache", skip_bad, watch)
+            kept = read_cases(dataset, cache, skip_bad, watch)
+        check_cases(folder, kept.splits, writes=False)
         if accelerator.is_main_process:
             note_recipe(folder, recipe)
+            check_cases(folder, kept.splits, writes=True)
         recipe = fitted(recipe, kept.splits["train"])
         card = with_data(blank(), kept)
         if start is not None:
             start.segmentor.to(accelerator.device)
             start.refiner.to(accelerator.device)
             start.device = accelerator.device
-            check_same_cases(folder, card, accelerator.is_main_process)
         run = Run(recipe, card, folder, accelerator, watch, start)
         cases, held_out = (from_elsewhere(run, kept.splits[name]) for name in ("train", "val"))
         segmentor, cases = segmentor_stage(run, cases)
@@ -112,6 +119,14 @@ def train(
             scores = "there are none" if start else "are those of training images"
             watch.say(f"no validation case: scores {scores}")
         return refiner_stage(run, segmentor, cases, held_out if start else held_out or cases)
+    except (OSError, InputError) as error:
+        cause = error.__cause__ if isinstance(error, InputError) else error
+        if not isinstance(cause, OSError):
+            raise
+        line = f"{cause.filename or folder}: {refused(cause)}" if cause is error else str(error)
+        begun = (folder / "recipe.json").exists()
+        again = "--resume goes on" if begun else "the same command goes on"
+        raise InputError(f"{line}; {again} once that is put right") from error
     finally:
         watch.close()
 
@@ -130,6 +145,10 @@ def read_cases(dataset: Dataset, cache: Path, skip_bad: bool, watch: Watch) -> S
         )
     for line in kept.skipped:
         watch.say(f"skipped: {line}")
+    train, val = ({case.id: case.labels for case in kept.splits[s]} for s in ("train", "val"))
+    check_foreground(train)
+    for line in never_trained(dataset.classes, train, val):
+        watch.say(line)
     return kept
 
 

@@ -1,6 +1,9 @@
 """What is settled before a run: its card, its recipe, its folder."""
 
 import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from napari_hidiff.preprocess import parse_intensity
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.losses import RefinerLoss
 from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.store import Stored
 from napari_hidiff.training.versions import versions
 from napari_hidiff.whole import whole
 
@@ -95,22 +99,99 @@ def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
 
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """InputError rather than to overwrite a run, or to mix two."""
+    check_place(folder)
     noted = folder / "recipe.json"
     if noted.exists():
         if not resume:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
         # Fields that came after the first runs.
         added = {"start": "", "xformer": True, "kernel": "bernoulli", "centre": "prior"}
-        if added | json.loads(noted.read_text()) != asdict(recipe):
-            raise InputError(f"{folder} was trained with other settings (see {noted})")
+        before, now = added | _read_json(noted), asdict(recipe)
+        other = [name for name in now | before if before.get(name) != now.get(name)]
+        if other:
+            told = (
+                f"{_option(name)} {_value(before, name)}, now {_value(now, name)}" for name in other
+            )
+            raise InputError(f"{folder} was trained with other settings: {'; '.join(told)}")
     elif resume:
         raise InputError(f"{folder} holds no run to resume")
 
 
+def check_place(folder: Path) -> None:
+    """InputError where a folder is a file, lies in one, or may not be written to; makes none."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: is a file where a folder is wanted")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there}: nothing may be written into this folder")
+
+
+def _option(field: str) -> str:
+    """How a field of a recipe is called on the command line."""
+    return "--from" if field == "start" else f"--{field.replace('_', '-')}"
+
+
+def _value(recipe: Mapping[str, Any], field: str) -> str:
+    value = recipe.get(field, "")
+    return "not given" if value == "" else str(value)
+
+
 def note_recipe(folder: Path, recipe: Recipe) -> None:
-    """Make the run's folder, which is a run from now on."""
+    """Make the run's folder, which is a run from now on, without what a killed one left half."""
     folder.mkdir(parents=True, exist_ok=True)
+    for part in folder.rglob(".*.part"):
+        with suppress(OSError):
+            part.unlink()
     write_json(folder / "recipe.json", asdict(recipe))
+
+
+def check_cases(folder: Path, splits: Mapping[str, Sequence[Stored]], writes: bool) -> None:
+    """Note in a run's folder what it trains on (if ``writes``); InputError that names the case when
+    it is resumed with other images, masks or groups."""
+    noted = folder / "cases.json"
+    now = {
+        split: [
+            {"id": case.id, "group": case.group, "image": case.digests[0], "mask": case.digests[1]}
+            for case in cases
+        ]
+        for split, cases in splits.items()
+    }
+    if noted.exists():
+        changed = _change(_read_json(noted), now)
+        if changed:
+            raise InputError(
+                f"{folder}: {changed} since the run began: bring back what was there, or start a "
+                "new run in another folder"
+            )
+    elif writes:
+        write_json(noted, now)
+
+
+def _change(before: Mapping[str, Any], now: Mapping[str, list[dict[str, str]]]) -> str | None:
+    """The first difference between what two runs train on, or None."""
+    for split, cases in now.items():
+        then = {row["id"]: row for row in before.get(split, ())}
+        ids = [row["id"] for row in cases]
+        for id_ in (*ids, *then):
+            if id_ not in then or id_ not in ids:
+                came = "was added to" if id_ in ids else "was taken from"
+                return f"case {id_} {came} {split}"
+        for row in cases:
+            for part in ("mask", "image", "group"):
+                if then[row["id"]][part] != row[part]:
+                    return f"the {part} of case {row['id']} ({split}) has changed"
+    return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """An object that :func:`write_json` wrote; InputError for a damaged file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is not what a run writes there")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,10 +20,12 @@ import numpy as np
 from napari_hidiff.errors import InputError
 from napari_hidiff.looks import looks_of
 from napari_hidiff.preprocess import SMALLEST, Intensity
+from napari_hidiff.sidecar import image_key
 from napari_hidiff.training.datasets import Case, Dataset, Sample
+from napari_hidiff.training.datasets.lacking import paired_only, without_pair
 from napari_hidiff.whole import whole
 
-FORMAT = 2
+FORMAT = 3
 SPARE = 2**30
 """Bytes of the disk that the cache leaves free."""
 READERS = 4
@@ -35,6 +37,8 @@ class Stored:
     """A case on disk; arrays are opened anew at each use, so that it travels between processes.
 
     shape : (D, C, H, W); foreground : indices of the planes that hold any foreground.
+    labels : the classes that the truth has any pixel of, without the background.
+    digests : of the contents of image and truth, wherever their files lie.
     looks : of the image as its file has it (:func:`napari_hidiff.looks.looks_of`).
     prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
     """
@@ -44,6 +48,8 @@ class Stored:
     path: Path
     shape: tuple[int, int, int, int]
     foreground: tuple[int, ...]
+    labels: tuple[int, ...]
+    digests: tuple[str, str]
     prior_file: Path | None = None
     looks: dict[str, Any] = field(default_factory=dict)
 
@@ -89,6 +95,15 @@ def build(
     """
     folder.mkdir(parents=True, exist_ok=True)
     store, done = Store(), 0
+    alone, line = without_pair(dataset)
+    if any(case.id in alone for split in splits for case in dataset.splits[split]):
+        if not skip_bad:
+            raise InputError(f"{line}; --skip-bad leaves them out")
+        store.skipped.append(line)
+        wanted, dataset = dataset, paired_only(dataset, alone)
+        for split in splits:
+            if wanted.splits[split] and not dataset.splits[split]:
+                raise InputError(f"none of the {split} cases can be used; {line}")
     total = sum(len(dataset.splits[split]) for split in splits)
 
     def read(case: Case) -> Stored | InputError:
@@ -140,14 +155,19 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         save_array(path.with_name(path.name + ".truth.npy"), truth)
         seen = np.flatnonzero(truth.any((1, 2))).tolist()
         looks = looks_of([sample.image], dataset.channels)
-        facts = {"shape": image.shape, "foreground": seen, "looks": looks}
+        counts = [np.bincount(plane.ravel(), minlength=256) for plane in truth]
+        labels = np.flatnonzero(np.any(counts, 0)[1:]) + 1
+        facts = {"shape": image.shape, "foreground": seen, "labels": labels.tolist()}
+        facts |= {"digests": [image_key(image), image_key(truth)], "looks": looks}
         with whole(note) as (part,):
             part.write_text(json.dumps(facts))  # last: a case with a note is whole
     known = json.loads(note.read_text())
     depth, channels, height, width = known["shape"]
     shape = (depth, channels, height, width)
-    holds = tuple(known["foreground"])
-    return Stored(case.id, case.group, path, shape, holds, looks=known["looks"])
+    holds, labels = tuple(known["foreground"]), tuple(known["labels"])
+    digests = tuple(known["digests"])
+    looks = known["looks"]
+    return Stored(case.id, case.group, path, shape, holds, labels, digests, looks=looks)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -6,9 +6,7 @@ out is scored before and after, and decides nothing: the weights of the last ite
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ from napari_hidiff.loading import load_model
 from napari_hidiff.model import HiDiff
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.datasets import Case, Dataset
-from napari_hidiff.training.plan import write_json
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.store import Stored
 from napari_hidiff.training.validate import spread
@@ -201,15 +198,6 @@ def with_origin(card: Card, start: HiDiff, name: str, own_name: str | None) -> C
         defaults=base.defaults,
         training=card.training | {"from": origin},
     )
-
-
-def check_same_cases(folder: Path, card: Card, writes: bool) -> None:
-    """Note in a run's folder what it trains on; InputError when it is resumed with other cases."""
-    noted, cases = folder / "cases.json", card.training["cases"]
-    if noted.exists() and json.loads(noted.read_text()) != cases:
-        raise InputError(f"the images are no longer those of {folder}: start a new run")
-    if writes and not noted.exists():
-        write_json(noted, cases)
 
 
 def held_out_scores(before: HiDiff, after: HiDiff, cases: Sequence[Stored]) -> dict[str, Any]:

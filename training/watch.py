@@ -6,7 +6,9 @@
 and at the end ``{"stage": "stopped", "in", "iteration"}`` or ``{"stage": "finished", "model"}``.
 """
 
+import errno
 import json
+import os
 import sys
 import threading
 import time
@@ -20,6 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from napari_hidiff.errors import refused
 
 PACE = 0.2
 """Seconds between two lines about the same stage."""
@@ -45,6 +49,7 @@ class Watch:
     @cached_property
     def writer(self) -> SummaryWriter:
         """Made when there is something to write: a refused run leaves no folder behind."""
+        threading.excepthook = _but_events(threading.excepthook)
         return SummaryWriter(str(self.folder))
 
     @contextmanager
@@ -75,8 +80,7 @@ class Watch:
     def note(self, **facts: Any) -> None:
         """A line for programs, once the run has a folder."""
         if self.shown and self.file.parent.is_dir():
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(facts) + "\n")
+            _append(self.file, json.dumps(facts) + "\n")
 
     def stop_with_stdin(self) -> None:
         """Stop when standard input ends: when whoever started the run closes it, or is gone."""
@@ -96,7 +100,7 @@ class Watch:
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def scalar(self, name: str, value: float, iteration: int) -> None:
         if self.shown:
@@ -108,5 +112,34 @@ class Watch:
             self.writer.add_image(name, np.concatenate(rows, 1), iteration, dataformats="HW")
 
     def close(self) -> None:
+        """Write the curves that are not written yet; a line where the system refuses."""
         if "writer" in vars(self):
-            self.writer.close()
+            try:
+                self.writer.close()
+            except OSError as error:
+                self.say(f"{self.folder}: the last of the curves is lost: {refused(error)}")
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line as a whole or, with an OSError, not at all: the next one must not go on in it."""
+    data = line.encode()
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(data) < len(data):  # what fitted
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _but_events(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """What to do with an error of a thread. TensorBoard writes in one; an OSError there comes back
+    with the next event, where it ends the run with a line: it needs no traceback as well."""
+
+    def told(error: threading.ExceptHookArgs) -> None:
+        events = type(error.thread).__module__.startswith("tensorboard")
+        if not (events and isinstance(error.exc_value, OSError)):
+            hook(error)
+
+    return told

@@ -73,11 +73,6 @@ class Bench:
         self._add(self.mask)
         self.link = MaskLink(self.mask, self.annotation, self._shown_index, self._on_change)
 
-    @property
-    def helpers(self) -> list[Layer]:
-        """The layers that this bench made beside the mask."""
-        return list(self._helpers.values())
-
     def session(self, index: Index) -> Session:
         """The session of a slice; raises InputError as :meth:`MaskLink.session`."""
         return self.link.session(index)
@@ -154,7 +149,18 @@ class Bench:
         """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""
         self.autosave.close()
         self.link.close()
-        for name in ("step", "changes") if tidy else ():
+        if tidy:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the outlines from the viewer; once the image is gone they stay with the mask.
+
+        napari's canvas does not always survive it when the lowest layer and then others are removed
+        or hidden and an image is added (napari 0.9, vispy 0.17, Mesa): the next drawing ends all.
+        """
+        if self.image not in self._viewer.layers:
+            return
+        for name in ("step", "changes"):
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from napari.layers import Image, Labels, Layer
+from napari.utils.events import Event
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_hidiff import sidecar
 from napari_hidiff._qt import jobs, preferences
 from napari_hidiff._qt.bench import Bench
-from napari_hidiff._qt.layers import check_layer, pixels
+from napari_hidiff._qt.layers import check_layer, helper, mask_shape, pixels
+from napari_hidiff._qt.memory import forget_images
 from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
 
@@ -22,17 +24,24 @@ class Benches(QObject):
     viewer : napari's viewer.
     changed : called when something was found, or something changed on a bench.
     abandon : called before a bench is closed; ends the work on it and tells if there was some.
+    replaced : called when an image layer was given other pixels.
     """
 
     def __init__(
-        self, viewer: Viewer, changed: Callable[[], None], abandon: Callable[[Bench], bool]
+        self,
+        viewer: Viewer,
+        changed: Callable[[], None],
+        abandon: Callable[[Bench], bool],
+        replaced: Callable[[], None],
     ) -> None:
         super().__init__()
         self._viewer, self._changed, self._abandon = viewer, changed, abandon
+        self._replaced = replaced
         self._open: dict[Image, Bench] = {}
         self._keys: dict[Image, str] = {}
         self._offers: dict[Image, sidecar.Kept] = {}
         self._looking: dict[Image, jobs.Job] = {}
+        self._closed = False
 
     def __iter__(self) -> Iterator[Bench]:
         return iter(self._open.values())
@@ -57,6 +66,8 @@ class Benches(QObject):
         """Find out, once per image, what an earlier session kept of it."""
         if image in self._looking:
             return
+        image.events.data.disconnect(self._other_pixels)  # once is enough
+        image.events.data.connect(self._other_pixels)
         with suppress(InputError):  # what is refused has no key
             check_layer(image)
             self._looking[image] = jobs.Job(
@@ -69,6 +80,10 @@ class Benches(QObject):
         Without ``go_on`` the kept strokes stay in their file, which is moved aside as soon as
         there are new ones. Raises InputError for an image that is refused or was removed.
         """
+        bench = self._open.get(image)
+        if bench is not None and bench.mask.data.shape != bench.annotation.shape:
+            self._close(image, bench)  # the layer was given another mask, and is left alone
+            self.look_up(image)
         if image not in self._open:
             if image not in self._viewer.layers:
                 raise InputError(f"{image.name} was removed: the work on it was stopped.")
@@ -93,29 +108,69 @@ class Benches(QObject):
         """A layer left the viewer: close the bench it was the image or the mask of."""
         for image, bench in list(self._open.items()):
             if layer in (image, bench.mask):
-                if self._abandon(bench):
+                if self._close(image, bench):
                     show_warning(
                         f"{layer.name} was removed: the work on it was stopped, strokes are kept."
                     )
-                del self._open[image]
-                bench.close()
-                self._looking.pop(image, None)
                 if image in self._viewer.layers:
                     self.look_up(image)
-        if layer in self._looking:
-            self._looking.pop(layer).cancel()
+        if isinstance(layer, Image) and not helper(layer):
+            layer.events.data.disconnect(self._other_pixels)
+            self._forget(layer)
 
     def close(self, tidy: bool) -> None:
         """Save and let go of everything; with ``tidy`` outlines are removed from the viewer."""
-        for job in self._looking.values():
+        self._closed = True
+        for image, job in self._looking.items():
+            image.events.data.disconnect(self._other_pixels)
             job.cancel()
         for bench in self._open.values():
             bench.close(tidy)
         self._open.clear()
 
     def _others(self) -> list[Layer]:
-        helpers = [layer for bench in self for layer in bench.helpers]
-        return [layer for layer in self._viewer.layers if layer not in helpers]
+        return [layer for layer in self._viewer.layers if not helper(layer)]
+
+    def _other_pixels(self, event: Event) -> None:
+        """An image layer was given other data. Where these have another shape, the mask and the
+        strokes do not belong to them: the work on them ends, and nothing of it is lost."""
+        image = event.source
+        bench = self._open.get(image)
+        if bench is None:
+            self._forget(image)
+        elif mask_shape(image, bench.leading) != bench.annotation.shape:
+            self._close(image, bench)
+            show_warning(
+                f"{image.name} now has shape {image.data.shape}, its mask "
+                f"{bench.annotation.shape}: the mask stays as it is, strokes are kept, and Segment "
+                "begins a new one."
+            )
+        self.look_up(image)
+        self._replaced()
+
+    def _close(self, image: Image, bench: Bench) -> bool:
+        """End the work on an image, which is kept; whether some was under way."""
+        busy = self._abandon(bench)
+        del self._open[image]
+        bench.close(tidy=False)
+        self._forget(image)
+        # Not while napari is still busy with the removal of the image.
+        QTimer.singleShot(0, lambda: self._tidy(bench))
+        return busy
+
+    def _tidy(self, bench: Bench) -> None:
+        """What is left to do for a closed bench, once napari is done with its own layers."""
+        if not self._closed:
+            bench.tidy()
+        forget_images()
+
+    def _forget(self, image: Image) -> None:
+        """Nothing is known of an image any more."""
+        job = self._looking.pop(image, None)
+        if job is not None:
+            job.cancel()
+        self._keys.pop(image, None)
+        self._offers.pop(image, None)
 
     def _found(
         self, image: Image, key: str, kept: sidecar.Kept | None, problem: str | None

@@ -75,7 +75,15 @@ class Chosen:
         if image is None:
             raise InputError("Open an image and choose it first.")
         index = shown_index(self._viewer.dims, image, self._leading(image))
-        return Target(lambda: self._benches.open(image, self.card), index, self.stack(image))
+        stack = self.stack(image)
+        return Target(lambda: self._bench_of(image, stack), index, stack)
+
+    def _bench_of(self, image: Image, stack: Stack) -> Bench:
+        """The workbench of an image, for what was made of ``stack``."""
+        leading = image.ndim - len(stack.shape)
+        if leading < 0 or mask_shape(image, leading) != stack.shape:
+            raise InputError(f"{image.name} has another shape by now: the result is left out.")
+        return self._benches.open(image, self.card)
 
     def picture(self) -> np.ndarray:
         """The shown slice as the model would get it; raises InputError as :meth:`target`, and where

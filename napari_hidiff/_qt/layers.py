@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
 from napari_hidiff.card import Card
@@ -17,6 +17,9 @@ from napari_hidiff.files.record import CLASSES
 from napari_hidiff.files.units import millimetres
 from napari_hidiff.lazy import check_lazy
 from napari_hidiff.session import ADDED, RELABELLED, REMOVED, Index
+
+MADE = "napari-hidiff-made"
+"""Where the metadata of a layer that was made beside a mask say what it shows."""
 
 STROKES = "#ffd400"
 CHANGED: dict[int | None, str] = {
@@ -147,6 +150,11 @@ def same_place(one: Image, other: Image) -> bool:
     return one.data.shape == other.data.shape and all(map(np.allclose, lies(one), lies(other)))
 
 
+def helper(layer: Layer) -> bool:
+    """Whether a layer is one of our maps or outlines, not an image or a mask of the user's."""
+    return MADE in layer.metadata
+
+
 def placement(layer: Image, leading: int) -> dict[str, Any]:
     """What a layer of the mask's shape needs to lie exactly over the image."""
     kept = slice(leading, None)
@@ -201,6 +209,7 @@ def outline_layer(
         visible=False,
         **placement(layer, leading),
     )
+    outlines.metadata[MADE] = name
     outlines.contour = 1
     outlines.editable = False
     return outlines
@@ -211,7 +220,7 @@ def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top
 
     That of a volume is float16: half the memory, and finer than anybody sees.
     """
-    return Image(
+    made = Image(
         np.zeros(shape, np.float32 if len(shape) == 2 else np.float16),
         name=f"{layer.name} {name}",
         colormap="magma",
@@ -220,3 +229,5 @@ def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top
         visible=False,
         **placement(layer, leading),
     )
+    made.metadata[MADE] = name
+    return made

@@ -24,3 +24,14 @@ def give_back() -> None:
     """
     if _malloc_trim is not None:
         _malloc_trim(0)
+
+
+def forget_images() -> None:
+    """Forget what models know of images, and give the memory back: an image was removed.
+
+    Of those that are still open it is found again when they are refined next.
+    """
+    seen = sys.modules.get("napari_hidiff.seen")  # without it no model was loaded yet
+    if seen is not None:
+        seen.forget(0)
+    give_back()

@@ -31,6 +31,14 @@ class Moments:
         """Another run or sweep begins, or the end has come."""
         self._outlined = self.samples = None
 
+    def leave(self, bench: Bench) -> None:
+        """A bench is closed: keep nothing of it."""
+        if self._outlined is not None and self._outlined[0] is bench:
+            self._outlined = None
+        runs = [session.run for session in bench.annotation.sessions.values()]
+        if self.samples is not None and any(self.samples.run is run for run in runs):
+            self.samples = None
+
     def show(self, bench: Bench, index: Index, step: int) -> None:
         """Show a step of the slice's run: as an outline, unless it stands in the mask."""
         session = bench.session(index)

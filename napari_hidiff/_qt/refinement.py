@@ -232,6 +232,7 @@ class Refinement(QObject):
     def abandon(self, bench: Bench) -> bool:
         """Forget the work on a bench, and tell whether there was some."""
         if bench not in (self._working_on, self._going.bench if self._going else None):
+            self.moments.leave(bench)
             return False
         was_busy = self.busy
         self.close()

@@ -48,7 +48,12 @@ class HiDiffWidget(QWidget):
         self._viewer = viewer
         self._closed = False
 
-        self.benches = Benches(viewer, self.refresh, lambda bench: self.work.abandon(bench))
+        self.benches = Benches(
+            viewer,
+            self.refresh,
+            lambda bench: self.work.abandon(bench),
+            lambda: self._listening.image_changed(),
+        )
         self.settings = choices.settings_box()
         self.settings.device.value = preferences.device()
         self.choose = choices.choose_box(

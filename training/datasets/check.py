@@ -16,6 +16,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.preprocess import SMALLEST
 
 from .base import Dataset
+from .lacking import never_trained, no_foreground, paired_only, without_pair
 from .sample import Case, Sample
 
 AIR = -900
@@ -28,6 +29,7 @@ class Findings:
 
     classes: int
     ids: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
     sizes: list[tuple[int, ...]] = field(default_factory=list)
     spacings: list[tuple[float, ...] | None] = field(default_factory=list)
     dtypes: Counter[str] = field(default_factory=Counter)
@@ -36,10 +38,11 @@ class Findings:
     voxels: list[np.ndarray] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Sample, split: str) -> None:
         """Count one loaded case."""
         axes = tuple(range(sample.mask.ndim))
         self.ids.append(sample.case.id)
+        self.splits.append(split)
         self.sizes.append(sample.mask.shape)
         self.spacings.append(sample.spacing)
         self.dtypes[str(sample.image.dtype)] += 1
@@ -51,6 +54,11 @@ class Findings:
         """Ids of the cases for which a condition holds."""
         return [id_ for id_, holds in zip(self.ids, wanted, strict=True) if holds]
 
+    def labels(self, split: str) -> dict[str, list[int]]:
+        """The labels of each loaded case of a split, without the background."""
+        rows = zip(self.ids, self.splits, self.voxels, strict=True)
+        return {id_: (np.flatnonzero(n[1:]) + 1).tolist() for id_, one, n in rows if one == split}
+
 
 def check(
     dataset: Dataset, on_case: Callable[[int, Case], None] = lambda done, case: None
@@ -60,11 +68,15 @@ def check(
     ``on_case(done, case)`` is called before each case.  Keys: dataset, root, classes, channels,
     intensity, cases and groups (per split), loaded, dtypes (cases per dtype), size and spacing (per
     axis min, median, max; None where unknown), range (per channel), voxels and present (voxels and
-    cases per class), empty (ids without foreground), bad (a line per case that training refuses),
-    odd (a line per thing to look at).
+    cases per class), empty (ids without foreground), bad (a line per case that training refuses,
+    one for all without mask or image), unusable (how many they are), refused (why training refuses
+    the set as a whole, or None), odd (a line per thing to look at).
     """
     seen = Findings(len(dataset.classes))
-    cases = [(split, case) for split, cases in dataset.splits.items() for case in cases]
+    alone, line = without_pair(dataset)
+    seen.bad.extend([line] * bool(alone))
+    usable = paired_only(dataset, alone)
+    cases = [(split, case) for split, cases in usable.splits.items() for case in cases]
     for done, (split, case) in enumerate(cases):
         on_case(done, case)
         try:
@@ -72,7 +84,7 @@ def check(
         except InputError as error:
             seen.bad.append(f"{case.id} ({split}): {error}")
             continue
-        seen.add(sample)
+        seen.add(sample, split)
         if min(sample.mask.shape[-2:]) < SMALLEST:
             size = " x ".join(map(str, sample.mask.shape))
             seen.bad.append(f"{case.id} ({split}): {size} is under {SMALLEST} pixels a side")
@@ -100,6 +112,8 @@ def check(
         "present": dict(zip(dataset.classes, (voxels > 0).sum(0).tolist(), strict=True)),
         "empty": seen.where(voxels[:, 1:].sum(1) == 0),
         "bad": seen.bad,
+        "unusable": len(alone) + len(seen.bad) - bool(alone),
+        "refused": no_foreground(seen.labels("train")),
         "odd": [*_oddities(dataset, seen, voxels), *dataset.notes],
     }
 
@@ -139,6 +153,7 @@ def _oddities(dataset: Dataset, seen: Findings, voxels: np.ndarray) -> list[str]
     if seen.ids:
         never = [n for n, count in zip(dataset.classes, voxels.sum(0), strict=True) if count == 0]
         lines.extend(f"class {name!r} never appears" for name in never)
+    lines.extend(never_trained(dataset.classes, seen.labels("train"), seen.labels("val")))
     return lines
 
 

@@ -1,5 +1,6 @@
 """A folder of one's own: ``images/`` with ``masks/`` (or ``labels/``), the same stem for a pair.
 
+The stem of a mask may also end in what exported masks end in: ``a_mask.png`` belongs to ``a.jpg``.
 Either 2-D pictures or NIfTI volumes.  ``classes.txt`` beside them names the classes, one a line:
 either all labels with ``background`` first, or the foreground classes only.  Without it the largest
 label in the masks says how many there are.  Every image is a group of its own unless a split file
@@ -7,12 +8,14 @@ says otherwise, or ``groups.json``: ``{"stem": "group"}``, which keeps slices of
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.files.read import MASK_NAME
 from napari_hidiff.io import IMAGES, JPEG, read_image, read_mask
 from napari_hidiff.nifti import SUFFIXES, is_nifti, read_volume
 
@@ -22,6 +25,8 @@ from .sample import Case
 from .splits import random_split
 
 MOST_LABELS = 64
+IMAGE_FOLDERS, MASK_FOLDERS = ("images",), ("masks", "labels")
+"""Names of the folders, in small letters."""
 
 
 def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
@@ -30,7 +35,8 @@ def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
     InputError for what is wrong with the folder as a whole; a bad pair is for its loading to say.
     """
     del rule  # there is one
-    cases = paired(root / "images", _mask_folder(root), {*IMAGES, *SUFFIXES})
+    images, masks = (_the_folder(root, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
+    cases = paired(images, masks, {*IMAGES, *SUFFIXES}, ending=MASK_NAME)
     groups = _groups(root)
     cases = [replace(case, group=groups.get(case.id, case.group)) for case in cases]
     volumes = _are_volumes(root, cases)
@@ -50,10 +56,17 @@ def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
     )
 
 
-def _mask_folder(root: Path) -> Path:
-    found = [root / name for name in ("masks", "labels") if (root / name).is_dir()]
-    if len(found) == 2:
-        raise InputError(f"{root}: both masks/ and labels/ are there; keep the one with the truth")
+def _folders(root: Path, names: Collection[str]) -> list[Path]:
+    """The sub-folders with one of these names, in capitals or not."""
+    return [path for path in sorted(root.iterdir()) if path.name.lower() in names and path.is_dir()]
+
+
+def _the_folder(root: Path, names: Collection[str]) -> Path:
+    found = _folders(root, names)
+    if len(found) > 1:
+        both = " and ".join(f"{path.name}/" for path in found)
+        what = "truth" if names == MASK_FOLDERS else "images"
+        raise InputError(f"{root}: both {both} are there; keep the one with the {what}")
     return found[0]
 
 
@@ -157,12 +170,10 @@ FOLDER = DatasetFormat(
     name="folder",
     title="your own images and masks",
     folders=(),
-    layout="images/NAME.png and masks/NAME.png (or labels/NAME.png), any of png, jpg, tif, or all "
-    "of them nii.gz, and optionally classes.txt",
+    layout="images/NAME.png and masks/NAME.png or NAME_mask.png (or in labels/), any of png, jpg, "
+    "tif, or all of them nii.gz, and optionally classes.txt",
     offered="this is a folder of your own",
-    recognise=lambda root: (
-        (root / "images").is_dir() and ((root / "masks").is_dir() or (root / "labels").is_dir())
-    ),
+    recognise=lambda root: all(_folders(root, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS)),
     open=open_folder,
     rules=("random",),
 )

@@ -1,6 +1,7 @@
 """Images and masks that belong together because their files have the same stem."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from napari_hidiff.errors import InputError
@@ -11,14 +12,26 @@ from .sample import Case
 
 
 def paired(
-    images: Path, masks: Path, suffixes: Collection[str] = IMAGES, prefix: str = ""
+    images: Path,
+    masks: Path,
+    suffixes: Collection[str] = IMAGES,
+    prefix: str = "",
+    ending: re.Pattern[str] | None = None,
 ) -> list[Case]:
     """A case per stem found in either folder, by name; its id (and group) is prefix and stem.
+
+    ``ending``: what the stem of a mask may have behind that of its image.
 
     An image without mask, or a mask without image, is a case too: loading it says which file is
     missing.  InputError for an empty folder and for two files of one stem.
     """
-    pictures, truths = by_stem(images, suffixes), by_stem(masks, suffixes)
+    pictures = by_stem(images, suffixes)
+
+    def of_image(path: Path) -> str:
+        name = stem(path)
+        return name if ending is None or name in pictures else ending.sub("", name)
+
+    truths = by_stem(masks, suffixes, of_image)
     return [
         Case(
             id=prefix + name,
@@ -30,17 +43,24 @@ def paired(
     ]
 
 
-def by_stem(folder: Path, suffixes: Collection[str] = IMAGES) -> dict[str, Path]:
-    """Files of these suffixes by stem; InputError if there are none or two of one stem."""
+def by_stem(
+    folder: Path, suffixes: Collection[str] = IMAGES, named: Callable[[Path], str] = stem
+) -> dict[str, Path]:
+    """Files of these suffixes by stem, or by another name; InputError if there are none or two of
+    one name."""
     if not folder.is_dir():
         raise InputError(f"{folder}: missing")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not _is_one_of(path, suffixes):
             continue
-        if stem(path) in files:
-            raise InputError(f"{path}: {files[stem(path)].name} has the same stem")
-        files[stem(path)] = path
+        name = named(path)
+        if name in files:
+            other = files[name].name
+            same = stem(path) == stem(files[name])
+            why = "has the same stem" if same else f"is for {name} too; keep one of them"
+            raise InputError(f"{path}: {other} {why}")
+        files[name] = path
     if not files:
         raise InputError(f"{folder}: empty; wanted are files of {', '.join(sorted(suffixes))}")
     return files
@@ -58,5 +78,5 @@ def _is_one_of(path: Path, suffixes: Collection[str]) -> bool:
 
 def _expected(name: str, files: dict[str, Path]) -> Path:
     """Where the missing file of a pair is looked for: named as the others of its folder."""
-    other = next(iter(files.values()))
-    return other.with_name(name + other.name[len(stem(other)) :])
+    known, other = next(iter(files.items()))
+    return other.with_name(name + other.name[len(known) :])

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import Case, Dataset
+from napari_hidiff.whole import whole
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
@@ -196,7 +197,5 @@ def copy_pictures(content: dict[str, Any], state: Path, output: Path) -> None:
     """Copy the object's pictures beside its file: ``name.json`` gets ``name-PICTURE.png``."""
     for name in content.get("pictures", ()):
         target = output.with_name(f"{output.stem}-{name}")
-        try:
-            shutil.copyfile(state / name, target)
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        with whole(target) as (part,):
+            shutil.copyfile(state / name, part)

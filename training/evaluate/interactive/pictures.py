@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from napari_hidiff.errors import InputError
 from napari_hidiff.figure import (
     ADDED,
     FOUND,
@@ -23,6 +22,7 @@ from napari_hidiff.figure import (
 )
 from napari_hidiff.timeline import FREE
 from napari_hidiff.training.datasets import Case, Dataset
+from napari_hidiff.whole import whole
 
 from .moments import Moment
 from .summary import REFINE, Done
@@ -158,7 +158,5 @@ def _draw_row(row: Sequence[Axes], run: Done, moment: Moment, case: Case, datase
 
 
 def _save(figure: Figure, path: Path) -> None:
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with whole(path) as (part,):
+        figure.savefig(part, format="png")

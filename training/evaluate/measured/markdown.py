@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_hidiff.whole import whole
+
 from .. import markdown
 from ..arms import PRIOR, REFINED
 from ..markdown import Content, interval, side, verdict
@@ -20,7 +22,8 @@ def write_report(content: Content, folder: Path) -> None:
     """Write ``report.md`` into the folder of the pictures that it shows."""
     text = f"# {content['experiment']}\n\n{page(content)}"
     text += "".join(f"\n![{picture}]({picture})\n" for picture in content["pictures"])
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    with whole(folder / "report.md") as (part,):
+        part.write_text(text, encoding="utf-8")
 
 
 def page(content: Content) -> str:

@@ -6,6 +6,8 @@ the kept file alone.
 
 from pathlib import Path
 
+from napari_hidiff.whole import whole
+
 from .. import markdown
 from ..arms import PRIOR
 from ..markdown import Content, interval, verdict
@@ -24,7 +26,8 @@ def write_report(content: Content, folder: Path) -> list[str]:
     text = f"# {content['experiment']}\n\n{page(content)}"
     pictures = [*content["pictures"], *curves]
     text += "".join(f"\n![{picture}]({picture})\n" for picture in pictures)
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    with whole(folder / "report.md") as (part,):
+        part.write_text(text, encoding="utf-8")
     return curves
 
 
