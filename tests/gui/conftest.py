@@ -1,6 +1,7 @@
 """A real napari window with the widget docked, and a hand that moves the mouse in it."""
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from napari.qt.threading import WorkerBase
 from napari.utils.notifications import Notification, notification_manager
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
+from napari_hidiff._qt import jobs
 from napari_hidiff._qt.fit import WAITING
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.sidecar import VARIABLE
 
-PATIENCE = 60.0
+PATIENCE = 300.0
+"""Seconds until a state that does not come is a failure: long, as machines may be busy."""
 
 
 def pause(milliseconds: int) -> None:
@@ -28,13 +32,38 @@ def pause(milliseconds: int) -> None:
     loop.exec()
 
 
+class Gate:
+    """Holds work that goes step by step, once it has taken one step, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._opened, each = threading.Event(), jobs._each
+
+        def held(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
+            for number, item in enumerate(each(function, args)):
+                yield item
+                if number == 0:
+                    self._opened.wait(PATIENCE)
+
+        monkeypatch.setattr(jobs, "_each", held)
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
+
+
 class Hand:
     """What a user can do: click buttons by their objectName, paint with the mouse, read lines."""
 
     def __init__(
-        self, viewer: Any, dock: QWidget, widget: HiDiffWidget, notes: list[Notification]
+        self,
+        viewer: Any,
+        dock: QWidget,
+        widget: HiDiffWidget,
+        notes: list[Notification],
+        hold: Callable[[], Gate],
     ) -> None:
         self.viewer, self.dock, self.widget, self.notes = viewer, dock, widget, notes
+        self._hold = hold
 
     @property
     def mask(self) -> Labels:
@@ -64,10 +93,15 @@ class Hand:
     def pause(self, milliseconds: int) -> None:
         pause(milliseconds)
 
-    def slow(self) -> None:
-        """Settings that make a run last, on packed kernels too."""
-        self.widget.settings.samples.value = 64
-        self.widget.settings.steps.value = 10
+    def hold(self) -> Gate:
+        """A run of five steps, or a sweep, that begins from now on waits after its first step."""
+        self.widget.settings.steps.value = 5
+        return self._hold()
+
+    def quiet(self) -> None:
+        """Wait until no thread works for a window any more and what they said was heard."""
+        self.wait(lambda: not WorkerBase._worker_set, "the threads")
+        pause(1)
 
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
@@ -203,10 +237,17 @@ def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.fixture
-def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable[..., Hand]]:
+def open_hand(
+    make_napari_viewer_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Hand]]:
     """``open_hand(image, **layer_settings)``: napari on an image (or a layer), widget docked."""
     hands: list[Hand] = []
     listening: list[list[Notification]] = []
+    gates: list[Gate] = []
+
+    def hold() -> Gate:
+        gates.append(Gate(monkeypatch))
+        return gates[-1]
 
     def make(image: Any = None, **settings: Any) -> Hand:
         notes: list[Notification] = []
@@ -221,10 +262,12 @@ def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable
         dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
         pause(50)
         viewer.reset_view()
-        hands.append(Hand(viewer, dock, widget, notes))
+        hands.append(Hand(viewer, dock, widget, notes, hold))
         return hands[-1]
 
     yield make
+    for gate in gates:
+        gate.open()
     for hand in hands:
         hand.widget.shut_down()
     for notes in listening:

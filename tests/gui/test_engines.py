@@ -12,7 +12,7 @@ def test_torch_refines_until_the_kernels_are_ready(open_hand, picture, tiny_file
     go, compiled = threading.Event(), engines.compiled
 
     def slow(refiner):
-        assert go.wait(30)
+        assert go.wait(300)
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
@@ -60,14 +60,19 @@ def test_two_windows_refine_at_once_and_one_is_stopped(open_hand, picture, tiny_
     for hand in hands:
         hand.use(tiny_file)
         hand.wait(lambda hand=hand: hand.widget.models.model.engine == "packed")
-        hand.slow()
         hand.click("segment")
     stopped, going = hands
+    gates = []
     for hand in hands:
+        gates.append(hand.hold())
         hand.click("run", wait=False)
-    stopped.wait(lambda: stopped.widget.session.run.steps >= 1)
-    assert going.widget.work.busy
-    stopped.click("stop")
+    for hand in hands:
+        hand.wait(lambda hand=hand: hand.widget.session.run.steps >= 1)
+        assert hand.widget.work.busy
+    stopped.click("stop", wait=False)
+    for gate in gates:
+        gate.open()
+    stopped.idle()
     going.idle()
     first, second = (hand.widget.session.run for hand in hands)
     assert 0 < first.steps < first.total

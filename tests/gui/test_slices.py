@@ -183,13 +183,15 @@ def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch
     hand.click("segment_slices")
     segmented = hand.mask.data.copy()
     hand.widget.settings.sampler.value = "ddim"
-    hand.slow()
+    gate = hand.hold()
     hand.viewer.dims.set_current_step(0, 4)
     hand.click("refine_slices", wait=False)
     painted = hand.stroke((12, 10), (12, 50), label=1)[4]
     assert painted.any()
     hand.wait(lambda: (hand.mask.data[0] != segmented[0]).any(), "the first slice")
-    hand.click("stop")
+    hand.click("stop", wait=False)
+    gate.open()
+    hand.idle()
     done = int(hand.control("slices").text().split()[0])
     assert 1 <= done < 5
     assert hand.mask.data[4][painted].all()
