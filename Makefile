@@ -12,6 +12,8 @@ OUTPUT ?= demo
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCREEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY),,xvfb-run -a -s "-screen 0 1600x1000x24")
+# A file's tests stay together (its fixtures are made once); tests/conftest.py orders the files.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 SOURCES := napari_hidiff training tests $(wildcard benchmarks docs)
 
 .DEFAULT_GOAL := help
@@ -35,7 +37,7 @@ demo: $(STAMP)  ## run the bundled model on the bundled sample (OUTPUT=folder of
 test: lint types docs pytest  ## formatting, lint, types, the site and every test
 
 quick: $(STAMP)  ## the tests that take seconds, on two processes
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" $(TWO)
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check $(SOURCES)
@@ -52,7 +54,7 @@ types: $(STAMP)  ## mypy
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p napari_hidiff
 
 pytest: $(STAMP)  ## every test, on two processes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q --durations=25 $(TWO)
 
 docs: $(STAMP)  ## the site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

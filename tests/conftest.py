@@ -4,17 +4,24 @@ import functools
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
 
 ROOT = Path(__file__).resolve().parent.parent
+SPENT = pytest.StashKey[list[str]]()
 
 # Two test processes on two cores: more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +43,42 @@ def pytest_configure(config: pytest.Config) -> None:
     deals_out = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
     if not deals_out and not has_display():
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a long one at the end would keep one process waiting."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def spent() -> str:
+    """What this process took, and the programs that it started."""
+    mine, theirs = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    peak = mine.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    own, others = (one.ru_utime + one.ru_stime for one in (mine, theirs))
+    return f"{peak:.0f} MB at most, {own:.0f} s of a core, {others:.0f} s in programs it started"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if resource is not None and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["spent"] = spent()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash.setdefault(SPENT, []).append(
+        f"{node.gateway.id}: {getattr(node, 'workeroutput', {}).get('spent')}"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Under --durations also what the test processes took."""
+    if resource is not None and config.getoption("durations") is not None:
+        terminalreporter.section("test processes")
+        for line in config.stash.get(SPENT, [spent()]):
+            terminalreporter.line(line)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
