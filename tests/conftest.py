@@ -1,11 +1,12 @@
 """What all tests share: one CPU thread, a screen, the bundled sample, real data if any."""
 
 import functools
+import gc
 import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Torch on one thread, so that timings and sums do not depend on what else is running."""
+    """Torch on one thread, so that sums do not depend on what else is running."""
     import torch
 
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported stays: no collection need look at it
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten() -> Iterator[None]:
+    """What models remember of a file's images (up to a gigabyte), and freed memory, given back."""
+    yield
+    from napari_hidiff import seen
+    from napari_hidiff._qt.memory import give_back
+
+    seen.forget(0)
+    gc.collect()
+    give_back()
 
 
 @pytest.fixture(autouse=True)
