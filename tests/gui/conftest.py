@@ -253,16 +253,18 @@ def open_hand(
         notes: list[Notification] = []
         notification_manager.notification_ready.connect(notes.append)
         listening.append(notes)
-        viewer = make_napari_viewer_proxy(show=True)
+        viewer = make_napari_viewer_proxy(show=False)
         viewer.window.resize(1000, 640)  # every drawn pixel costs: there is no graphics card
         if isinstance(image, Image):
             viewer.add_layer(image)
         elif image is not None:
             viewer.add_image(image, name="image", **settings)
         dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+        viewer.show()
+        hands.append(Hand(viewer, dock, widget, notes, hold))
+        hands[-1].wait(lambda: dock.window().windowHandle().isExposed(), "the window")
         pause(50)
         viewer.reset_view()
-        hands.append(Hand(viewer, dock, widget, notes, hold))
         return hands[-1]
 
     yield make

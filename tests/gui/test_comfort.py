@@ -250,11 +250,13 @@ def test_the_loop_needs_no_scrolling_on_a_small_screen(open_hand, sample_pair) -
     hand.viewer.window.resize(1280, 720)
     hand.click("segment")
     hand.mask.paint((480, 500), 1)
-    hand.pause(300)
     viewport = hand.widget.panel.viewport()
+
+    def out_of_sight() -> list[str]:
+        corners = {name: hand.control(name) for name in LOOP.split()}
+        corners = {n: c.mapTo(viewport, c.rect().bottomRight()) for n, c in corners.items()}
+        size = viewport.size()
+        return [n for n, at in corners.items() if at.y() > size.height() or at.x() > size.width()]
+
+    hand.wait(lambda: not out_of_sight(), "the loop to be seen")
     assert hand.control("hint").isVisible()
-    for name in LOOP.split():
-        control = hand.control(name)
-        corner = control.mapTo(viewport, control.rect().bottomRight())
-        assert corner.y() <= viewport.height(), f"{name} is below the screen"
-        assert corner.x() <= viewport.width(), f"{name} is cut off"

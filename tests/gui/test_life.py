@@ -29,20 +29,29 @@ def test_controls_are_named_explained_and_not_cut_off(hand) -> None:
             assert f"[{KEYS[name]}]" in control.text()
     hand.viewer.window.resize(1280, 720)
     hand.click("segment")
-    hand.pause(300)
     viewport = hand.widget.panel.viewport()
-    assert hand.widget.panel.widget().width() <= viewport.width()
-    for name in CONTROLS.split()[:13]:
-        control = hand.control(name)
-        assert control.width() >= control.minimumSizeHint().width(), name
-        assert control.mapTo(viewport, control.rect().bottomLeft()).y() <= viewport.height(), name
+
+    def cut_off() -> list[str]:
+        controls = [hand.control(name) for name in CONTROLS.split()[:13]]
+        return [
+            one.objectName()
+            for one in controls
+            if one.width() < one.minimumSizeHint().width()
+            or one.mapTo(viewport, one.rect().bottomLeft()).y() > viewport.height()
+        ]
+
+    def as_wide_as_the_view() -> bool:
+        return hand.widget.panel.widget().width() <= viewport.width()
+
+    hand.wait(lambda: as_wide_as_the_view() and not cut_off(), "everything to be seen")
     hand.widget.findChild(QCollapsible, "more").expand(animate=False)
-    hand.pause(100)
-    assert hand.widget.panel.verticalScrollBar().isVisible()  # which takes some of the width
-    assert hand.widget.panel.widget().width() <= viewport.width()
-    for button in hand.widget.findChildren(QPushButton):
-        if button.isVisible() and button.objectName():
-            assert button.width() >= button.sizeHint().width(), f"{button.text()} is cut off"
+    bar = hand.widget.panel.verticalScrollBar()  # which takes some of the width
+    hand.wait(lambda: bar.isVisible() and as_wide_as_the_view(), "the scroll bar")
+    named = [one for one in hand.widget.findChildren(QPushButton) if one.objectName()]
+    hand.wait(
+        lambda: all(one.width() >= one.sizeHint().width() for one in named if one.isVisible()),
+        "every text to be seen",
+    )
 
 
 def test_every_sampler_is_explained() -> None:

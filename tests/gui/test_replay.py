@@ -131,7 +131,7 @@ def test_strokes_across_and_in_three_dimensions_are_kept_and_repeated(
     assert len(kept.slices) >= 3, "a ball of paint reaches into the neighbours"
     hand.viewer.dims.order = (1, 0, 2)
     hand.viewer.dims.set_current_step(1, 40)
-    hand.pause(50)
+    hand.known()
     hand.mask.data_setitem((np.array([3, 4]), np.array([40, 40]), np.array([5, 5])), 2)
     undo(hand)
     redo(hand)
