@@ -14,7 +14,7 @@ from napari_hidiff.training.evaluate.studies.rows import STUDIES
 
 TINY = (
     *("iterations=2", "batch=2", "crop=32", "workers=0", "validate_cases=1", "precision=fp32"),
-    *("pretrain_iterations=2", "fold_iterations=1"),
+    *("pretrain_iterations=2", "fold_iterations=1", "width=32", "stem=2"),
 )
 
 

@@ -96,7 +96,7 @@ class Watch:
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def scalar(self, name: str, value: float, iteration: int) -> None:
         if self.shown:

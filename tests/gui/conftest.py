@@ -240,7 +240,8 @@ def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 def open_hand(
     make_napari_viewer_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Hand]]:
-    """``open_hand(image, **layer_settings)``: napari on an image (or a layer), widget docked."""
+    """``open_hand(image, model, **layer_settings)``: napari on an image (or a layer), the widget
+    docked, and a model chosen: at once, as one that is chosen by itself takes time to be loaded."""
     hands: list[Hand] = []
     listening: list[list[Notification]] = []
     gates: list[Gate] = []
@@ -249,7 +250,7 @@ def open_hand(
         gates.append(Gate(monkeypatch))
         return gates[-1]
 
-    def make(image: Any = None, **settings: Any) -> Hand:
+    def make(image: Any = None, model: Path | str | None = None, **settings: Any) -> Hand:
         notes: list[Notification] = []
         notification_manager.notification_ready.connect(notes.append)
         listening.append(notes)
@@ -260,11 +261,15 @@ def open_hand(
         elif image is not None:
             viewer.add_image(image, name="image", **settings)
         dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+        if model is not None:
+            widget.use_model(model)
         viewer.show()
         hands.append(Hand(viewer, dock, widget, notes, hold))
         hands[-1].wait(lambda: dock.window().windowHandle().isExposed(), "the window")
         pause(50)
         viewer.reset_view()
+        if model is not None:
+            hands[-1].use(model)
         return hands[-1]
 
     yield make
@@ -290,6 +295,4 @@ def picture() -> np.ndarray:
 @pytest.fixture
 def hand(open_hand: Callable[..., Hand], picture: np.ndarray, tiny_file: Path) -> Hand:
     """The picture with the tiny model, which fits it."""
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
-    return hand
+    return open_hand(picture, tiny_file, rgb=True)

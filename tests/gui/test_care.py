@@ -27,8 +27,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(
         "1 x 1 pixels": Image(picture[:1, :1], rgb=True),
         "is lazy and has 58 GB": Image(dask.zeros((2**20, 72, 96)), contrast_limits=(0, 1)),
     }
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     for line, layer in refused.items():
         hand.viewer.add_layer(layer)
         hand.widget.choose.image.value = layer
@@ -56,8 +55,7 @@ def test_sixteen_bits_floats_and_alpha_fit(open_hand, picture, tiny_file: Path) 
         picture.astype(np.float32) / 7 - 3,
         np.concatenate([picture, alpha], -1),
     ]
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     for image in fitting:
         hand.widget.choose.image.value = hand.viewer.add_image(image, rgb=True)
         hand.known()
@@ -72,8 +70,9 @@ def test_the_mask_lies_over_the_image_whatever_its_scale(
     open_hand, picture, tiny_file: Path
 ) -> None:
     place = {"scale": (-2.0, 0.5), "translate": (5, -3), "rotate": 20, "shear": [0.3]}
-    hand = open_hand(picture, rgb=True, metadata={"header": 1}, units=("mm", "mm"), **place)
-    hand.use(tiny_file)
+    hand = open_hand(
+        picture, rgb=True, metadata={"header": 1}, units=("mm", "mm"), **place, model=tiny_file
+    )
     hand.click("segment")
     image = hand.widget.image
     for name in ("scale", "translate", "rotate", "shear"):
@@ -89,8 +88,7 @@ def test_the_mask_lies_over_the_image_whatever_its_scale(
 
 def test_the_shown_slice_of_a_stack_is_worked_on(open_hand, picture, tiny_file: Path) -> None:
     stack = np.stack([picture, picture[::-1], picture[:, ::-1]])
-    hand = open_hand(stack, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(stack, rgb=True, model=tiny_file)
     hand.viewer.dims.set_current_step(0, 1)
     hand.known()
     hand.click("run")
@@ -116,8 +114,7 @@ def test_the_shown_slice_of_a_stack_is_worked_on(open_hand, picture, tiny_file: 
 
 def test_channels_first_and_three_dimensional_views(open_hand, picture, tiny_file: Path) -> None:
     stack = np.moveaxis(np.stack([picture, picture[::-1]]), -1, 0)  # [C, Z, H, W]
-    hand = open_hand(stack, scale=(1, 4, 0.5, 0.5))
-    hand.use(tiny_file)
+    hand = open_hand(stack, scale=(1, 4, 0.5, 0.5), model=tiny_file)
     hand.click("segment")
     assert hand.mask.data.shape == (2, 72, 96)
     np.testing.assert_allclose(hand.mask.scale, (4, 0.5, 0.5))

@@ -52,8 +52,7 @@ def reopened(hand) -> HiDiffWidget:
 
 def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file) -> None:
     wished(device="cpu", sampler="one-step", near=True, opacity=0.35)
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     assert hand.widget.settings.device.value == "cpu"
     assert hand.widget.settings.sampler.value == "one-step", "the card says ddim"
     assert hand.control("near").isChecked()
@@ -200,8 +199,7 @@ def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) 
     path = tmp_path / "grey.safetensors"
     tiny(labels=2, channels=1).save(path)
     stack = np.random.default_rng(0).normal(size=(4, 64, 64)).astype(np.float32)
-    hand = open_hand(stack)
-    hand.use(path)
+    hand = open_hand(stack, model=path)
     at = int(hand.viewer.dims.current_step[0])
 
     def press(key: Qt.Key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
@@ -245,8 +243,7 @@ def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) 
 
 def test_the_loop_needs_no_scrolling_on_a_small_screen(open_hand, sample_pair) -> None:
     """1280 x 720, the real photograph, the hint still there and something painted."""
-    hand = open_hand(sample_pair[0], rgb=True)
-    hand.use("chase-vessels")
+    hand = open_hand(sample_pair[0], rgb=True, model="chase-vessels")
     hand.viewer.window.resize(1280, 720)
     hand.click("segment")
     hand.mask.paint((480, 500), 1)

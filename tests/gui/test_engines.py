@@ -16,8 +16,7 @@ def test_torch_refines_until_the_kernels_are_ready(open_hand, picture, tiny_file
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     model, cost = hand.widget.models.model, hand.widget.panel.cost
     hand.wait(lambda: "until fast kernels are ready" in cost.text(), "the line tells of it")
     hand.click("segment")
@@ -35,8 +34,7 @@ def test_near_the_strokes_of_a_large_image_only_their_surroundings_are_computed(
     open_hand, picture: np.ndarray, tiny_file: Path
 ) -> None:
     large = np.tile(picture, (11, 9, 1))
-    hand = open_hand(large, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(large, rgb=True, model=tiny_file)
     hand.widget.settings.sampler.value = "one-step"
     hand.click("segment")
     hand.click("run")

@@ -160,8 +160,7 @@ def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tm
     file = tmp_path / "grey.safetensors"
     grey.save(file)
     volume = np.stack([another(picture, n)[..., 0] for n in range(4)]).astype(np.uint16)
-    hand = open_hand(volume)
-    hand.use(file)
+    hand = open_hand(volume, model=file)
     hand.widget.learn_box.expand(animate=False)
     for at in (1, 3):
         hand.viewer.dims.set_point(0, at)
@@ -220,8 +219,7 @@ def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
 
 def test_an_image_unlike_the_model_s_is_doubted_not_refused(open_hand, sample_pair):
     image, truth = sample_pair
-    hand = open_hand(image[::2, ::2], rgb=True)
-    hand.use("chase-vessels")
+    hand = open_hand(image[::2, ::2], rgb=True, model="chase-vessels")
     hand.says("Fits this image")
     inverted = hand.viewer.add_image(255 - image[::2, ::2], rgb=True, name="inverted")
     hand.widget.choose.image.value = inverted

@@ -143,8 +143,7 @@ def test_closing_the_window_during_a_run_leaves_no_trace(hand, capfd) -> None:
 
 
 def test_going_on_keeps_strokes_and_accepted_masks(open_hand, picture, tiny_file: Path) -> None:
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
     hand.click("accept")
