@@ -51,9 +51,7 @@ class HiDiffWidget(QWidget):
         self.benches = Benches(viewer, self.refresh, lambda bench: self.work.abandon(bench))
         self.settings = choices.settings_box()
         self.settings.device.value = preferences.device()
-        self.choose = choices.choose_box(
-            lambda: self.benches.images(), lambda: self.benches.masks()
-        )
+        self.choose = choices.choose_box(self.benches.images, self.benches.masks)
         self._channels = ChannelBox(lambda: self._listening.slice_changed())
         self.volume = VolumeBox(lambda axis: self.chosen.turn(axis))
         self.classes = Classes(lambda: self.bench, lambda: self.chosen.card)

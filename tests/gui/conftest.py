@@ -38,8 +38,8 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._opened, each = threading.Event(), jobs._each
 
-        def held(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
-            for number, item in enumerate(each(function, args)):
+        def held(given: jobs.Given) -> Iterator[Any]:
+            for number, item in enumerate(each(given)):
                 yield item
                 if number == 0:
                     self._opened.wait(PATIENCE)
@@ -276,7 +276,8 @@ def open_hand(
     for gate in gates:
         gate.open()
     for hand in hands:
-        hand.widget.shut_down()
+        if hand.widget is not None:
+            hand.widget.shut_down()
     for notes in listening:
         notification_manager.notification_ready.disconnect(notes.append)
     # Threads may still be busy with what nobody waits for any more.
