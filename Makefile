@@ -34,7 +34,10 @@ $(STAMP): setup.cfg constraints.txt
 demo: $(STAMP)  ## run the bundled model on the bundled sample (OUTPUT=folder of the picture)
 	$(BIN)/napari-hidiff demo --output $(OUTPUT)
 
-test: lint types docs pytest  ## formatting, lint, types, the site and every test
+# Types and site take a core each.
+test: lint  ## formatting, lint, types, the site and every test
+	$(MAKE) --no-print-directory -j 2 types docs
+	$(MAKE) --no-print-directory pytest
 
 quick: $(STAMP)  ## the tests that take seconds, on two processes
 	$(BIN)/python -m pytest -q -m "not slow" $(TWO)
