@@ -276,8 +276,7 @@ def open_hand(
     for gate in gates:
         gate.open()
     for hand in hands:
-        if hand.widget is not None:
-            hand.widget.shut_down()
+        hand.widget.shut_down()
     for notes in listening:
         notification_manager.notification_ready.disconnect(notes.append)
     # Threads may still be busy with what nobody waits for any more.
