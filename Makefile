@@ -12,6 +12,8 @@ OUTPUT ?= demo
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCREEN := $(if $(DISPLAY)$(WAYLAND_DISPLAY),,xvfb-run -a -s "-screen 0 1600x1000x24")
+# A file's tests stay together (its fixtures are made once); tests/conftest.py orders the files.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 SOURCES := napari_hidiff training tests $(wildcard benchmarks docs)
 
 .DEFAULT_GOAL := help
@@ -32,10 +34,13 @@ $(STAMP): setup.cfg constraints.txt
 demo: $(STAMP)  ## run the bundled model on the bundled sample (OUTPUT=folder of the picture)
 	$(BIN)/napari-hidiff demo --output $(OUTPUT)
 
-test: lint types docs pytest  ## formatting, lint, types, the site and every test
+# Types and site take a core each.
+test: lint  ## formatting, lint, types, the site and every test
+	$(MAKE) --no-print-directory -j 2 types docs
+	$(MAKE) --no-print-directory pytest
 
 quick: $(STAMP)  ## the tests that take seconds, on two processes
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" $(TWO)
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check $(SOURCES)
@@ -52,7 +57,7 @@ types: $(STAMP)  ## mypy
 	cd build/types && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p napari_hidiff
 
 pytest: $(STAMP)  ## every test, on two processes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q --durations=25 $(TWO)
 
 # The module is changed in place and put back: best in a copy, or with everything committed.
 mutants: $(STAMP)  ## single changes of MODULE=file that TESTS="files" do not notice (SAMPLE=30 SEED=0)

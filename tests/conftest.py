@@ -1,26 +1,40 @@
 """What all tests share: one CPU thread, a screen, the bundled sample, real data if any."""
 
 import functools
+import gc
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from napari_hidiff.model import HiDiff
 
 ROOT = Path(__file__).resolve().parent.parent
+SPENT = pytest.StashKey[list[str]]()
 
 # Two test processes on two cores: more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # A widget touched from a worker thread is an error here, and a crash for a user.
 os.environ.setdefault("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
+# A busy machine is no failure.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def has_display() -> bool:
@@ -38,6 +52,42 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a long one at the end would keep one process waiting."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def spent() -> str:
+    """What this process took, and the programs that it started."""
+    mine, theirs = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    peak = mine.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    own, others = (one.ru_utime + one.ru_stime for one in (mine, theirs))
+    return f"{peak:.0f} MB at most, {own:.0f} s of a core, {others:.0f} s in programs it started"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if resource is not None and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["spent"] = spent()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash.setdefault(SPENT, []).append(
+        f"{node.gateway.id}: {getattr(node, 'workeroutput', {}).get('spent')}"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Under --durations also what the test processes took."""
+    if resource is not None and config.getoption("durations") is not None:
+        terminalreporter.section("test processes")
+        for line in config.stash.get(SPENT, [spent()]):
+            terminalreporter.line(line)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if "gui" in item.path.relative_to(ROOT).parts and not has_display():
         reason = "needs a screen: install Xvfb (README, system packages)"
@@ -48,10 +98,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Torch on one thread, so that timings and sums do not depend on what else is running."""
+    """Torch on one thread, so that sums do not depend on what else is running."""
     import torch
 
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported stays: no collection need look at it
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten() -> Iterator[None]:
+    """What models remember of a file's images (up to a gigabyte), and freed memory, given back."""
+    yield
+    from napari_hidiff import seen
+    from napari_hidiff._qt.memory import give_back
+
+    seen.forget(0)
+    gc.collect()
+    give_back()
 
 
 @pytest.fixture(autouse=True)

@@ -4,25 +4,23 @@ import json
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file, save_file
 
 import napari_hidiff
-from napari_hidiff import catalog, facts
+from napari_hidiff import catalog, cli, facts
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
 
 BUNDLED = ["chase-vessels", "hippocampus"]
 
 
-def models(*arguments, **options):
-    command = [sys.executable, "-c", "from napari_hidiff.cli import main; main()", "models"]
-    done = [*command, *map(str, arguments)]
-    return subprocess.run(done, capture_output=True, text=True, timeout=120, **options)
+def models(*arguments):
+    return call(cli.main, "models", *arguments)
 
 
 def test_a_copy_is_found_by_its_name_everywhere(tiny_file):
@@ -95,19 +93,16 @@ def test_a_broken_file_is_listed_with_its_problem(tmp_path):
     assert "not a readable model file" in one.problem
 
 
-def test_cards_are_read_without_torch_and_fast(tiny_file):
+def test_cards_are_read_without_torch(tiny_file):
     catalog.add(tiny_file)
     script = (
-        "import sys, time; from napari_hidiff import catalog; start = time.perf_counter()\n"
+        "import sys; from napari_hidiff import catalog\n"
         "cards = [one.card.name for one in catalog.entries()]\n"
-        "print(time.process_time(), cards); sys.exit('torch' in sys.modules)"
+        "print(cards); sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "'tiny'" in done.stdout
-    began = time.process_time()
-    list(catalog.entries())
-    assert time.process_time() - began < 0.5
 
 
 def test_the_command(tiny_file, tmp_path):

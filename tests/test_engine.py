@@ -93,13 +93,13 @@ def test_torch_refines_while_another_thread_compiles(tmp_path, monkeypatch):
 
     def slow(refiner):
         begun.set()
-        assert go.wait(20)
+        assert go.wait(300)
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
     thread = threading.Thread(target=loaded.runs.prepare)
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(300)
     assert loaded.runs.preparing
     steps = loaded.steps(picture(), sampler="ddim", steps=3, samples=1)
     first = next(steps)

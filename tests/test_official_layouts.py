@@ -1,15 +1,15 @@
 """Every data set, as its owner distributes it, trains through the real command."""
 
 import json
-import subprocess
-import sys
 
 import layouts
 import numpy as np
 import pytest
 import volume_layouts
+from commands import call
 
 from napari_hidiff.loading import load_model
+from napari_hidiff.training import cli
 from napari_hidiff.training.datasets import open_dataset
 
 TINY = {
@@ -56,8 +56,7 @@ LAYOUTS = {
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "napari_hidiff.training.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return call(cli.main, *arguments)
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def run(how, **environment):
         env=os.environ | {"PYTHONPATH": path} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
 
@@ -253,7 +253,7 @@ def test_every_kind_of_processor_gets_exact_sums(name, tmp_path):
         },
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
 

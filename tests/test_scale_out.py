@@ -25,7 +25,7 @@ from napari_hidiff.scale_out import Seat, own_device, own_threads, refine_all
 SETTINGS = {"sampler": "ddim", "steps": 6, "samples": 4, "seed": 5}
 OPTIONS = [part for name, value in SETTINGS.items() for part in (f"--{name}", str(value))]
 COUNT = 6
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGSTOP"), reason="stops processes by POSIX signals"

@@ -12,11 +12,12 @@ import layouts
 import numpy as np
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
-from napari_hidiff.training import checkpoint, store
+from napari_hidiff.training import checkpoint, cli, store
 from napari_hidiff.training.crops import Crops, Shares, batches, fitted
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
@@ -51,12 +52,8 @@ def tiny(**changes):
     return dataclasses.replace(RECIPES["folder"], **(TINY | changes))
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "napari_hidiff.training.cli", *map(str, arguments)]
-
-
 def run(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
+    return call(cli.main, *arguments)
 
 
 def same(first, second):

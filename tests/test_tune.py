@@ -8,12 +8,13 @@ import sys
 import layouts
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file
 
 from napari_hidiff.background import Progress, stopped_run
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
-from napari_hidiff.training import tune
+from napari_hidiff.training import cli, tune
 from napari_hidiff.training.datasets import Case, open_dataset
 from napari_hidiff.training.recipes import RECIPES
 
@@ -25,9 +26,8 @@ def data(tmp_path_factory):
     return layouts.write_folder(tmp_path_factory.mktemp("data"), count=4)
 
 
-def run(*arguments, **options):
-    command = [sys.executable, "-m", "napari_hidiff.training", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+def run(*arguments):
+    return call(cli.main, *arguments)
 
 
 def start(data, folder, *more):
@@ -90,7 +90,8 @@ def test_four_images_are_tuned_on_and_one_is_held_out(data, tiny_file, tmp_path)
 def test_a_run_in_the_background_stops_with_its_input_and_goes_on(data, tiny_file, tmp_path):
     """Without a terminal standard input ends at once: the run stops after one iteration."""
     given = start(data, tmp_path / "run", "--from", tiny_file)
-    done = run(*given, "--background", stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "napari_hidiff.training", *map(str, given), "--background"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 130
     assert "--resume goes on from there" in done.stderr
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
+from weakref import WeakMethod
 
 from magicgui import magicgui
 from magicgui.widgets import FunctionGui
@@ -141,13 +142,22 @@ def refine_by(
 
 
 def choose_box(images: Callable[[], Sequence[Any]], masks: Callable[[], Sequence[Any]]) -> Any:
-    """The boxes of :func:`choose`, with objectNames; images and masks list the layers to offer."""
+    """The boxes of :func:`choose`, with objectNames; images and masks list the layers to offer.
+
+    They are methods, and only referred to: typing remembers the options of magicgui's last boxes,
+    and with them would keep closed widgets, their models and images.
+    """
+    listed = WeakMethod(images), WeakMethod(masks)
+
+    def layers(which: int) -> list[tuple[str, Any]]:
+        lister = listed[which]()
+        return [] if lister is None else [(layer.name, layer) for layer in lister()]
 
     def image_layers(widget: Any) -> list[tuple[str, Any]]:
-        return [(layer.name, layer) for layer in images()]
+        return layers(0)
 
     def mask_layers(widget: Any) -> list[tuple[str, Any]]:
-        return [("the model", None), *((layer.name, layer) for layer in masks())]
+        return [("the model", None), *layers(1)]
 
     box: FunctionGui[..., None] = magicgui(
         choose,

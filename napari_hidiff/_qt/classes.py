@@ -33,7 +33,7 @@ class Classes:
         self._told: WeakKeyDictionary[Bench, set[int]] = WeakKeyDictionary()
         self._listening: WeakKeyDictionary[Bench, None] = WeakKeyDictionary()
         self._counted: dict[int, int] = {}
-        self._timer = QTimer()
+        self._timer = QTimer(self.box)
         self._timer.setSingleShot(True)
         self._timer.setInterval(COUNTING)
         self._timer.timeout.connect(self._count)

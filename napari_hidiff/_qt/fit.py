@@ -44,7 +44,7 @@ class Fit:
         self._about: Any = None  # what the verdict is about: model, kind of image
         self._job: jobs.Job | None = None
         self._closed = False
-        self._timer = QTimer()
+        self._timer = QTimer(panel)  # which lives until the widget was told of its end
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE)
         self._timer.timeout.connect(self._check)

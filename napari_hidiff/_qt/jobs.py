@@ -34,6 +34,9 @@ class Job(QObject):
 
     A failure is shown as a notification: one line for an InputError, which is the user's to mend;
     anything else goes to the log with its traceback as well.
+
+    Workers outlive their work, with what they were given (Qt owns them): so a worker is given a
+    list that it empties, and a job that is over lets go of whom it called.
     """
 
     def __init__(
@@ -50,8 +53,7 @@ class Job(QObject):
         self._cancelled = False
         self._worker = create_worker(
             _each if step else _once,
-            function,
-            args,
+            [(function, args)],
             _connect={"returned": self._on_returned, "finished": self._on_finished},
             _progress=dict(progress) if progress else None,
             _start_thread=False,
@@ -68,6 +70,7 @@ class Job(QObject):
         """Stop, and call nobody any more."""
         self._cancelled = True
         self._worker.quit()
+        self._let_go()
 
     def _on_yielded(self, item: Any) -> None:
         self._hand_over(item, self._step)
@@ -76,8 +79,13 @@ class Job(QObject):
         self._hand_over(answer, self._done)
 
     def _on_finished(self) -> None:
-        if self._ended is not None and not self._cancelled:
-            attempt(self._ended)
+        ended = self._ended
+        self._let_go()
+        if ended is not None and not self._cancelled:
+            attempt(ended)
+
+    def _let_go(self) -> None:
+        self._done = self._step = self._ended = None
 
     def _hand_over(self, item: Any, receive: Callable[[Any], None] | None) -> None:
         if self._cancelled:
@@ -104,7 +112,11 @@ class _Failure(NamedTuple):
         (show_warning if self.by_user else show_error)(self.text)
 
 
-def _once(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+Given = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+def _once(given: Given) -> Any:
+    function, args = given.pop()
     try:
         return function(*args)
     except Exception as error:
@@ -113,7 +125,8 @@ def _once(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         give_back()
 
 
-def _each(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
+def _each(given: Given) -> Iterator[Any]:
+    function, args = given.pop()
     # An exception must not leave the generator: superqt drops RuntimeErrors, PyTorch's included,
     # and the worker would never finish.
     try:

@@ -1,6 +1,5 @@
 """Learning from corrections: the training set, and a fine-tuning in another process."""
 
-import contextlib
 from datetime import datetime
 from typing import Any
 
@@ -52,7 +51,7 @@ class Learning(QObject):
         self._stopped: Tuning | None = None
         self._tuned: str | None = None
         self._job: jobs.Job | None = None
-        self._timer = QTimer()
+        self._timer = QTimer(box)
         self._timer.setInterval(POLL)
         self._timer.timeout.connect(lambda: jobs.attempt(self._look))
         for button, action in (
@@ -140,8 +139,7 @@ class Learning(QObject):
 
     def close(self) -> None:
         """Let the process stop by itself, with a checkpoint; wait for nobody."""
-        with contextlib.suppress(RuntimeError):  # the timer may be gone with the window
-            self._timer.stop()
+        self._timer.stop()
         if self._job is not None:
             self._job.cancel()
         if self.run is not None:

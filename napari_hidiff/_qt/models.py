@@ -73,7 +73,7 @@ class Models(QObject):
         from napari_hidiff._qt.model_manager import ModelManager
 
         if self._manager is None:
-            self._manager = ModelManager(self, self._box.native.window())
+            self._manager = ModelManager(self, self._box.native)
         self._manager.open_at(self._chosen)
         return self._manager
 

@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_hidiff._qt import choices, preferences, status, words
+from napari_hidiff._qt import choices, ending, preferences, status, words
 from napari_hidiff._qt.alternatives import Alternatives
 from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.benches import Benches
@@ -56,9 +56,7 @@ class HiDiffWidget(QWidget):
         )
         self.settings = choices.settings_box()
         self.settings.device.value = preferences.device()
-        self.choose = choices.choose_box(
-            lambda: self.benches.images(), lambda: self.benches.masks()
-        )
+        self.choose = choices.choose_box(self.benches.images, self.benches.masks)
         self._channels = ChannelBox(lambda: self._listening.slice_changed())
         self.volume = VolumeBox(lambda axis: self.chosen.turn(axis))
         self.classes = Classes(lambda: self.bench, lambda: self.chosen.card)
@@ -94,6 +92,7 @@ class HiDiffWidget(QWidget):
         self.learning = Learning(self.learn_box, self.chosen, self.models, self.settings.device)
         remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
+        ending.watch(self)
         self._listening = Listening(self, viewer)
 
     @property
@@ -283,10 +282,10 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.work.close()
+        self.benches.close(tidy=not window_gone)  # saves: nothing that can fail comes before
         self.learning.close()
         self.fit.close()
-        self.work.close()
         self.models.close()
         self.classes.close()
-        self.benches.close(tidy=not window_gone)
         self._listening.close()

@@ -1,6 +1,7 @@
 """A real napari window with the widget docked, and a hand that moves the mouse in it."""
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from napari.qt.threading import WorkerBase
 from napari.utils.notifications import Notification, notification_manager
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
+from napari_hidiff._qt import jobs
 from napari_hidiff._qt.fit import WAITING
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.sidecar import VARIABLE
 
-PATIENCE = 60.0
+PATIENCE = 300.0
+"""Seconds until a state that does not come is a failure: long, as machines may be busy."""
 
 
 def pause(milliseconds: int) -> None:
@@ -28,13 +32,38 @@ def pause(milliseconds: int) -> None:
     loop.exec()
 
 
+class Gate:
+    """Holds work that goes step by step, once it has taken one step, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._opened, each = threading.Event(), jobs._each
+
+        def held(given: jobs.Given) -> Iterator[Any]:
+            for number, item in enumerate(each(given)):
+                yield item
+                if number == 0:
+                    self._opened.wait(PATIENCE)
+
+        monkeypatch.setattr(jobs, "_each", held)
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
+
+
 class Hand:
     """What a user can do: click buttons by their objectName, paint with the mouse, read lines."""
 
     def __init__(
-        self, viewer: Any, dock: QWidget, widget: HiDiffWidget, notes: list[Notification]
+        self,
+        viewer: Any,
+        dock: QWidget,
+        widget: HiDiffWidget,
+        notes: list[Notification],
+        hold: Callable[[], Gate],
     ) -> None:
         self.viewer, self.dock, self.widget, self.notes = viewer, dock, widget, notes
+        self._hold = hold
 
     @property
     def mask(self) -> Labels:
@@ -64,10 +93,15 @@ class Hand:
     def pause(self, milliseconds: int) -> None:
         pause(milliseconds)
 
-    def slow(self) -> None:
-        """Settings that make a run last, on packed kernels too."""
-        self.widget.settings.samples.value = 64
-        self.widget.settings.steps.value = 10
+    def hold(self) -> Gate:
+        """A run of five steps, or a sweep, that begins from now on waits after its first step."""
+        self.widget.settings.steps.value = 5
+        return self._hold()
+
+    def quiet(self) -> None:
+        """Wait until no thread works for a window any more and what they said was heard."""
+        self.wait(lambda: not WorkerBase._worker_set, "the threads")
+        pause(1)
 
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
@@ -203,28 +237,44 @@ def preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.fixture
-def open_hand(make_napari_viewer_proxy: Callable[..., Any]) -> Iterator[Callable[..., Hand]]:
-    """``open_hand(image, **layer_settings)``: napari on an image (or a layer), widget docked."""
+def open_hand(
+    make_napari_viewer_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Hand]]:
+    """``open_hand(image, model, **layer_settings)``: napari on an image (or a layer), the widget
+    docked, and a model chosen: at once, as one that is chosen by itself takes time to be loaded."""
     hands: list[Hand] = []
     listening: list[list[Notification]] = []
+    gates: list[Gate] = []
 
-    def make(image: Any = None, **settings: Any) -> Hand:
+    def hold() -> Gate:
+        gates.append(Gate(monkeypatch))
+        return gates[-1]
+
+    def make(image: Any = None, model: Path | str | None = None, **settings: Any) -> Hand:
         notes: list[Notification] = []
         notification_manager.notification_ready.connect(notes.append)
         listening.append(notes)
-        viewer = make_napari_viewer_proxy(show=True)
+        viewer = make_napari_viewer_proxy(show=False)
         viewer.window.resize(1000, 640)  # every drawn pixel costs: there is no graphics card
         if isinstance(image, Image):
             viewer.add_layer(image)
         elif image is not None:
             viewer.add_image(image, name="image", **settings)
         dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+        if model is not None:
+            widget.use_model(model)
+        viewer.show()
+        hands.append(Hand(viewer, dock, widget, notes, hold))
+        hands[-1].wait(lambda: dock.window().windowHandle().isExposed(), "the window")
         pause(50)
         viewer.reset_view()
-        hands.append(Hand(viewer, dock, widget, notes))
+        if model is not None:
+            hands[-1].use(model)
         return hands[-1]
 
     yield make
+    for gate in gates:
+        gate.open()
     for hand in hands:
         hand.widget.shut_down()
     for notes in listening:
@@ -245,6 +295,4 @@ def picture() -> np.ndarray:
 @pytest.fixture
 def hand(open_hand: Callable[..., Hand], picture: np.ndarray, tiny_file: Path) -> Hand:
     """The picture with the tiny model, which fits it."""
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
-    return hand
+    return open_hand(picture, tiny_file, rgb=True)

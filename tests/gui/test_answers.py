@@ -77,12 +77,14 @@ def test_alternatives_are_drawn_where_the_run_has_no_samples(hand) -> None:
 
 
 def test_stopping_the_draw_leaves_a_run_that_can_go_on_and_be_written(hand) -> None:
-    hand.slow()
     hand.click("segment")
     mask = hand.mask.data.copy()
+    gate = hand.hold()
     hand.key(Qt.Key.Key_H, SHIFT)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
-    hand.click("stop")
+    hand.click("stop", wait=False)
+    gate.open()
+    hand.idle()
     run = hand.widget.session.run
     assert run.steps < run.total
     np.testing.assert_array_equal(hand.mask.data, mask)

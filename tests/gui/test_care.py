@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 
 from napari_hidiff._qt.jobs import attempt
 from napari_hidiff._qt.layers import check_layer
@@ -27,8 +27,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(
         "1 x 1 pixels": Image(picture[:1, :1], rgb=True),
         "is lazy and has 58 GB": Image(dask.zeros((2**20, 72, 96)), contrast_limits=(0, 1)),
     }
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     for line, layer in refused.items():
         hand.viewer.add_layer(layer)
         hand.widget.choose.image.value = layer
@@ -56,8 +55,7 @@ def test_sixteen_bits_floats_and_alpha_fit(open_hand, picture, tiny_file: Path) 
         picture.astype(np.float32) / 7 - 3,
         np.concatenate([picture, alpha], -1),
     ]
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     for image in fitting:
         hand.widget.choose.image.value = hand.viewer.add_image(image, rgb=True)
         hand.known()
@@ -72,8 +70,9 @@ def test_the_mask_lies_over_the_image_whatever_its_scale(
     open_hand, picture, tiny_file: Path
 ) -> None:
     place = {"scale": (-2.0, 0.5), "translate": (5, -3), "rotate": 20, "shear": [0.3]}
-    hand = open_hand(picture, rgb=True, metadata={"header": 1}, units=("mm", "mm"), **place)
-    hand.use(tiny_file)
+    hand = open_hand(
+        picture, rgb=True, metadata={"header": 1}, units=("mm", "mm"), **place, model=tiny_file
+    )
     hand.click("segment")
     image = hand.widget.image
     for name in ("scale", "translate", "rotate", "shear"):
@@ -89,8 +88,7 @@ def test_the_mask_lies_over_the_image_whatever_its_scale(
 
 def test_the_shown_slice_of_a_stack_is_worked_on(open_hand, picture, tiny_file: Path) -> None:
     stack = np.stack([picture, picture[::-1], picture[:, ::-1]])
-    hand = open_hand(stack, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(stack, rgb=True, model=tiny_file)
     hand.viewer.dims.set_current_step(0, 1)
     hand.known()
     hand.click("run")
@@ -116,8 +114,7 @@ def test_the_shown_slice_of_a_stack_is_worked_on(open_hand, picture, tiny_file: 
 
 def test_channels_first_and_three_dimensional_views(open_hand, picture, tiny_file: Path) -> None:
     stack = np.moveaxis(np.stack([picture, picture[::-1]]), -1, 0)  # [C, Z, H, W]
-    hand = open_hand(stack, scale=(1, 4, 0.5, 0.5))
-    hand.use(tiny_file)
+    hand = open_hand(stack, scale=(1, 4, 0.5, 0.5), model=tiny_file)
     hand.click("segment")
     assert hand.mask.data.shape == (2, 72, 96)
     np.testing.assert_allclose(hand.mask.scale, (4, 0.5, 0.5))
@@ -169,19 +166,14 @@ def test_a_broken_model_file_is_one_line(hand, tmp_path: Path, tiny_file: Path) 
 
 def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
     hand.click("segment")
-    hand.slow()
-    answered: list[None] = []
-    timer = QTimer()
-    timer.timeout.connect(lambda: answered.append(None))
-    timer.start(5)
+    gate = hand.hold()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
     painted = hand.stroke((20, 30), (26, 60))
     erased = hand.stroke((50, 20), (50, 50), mode="erase")
-    assert hand.widget.work.busy, "the run ended before the strokes"
+    assert hand.widget.work.busy, "the window did not answer during the run"
+    gate.open()
     hand.idle()
-    timer.stop()
-    assert len(answered) > 10, "the window did not answer during the run"
     run = hand.widget.session.run
     assert run.written == run.total
     assert painted.any()
@@ -213,10 +205,12 @@ def test_a_result_waits_for_the_end_of_a_stroke(hand) -> None:
 
 def test_stop_keeps_the_steps_and_run_goes_on(hand) -> None:
     hand.click("segment")
-    hand.slow()
+    gate = hand.hold()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
-    hand.click("stop")
+    hand.click("stop", wait=False)
+    gate.open()
+    hand.idle()
     run = hand.widget.session.run
     assert 1 <= run.steps < run.total
     assert run.written is None
@@ -231,14 +225,15 @@ def test_a_layer_removed_during_a_run_is_one_line_and_strokes_are_kept(
 ) -> None:
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
-    hand.slow()
+    gate = hand.hold()
     hand.click("run", wait=False)
     hand.wait(lambda: hand.widget.session.run.steps >= 1)
     hand.viewer.layers.remove(what)
     assert f"{what} was removed" in hand.said()
     assert hand.widget.bench is None
     assert not hand.widget.work.busy
-    hand.pause(300)
+    gate.open()
+    hand.quiet()
     assert len(list(sessions.glob("*.npz"))) == 1
     assert all(str(note.severity) != "error" for note in hand.notes)
     if what == "image mask":

@@ -53,8 +53,7 @@ def scribble(hand, stroke: Stroke, truth: np.ndarray) -> None:
 
 
 def test_three_strokes_and_re_refinements_gain_more_than_the_strokes_alone(open_hand, case) -> None:
-    hand = open_hand(case.image, rgb=True)
-    hand.use("chase-vessels")
+    hand = open_hand(case.image, rgb=True, model="chase-vessels")
     hand.click("segment")
     start = hand.mask.data.copy()
     for _ in range(3):

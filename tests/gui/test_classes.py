@@ -25,8 +25,7 @@ def three(open_hand, picture, tiny, tmp_path):
     """The picture with a model of three foreground classes: vessel, disc and lesion."""
     path = tmp_path / "three.safetensors"
     tiny(labels=4).save(path)
-    hand = open_hand(picture, rgb=True)
-    hand.use(path)
+    hand = open_hand(picture, rgb=True, model=path)
     return hand
 
 

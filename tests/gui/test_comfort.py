@@ -52,8 +52,7 @@ def reopened(hand) -> HiDiffWidget:
 
 def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file) -> None:
     wished(device="cpu", sampler="one-step", near=True, opacity=0.35)
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     assert hand.widget.settings.device.value == "cpu"
     assert hand.widget.settings.sampler.value == "one-step", "the card says ddim"
     assert hand.control("near").isChecked()
@@ -200,8 +199,7 @@ def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) 
     path = tmp_path / "grey.safetensors"
     tiny(labels=2, channels=1).save(path)
     stack = np.random.default_rng(0).normal(size=(4, 64, 64)).astype(np.float32)
-    hand = open_hand(stack)
-    hand.use(path)
+    hand = open_hand(stack, model=path)
     at = int(hand.viewer.dims.current_step[0])
 
     def press(key: Qt.Key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
@@ -245,16 +243,17 @@ def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) 
 
 def test_the_loop_needs_no_scrolling_on_a_small_screen(open_hand, sample_pair) -> None:
     """1280 x 720, the real photograph, the hint still there and something painted."""
-    hand = open_hand(sample_pair[0], rgb=True)
-    hand.use("chase-vessels")
+    hand = open_hand(sample_pair[0], rgb=True, model="chase-vessels")
     hand.viewer.window.resize(1280, 720)
     hand.click("segment")
     hand.mask.paint((480, 500), 1)
-    hand.pause(300)
     viewport = hand.widget.panel.viewport()
+
+    def out_of_sight() -> list[str]:
+        corners = {name: hand.control(name) for name in LOOP.split()}
+        corners = {n: c.mapTo(viewport, c.rect().bottomRight()) for n, c in corners.items()}
+        size = viewport.size()
+        return [n for n, at in corners.items() if at.y() > size.height() or at.x() > size.width()]
+
+    hand.wait(lambda: not out_of_sight(), "the loop to be seen")
     assert hand.control("hint").isVisible()
-    for name in LOOP.split():
-        control = hand.control(name)
-        corner = control.mapTo(viewport, control.rect().bottomRight())
-        assert corner.y() <= viewport.height(), f"{name} is below the screen"
-        assert corner.x() <= viewport.width(), f"{name} is cut off"

@@ -12,12 +12,11 @@ def test_torch_refines_until_the_kernels_are_ready(open_hand, picture, tiny_file
     go, compiled = threading.Event(), engines.compiled
 
     def slow(refiner):
-        assert go.wait(30)
+        assert go.wait(300)
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     model, cost = hand.widget.models.model, hand.widget.panel.cost
     hand.wait(lambda: "until fast kernels are ready" in cost.text(), "the line tells of it")
     hand.click("segment")
@@ -35,8 +34,7 @@ def test_near_the_strokes_of_a_large_image_only_their_surroundings_are_computed(
     open_hand, picture: np.ndarray, tiny_file: Path
 ) -> None:
     large = np.tile(picture, (11, 9, 1))
-    hand = open_hand(large, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(large, rgb=True, model=tiny_file)
     hand.widget.settings.sampler.value = "one-step"
     hand.click("segment")
     hand.click("run")
@@ -60,14 +58,19 @@ def test_two_windows_refine_at_once_and_one_is_stopped(open_hand, picture, tiny_
     for hand in hands:
         hand.use(tiny_file)
         hand.wait(lambda hand=hand: hand.widget.models.model.engine == "packed")
-        hand.slow()
         hand.click("segment")
     stopped, going = hands
+    gates = []
     for hand in hands:
+        gates.append(hand.hold())
         hand.click("run", wait=False)
-    stopped.wait(lambda: stopped.widget.session.run.steps >= 1)
-    assert going.widget.work.busy
-    stopped.click("stop")
+    for hand in hands:
+        hand.wait(lambda hand=hand: hand.widget.session.run.steps >= 1)
+        assert hand.widget.work.busy
+    stopped.click("stop", wait=False)
+    for gate in gates:
+        gate.open()
+    stopped.idle()
     going.idle()
     first, second = (hand.widget.session.run for hand in hands)
     assert 0 < first.steps < first.total

@@ -61,8 +61,9 @@ def test_a_nifti_image_is_segmented_painted_and_exported_over_itself(
 def test_a_name_without_a_suffix_gets_that_of_the_chosen_format(
     open_hand, grey_file, tmp_path, monkeypatch
 ):
-    hand = open_hand(np.random.default_rng(0).integers(0, 900, (64, 48)).astype(np.int16))
-    hand.use(grey_file)
+    hand = open_hand(
+        np.random.default_rng(0).integers(0, 900, (64, 48)).astype(np.int16), model=grey_file
+    )
     hand.click("segment")
     given = str(tmp_path / "mine.v2")
     monkeypatch.setattr(

@@ -20,7 +20,7 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
     def slow(model, image, settings):
         if model.card.name == "stranger":
             asked.set()
-            assert go.wait(30)
+            assert go.wait(300)
         return describe(model, image, settings)
 
     def listen(self, about, problem, line, without_model=False):
@@ -36,6 +36,6 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
     hand.wait(lambda: hand.widget.models.model is not None, "the second model")
     go.set()
     hand.wait(lambda: hand.widget.fit.problem is None, "the verdict")
-    hand.pause(300)
+    hand.quiet()
     assert "Fits this image. Finds: vessel." in told[-1]
     assert not [line for line in told if "does not fit" in line]

@@ -42,8 +42,7 @@ def work(hand):
 
 
 def test_a_lazy_volume_gives_the_mask_of_one_in_memory(open_hand, volume, grey_file):
-    hand = open_hand(da.from_array(volume, chunks=(2, 24, 64)))
-    hand.use(grey_file)
+    hand = open_hand(da.from_array(volume, chunks=(2, 24, 64)), model=grey_file)
     assert "Fits this image" in hand.control("message").text()
     lazy, kept = work(hand)
     assert lazy[2].any()

@@ -20,17 +20,6 @@ LONG = ["--pretrain-iterations", "2000", "--iterations", "20", "--crop", "32", "
 """Too long to end by itself within a test, so that Stop has something to stop."""
 
 
-def patiently(hand, until, what):
-    """Another process, of low priority, may take its time where much else runs."""
-    for _ in range(8):
-        try:
-            hand.wait(until, what)
-        except AssertionError:
-            continue
-        return
-    hand.wait(until, what)
-
-
 def another(picture, number):
     """A picture of its own: the same branches, other noise."""
     noise = np.random.default_rng(number).integers(0, 20, picture.shape)
@@ -101,28 +90,28 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
     learning.options = LONG
     hand.click("fine_tune", wait=False)
     run = learning.run
-    patiently(hand, lambda: run.progress.stage == "segmentor" and run.progress.done > 3, "progress")
+    hand.wait(lambda: run.progress.stage == "segmentor" and run.progress.done > 3, "progress")
     assert hand.control("tune_progress").value() > 0
     assert hand.control("tune_curve").losses
     painted = hand.stroke((20, 30), (26, 60))  # annotating goes on
     assert painted.any()
     assert (hand.fixed[painted] == 1).all()
     hand.click("tune_stop", wait=False)
-    patiently(hand, lambda: learning.run is None, "the end of the process")
+    hand.wait(lambda: learning.run is None, "the end of the process")
     assert (hand.fixed[painted] == 1).all()
     hand.says("with a checkpoint: press Go on", "tune_line")
     assert (run.folder / "segmentor.pt").exists()
     stopped_at = run.progress.done
     hand.click("tune_go_on", wait=False)
     again = learning.run
-    patiently(hand, lambda: again.progress.done > stopped_at + 1, "progress after the stop")
+    hand.wait(lambda: again.progress.done > stopped_at + 1, "progress after the stop")
     hand.click("tune_stop", wait=False)
-    patiently(hand, lambda: learning.run is None, "the end of the process")
+    hand.wait(lambda: learning.run is None, "the end of the process")
 
     learning.options = SHORT
     old = catalog.find_model(hand.widget.models.chosen).read_bytes()
     hand.click("fine_tune", wait=False)
-    patiently(hand, lambda: hand.control("use_tuned").isVisible(), "the tuned model")
+    hand.wait(lambda: hand.control("use_tuned").isVisible(), "the tuned model")
     table = hand.control("tune_table").text()
     assert "1 held-out image, never trained on" in table
     assert "before" in table
@@ -130,7 +119,7 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
     assert name == "tiny-tuned-1"
     assert catalog.find_model(hand.widget.models.chosen).read_bytes() == old
     hand.click("use_tuned", wait=False)
-    patiently(hand, lambda: hand.widget.models.model is not None, "the tuned model")
+    hand.wait(lambda: hand.widget.models.model is not None, "the tuned model")
     hand.known()
     card = hand.widget.models.model.card
     assert (card.name, card.training["from"]["root"]) == (name, "tiny")
@@ -148,9 +137,9 @@ def test_closing_the_window_stops_the_process(taught):
     learning.options = LONG
     hand.click("fine_tune", wait=False)
     run = learning.run
-    patiently(hand, lambda: run.progress.stage == "segmentor" and run.progress.done > 1, "progress")
+    hand.wait(lambda: run.progress.stage == "segmentor" and run.progress.done > 1, "progress")
     hand.widget.shut_down()
-    patiently(hand, lambda: not run.running, "the process to end by itself")
+    hand.wait(lambda: not run.running, "the process to end by itself")
     assert run.poll().stopped
     assert (run.folder / "segmentor.pt").exists()
     assert run.problem() is None
@@ -161,7 +150,7 @@ def test_a_failure_is_one_line(taught):
     hand, learning = taught, taught.widget.learning
     learning.options = ["--width", "64"]
     hand.click("fine_tune", wait=False)
-    patiently(hand, lambda: learning.run is None, "the process to end")
+    hand.wait(lambda: learning.run is None, "the process to end")
     hand.says("--width cannot be changed with --from", "tune_line")
     hand.offers("fine_tune")
 
@@ -171,8 +160,7 @@ def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tm
     file = tmp_path / "grey.safetensors"
     grey.save(file)
     volume = np.stack([another(picture, n)[..., 0] for n in range(4)]).astype(np.uint16)
-    hand = open_hand(volume)
-    hand.use(file)
+    hand = open_hand(volume, model=file)
     hand.widget.learn_box.expand(animate=False)
     for at in (1, 3):
         hand.viewer.dims.set_point(0, at)
@@ -231,8 +219,7 @@ def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
 
 def test_an_image_unlike_the_model_s_is_doubted_not_refused(open_hand, sample_pair):
     image, truth = sample_pair
-    hand = open_hand(image[::2, ::2], rgb=True)
-    hand.use("chase-vessels")
+    hand = open_hand(image[::2, ::2], rgb=True, model="chase-vessels")
     hand.says("Fits this image")
     inverted = hand.viewer.add_image(255 - image[::2, ::2], rgb=True, name="inverted")
     hand.widget.choose.image.value = inverted

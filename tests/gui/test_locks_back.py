@@ -27,8 +27,7 @@ def four(tiny, tmp_path):
 
 
 def opened(open_hand, volume, model):
-    hand = open_hand(volume.copy())
-    hand.use(model)
+    hand = open_hand(volume.copy(), model=model)
     hand.viewer.dims.set_current_step(0, 1)
     hand.known()
     return hand

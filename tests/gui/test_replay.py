@@ -97,8 +97,7 @@ def test_a_whole_session_is_repeated(hand, tiny_file: Path) -> None:
 
 def test_two_slices_of_a_stack_are_repeated(open_hand, picture, tiny_file: Path) -> None:
     stack = np.stack([picture, picture[::-1], 255 - picture])
-    hand = open_hand(stack, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(stack, rgb=True, model=tiny_file)
     for position in (0, 2, 0):
         hand.viewer.dims.set_current_step(0, position)
         hand.known()
@@ -131,7 +130,7 @@ def test_strokes_across_and_in_three_dimensions_are_kept_and_repeated(
     assert len(kept.slices) >= 3, "a ball of paint reaches into the neighbours"
     hand.viewer.dims.order = (1, 0, 2)
     hand.viewer.dims.set_current_step(1, 40)
-    hand.pause(50)
+    hand.known()
     hand.mask.data_setitem((np.array([3, 4]), np.array([40, 40]), np.array([5, 5])), 2)
     undo(hand)
     redo(hand)
@@ -143,8 +142,7 @@ def test_three_classes_and_a_mask_of_the_users_are_repeated(
 ) -> None:
     path = tmp_path / "three.safetensors"
     tiny(labels=3).save(path)
-    hand = open_hand(picture, rgb=True)
-    hand.use(path)
+    hand = open_hand(picture, rgb=True, model=path)
     mine = np.zeros(picture.shape[:2], np.uint8)
     mine[30:40, 20:70], mine[50:60, 20:70] = 1, 2
     hand.widget.choose.prior.value = hand.viewer.add_labels(mine, name="mine")
@@ -160,8 +158,7 @@ def test_three_classes_and_a_mask_of_the_users_are_repeated(
 
 
 def test_going_on_goes_on_with_the_log(open_hand, picture, tiny_file: Path) -> None:
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
     hand.click("accept")

@@ -5,8 +5,7 @@ import numpy as np
 
 def test_a_correction_on_the_real_sample(open_hand, sample_pair) -> None:
     image, truth = sample_pair
-    hand = open_hand(image, rgb=True)
-    hand.use("chase-vessels")
+    hand = open_hand(image, rgb=True, model="chase-vessels")
     hand.widget.settings.sampler.value = "one-step"
     hand.click("segment")
     prior = hand.mask.data.copy()

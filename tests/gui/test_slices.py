@@ -35,8 +35,7 @@ def grey_file(tiny, tmp_path):
 
 @pytest.fixture
 def hand(open_hand, volume, grey_file):
-    hand = open_hand(volume, scale=(3.0, 0.5, -0.5))
-    hand.use(grey_file)
+    hand = open_hand(volume, scale=(3.0, 0.5, -0.5), model=grey_file)
     hand.widget.settings.sampler.value = "one-step"
     hand.viewer.dims.set_current_step(0, 2)
     return hand
@@ -183,13 +182,15 @@ def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch
     hand.click("segment_slices")
     segmented = hand.mask.data.copy()
     hand.widget.settings.sampler.value = "ddim"
-    hand.slow()
+    gate = hand.hold()
     hand.viewer.dims.set_current_step(0, 4)
     hand.click("refine_slices", wait=False)
     painted = hand.stroke((12, 10), (12, 50), label=1)[4]
     assert painted.any()
     hand.wait(lambda: (hand.mask.data[0] != segmented[0]).any(), "the first slice")
-    hand.click("stop")
+    hand.click("stop", wait=False)
+    gate.open()
+    hand.idle()
     done = int(hand.control("slices").text().split()[0])
     assert 1 <= done < 5
     assert hand.mask.data[4][painted].all()
@@ -240,8 +241,7 @@ def rgbi_file(tiny, tmp_path):
 def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     stack = scan(channels=4).astype(np.float32)
     names = ("case red", "case green", "case blue", "case infrared")
-    hand = open_hand(Image(stack[0], name=names[0]))
-    hand.use(rgbi_file)
+    hand = open_hand(Image(stack[0], name=names[0]), model=rgbi_file)
     hand.says("1 channel")
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
@@ -279,8 +279,7 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
 
 def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:
     stack = scan(channels=4).astype(np.float32)
-    hand = open_hand(stack)
-    hand.use(rgbi_file)
+    hand = open_hand(stack, model=rgbi_file)
     assert not hand.control("channels").isVisible()
     hand.click("segment_slices")
     model = hand.widget.models.loaded()
@@ -291,8 +290,7 @@ def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> No
 
 def test_colour_pictures_in_a_row_are_normalised_one_by_one(open_hand, tiny_file, picture) -> None:
     series = np.stack([picture, picture // 2])
-    hand = open_hand(series, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(series, rgb=True, model=tiny_file)
     hand.click("segment_slices")
     model = hand.widget.models.loaded()
     expected = [model.mask_of(model.prior(one)) for one in series]
@@ -301,6 +299,5 @@ def test_colour_pictures_in_a_row_are_normalised_one_by_one(open_hand, tiny_file
 
 
 def test_one_picture_has_no_slices(open_hand, tiny_file, picture) -> None:
-    hand = open_hand(picture, rgb=True)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file)
     assert not hand.control("volume").isVisible()

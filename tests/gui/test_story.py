@@ -25,10 +25,12 @@ def test_segment_shows_the_prior_at_once(hand) -> None:
     assert not probability.visible
     np.testing.assert_array_equal(probability.data, prior[0])
     assert hand.widget.session.timeline.fixed_count == 0
-    hand.pause(300)
-    canvas = hand.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
-    assert canvas.std() > 10, "the canvas is flat"
-    assert len(np.unique(canvas.reshape(-1, 3), axis=0)) > 100
+
+    def drawn() -> bool:
+        canvas = hand.viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+        return canvas.std() > 10 and len(np.unique(canvas.reshape(-1, 3), axis=0)) > 100
+
+    hand.wait(drawn, "a canvas that is not flat")
 
 
 def test_step_run_and_scrub_back(hand) -> None:

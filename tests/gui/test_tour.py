@@ -17,8 +17,7 @@ def centre(hand) -> np.ndarray:
 
 @pytest.mark.parametrize("place", [{}, {"scale": (-2, 0.5), "translate": (5, -3), "rotate": 20}])
 def test_the_next_place_is_the_most_uncertain_one(open_hand, picture, tiny_file, place) -> None:
-    hand = open_hand(picture, rgb=True, **place)
-    hand.use(tiny_file)
+    hand = open_hand(picture, rgb=True, **place, model=tiny_file)
     hand.offers("next_place", False)
     hand.click("segment")
     probability = hand.widget.models.loaded().prior(picture)[0].astype(float)

@@ -1,6 +1,8 @@
 """What a volume takes in the window: the figures in the docs, and that what is freed goes back."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from napari_hidiff import seen, sweep
 from napari_hidiff._qt import memory
+from napari_hidiff._qt.choices import choose_box
 from napari_hidiff.stack import Stack
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +59,20 @@ def test_a_sweep_leaves_little_behind_in_the_model(tiny, monkeypatch) -> None:
     monkeypatch.setattr(sweep, "REMEMBERED", 2 * alone)
     list(sweep.segment(tiny(2, 1), Stack([volume]), where))
     assert seen._sights.nbytes == 2 * alone
+
+
+def test_boxes_keep_nobody_whose_layers_they_offer(qapp) -> None:
+    """typing keeps the options of magicgui's last boxes: a closed widget must not be in them."""
+
+    class Lister:
+        def images(self) -> list:
+            return []
+
+    lister = Lister()
+    box = choose_box(lister.images, lister.images)
+    gone = weakref.ref(lister)
+    del lister
+    gc.collect()
+    assert gone() is None
+    box.reset_choices()
+    assert box.image.choices == ()
