@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -35,7 +35,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     with whole(path) as (part,), part.open("wb") as file:
         remembering = _Remembering(file)
         try:
-            torch.save(state, remembering)
+            torch.save(state, cast(IO[bytes], remembering))  # all that it calls is there
         except RuntimeError:
             if remembering.error is not None:
                 raise remembering.error from None

@@ -156,8 +156,8 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         seen = np.flatnonzero(truth.any((1, 2))).tolist()
         looks = looks_of([sample.image], dataset.channels)
         counts = [np.bincount(plane.ravel(), minlength=256) for plane in truth]
-        labels = np.flatnonzero(np.any(counts, 0)[1:]) + 1
-        facts = {"shape": image.shape, "foreground": seen, "labels": labels.tolist()}
+        found = np.flatnonzero(np.any(counts, 0)[1:]) + 1
+        facts: dict[str, Any] = {"shape": image.shape, "foreground": seen, "labels": found.tolist()}
         facts |= {"digests": [image_key(image), image_key(truth)], "looks": looks}
         with whole(note) as (part,):
             part.write_text(json.dumps(facts))  # last: a case with a note is whole
