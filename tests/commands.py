@@ -14,8 +14,6 @@ def call(main: Callable[[], object], *arguments: object) -> "CompletedProcess[st
     For a test of the process itself (signals, imports, memory, the environment) start one.
     """
     words = [str(argument) for argument in arguments]
-    if "accelerate.state" in sys.modules:  # where a process keeps the precision of its first run
-        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
     out, err = io.StringIO(), io.StringIO()
     with (
         patch.object(sys, "argv", [main.__module__, *words]),

@@ -7,6 +7,7 @@ real twin, in which a rounding difference stays one. A binary network may turn i
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import layouts
@@ -17,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.training import checkpoint, cli
-from napari_hidiff.training.processes import mixed_precision
+from napari_hidiff.training.processes import accelerator_for, mixed_precision
+from napari_hidiff.training.recipes import RECIPES
 
 SETTINGS = {
     "width": 32,
@@ -129,3 +131,9 @@ def test_precisions():
     assert mixed_precision("auto", cpu=True) in ("no", "bf16")
     with pytest.raises(InputError, match="precision must be one of auto, fp32"):
         mixed_precision("int4", cpu=True)
+
+
+def test_a_process_may_train_twice_in_other_precisions():
+    for precision, name in (("bf16", "bf16"), ("fp32", "no")):
+        recipe = replace(RECIPES["folder"], precision=precision)
+        assert accelerator_for(recipe, "cpu").mixed_precision == name

@@ -6,6 +6,7 @@ same global batch trains the same network whether one process holds it or severa
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed import nn as collective
 
@@ -24,6 +25,7 @@ def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
     distributed = DistributedDataParallelKwargs(
         broadcast_buffers=False, find_unused_parameters=":" in recipe.segmentor
     )
+    AcceleratorState._reset_state()  # it would keep the precision of the process's first training
     accelerator = Accelerator(
         cpu=alone,
         mixed_precision=mixed_precision(recipe.precision, alone),

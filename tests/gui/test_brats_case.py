@@ -91,7 +91,8 @@ def test_four_modalities_are_segmented_corrected_carried_and_exported(
         assert tuple(again.data_to_world(corner)) == tuple(flair.data_to_world(corner))
 
     # BraTS's own 4 is no label of the model: said before anything is written
-    owner = hand.viewer.add_labels(np.where(truth == 3, 4, truth), name="seg", scale=flair.scale)
+    place = {"scale": flair.scale, "translate": flair.translate, "units": flair.units}
+    owner = hand.viewer.add_labels(np.where(truth == 3, 4, truth), name="seg", **place)
     hand.widget.choose.prior.value = owner
     hand.known()
     hand.click("segment_slices")
