@@ -97,12 +97,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Torch on one thread, so that sums do not depend on what else is running."""
+def imported() -> None:
+    """What was imported stays: no collection of garbage need look at it."""
+    import torch
+
+    assert torch
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def one_thread(imported: None) -> None:
+    """Torch on one thread, whatever the test before asked for: sums do not depend on what else
+    is running, and two processes with two threads each would wait for one another."""
     import torch
 
     torch.set_num_threads(1)
-    gc.freeze()  # what was imported stays: no collection need look at it
 
 
 @pytest.fixture(autouse=True, scope="module")
