@@ -29,6 +29,9 @@ TINY = {
 }
 FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
 
+SEGMENTORS = {"chase": ("--segmentor", "flexible-unet")}
+"""Layouts that train another segmentor than the usual one."""
+
 FRAMES = range(1, 613, 20)
 FOUR = ("FLAIR", "T1w", "t1gd", "T2w")
 LAYOUTS = {
@@ -67,7 +70,8 @@ def test_the_layout_trains_by_name(layout, tmp_path):
     # MSD is named by its task's folder, a folder by itself; the others are found in their parent.
     where = data if name in ("msd", "folder") else tmp_path / "data"
     where = data if layout == "btcv" else where
-    done = run("--dataset", name, "--data", where, "--output", tmp_path / "run", *FLAGS, "--json")
+    flags = (*FLAGS, *SEGMENTORS.get(layout, ()), "--json")
+    done = run("--dataset", name, "--data", where, "--output", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
     model = load_model(json.loads(done.stdout)["model"], device="cpu")
     dataset = open_dataset(name, where)
@@ -75,6 +79,7 @@ def test_the_layout_trains_by_name(layout, tmp_path):
     assert card.dataset == name
     assert [label.name for label in card.classes] == list(dataset.classes)
     assert card.channels == dataset.channels
+    assert card.segmentor["name"] == SEGMENTORS.get(layout, ("", "unet"))[1]
     assert (card.licence, card.attribution) == (dataset.licence, dataset.attribution)
     assert card.training["recipe"]["iterations"] == 2
     assert card.training["cases"]["train"] == [case.id for case in dataset.splits["train"]]
