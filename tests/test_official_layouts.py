@@ -13,15 +13,17 @@ from napari_hidiff.training import cli
 from napari_hidiff.training.datasets import open_dataset
 
 TINY = {
-    "pretrain_iterations": 2,
+    "pretrain_iterations": 1,
     "folds": 0,
-    "iterations": 2,
+    "iterations": 1,
+    "rounds": 0,
+    "diffusion_steps": 3,
     "width": 32,
     "stem": 2,
     "crop": 32,
     "batch": 2,
-    "segmentor_every": 2,
-    "validate_every": 2,
+    "segmentor_every": 1,
+    "validate_every": 1,
     "validate_cases": 1,
     "workers": 0,
     "steps": 2,
@@ -81,7 +83,7 @@ def test_the_layout_trains_by_name(layout, tmp_path):
     assert card.channels == dataset.channels
     assert card.segmentor["name"] == SEGMENTORS.get(layout, ("", "unet"))[1]
     assert (card.licence, card.attribution) == (dataset.licence, dataset.attribution)
-    assert card.training["recipe"]["iterations"] == 2
+    assert card.training["recipe"]["iterations"] == TINY["iterations"]
     assert card.training["cases"]["train"] == [case.id for case in dataset.splits["train"]]
     image = dataset.load(dataset.splits["train"][0]).image
     plane = image[len(image) // 2] if image.ndim == 4 else image
