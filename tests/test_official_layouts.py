@@ -13,21 +13,26 @@ from napari_hidiff.training import cli
 from napari_hidiff.training.datasets import open_dataset
 
 TINY = {
-    "pretrain_iterations": 2,
+    "pretrain_iterations": 1,
     "folds": 0,
-    "iterations": 2,
+    "iterations": 1,
+    "rounds": 0,
+    "diffusion_steps": 3,
     "width": 32,
     "stem": 2,
     "crop": 32,
     "batch": 2,
-    "segmentor_every": 2,
-    "validate_every": 2,
+    "segmentor_every": 1,
+    "validate_every": 1,
     "validate_cases": 1,
     "workers": 0,
     "steps": 2,
     "samples": 1,
 }
 FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+
+SEGMENTORS = {"chase": ("--segmentor", "flexible-unet")}
+"""Layouts that train another segmentor than the usual one."""
 
 FRAMES = range(1, 613, 20)
 FOUR = ("FLAIR", "T1w", "t1gd", "T2w")
@@ -67,7 +72,8 @@ def test_the_layout_trains_by_name(layout, tmp_path):
     # MSD is named by its task's folder, a folder by itself; the others are found in their parent.
     where = data if name in ("msd", "folder") else tmp_path / "data"
     where = data if layout == "btcv" else where
-    done = run("--dataset", name, "--data", where, "--output", tmp_path / "run", *FLAGS, "--json")
+    flags = (*FLAGS, *SEGMENTORS.get(layout, ()), "--json")
+    done = run("--dataset", name, "--data", where, "--output", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
     model = load_model(json.loads(done.stdout)["model"], device="cpu")
     dataset = open_dataset(name, where)
@@ -75,8 +81,9 @@ def test_the_layout_trains_by_name(layout, tmp_path):
     assert card.dataset == name
     assert [label.name for label in card.classes] == list(dataset.classes)
     assert card.channels == dataset.channels
+    assert card.segmentor["name"] == SEGMENTORS.get(layout, ("", "unet"))[1]
     assert (card.licence, card.attribution) == (dataset.licence, dataset.attribution)
-    assert card.training["recipe"]["iterations"] == 2
+    assert card.training["recipe"]["iterations"] == TINY["iterations"]
     assert card.training["cases"]["train"] == [case.id for case in dataset.splits["train"]]
     image = dataset.load(dataset.splits["train"][0]).image
     plane = image[len(image) // 2] if image.ndim == 4 else image

@@ -2,22 +2,23 @@
 
 import dataclasses
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from itertools import chain
+from pathlib import Path
 
 import layouts
 import numpy as np
 import pytest
 import torch
-from commands import call
+from commands import call, forked
 from safetensors.torch import load_file
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.loading import load_model
-from napari_hidiff.training import checkpoint, cli, store
+from napari_hidiff.training import checkpoint, cli, loop, pretrain, store
 from napari_hidiff.training.crops import Crops, Shares, batches, fitted
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
@@ -61,12 +62,22 @@ def same(first, second):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def test_the_command_trains_a_model_that_refines(data, tmp_path):
-    folder = tmp_path / "run"
-    arguments = ("--dataset", "folder", "--data", data, "--output", folder, *FLAGS, "--json")
-    done = run(*arguments)
+def command(data, folder):
+    arguments = ("--dataset", "folder", "--data", data, "--output", folder, "--device", "cpu")
+    return run(*arguments, *FLAGS, "--json")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """The model of the command's run: what an interrupted one must end with."""
+    done = command(data, tmp_path_factory.mktemp("whole") / "run")
     assert done.returncode == 0, done.stderr
-    model = load_model(json.loads(done.stdout)["model"])
+    return Path(json.loads(done.stdout)["model"])
+
+
+def test_the_command_trains_a_model_that_refines(data, uninterrupted):
+    folder = uninterrupted.parent
+    model = load_model(uninterrupted)
     dataset = open_dataset("folder", data)
     assert [label.name for label in model.card.classes] == list(dataset.classes)
     assert model.card.training["recipe"]["iterations"] == 4
@@ -80,24 +91,9 @@ def test_the_command_trains_a_model_that_refines(data, tmp_path):
         assert 0 <= row["true"] <= 1
     assert [row["iteration"] for row in report["validation"]] == [2, 4]
     assert list((folder / "events").iterdir())
-    again = run(*arguments)
+    again = command(data, folder)
     assert again.returncode == 2
     assert "already holds a run" in again.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("dataset", "write"), [("chase", layouts.write_chase), ("drive", layouts.write_drive)]
-)
-def test_the_official_layouts_train_by_name(dataset, write, tmp_path):
-    data = write(tmp_path / "data")
-    arguments = ("--dataset", dataset, "--data", data, "--output", tmp_path / "run", *FLAGS)
-    done = run(*arguments, "--folds", 0, "--validate-every", 4, "--segmentor", "flexible-unet")
-    assert done.returncode == 0, done.stderr
-    card = load_model(tmp_path / "run" / "model.safetensors").card
-    assert card.dataset == dataset
-    assert card.segmentor == {"name": "flexible-unet"}
-    assert [label.name for label in card.classes] == ["background", "vessel"]
 
 
 def test_a_loss_that_is_no_number_ends_the_training():
@@ -124,82 +120,69 @@ def test_the_paper_s_mode_is_one_switch_away(data, tmp_path):
     assert np.isfinite(model.refine(np.zeros((40, 40, 3), np.uint8)).probability).all()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    return train(tiny(), open_dataset("folder", data), folder, device="cpu")
+def interrupted(data, folder, module=None, number=0):
+    """In a process of its own: a run in ``folder`` that saves a checkpoint every iteration, so
+    that there is much to be cut; it kills itself amid the ``number``-th ``module.save``."""
+    loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1
+    if module is not None:
+        module = sys.modules[module]
+        real, count = module.save, 0
 
+        def save(*arguments):
+            nonlocal count
+            count += 1
+            if count == number:
+                file = next(a for a in arguments if hasattr(a, "write"))
+                file.write(b"half of it")
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*arguments)
 
-EVERY_ITERATION = (
-    "from napari_hidiff.training import loop, pretrain, cli; "
-    "loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1"
-)
-"""Checkpoints after every iteration, so that there is much to be cut."""
-
-DIE_WHILE_WRITING = """
-import os, signal, numpy, torch
-real, count = {module}.save, 0
-def save(*arguments):
-    global count
-    count += 1
-    if count == {number}:
-        file = next(a for a in arguments if hasattr(a, "write"))
-        file.write(b"half of it")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(*arguments)
-{module}.save = save
-"""
-
-
-def interrupted(data, folder, before):
-    """Command line of a run in ``folder``, with a program that first does ``before``."""
-    code = "\n".join((EVERY_ITERATION, before, "cli.main()"))
+        module.save = save
     arguments = ("--dataset", "folder", "--data", data, "--output", folder, *FLAGS)
-    return [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+    resume = ["--resume"] if (folder / "recipe.json").exists() else []
+    done = run(*arguments, *resume, "--device", "cpu")
+    (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
+    sys.exit(done.returncode)
 
 
 def finish(data, folder):
     """Resume a killed run and return its model."""
     assert not (folder / "model.safetensors").exists()
-    resume = ["--resume"] if (folder / "recipe.json").exists() else []
-    second = subprocess.run(
-        [*interrupted(data, folder, ""), *resume], capture_output=True, text=True
-    )
-    assert second.returncode == 0, second.stderr
+    (second := forked(interrupted, data, folder)).join()
+    assert second.exitcode == 0, (folder / "stderr.txt").read_text(encoding="utf-8")
     return folder / "model.safetensors"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", ["fold0.pt", "last.pt"])
-def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    data, tmp_path, uninterrupted, after
-):
-    """SIGKILL from outside as soon as a checkpoint is there, wherever the run then is."""
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_path, uninterrupted):
+    """SIGKILL from outside as soon as a checkpoint is there, wherever the run then is; twice."""
     folder = tmp_path / "cut"
-    first = subprocess.Popen(interrupted(data, folder, ""), stderr=subprocess.DEVNULL)
-    while not (folder / after).exists():
-        assert first.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    for after in ("fold0.pt", "last.pt"):
+        process = forked(interrupted, data, folder)
+        while not (folder / after).exists():
+            assert process.is_alive(), "the run ended before it could be killed"
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     assert same(uninterrupted, finish(data, folder))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("module", "number"),
-    [("torch", 2), ("torch", 9), ("numpy", 3), ("numpy", 15)],
-    ids=["a segmentor", "the refiner", "the cached images", "the priors"],
-)
-def test_a_run_killed_in_the_middle_of_a_write_loses_nothing(
-    data, tmp_path, uninterrupted, module, number
-):
+def test_a_run_killed_in_the_middle_of_writes_loses_nothing(data, tmp_path, uninterrupted):
+    """Each kind of file that a run writes is cut in its turn; what was whole is not made again."""
     folder = tmp_path / "cut"
-    dying = DIE_WHILE_WRITING.format(module=module, number=number)
-    first = subprocess.run(interrupted(data, folder, dying), capture_output=True)
-    assert first.returncode == -signal.SIGKILL
-    assert list(tmp_path.rglob("*.part*"))  # it did die while it wrote
+    for module, number, half in (
+        ("numpy", 3, "cache/folder/.*.npy.*.part"),
+        ("torch", 2, "cut/.fold0.pt.*.part"),
+        ("numpy", 1, "cut/priors/.*.npy.*.part"),
+        ("torch", 2 + 3 + 2, "cut/.best.pt.*.part"),  # after fold1, segmentor and last
+    ):
+        process = forked(interrupted, data, folder, module, number)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert list(tmp_path.glob(half))  # it did die while it wrote this
     assert same(uninterrupted, finish(data, folder))
 
 

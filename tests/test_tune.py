@@ -35,11 +35,18 @@ def start(data, folder, *more):
     return (*given, *SHORT, *more)
 
 
-def test_four_images_are_tuned_on_and_one_is_held_out(data, tiny_file, tmp_path):
-    folder, before = tmp_path / "run", tiny_file.read_bytes()
+@pytest.fixture(scope="module")
+def whole(data, tiny_file, tmp_path_factory):
+    """The folder of an uninterrupted run, which leaves the model it starts from as it was."""
+    folder, before = tmp_path_factory.mktemp("whole") / "run", tiny_file.read_bytes()
     done = run(*start(data, folder, "--from", tiny_file, "--name", "mine"))
     assert done.returncode == 0, done.stderr
     assert tiny_file.read_bytes() == before
+    return folder
+
+
+def test_four_images_are_tuned_on_and_one_is_held_out(data, tiny_file, whole):
+    folder = whole
     tuned, old = load_model(folder / "model.safetensors"), load_model(tiny_file)
     card = tuned.card
     assert (card.name, card.classes, card.channels) == ("mine", old.card.classes, old.card.channels)
@@ -87,7 +94,7 @@ def test_four_images_are_tuned_on_and_one_is_held_out(data, tiny_file, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_run_in_the_background_stops_with_its_input_and_goes_on(data, tiny_file, tmp_path):
+def test_a_run_in_the_background_stops_with_its_input_and_goes_on(data, tiny_file, whole, tmp_path):
     """Without a terminal standard input ends at once: the run stops after one iteration."""
     given = start(data, tmp_path / "run", "--from", tiny_file)
     command = [sys.executable, "-m", "napari_hidiff.training", *map(str, given), "--background"]
@@ -100,8 +107,7 @@ def test_a_run_in_the_background_stops_with_its_input_and_goes_on(data, tiny_fil
     assert stopped_run(tmp_path, stems) is not None
     assert stopped_run(tmp_path, stems[1:]) is None  # the set has changed since
     assert run(*given, "--resume").returncode == 0
-    assert run(*start(data, tmp_path / "whole", "--from", tiny_file)).returncode == 0
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
+    one, other = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", whole))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

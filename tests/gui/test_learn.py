@@ -132,8 +132,13 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
 
 
 @pytest.mark.slow
-def test_closing_the_window_stops_the_process(taught):
+def test_a_failure_is_one_line_and_closing_the_window_stops_the_process(taught):
     hand, learning = taught, taught.widget.learning
+    learning.options = ["--width", "64"]
+    hand.click("fine_tune", wait=False)
+    hand.wait(lambda: learning.run is None, "the process to end")
+    hand.says("--width cannot be changed with --from", "tune_line")
+    hand.offers("fine_tune")
     learning.options = LONG
     hand.click("fine_tune", wait=False)
     run = learning.run
@@ -143,16 +148,6 @@ def test_closing_the_window_stops_the_process(taught):
     assert run.poll().stopped
     assert (run.folder / "segmentor.pt").exists()
     assert run.problem() is None
-
-
-@pytest.mark.slow
-def test_a_failure_is_one_line(taught):
-    hand, learning = taught, taught.widget.learning
-    learning.options = ["--width", "64"]
-    hand.click("fine_tune", wait=False)
-    hand.wait(lambda: learning.run is None, "the process to end")
-    hand.says("--width cannot be changed with --from", "tune_line")
-    hand.offers("fine_tune")
 
 
 def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tmp_path):
