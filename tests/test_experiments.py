@@ -13,18 +13,18 @@ from napari_hidiff.training.evaluate.studies.markdown import table
 from napari_hidiff.training.evaluate.studies.rows import STUDIES
 
 TINY = (
-    *("iterations=2", "batch=2", "crop=32", "workers=0", "validate_cases=1", "precision=fp32"),
-    *("pretrain_iterations=2", "fold_iterations=1", "width=32", "stem=2"),
+    *("iterations=1", "batch=2", "crop=32", "workers=0", "validate_cases=1", "precision=fp32"),
+    *("pretrain_iterations=1", "fold_iterations=1", "width=32", "stem=2"),
 )
 
 
 IDS = [f"hippocampus_{number:03}" for number in (1, 3, 4, 6, 7)]
-SLICES = slice(15, 19)
+SLICES = slice(16, 18)
 
 
 @pytest.fixture(scope="module")
 def hippocampus(real_data, tmp_path_factory):
-    """Arguments that name four slices of a few real cases, and a folder that studies share."""
+    """Arguments that name two slices of a few real cases, and a folder that studies share."""
     source, folder = real_data("Task04_Hippocampus"), tmp_path_factory.mktemp("experiments")
     root = folder / "Task04_Hippocampus"
     known = json.loads((source / "dataset.json").read_text())

@@ -34,12 +34,12 @@ def test_no_false_alarm_on_test_images(real_data, name, dataset, folder):
 def test_alarm_on_what_is_no_fundus(chase_data):
     known, found = card("chase-vessels"), open_dataset("chase", chase_data)
     photograph = np.stack([camera()] * 3, -1)
-    for case in found.split("test"):
+    for case in found.split("test")[::2]:  # one eye of each child
         sample = found.load(case)
         assert alarm(known, 255 - sample.image) == "bright and dark seem exchanged"
         assert alarm(known, np.stack([sample.mask * 255] * 3, -1)).endswith("a mask?")
-        deep = sample.image.astype(np.uint16) * 257
-        assert doubts(deep, known.channels, known.looks) == []  # bit depth does not matter
+    deep = sample.image.astype(np.uint16) * 257
+    assert doubts(deep, known.channels, known.looks) == []  # bit depth does not matter
     assert alarm(known, photograph).endswith("grey?")
     assert "same value everywhere" in alarm(known, np.full((960, 999, 3), 7, np.uint8))
     assert "has 96 x 100 pixels" in alarm(known, sample.image[::10, ::10])

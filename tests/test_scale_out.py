@@ -3,16 +3,17 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import psutil
 import pytest
 import torch
+from distributed.utils import get_mp_context
 from PIL import Image
 
 from napari_hidiff import cli, scale_out
@@ -55,8 +56,21 @@ def masks(images, tiny_model):
 
 
 @pytest.fixture(scope="module")
-def client():
-    with scale_out.local(2) as two:
+def forks():
+    """Processes that need not import anew: forked from one that has done nothing but import."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        context = get_mp_context()
+    context.set_forkserver_preload(["napari_hidiff.cli", "napari_hidiff.scale_out"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def client(forks):
+    """Two workers; many are killed by the tests, and made anew."""
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        scale_out.local(2) as two,
+    ):
         yield two
 
 
@@ -230,24 +244,34 @@ def test_the_command_uses_a_running_scheduler(
     same(tmp_path / "out", masks)
 
 
-def started(arguments):
-    """The command in a process group of its own."""
-    code = "from napari_hidiff.cli import refine_main; refine_main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Where the tests run in the background of a shell, Ctrl+C is ignored and inherited so.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def command(arguments, out, err):
+    """The command in a process group of its own, in a process that was just forked."""
+    os.setsid()
+    # Where the tests run in the background of a shell, Ctrl+C is ignored and inherited so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for path, stream in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    sys.argv = ["command", *arguments]
+    cli.refine_main()
 
 
-def until_some_are_done(output, process):
+@pytest.fixture
+def started(forks, tmp_path):
+    """``started(arguments)``: the command as a process, and the file of its stderr."""
+
+    def start(arguments):
+        out, err = tmp_path / "stdout", tmp_path / "stderr"
+        process = forks.Process(target=command, args=([*map(str, arguments)], out, err))
+        process.start()
+        return process, err
+
+    return start
+
+
+def until_some_are_done(output, process, err):
     end = time.monotonic() + PATIENCE
     while not list(output.glob("*_steps.json")):
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), err.read_text()
         assert time.monotonic() < end
         time.sleep(0.002)
 
@@ -256,24 +280,25 @@ def until_some_are_done(output, process):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_stopped_goes_on_with_resume(
-    workers, how, images, masks, tiny_file, tmp_path, monkeypatch, capsys
+    workers, how, images, masks, tiny_file, started, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "out"
     arguments = [images, "--model", tiny_file, "--output", output, *OPTIONS, "--device", "cpu"]
     arguments += ["--workers", workers]
-    process = started(arguments)
-    until_some_are_done(output, process)
+    process, err = started(arguments)
+    until_some_are_done(output, process, err)
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     if how == signal.SIGKILL:
         process.kill()  # this process alone; its workers must notice
     else:
         os.killpg(process.pid, how)  # as a terminal does
-    _, err = process.communicate(timeout=PATIENCE)
+    process.join(PATIENCE)
     assert psutil.wait_procs(family[1:], timeout=PATIENCE)[1] == []
     if how == signal.SIGINT:
-        assert process.returncode == 130, err
-        assert "the same command with --resume goes on" in err
-        assert "Traceback" not in err
+        said = err.read_text()
+        assert process.exitcode == 130, said
+        assert "the same command with --resume goes on" in said
+        assert "Traceback" not in said
         assert not list(output.glob(".*"))
         assert json.loads((output / "report.json").read_text())["left"]
     before = times(output)
