@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ class Hand:
         self.canvas.setFocus()
         QTest.keyClick(self.canvas, key, modifier)
 
-    @property
+    @cached_property
     def canvas(self) -> QWidget:
         window = self.dock.window()
         return next(
@@ -184,7 +185,7 @@ class Hand:
         """Paint from start to end with the mouse; where the mask changed, bool [..., H, W]."""
         before = self.mask.data.copy()
         self.press(*start, mode=mode, label=label)
-        for part in (0.25, 0.5, 0.75, 1.0):
+        for part in (0.5, 1.0):
             self.drag(*(np.array(start) + part * (np.array(end) - np.array(start))))
         self.release(*end)
         return self.mask.data != before
