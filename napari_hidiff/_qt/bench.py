@@ -175,8 +175,9 @@ class Bench:
         self._changed()
 
     def _show_changes(self, visible: bool) -> None:
-        if "changes" in self._helpers:
-            self._helpers["changes"].visible = visible
+        helper = self._helpers.get("changes")
+        if helper is not None and helper.visible != visible:  # napari draws all anew when told
+            helper.visible = visible
 
     def shown(self) -> Index:
         """The slice on display; raises InputError as :func:`layers.shown_index`."""

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pytest
 from napari.layers import Image, Labels
 from napari.qt.threading import WorkerBase
 from napari.utils.notifications import Notification, notification_manager
+from npe2 import PluginManifest
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
-from napari_hidiff._qt import jobs
-from napari_hidiff._qt.fit import WAITING
+from napari_hidiff._qt import fit, jobs
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.sidecar import VARIABLE
 
@@ -129,7 +130,7 @@ class Hand:
         """Wait until the widget has looked at image and model."""
         pause(1)  # for what was put off until the event loop runs
         self.settled()
-        self.wait(lambda: self.widget.fit.problem != WAITING, "the check of the image")
+        self.wait(lambda: self.widget.fit.problem != fit.WAITING, "the check of the image")
 
     def settled(self) -> None:
         """Wait until no look at image and model is due or under way."""
@@ -139,7 +140,7 @@ class Hand:
         self.canvas.setFocus()
         QTest.keyClick(self.canvas, key, modifier)
 
-    @property
+    @cached_property
     def canvas(self) -> QWidget:
         window = self.dock.window()
         return next(
@@ -184,7 +185,7 @@ class Hand:
         """Paint from start to end with the mouse; where the mask changed, bool [..., H, W]."""
         before = self.mask.data.copy()
         self.press(*start, mode=mode, label=label)
-        for part in (0.25, 0.5, 0.75, 1.0):
+        for part in (0.5, 1.0):
             self.drag(*(np.array(start) + part * (np.array(end) - np.array(start))))
         self.release(*end)
         return self.mask.data != before
@@ -205,14 +206,26 @@ class Hand:
         return "\n".join(str(note.message) for note in self.notes)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def lighter_collections() -> None:
-    """napari's fixture collects garbage after each test; spare it what torch will never free."""
-    import napari_hidiff.model
-
-    assert napari_hidiff.model
+@pytest.fixture(autouse=True, scope="module")
+def lighter_collections(tiny_file: Path) -> None:
+    """napari collects garbage whenever a layer goes; spare it what stays: all that is imported."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_plugins() -> Iterator[None]:
+    """Nothing is installed meanwhile: read all manifests once, not twice for each window."""
+    found = list(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda paths=(): iter(found))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image and model are looked at soon after each choice: no hand has to rest here."""
+    monkeypatch.setattr(fit, "SETTLE", 10)
 
 
 @pytest.fixture(autouse=True)
@@ -266,7 +279,7 @@ def open_hand(
         viewer.show()
         hands.append(Hand(viewer, dock, widget, notes, hold))
         hands[-1].wait(lambda: dock.window().windowHandle().isExposed(), "the window")
-        pause(50)
+        pause(1)
         viewer.reset_view()
         if model is not None:
             hands[-1].use(model)

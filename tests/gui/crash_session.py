@@ -12,6 +12,7 @@ it refine with MODEL, anything else undo and redo. What it tells are lines of JS
     {"over": whether the process was killed}
 """
 
+import gc
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ import time
 import napari
 import napari.viewer
 import numpy as np
+from npe2 import PluginManifest
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
@@ -61,8 +63,8 @@ def session(image: np.ndarray, models: list[str]) -> None:
         say(saved=len(given[-1]))
 
     Autosave._snapshot, Store.write = handing, writing
-    viewer = napari.Viewer()
-    viewer.window.resize(900, 600)
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(800, 480)  # every drawn pixel costs
     viewer.add_image(image, name="image", rgb=True)
     dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
     for model in models:
@@ -119,6 +121,10 @@ def session(image: np.ndarray, models: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    found = list(PluginManifest.discover())
+    PluginManifest.discover = lambda paths=(): iter(found)  # not again in every session
+    gc.collect()
+    gc.freeze()
     sys.stdout = sys.stderr  # what napari says; lines of ours go to the file itself
     for line in sys.stdin:
         child = os.fork()

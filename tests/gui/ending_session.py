@@ -1,13 +1,20 @@
-"""A program that ends with its window open: python ending_session.py IMAGE.npy [MODEL].
+"""Programs that end with their window open: python ending_session.py MODEL IMAGE.npy OTHER.npy.
 
-Paints a stroke at the last moment; with MODEL while a run is under way.
+Each paints a stroke at the last moment: that on IMAGE when nothing else goes on, that on OTHER
+while a run with MODEL is under way. They are forks of this program, which has imported everything,
+and end as any program does. On stdout, for each: the fixed pixels, and how it ended.
 """
 
+import os
 import sys
 
 import napari
+import napari.viewer
 import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
+
+import napari_hidiff._qt.widget
+import napari_hidiff.model  # noqa: F401
 
 
 def pause(milliseconds: int) -> None:
@@ -16,16 +23,27 @@ def pause(milliseconds: int) -> None:
     loop.exec()
 
 
+model, image, other = sys.argv[1:]
+due: list[tuple[str, list[str]]] = [(other, [model]), (image, [])]
+while due:
+    path, models = due.pop()
+    child = os.fork()
+    if not child:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+
 viewer = napari.Viewer()
-viewer.add_image(np.load(sys.argv[1]), name="image", rgb=True)
+viewer.add_image(np.load(path), name="image", rgb=True)
 dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-for model in sys.argv[2:]:
+for model in models:
     widget.use_model(model)
-while widget.image not in widget.benches._keys or (sys.argv[2:] and widget.models.model is None):
+while widget.image not in widget.benches._keys or (models and widget.models.model is None):
     pause(5)
 widget.models.manage()
 widget.new_mask()
-if sys.argv[2:]:
+if models:
     widget.segment()
     while widget.work.busy:
         pause(5)

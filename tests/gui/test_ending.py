@@ -1,26 +1,31 @@
-"""A program that ends with the window open: nothing on stderr, and the last stroke is kept."""
+"""Programs that end with the window open: nothing on stderr, and the last stroke is kept."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from napari_hidiff import sidecar
 
 SCRIPT = Path(__file__).parent / "ending_session.py"
 
 
-@pytest.mark.parametrize("during", ["nothing", "a run"])
-def test_an_open_window_ends_with_its_program(picture, tiny_file, tmp_path, during) -> None:
-    np.save(tmp_path / "image.npy", picture)
-    models = [tiny_file] if during == "a run" else []
-    command = [sys.executable, SCRIPT, tmp_path / "image.npy", *models]
+def test_an_open_window_ends_with_its_program_also_during_a_run(
+    picture, tiny_file, tmp_path
+) -> None:
+    images = {tmp_path / "image.npy": picture, tmp_path / "other.npy": picture[::-1]}
+    for path, image in images.items():
+        np.save(path, image)
+    command = [sys.executable, SCRIPT, tiny_file, *images]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for sign in ("Traceback", "Error", "already deleted"):
         assert sign not in done.stderr, done.stderr
-    kept = sidecar.load(sidecar.path_of(sidecar.image_key(picture)))
-    assert kept is not None
-    assert kept.strokes == int(done.stdout.splitlines()[-1]) > 0
+    facts = [int(line) for line in done.stdout.split()]
+    strokes, ends = facts[::2], facts[1::2]
+    assert ends == [0, 0], done.stderr
+    for image, fixed in zip(images.values(), strokes, strict=True):
+        kept = sidecar.load(sidecar.path_of(sidecar.image_key(image)))
+        assert kept is not None
+        assert kept.strokes == fixed > 0
