@@ -123,6 +123,7 @@ def forgotten() -> Iterator[None]:
 
     seen.forget(0)
     gc.collect()
+    gc.freeze()
     give_back()
 
 
