@@ -123,7 +123,6 @@ def forgotten() -> Iterator[None]:
 
     seen.forget(0)
     gc.collect()
-    gc.freeze()
     give_back()
 
 

@@ -207,13 +207,10 @@ class Hand:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def lighter_collections(tiny_file: Path) -> Iterator[None]:
+def lighter_collections(tiny_file: Path) -> None:
     """napari collects garbage whenever a layer goes; spare it what stays: all that is imported."""
-    gc.unfreeze()  # what a file before left behind may have gone by now
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
