@@ -163,11 +163,6 @@ def main(
         [kind, *(one[key] for key in keys)] for kind, one in found["kinds"].items()
     ]
     print_table("Resident memory, MiB", ["pictures", *keys], rows)
-    print_table(
-        "Resident after each picture, MiB",
-        ["kind", *(str(n) for n in range(count + 1))],
-        [[kind, *one["resident_MiB"]] for kind, one in found["kinds"].items()],
-    )
 
 
 if __name__ == "__main__":

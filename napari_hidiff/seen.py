@@ -19,14 +19,13 @@ from napari_hidiff.recent import Recent
 from napari_hidiff.tiles import Area, Surroundings, Tile
 
 MOST = min(2**28, psutil.virtual_memory().total // 16)
-"""Bytes that are remembered of images, by all models together: in equal parts"""
+"""Bytes that all models together remember of images, between their runs."""
 REMEMBERED = MOST // 2
-"""of images that are known, to be refined again without segmentor,"""
+"""Bytes for images that need no segmentor when they are refined again."""
 STANDING = MOST // 2
-"""and of what prior and edits made of them, to be mended where the next edit touches them."""
+"""Bytes for the prior's and the edits' part of the input convolution, mended at the next edit."""
 WORKING = 2**30
-"""Bytes that a run may hold of its own image, as long as it lasts, so that its steps need no
-segmentor where the image is larger than what is remembered."""
+"""Bytes that a run may hold of its own image until it ends, so that its steps need no segmentor."""
 PIXELS_AT_ONCE = 2**20
 """Samples are denoised together up to this many pixels; more only costs memory."""
 
