@@ -184,5 +184,6 @@ def stopped_run(runs: Path, stems: Sequence[str]) -> Tuning | None:
         cases = json.loads((newest / "cases.json").read_text())
     except (OSError, ValueError):
         return None
-    same = sorted(row["id"] for row in (*cases["train"], *cases["val"])) == sorted(stems)
+    rows = (*cases["train"], *cases["val"])  # earlier versions noted names alone
+    same = sorted(row if isinstance(row, str) else row["id"] for row in rows) == sorted(stems)
     return run if same and run.poll().stopped else None

@@ -270,3 +270,11 @@ def test_other_settings_are_named_with_both_values(tmp_path):
     (tmp_path / "recipe.json").write_text("[]")
     with pytest.raises(InputError, match=r"recipe\.json: is not what a run writes there"):
         check_folder(tmp_path, tiny(), resume=True)
+
+
+def test_a_run_that_noted_names_alone_goes_on_with_the_same_cases(tmp_path):
+    case = store.Stored("a", "g", tmp_path, (1, 1, 8, 8), (0,), (1,), ("image", "mask"), looks={})
+    (tmp_path / "cases.json").write_text(json.dumps({"train": ["a"], "val": []}))
+    check_cases(tmp_path, {"train": [case], "val": []}, writes=True)
+    with pytest.raises(InputError, match="case a was taken from train"):
+        check_cases(tmp_path, {"train": [], "val": []}, writes=True)

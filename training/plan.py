@@ -170,17 +170,23 @@ def check_cases(folder: Path, splits: Mapping[str, Sequence[Stored]], writes: bo
 def _change(before: Mapping[str, Any], now: Mapping[str, list[dict[str, str]]]) -> str | None:
     """The first difference between what two runs train on, or None."""
     for split, cases in now.items():
-        then = {row["id"]: row for row in before.get(split, ())}
-        ids = [row["id"] for row in cases]
+        rows = (_row(row) for row in before.get(split, ()))
+        then = {row["id"]: row for row in rows}
+        ids = {row["id"]: None for row in cases}
         for id_ in (*ids, *then):
             if id_ not in then or id_ not in ids:
                 came = "was added to" if id_ in ids else "was taken from"
                 return f"case {id_} {came} {split}"
         for row in cases:
             for part in ("mask", "image", "group"):
-                if then[row["id"]][part] != row[part]:
+                if then[row["id"]].get(part, row[part]) != row[part]:
                     return f"the {part} of case {row['id']} ({split}) has changed"
     return None
+
+
+def _row(noted: dict[str, str] | str) -> dict[str, str]:
+    """What is noted of a case; runs of earlier versions noted its name alone."""
+    return {"id": noted} if isinstance(noted, str) else noted
 
 
 def _read_json(path: Path) -> dict[str, Any]:
