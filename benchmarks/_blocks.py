@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from benchmarks._packed import clean_twin, digits, interleaved, lively, ratios
 from benchmarks._steps import TIME
-from napari_hidiff.network.binary import BinaryConv2d
-from napari_hidiff.network.blocks import Block, TimeEmbedding
-from napari_hidiff.packed.layers import Layer, Signs, embed_times, pack
-from napari_hidiff.packed.memory import Memory
+from napari_hidiff.engine.layers import Layer, Signs, embed_times, pack
+from napari_hidiff.engine.memory import Memory
+from napari_hidiff.networks.binary import BinaryConv2d
+from napari_hidiff.networks.blocks import Block, TimeEmbedding
 
 
 class Shape(NamedTuple):

@@ -19,13 +19,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_hidiff.card import Card, Label
-from napari_hidiff.model import HiDiff
-from napari_hidiff.network import Refiner
-from napari_hidiff.network.binary import BinaryConv2d, binarize_weight
-from napari_hidiff.network.blocks import TimeActivation
-from napari_hidiff.network.segmentor import STRIDES
-from napari_hidiff.network.xformer import CrossBlock
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.networks import Refiner
+from napari_hidiff.networks.binary import BinaryConv2d, binarize_weight
+from napari_hidiff.networks.blocks import TimeActivation
+from napari_hidiff.networks.segmentor import STRIDES
+from napari_hidiff.networks.xformer import CrossBlock
 
 FEATURES = (48, 64, 96, 128)
 """Channels of the segmentor's features at strides 4, 8, 16, 32: those of the U-Net of a card."""

@@ -15,10 +15,12 @@ import numpy as np
 import typer
 
 import napari_hidiff
-from napari_hidiff import __version__, sweep, volumes
-from napari_hidiff.preprocess import soften
+from napari_hidiff import __version__
+from napari_hidiff.annotation import sweep
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.preprocessing import soften
+from napari_hidiff.inference.stack import Stack
 from napari_hidiff.slices import Index
-from napari_hidiff.stack import Stack
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
 

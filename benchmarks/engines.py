@@ -12,8 +12,8 @@ import numpy as np
 import typer
 
 from napari_hidiff import load_model
-from napari_hidiff.console import JsonOption, print_json
-from napari_hidiff.model import HiDiff
+from napari_hidiff.cli.console import JsonOption, print_json
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import open_dataset
 
 RUNS = {"one-step": {"sampler": "one-step"}, "ddim": {"sampler": "ddim", "steps": 3, "samples": 1}}

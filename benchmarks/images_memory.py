@@ -26,7 +26,7 @@ import typer
 
 from benchmarks._packed import machine, print_table
 from benchmarks.window_memory import MEBI, Window, model_of, status
-from napari_hidiff.console import JsonOption, print_json
+from napari_hidiff.cli.console import JsonOption, print_json
 
 SIDE, CHANNELS = 1024, 3
 WARM = 2
@@ -52,7 +52,7 @@ def annotated(count: int) -> dict[str, Any]:
     """Annotate pictures in the widget."""
     import torch
 
-    from napari_hidiff import seen
+    from napari_hidiff.inference import denoiser
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def annotated(count: int) -> dict[str, Any]:
             window.close_images()
             found.append(resident())
             print(f"annotated {number + 1}: {found[-1]:.0f} MiB", file=sys.stderr, flush=True)
-        remembered = seen.remembered() / MEBI
+        remembered = denoiser.remembered() / MEBI
         window.viewer.add_image(picture(0), name="picture", rgb=True)
         image = window.viewer.layers["picture"]
         window.wait(lambda: widget.benches.offer(image))
@@ -141,7 +141,7 @@ def main(
     ),
 ) -> None:
     """Measure on the CPU of this machine (Linux)."""
-    from napari_hidiff import seen
+    from napari_hidiff.inference import denoiser
 
     if only:
         print(json.dumps(KINDS[only](count)))
@@ -151,7 +151,7 @@ def main(
         "machine": machine(1),
         "pictures": count,
         "side": SIDE,
-        "limit_MiB": round(seen.MOST / MEBI),
+        "limit_MiB": round(denoiser.MOST / MEBI),
         "kinds": {kind: child(kind, count) for kind in KINDS},
     }
     output.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")

@@ -20,8 +20,8 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 
-from napari_hidiff.io import sample
-from napari_hidiff.training.versions import versions
+from napari_hidiff.inference.versions import versions
+from napari_hidiff.io.images import sample
 
 TICK = 5
 """Milliseconds."""

@@ -9,8 +9,9 @@ segmentor  its forward alone
 refine     ``HiDiff.refine``, one step: both, one after the other, and what is kept for the next run
 
 ``bytes_per_pixel`` is how much ``refine`` grows between two sizes, by the stride of the stem;
-``HiDiff.estimate`` uses it (``REFINER_BYTES`` in ``napari_hidiff/estimate.py``). ``--large``
-refines 4096 x 4096 pixels with the bundled model and reports the whole process: minutes.
+``HiDiff.estimate`` uses it (``REFINER_BYTES`` in ``napari_hidiff/inference/estimate.py``).
+``--large`` refines 4096 x 4096 pixels with the bundled model and reports the whole process:
+minutes.
 
 With ``--output`` the JSON is merged into the file, so that it may be made in parts.
 """
@@ -24,7 +25,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks._packed import digits, machine, numbers, print_table, write
-from napari_hidiff.console import JsonOption, print_json
+from napari_hidiff.cli.console import JsonOption, print_json
 
 ENGINES = ("packed", "torch")
 PARTS = ("refiner", "segmentor", "refine")

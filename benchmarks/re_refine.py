@@ -36,16 +36,17 @@ import torch
 import typer
 
 from benchmarks._packed import digits, machine, numbers, print_table, untrained, write
-from napari_hidiff import load_model, seen
-from napari_hidiff.card import LOCAL
-from napari_hidiff.console import JsonOption, print_json
-from napari_hidiff.engine import Engine
-from napari_hidiff.guards import MARGIN, REACH, Guards, around
-from napari_hidiff.io import sample
-from napari_hidiff.model import HiDiff
-from napari_hidiff.refine import Step
-from napari_hidiff.session import Prior, Session
-from napari_hidiff.timeline import FREE
+from napari_hidiff import load_model
+from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards, around
+from napari_hidiff.annotation.session import Prior, Session
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.cli.console import JsonOption, print_json
+from napari_hidiff.diffusion.samplers import Step
+from napari_hidiff.engine.engine import Engine
+from napari_hidiff.inference import denoiser
+from napari_hidiff.inference.card import LOCAL
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.io.images import sample
 
 ENGINES = ("packed", "torch")
 RADIUS = 4
@@ -166,7 +167,7 @@ class Bench:
     def answer(self, way: Way, stroke: np.ndarray, spent: Spent) -> Step:
         """Paint a stroke and refine; the last step."""
         session, model = self.session(), self.model
-        seen.forget(seen.REMEMBERED)  # what another way made of this very stroke
+        denoiser.forget(denoiser.REMEMBERED)  # what another way made of this very stroke
         if not way.anew:
             model.runs = self.engines["packed"]
             model.refine(self.plane, self.prior.given, sampler="one-step")

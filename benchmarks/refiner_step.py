@@ -53,8 +53,8 @@ from benchmarks._packed import (
     write,
 )
 from benchmarks._steps import measure_step
-from napari_hidiff.console import JsonOption, print_json
-from napari_hidiff.engine import Engine
+from napari_hidiff.cli.console import JsonOption, print_json
+from napari_hidiff.engine.engine import Engine
 
 VARIANTS = ("packed", "clean", "torch", "bf16")
 

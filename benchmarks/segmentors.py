@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from napari_hidiff.console import JsonOption, print_json
+from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.errors import InputError
-from napari_hidiff.network import build_segmentor, segmentor_options
+from napari_hidiff.networks import build_segmentor, segmentor_options
 
 NAMES = (
     "unet",

@@ -34,10 +34,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from napari_hidiff.io import SAMPLE
-from napari_hidiff.model import networks
-from napari_hidiff.network import probabilities
-from napari_hidiff.training import store
+from napari_hidiff.inference.model import networks
+from napari_hidiff.inference.versions import versions
+from napari_hidiff.io.images import SAMPLE
+from napari_hidiff.networks import probabilities
+from napari_hidiff.training import case_cache
 from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import Crops, batches
 from napari_hidiff.training.datasets import Case, Dataset
@@ -48,13 +49,12 @@ from napari_hidiff.training.plan import blank_card
 from napari_hidiff.training.processes import accelerator_for
 from napari_hidiff.training.recipes import RECIPES, SIZES, Recipe
 from napari_hidiff.training.targets import draw, one_hot
-from napari_hidiff.training.versions import versions
 
 WARM_UP = 3
 WAYS = ("plain", "ours", "bare", "same", "same fp32")
 
 
-def sample_case(folder: Path) -> tuple[Dataset, store.Stored]:
+def sample_case(folder: Path) -> tuple[Dataset, case_cache.Stored]:
     """The bundled sample as a data set of one case, with a prior."""
     with as_file(files("napari_hidiff") / "samples") as samples:
         image, mask = samples / f"{SAMPLE}.jpg", samples / f"{SAMPLE}_1stHO.png"
@@ -62,9 +62,9 @@ def sample_case(folder: Path) -> tuple[Dataset, store.Stored]:
         splits = {"train": (case,), "val": (), "test": ()}
         classes, colors = ("background", "vessel"), ("#000000", "#00d0ff")
         dataset = Dataset("chase", classes, RGB, colors, "", "", splits)
-        stored = store.put(dataset, case, folder)
+        stored = case_cache.put(dataset, case, folder)
     prior = folder / "prior.npy"
-    store.save_array(prior, 0.1 + 0.8 * stored.truth[:, None].astype("float16"))
+    case_cache.save_array(prior, 0.1 + 0.8 * stored.truth[:, None].astype("float16"))
     return dataset, dataclasses.replace(stored, prior_file=prior)
 
 

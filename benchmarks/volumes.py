@@ -13,11 +13,12 @@ import numpy as np
 import torch
 import typer
 
-from napari_hidiff import load_model, volumes
-from napari_hidiff.console import JsonOption, print_json
-from napari_hidiff.io import sample
-from napari_hidiff.model import HiDiff
-from napari_hidiff.seen import PIXELS_AT_ONCE
+from napari_hidiff import load_model
+from napari_hidiff.cli.console import JsonOption, print_json
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.io.images import sample
 
 
 def patches(model: HiDiff, depth: int, side: int) -> np.ndarray:

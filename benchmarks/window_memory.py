@@ -26,9 +26,9 @@ import numpy as np
 import typer
 
 from benchmarks._packed import machine, print_table
-from napari_hidiff.card import Card, Label
-from napari_hidiff.console import JsonOption, print_json
-from napari_hidiff.model import HiDiff
+from napari_hidiff.cli.console import JsonOption, print_json
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
 
 VOLUMES = {
     "155 x 240 x 240 x 4": (4, 155, 240, 240),

@@ -24,8 +24,8 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QEventLoop
 
 import napari_hidiff
-from napari_hidiff.card import Card, Label
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
 
 PLACES = ("main thread", "napari worker", "bare thread")
 

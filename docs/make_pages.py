@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args, get_origin
 from measured_page import measured_page
 from studies_page import studies_page
 
-from napari_hidiff import catalog, facts
-from napari_hidiff.card import Card
+from napari_hidiff.inference import catalog, facts
+from napari_hidiff.inference.card import Card
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Made by docs/make_pages.py: change commands, cards or results, not this page. -->"
@@ -60,7 +60,7 @@ def parser_of(name: str) -> Any:
     """The parser of an installed command, a click command or group."""
     from typer.main import get_command
 
-    from napari_hidiff import console
+    from napari_hidiff.cli import console
 
     module, _, function = entry_points()[name].partition(":")
     main = getattr(importlib.import_module(module), function)

@@ -13,7 +13,7 @@ from camera import IMAGES, Desk, along, missed_vessel, own_sessions, save
 from PIL import Image
 
 import napari_hidiff
-from napari_hidiff.io import sample
+from napari_hidiff.io.images import sample
 
 
 def picture(model: str, size: tuple[int, int]) -> Image.Image:

@@ -17,7 +17,7 @@ import numpy as np
 from camera import IMAGES, Desk, along, missed_vessel, own_sessions, save
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_hidiff.io import sample
+from napari_hidiff.io.images import sample
 from napari_hidiff.training.evaluate.damage import damage
 
 MODEL = "chase-vessels"

@@ -5,7 +5,7 @@ from typing import Any
 
 from studies_page import KVASIR, RESULTS, shown, unwrapped
 
-from napari_hidiff.training.evaluate.measured.markdown import PAGES, page
+from napari_hidiff.training.evaluate.analyses.markdown import PAGES, page
 
 INTRO = f"""
 What trained models answer to the [questions of the paper](experiments.md), on their test images;

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from napari_hidiff.training.evaluate.studies.markdown import page
-from napari_hidiff.training.evaluate.studies.rows import STUDIES
+from napari_hidiff.training.evaluate.ablations.markdown import page
+from napari_hidiff.training.evaluate.ablations.rows import STUDIES
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"

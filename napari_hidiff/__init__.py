@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_hidiff.catalog import available_models
-    from napari_hidiff.loading import load_model
-    from napari_hidiff.model import HiDiff
+    from napari_hidiff.inference.catalog import available_models
+    from napari_hidiff.inference.loading import load_model
+    from napari_hidiff.inference.model import HiDiff
 
 __version__ = "0.1.0"
 
@@ -19,9 +19,9 @@ SAMPLERS = ("one-step", "ddim", "ancestral")
 __all__ = ["SAMPLERS", "HiDiff", "__version__", "available_models", "load_model"]
 
 _LAZY = {
-    "HiDiff": "napari_hidiff.model",
-    "available_models": "napari_hidiff.catalog",
-    "load_model": "napari_hidiff.loading",
+    "HiDiff": "napari_hidiff.inference.model",
+    "available_models": "napari_hidiff.inference.catalog",
+    "load_model": "napari_hidiff.inference.loading",
 }
 
 

@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 from unittest.mock import patch
 
 PRELOADED = [
-    *("napari_hidiff.training.cli", "napari_hidiff.training.loop"),
+    *("napari_hidiff.training.cli", "napari_hidiff.training.trainer"),
     "torch._dynamo",  # torch.optim imports it at its first step
     *("pytest", "PIL.Image", "scipy.ndimage"),  # what the test files themselves import
 ]

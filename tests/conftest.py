@@ -20,7 +20,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from napari_hidiff.model import HiDiff
+    from napari_hidiff.inference.model import HiDiff
 
 ROOT = Path(__file__).resolve().parent.parent
 SPENT = pytest.StashKey[list[str]]()
@@ -118,10 +118,10 @@ def one_thread(imported: None) -> None:
 def forgotten() -> Iterator[None]:
     """What models remember of a file's images (up to a gigabyte), and freed memory, given back."""
     yield
-    from napari_hidiff import seen
     from napari_hidiff._qt.memory import give_back
+    from napari_hidiff.inference import denoiser
 
-    seen.forget(0)
+    denoiser.forget(0)
     gc.collect()
     give_back()
 
@@ -154,7 +154,7 @@ def chase_data(real_data: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def _sample() -> tuple[np.ndarray, np.ndarray]:
-    from napari_hidiff.io import sample
+    from napari_hidiff.io.images import sample
 
     return sample()
 
@@ -171,8 +171,8 @@ def tiny() -> "Callable[..., HiDiff]":
     """``tiny(labels=2, channels=3)``: a small untrained model that changes its prior."""
     import torch
 
-    from napari_hidiff.card import Card, Label
-    from napari_hidiff.model import HiDiff
+    from napari_hidiff.inference.card import Card, Label
+    from napari_hidiff.inference.model import HiDiff
 
     colors = ("#000000", "#ff4040", "#40a0ff", "#40ff80")
     names = ("background", "vessel", "disc", "lesion")

@@ -23,9 +23,9 @@ import numpy as np
 from whole_files import BESIDE, FORMATS
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read
-from napari_hidiff.files.readings import readings
-from napari_hidiff.io import read_fixed, read_image, read_labels, read_mask
+from napari_hidiff.io import registry
+from napari_hidiff.io.images import read_fixed, read_image, read_labels, read_mask
+from napari_hidiff.io.readings import readings
 
 SECONDS = 10
 """Within which every file has to be dealt with, however slow the machine is."""
@@ -78,7 +78,7 @@ def damaged(content, dice):
 
 
 def whole_volume(path):
-    volume = read.read(path)
+    volume = registry.read(path)
     assert volume.array.ndim in (3, 4)
     assert volume.array.size > 0
     assert volume.array.dtype.kind in "buif"
@@ -87,10 +87,10 @@ def whole_volume(path):
     assert all(size > 0 for size in volume.spacing), volume.spacing
     assert np.isfinite(volume.affine).all(), volume.affine
     assert np.isfinite(volume.spacing).all(), volume.spacing
-    read.as_layer(volume)
+    registry.as_layer(volume)
     json.dumps(volume.source.to_dict())
-    if read.is_mask(volume):
-        read.labels(volume)
+    if registry.is_mask(volume):
+        registry.labels(volume)
 
 
 READERS = {
@@ -100,7 +100,7 @@ READERS = {
     "mask": read_mask,
     "labels": lambda path: read_labels(path, 2),
     "fixed": read_fixed,
-    "png mask": read.read_png_mask,
+    "png mask": registry.read_png_mask,
 }
 
 

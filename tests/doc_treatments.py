@@ -21,7 +21,7 @@ import pytest
 from doc_pages import ROOT, Line
 from PIL import Image
 
-from napari_hidiff.training.evaluate.studies.rows import STUDIES
+from napari_hidiff.training.evaluate.ablations.rows import STUDIES
 from napari_hidiff.training.recipes import RECIPES
 
 Call = Callable[..., int]
@@ -74,8 +74,9 @@ def after_a_session(line: Line, call: Call) -> None:
     """A session is there to be repeated: of a picture, or of volumes that are one channel each."""
     from sessions import record
 
-    from napari_hidiff import load_model, sidecar
-    from napari_hidiff.stack import Stack
+    from napari_hidiff import load_model
+    from napari_hidiff.annotation import sidecar
+    from napari_hidiff.inference.stack import Stack
 
     named = line.words[line.words.index("--model") + 1] if "--model" in line.words else None
     model = load_model(named or "chase-vessels", device="cpu")

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff import cli, sidecar, walker, work
-from napari_hidiff.annotation import Annotation
-from napari_hidiff.guards import Guards
-from napari_hidiff.journal import model_facts
+from napari_hidiff.annotation import refinement, sidecar, walker
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.journal import model_facts
+from napari_hidiff.cli import app
 from napari_hidiff.slices import slicer
 
 SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
@@ -25,7 +26,7 @@ def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.nd
     annotation = Annotation(mask.shape)
     annotation.begin(channels=int(stack.channels == "first"))
     slice_ = annotation.session(index, plane)
-    slice_.prior = work.segment(model, stack, index, None)
+    slice_.prior = refinement.segment(model, stack, index, None)
     annotation.note("segment", slice=index, prior="segmentor", **model_facts(model))
     plane[...] = annotation.around_fixed(index, slice_.prior.mask)
     annotation.wrote(index, mask, what="prior")
@@ -36,7 +37,7 @@ def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.nd
         facts = model_facts(model) | SETTINGS | vars(run.guards)
         entry = annotation.note("run", slice=index, **facts)
         how = (SETTINGS[name] for name in ("sampler", "steps", "samples", "seed"))
-        for step in work.steps(model, stack, index, slice_.prior.given, run, *how):
+        for step in refinement.steps(model, stack, index, slice_.prior.given, run, *how):
             slice_.add_step(step.mask, step.probability)
             entry |= {"taken": step.index, "engine": step.engine}
         plane[...] = annotation.around_fixed(index, slice_.view(2))
@@ -63,5 +64,5 @@ def replay(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     """Exit status, stdout, stderr of ``napari-hidiff replay``."""
     monkeypatch.setattr(sys, "argv", ["napari-hidiff", "replay", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        app.main()
     return left.value.code, *capsys.readouterr()

@@ -6,7 +6,7 @@ from cases import message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_hidiff.alternatives import CLEAR, DISTINCT, alternatives, distances
+from napari_hidiff.annotation.suggestions import CLEAR, DISTINCT, alternatives, distances
 from napari_hidiff.probability import mask_of
 from napari_hidiff.scores import mean_dice
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_hidiff import cli, resume
-from napari_hidiff.batch import Job, find_images, plan
+from napari_hidiff.batch import records
+from napari_hidiff.batch.jobs import Job, find_images, plan
+from napari_hidiff.batch.listed import read_list
+from napari_hidiff.batch.order import LIVES, attempt
+from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import read_labels
-from napari_hidiff.listed import read_list
-from napari_hidiff.order import LIVES, attempt
+from napari_hidiff.io.images import read_labels
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def refine(monkeypatch, capsys, tiny_file, tmp_path):
         options = ("--model", tiny_file, "--output", tmp_path / "out", "--device", "cpu")
         monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments + options)])
         with pytest.raises(SystemExit) as left:
-            cli.refine_main()
+            app.refine_main()
         out, err = capsys.readouterr()
         return left.value.code, out, err
 
@@ -224,7 +225,7 @@ def test_a_mask_whose_record_only_waits_goes_with_it(refine, crop, tmp_path):
     refine(image)
     (out / "a_steps.json").rename(out / ".a_steps.json.12ab34cd.part")
     assert find_images([out]) == [image]
-    resume.sweep(plan([image], out, resume=True))
+    records.sweep(plan([image], out, resume=True))
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "report.csv", "report.json"]
     assert refine(image, "--resume")[0] == 0
 
@@ -303,20 +304,20 @@ def test_attempts_that_do_not_come_back_are_counted_and_end(tmp_path):
     with attempt(job, "another"):
         assert len(list(tmp_path.glob(".*another-1.started"))) == 1
     assert len(list(tmp_path.glob(".*.started"))) == LIVES
-    resume.sweep([job])
+    records.sweep([job])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_digest_of_a_folder_is_that_of_its_names_and_contents(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "1.dcm").write_bytes(b"a")
-    found = {resume.digest(tmp_path / "d")}
+    found = {records.digest(tmp_path / "d")}
     (tmp_path / "d" / "2.dcm").write_bytes(b"b")
-    found.add(resume.digest(tmp_path / "d"))
+    found.add(records.digest(tmp_path / "d"))
     (tmp_path / "d" / "2.dcm").write_bytes(b"c")
-    found.add(resume.digest(tmp_path / "d"))
+    found.add(records.digest(tmp_path / "d"))
     assert len(found) == 3
-    assert resume.digest(tmp_path / "none") is None
+    assert records.digest(tmp_path / "none") is None
 
 
 def test_the_digest_of_a_series_is_that_of_its_dicom_files(tmp_path):
@@ -325,11 +326,11 @@ def test_the_digest_of_a_series_is_that_of_its_dicom_files(tmp_path):
     for name, rest in (("1.dcm", b"a"), ("2", b"b")):
         (folder / name).write_bytes(mark + rest)
     paths = (folder, folder / "1.dcm", folder / "2")
-    before = [resume.digest(path) for path in paths]
+    before = [records.digest(path) for path in paths]
     assert len(set(before)) == 3
     (folder / "out").mkdir()
     for name in ("chest_mask.nii.gz", "out/report.csv"):
         (folder / name).write_bytes(b"ours")
-    assert [resume.digest(path) for path in paths] == before
+    assert [records.digest(path) for path in paths] == before
     (folder / "2").write_bytes(mark + b"c")
-    assert not set(before) & {resume.digest(path) for path in paths}
+    assert not set(before) & {records.digest(path) for path in paths}

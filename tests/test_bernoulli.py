@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_hidiff.bernoulli import BernoulliDiffusion, bernoulli
+from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion, bernoulli
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "bernoulli.json").read_text())
 COSINE = BernoulliDiffusion(10, "cosine")

@@ -12,15 +12,16 @@ from commands import call
 from safetensors.torch import load_file, save_file
 
 import napari_hidiff
-from napari_hidiff import catalog, cli, facts
+from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
+from napari_hidiff.inference import catalog, facts
+from napari_hidiff.inference.loading import load_model
 
 BUNDLED = ["chase-vessels", "hippocampus"]
 
 
 def models(*arguments):
-    return call(cli.main, "models", *arguments)
+    return call(app.main, "models", *arguments)
 
 
 def test_a_copy_is_found_by_its_name_everywhere(tiny_file):

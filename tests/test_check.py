@@ -10,7 +10,7 @@ import volume_layouts
 from PIL import Image
 from rich.console import Console
 
-from napari_hidiff.files.write import write_labels
+from napari_hidiff.io.write import write_labels
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.check import check, print_check
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff import sidecar
-from napari_hidiff.annotation import Annotation
-from napari_hidiff.claims import OLD, Store, claim, tidy
-from napari_hidiff.journal import repeatable
-from napari_hidiff.session import SliceRecord
-from napari_hidiff.timeline import FREE
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.claims import OLD, Store, claim, tidy
+from napari_hidiff.annotation.journal import repeatable
+from napari_hidiff.annotation.session import SliceRecord
+from napari_hidiff.annotation.undo import FREE
 
 SHAPE = (40, 50)
 INDEX = (-1, -1)
@@ -61,7 +61,8 @@ def test_two_windows_on_one_image_keep_two_files(
 
 def test_two_programs_keep_two_files_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom napari_hidiff.claims import claim\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from napari_hidiff.annotation.claims import claim\n"
         "print(claim(Path(sys.argv[1])).path.name, flush=True)\ntime.sleep(60)"
     )
     path = tmp_path / "a.npz"
@@ -147,7 +148,7 @@ def test_files_of_format_1_are_read_and_gone_on_from(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.slices[INDEX].accepted, accepted)
     assert not repeatable(found.log)
 
-    from napari_hidiff.replay import Replay
+    from napari_hidiff.annotation.replay import Replay
 
     mask = np.zeros(SHAPE, np.uint8)
     annotation = Annotation(SHAPE)

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_hidiff import cli
-from napari_hidiff.io import SAMPLE, read_labels
+from napari_hidiff.cli import app
+from napari_hidiff.io.images import SAMPLE, read_labels
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def refine(call, tiny_file, tmp_path):
 
     def run(*arguments):
         options = ("--model", tiny_file, "--output", tmp_path / "out", "--device", "cpu")
-        return call(cli.refine_main, *arguments, *options)
+        return call(app.refine_main, *arguments, *options)
 
     return run
 
@@ -234,7 +234,7 @@ def test_own_masks_in_a_folder_are_no_images(refine, crop, call, tiny_file, tmp_
     image = crop("in/a.png")
     options = ("--model", tiny_file, "--output", image.parent, "--overwrite", "--json")
     for _ in range(2):
-        status, out, _ = call(cli.refine_main, image.parent, *options)
+        status, out, _ = call(app.refine_main, image.parent, *options)
         assert status == 0
         assert len(json.loads(out)["images"]) == 1
 
@@ -275,7 +275,7 @@ def test_bad_arguments_are_one_line_and_status_2(refine, crop, call, tiny_file, 
         (("--model", tiny_file, "--output", image), "the output must be a folder"),
         (output, "--model"),
     ):
-        status, out, err = call(cli.refine_main, image, *options)
+        status, out, err = call(app.refine_main, image, *options)
         assert (status, out) == (2, ""), options
         assert line in one_line(err)
     assert not (tmp_path / "new").exists()
@@ -283,7 +283,7 @@ def test_bad_arguments_are_one_line_and_status_2(refine, crop, call, tiny_file, 
 
 def test_demo_prints_every_dice_and_writes_a_picture(call, tiny_file, tmp_path):
     options = ("--model", tiny_file, "--samples", 1, "--steps", 2, "--output", tmp_path / "d")
-    status, out, _ = call(cli.main, "demo", *options, "--no-window", "--json")
+    status, out, _ = call(app.main, "demo", *options, "--no-window", "--json")
     assert status == 0
     report = json.loads(out)
     assert list(report["dice"]) == ["prior", "step 1", "step 2", "result"]
@@ -296,7 +296,7 @@ def test_demo_prints_every_dice_and_writes_a_picture(call, tiny_file, tmp_path):
 
 def test_demo_without_json_prints_a_table(call, tiny_file, tmp_path):
     options = ("--model", tiny_file, "--sampler", "one-step", "--output", tmp_path / "d")
-    status, out, _ = call(cli.main, "demo", *options, "--no-window")
+    status, out, _ = call(app.main, "demo", *options, "--no-window")
     assert status == 0
     for word in ("prior", "step 1", "result", "Dice", "picture:", "mask:"):
         assert word in out
@@ -307,10 +307,10 @@ def test_without_a_display_the_demo_still_succeeds(call, tiny_file, tmp_path, mo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     options = ("--model", tiny_file, "--sampler", "one-step", "--output", tmp_path / "d")
-    status, _, err = call(cli.main, "demo", *options)
+    status, _, err = call(app.main, "demo", *options)
     assert status == 0
     assert "napari is not opened: there is no display" in err
-    status, _, err = call(cli.main)
+    status, _, err = call(app.main)
     assert status == 2
     assert "there is no display" in one_line(err)
 
@@ -320,16 +320,16 @@ def test_a_dead_display_is_a_line_and_not_a_crash(call, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":987")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
-    status, _, err = call(cli.main)
+    status, _, err = call(app.main)
     assert status == 2
     assert "Qt cannot open a window" in one_line(err)
 
 
 def test_a_missing_image_is_named_before_a_window_opens(call, tmp_path):
-    status, _, err = call(cli.main, tmp_path / "none.png")
+    status, _, err = call(app.main, tmp_path / "none.png")
     assert status == 2
     assert one_line(err).endswith("none.png: no such file")
-    status, _, err = call(cli.main, "--device", "abacus")
+    status, _, err = call(app.main, "--device", "abacus")
     assert status == 2
     assert "abacus" in one_line(err)
 

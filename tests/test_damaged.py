@@ -16,11 +16,11 @@ from damaged import READERS, campaign, damaged, outcome
 from whole_files import FORMATS, dicom, nifti, npy, npz, pillow, tiff
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read
-from napari_hidiff.files import tiff as tiff_files
-from napari_hidiff.files.npz import main_array
-from napari_hidiff.files.readings import readings
-from napari_hidiff.io import read_image
+from napari_hidiff.io import registry
+from napari_hidiff.io import tiff as tiff_files
+from napari_hidiff.io.images import read_image
+from napari_hidiff.io.npz import main_array
+from napari_hidiff.io.readings import readings
 
 SEED = 14
 
@@ -129,7 +129,7 @@ HUGE = {
 def test_no_memory_is_taken_for_what_a_file_cannot_hold(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(HUGE[name]())
-    ways = {".bmp": [read_image], ".npy": []}.get(path.suffix, [read.read])
+    ways = {".bmp": [read_image], ".npy": []}.get(path.suffix, [registry.read])
     for way in (*ways, lambda path: list(readings(path))):
         with pytest.raises(InputError) as caught:
             way(path)
@@ -153,7 +153,7 @@ def test_tiff_pages_in_a_circle_are_refused(tmp_path, before):
     path.write_bytes(content)
     assert not tiff_files.is_stack(path)
     assert tiff_files.read_source(path) is None
-    for way in (read.read, read_image, lambda path: list(readings(path))):
+    for way in (registry.read, read_image, lambda path: list(readings(path))):
         with pytest.raises(InputError, match=r"a\.tif: .* in a circle"):
             way(path)
 
@@ -187,7 +187,7 @@ def test_places_that_are_no_numbers_are_refused(tmp_path, value):
     content[280:284] = np.array([value], "<f4").tobytes()
     (tmp_path / "a.nii").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.nii: has voxels of"):
-        read.read(tmp_path / "a.nii")
+        registry.read(tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_an_archive_whose_array_has_no_header_holds_none(tmp_path, old, new):
     (tmp_path / "a.npz").write_bytes(out.getvalue())
     assert main_array(tmp_path / "a.npz") is None
     with pytest.raises(InputError, match=r"a\.npz"):
-        read.read(tmp_path / "a.npz")
+        registry.read(tmp_path / "a.npz")
 
 
 def test_an_archive_packed_in_an_unknown_way_is_refused(tmp_path):
@@ -217,7 +217,7 @@ def test_an_archive_packed_in_an_unknown_way_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(content[: at + 10] + b"\x63\0" + content[at + 12 :])
     assert main_array(tmp_path / "a.npz") is None
     with pytest.raises(InputError, match=r"a\.npz"):
-        read.read(tmp_path / "a.npz")
+        registry.read(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("way", ["zlib", "lzw", "zstd", "packbits", "lzma", "png", "bits", "gif"])

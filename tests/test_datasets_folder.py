@@ -12,7 +12,7 @@ from cases import assert_no_group_divided, bad_cases, every, message, refused
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.training import store
+from napari_hidiff.training import case_cache
 from napari_hidiff.training.datasets import SPLITS, open_dataset
 from napari_hidiff.training.datasets.check import check
 from napari_hidiff.training.datasets.lacking import without_pair
@@ -302,9 +302,9 @@ def test_images_without_mask_are_counted_in_one_line(tmp_path):
     )
     assert without_pair(dataset) == (frozenset({"case01", "case04"}), line)
     with pytest.raises(InputError) as error:
-        store.build(dataset, ("train", "val"), tmp_path / "cache")
+        case_cache.build(dataset, ("train", "val"), tmp_path / "cache")
     assert str(error.value) == f"{line}; --skip-bad leaves them out"
-    kept = store.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
+    kept = case_cache.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
     assert [case.id for case in kept.splits["train"]] == ["case00", "case02", "case03", "case05"]
     assert kept.skipped == [line]
     content = check(dataset)
@@ -317,6 +317,6 @@ def test_masks_of_other_names_are_one_line(tmp_path):
         path.rename(path.with_name(f"truth-{path.name}"))
     dataset = open_dataset("folder", root)
     with pytest.raises(InputError) as error:
-        store.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
+        case_cache.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
     assert "none of the train cases can be used; 3 of 3 images have no mask, " in str(error.value)
     assert "3 of 3 masks have no image, truth-case0" in str(error.value)

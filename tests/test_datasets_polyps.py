@@ -8,7 +8,7 @@ from PIL import Image
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import SPLITS, open_dataset
-from napari_hidiff.training.datasets.cvc import LAST_FRAMES, sequence
+from napari_hidiff.training.datasets.polyps import LAST_FRAMES, sequence
 
 
 def groups(dataset):

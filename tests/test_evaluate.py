@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import napari_hidiff
-from napari_hidiff import volumes
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import sample as bundled_sample
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.io.images import sample as bundled_sample
 from napari_hidiff.training.datasets import Case, Sample, open_dataset
 from napari_hidiff.training.evaluate.arms import (
     DAMAGED,
@@ -26,7 +26,7 @@ from napari_hidiff.training.evaluate.arms import (
 from napari_hidiff.training.evaluate.damage import damage
 from napari_hidiff.training.evaluate.metrics import METRICS, score
 from napari_hidiff.training.evaluate.report import report
-from napari_hidiff.training.evaluate.run import Evaluation, evaluate, score_case
+from napari_hidiff.training.evaluate.scoring import Evaluation, evaluate, score_case
 
 MODEL = "chase-vessels"
 SMALL = {"name": "unet", "filters": [4, 4, 6, 8, 8, 8]}

@@ -8,8 +8,8 @@ import sys
 import layouts
 import pytest
 
-from napari_hidiff.card import Card, Label
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.evaluate import cli
 
 

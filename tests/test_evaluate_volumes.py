@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 from scipy import ndimage
 
-from napari_hidiff import volumes
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.io.nifti import read_volume
 from napari_hidiff.training.datasets import Case, Dataset, Sample, open_dataset
 from napari_hidiff.training.datasets.base import palette, read_nifti
 from napari_hidiff.training.evaluate.arms import (
@@ -31,7 +31,7 @@ from napari_hidiff.training.evaluate.arms import (
 from napari_hidiff.training.evaluate.damage import damage
 from napari_hidiff.training.evaluate.metrics import METRICS, score
 from napari_hidiff.training.evaluate.report import report
-from napari_hidiff.training.evaluate.run import Evaluation, evaluate, score_case
+from napari_hidiff.training.evaluate.scoring import Evaluation, evaluate, score_case
 from napari_hidiff.training.evaluate.tables import MOST_ROWS, print_report
 from napari_hidiff.training.prior_source import open_prior_source
 

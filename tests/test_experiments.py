@@ -7,10 +7,10 @@ import nibabel
 import pytest
 from test_interactive_command import run_command
 
-from napari_hidiff.training import loop
-from napari_hidiff.training.evaluate.studies import scored
-from napari_hidiff.training.evaluate.studies.markdown import table
-from napari_hidiff.training.evaluate.studies.rows import STUDIES
+from napari_hidiff.training import trainer
+from napari_hidiff.training.evaluate.ablations import scored
+from napari_hidiff.training.evaluate.ablations.markdown import table
+from napari_hidiff.training.evaluate.ablations.rows import STUDIES
 
 TINY = (
     *("iterations=1", "batch=2", "crop=32", "workers=0", "validate_cases=1", "precision=fp32"),
@@ -68,7 +68,7 @@ def test_a_study_runs_whole_and_then_does_no_work(name, hippocampus, capsys, mon
     def never(*args, **kwargs):
         raise AssertionError("everything was done before")
 
-    monkeypatch.setattr(loop, "train", never)
+    monkeypatch.setattr(trainer, "train", never)
     monkeypatch.setattr(scored, "score_case", never)
     status, again, err = run_command(capsys, monkeypatch, *arguments, "--json")
     assert status == 0, err

@@ -9,13 +9,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from napari_hidiff import cli, weights
-from napari_hidiff.card import Card, Label
+from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
-from napari_hidiff.export import export_file
-from napari_hidiff.loading import MODELS, load_model
-from napari_hidiff.model import HiDiff
-from napari_hidiff.network.binary import BinaryConv2d
+from napari_hidiff.inference import weights
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.export import export_file
+from napari_hidiff.inference.loading import MODELS, load_model
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.networks.binary import BinaryConv2d
 
 BUNDLED = ("chase-vessels", "hippocampus")
 CHANNELS = {"chase-vessels": 3, "hippocampus": 1, "tiny": 3}
@@ -53,7 +54,7 @@ def call(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["napari-hidiff", "export", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
         return left.value.code, *capsys.readouterr()
 
     return run

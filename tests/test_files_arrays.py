@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import npz, read, record
-from napari_hidiff.files.tiff import is_stack, read_source, read_tiff
-from napari_hidiff.files.write import write_labels
-from napari_hidiff.io import read_labels
+from napari_hidiff.inference.card import Label
+from napari_hidiff.io import npz, record, registry
+from napari_hidiff.io.images import read_labels
+from napari_hidiff.io.tiff import is_stack, read_source, read_tiff
+from napari_hidiff.io.write import write_labels
 
 CLASSES = (Label("background", "#000000"), Label("disc", "#ff8000"), Label("cup", "#0080ff"))
 SPACING = (2.5, 0.7, 0.35)
@@ -113,7 +113,7 @@ def test_a_tiff_mask_keeps_spacing_classes_and_colours(tmp_path):
     np.testing.assert_array_equal(colours, [(0, 0, 0), (255, 128, 0), (0, 128, 255)])
     again = read_tiff(tmp_path / "s_mask.tif")
     assert again.spacing == pytest.approx(SPACING, rel=1e-4)
-    assert read.is_mask(again)
+    assert registry.is_mask(again)
     assert record.labels_of(again.source.header["record"]["classes"]) == CLASSES
 
 
@@ -122,16 +122,16 @@ def test_a_tiff_mask_of_two_axes_is_one_page_that_io_reads(tmp_path):
     write_labels(tmp_path / "m.tif", mask, CLASSES)
     np.testing.assert_array_equal(read_labels(tmp_path / "m.tif", 3), mask)
     again = read_tiff(tmp_path / "m.tif")
-    assert read.labels(again).shape == again.array.shape[1:] or again.array.shape[0] == 1
+    assert registry.labels(again).shape == again.array.shape[1:] or again.array.shape[0] == 1
 
 
 def test_many_labels_become_uint16_where_a_file_can(tmp_path):
     mask = np.arange(600, dtype=np.int32).reshape(2, 15, 20)
     for name in ("m.tif", "m.npz", "m.nii.gz"):
         write_labels(tmp_path / name, mask)
-        again = read.read(tmp_path / name)
-        assert read.labels(again).dtype == np.uint16
-        np.testing.assert_array_equal(read.labels(again), mask)
+        again = registry.read(tmp_path / name)
+        assert registry.labels(again).dtype == np.uint16
+        np.testing.assert_array_equal(registry.labels(again), mask)
     with pytest.raises(InputError, match=r"do not fit into 0\.\.255"):
         write_labels(tmp_path / "m.png", mask[1])
 
@@ -149,7 +149,7 @@ def test_a_palette_keeps_indices_and_background(tmp_path, top):
     for value, colour in colours.items():
         assert (shown[mask == value] == colour).all()
     np.testing.assert_array_equal(read_labels(path, 256), mask)
-    again, found = read.read_png_mask(path)
+    again, found = registry.read_png_mask(path)
     np.testing.assert_array_equal(again, mask)
     assert record.labels_of(found["classes"])[:3] == CLASSES
 
@@ -166,10 +166,10 @@ def test_npz_goes_out_and_comes_back(tmp_path):
             "disc",
             "cup",
         ]
-    volume = read.read(tmp_path / "m.npz")
-    assert read.is_mask(volume)
+    volume = registry.read(tmp_path / "m.npz")
+    assert registry.is_mask(volume)
     assert volume.spacing == SPACING
-    np.testing.assert_array_equal(read.labels(volume), mask)
+    np.testing.assert_array_equal(registry.labels(volume), mask)
 
 
 def test_images_in_npz(tmp_path):
@@ -184,9 +184,9 @@ def test_images_in_npz(tmp_path):
         ("c", (1, 20, 30, 3), (1, 1, 1)),
         ("d", (3, 5, 3), SPACING),
     ):
-        volume = read.read(tmp_path / f"{name}.npz")
+        volume = registry.read(tmp_path / f"{name}.npz")
         assert (volume.array.shape, volume.spacing) == (shape, spacing)
-        assert not read.is_mask(volume)
+        assert not registry.is_mask(volume)
 
 
 def test_archives_without_an_image_are_known_by_their_heads(tmp_path):
@@ -198,7 +198,7 @@ def test_archives_without_an_image_are_known_by_their_heads(tmp_path):
     for path in tmp_path.iterdir():
         assert npz.main_array(path) is None
         with pytest.raises(InputError) as caught:
-            read.read(path)
+            registry.read(path)
         assert str(path) in str(caught.value)
 
 
@@ -218,7 +218,7 @@ def test_damaged_and_odd_files_get_one_line(tmp_path):
     (tmp_path / "good.tif").unlink()
     for path in (*tmp_path.iterdir(), tmp_path / "none.tif", tmp_path / "none.npz"):
         with pytest.raises(InputError) as caught:
-            read.read(path)
+            registry.read(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -233,7 +233,7 @@ def test_a_flipped_bit_in_an_archive_is_noticed(tmp_path):
         bad[place] ^= 1 << rng.integers(8)
         path.write_bytes(bad)
         with pytest.raises(InputError, match=r"a\.npz: "):
-            read.read(path)
+            registry.read(path)
 
 
 def test_an_image_is_no_mask_for_having_few_values(tmp_path):
@@ -246,9 +246,9 @@ def test_an_image_is_no_mask_for_having_few_values(tmp_path):
         ("the_labels.npz", True),
     ):
         np.savez(tmp_path / name, two_values)
-        assert read.is_mask(read.read(tmp_path / name)) is wanted
+        assert registry.is_mask(registry.read(tmp_path / name)) is wanted
     np.savez(tmp_path / "grey_mask.npz", stack(dtype=np.float32) / 7)
-    assert not read.is_mask(read.read(tmp_path / "grey_mask.npz"))
+    assert not registry.is_mask(registry.read(tmp_path / "grey_mask.npz"))
 
 
 @given(

@@ -9,9 +9,9 @@ from pydicom.uid import RLELossless, generate_uid
 from volume_files import AXIAL, OBLIQUE, write_series
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read
-from napari_hidiff.files.dicom import read_dicom
-from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import registry
+from napari_hidiff.io.dicom import read_dicom
+from napari_hidiff.io.write import write_labels
 
 SAGITTAL = ((0, 1, 0), (0, 0, -1))
 CORONAL = ((1, 0, 0), (0, 0, -1))
@@ -69,8 +69,8 @@ def test_one_file_stands_for_its_series_among_others(tmp_path):
 
 def test_files_without_a_suffix_are_found_and_a_list_is_a_series(tmp_path):
     write_series(tmp_path / "st", scan(), name="IM{:04}")
-    assert read.kind_of(tmp_path / "st") == "dicom"
-    assert read.kind_of(tmp_path / "st" / "IM0001") == "dicom"
+    assert registry.kind_of(tmp_path / "st") == "dicom"
+    assert registry.kind_of(tmp_path / "st" / "IM0001") == "dicom"
     volume = read_dicom(tmp_path / "st")
     files = sorted((tmp_path / "st").iterdir())[::-1]
     np.testing.assert_array_equal(read_dicom(files).array, volume.array)
@@ -227,7 +227,7 @@ def test_damaged_files_are_named(tmp_path):
     ):
         with pytest.raises(InputError, match=line):
             read_dicom(path)
-    assert read.kind_of(tmp_path / "empty") is None
+    assert registry.kind_of(tmp_path / "empty") is None
 
 
 def test_compressed_pixels_are_read(tmp_path):

@@ -8,7 +8,7 @@ from pydicom.tag import Tag
 from volume_files import write_series
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files.dicom import read_dicom
+from napari_hidiff.io.dicom import read_dicom
 
 STORED = np.arange(120, dtype=np.uint16).reshape(1, 10, 12)
 

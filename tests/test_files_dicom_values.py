@@ -13,9 +13,9 @@ from pydicom.uid import RLELossless
 from volume_files import AXIAL, write_series
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read
-from napari_hidiff.files.dicom import is_dicom, is_series, read_dicom
-from napari_hidiff.files.write import write_labels
+from napari_hidiff.io import registry
+from napari_hidiff.io.dicom import is_dicom, is_series, read_dicom
+from napari_hidiff.io.write import write_labels
 
 STORED = np.random.default_rng(0).integers(0, 4000, (1, 10, 12)).astype(np.uint16)
 
@@ -178,8 +178,8 @@ def segments(mask, numbers):
 def test_a_segmentation_is_a_mask_with_its_place(tmp_path):
     mask = np.random.default_rng(3).integers(0, 2, (1, 10, 12)).astype(np.uint8)
     volume = read_dicom(write(tmp_path / "one", segments(mask, [1])))
-    assert read.is_mask(volume)
-    labels = read.labels(volume)
+    assert registry.is_mask(volume)
+    labels = registry.labels(volume)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(upright(labels), mask)
     assert volume.spacing == pytest.approx((2.5, 0.8, 0.6))
@@ -191,7 +191,7 @@ def test_segments_keep_their_numbers(tmp_path):
     numbers = [2, 1, 2]
     volume = read_dicom(write(tmp_path, segments(mask, numbers), np.zeros((1, 7, 9), np.uint16)))
     wanted = mask * np.array(numbers, np.uint8)[:, None, None]
-    np.testing.assert_array_equal(upright(read.labels(volume)), wanted)
+    np.testing.assert_array_equal(upright(registry.labels(volume)), wanted)
 
 
 @pytest.mark.parametrize("mapped", [None, (0.5, 3)])
@@ -216,7 +216,7 @@ def test_parametric_maps_have_real_world_values(tmp_path, mapped):
     expected = wanted if mapped is None else STORED[0] * 0.5 + 3
     np.testing.assert_array_equal(upright(volume.array)[0], expected)
     assert volume.spacing == pytest.approx((2.5, 0.8, 0.6))
-    assert not read.is_mask(volume)
+    assert not registry.is_mask(volume)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_palette_becomes_colours(tmp_path, bits, entries, first):
     assert volume.array.shape == (1, 10, 12, 3)
     index = np.clip(STORED[0] % 256 - float(first), 0, entries - 1).astype(int)
     np.testing.assert_array_equal(upright(volume.array)[0], table[index])
-    assert read.as_layer(volume)[1]
+    assert registry.as_layer(volume)[1]
 
 
 def test_a_palette_for_more_pixels_than_it_has_entries(tmp_path):
@@ -411,10 +411,10 @@ def test_without_a_pixel_spacing_the_unit_is_the_pixel(tmp_path, placed):
     mask = (volume.array > 500).astype(np.uint8)
     for suffix in (".nii.gz", ".tif", ".npz"):
         write_labels(tmp_path / f"st_mask{suffix}", mask, None, volume.source)
-        again = read.read(tmp_path / f"st_mask{suffix}")
+        again = registry.read(tmp_path / f"st_mask{suffix}")
         assert again.spacing == (1, 1, 1)
-        np.testing.assert_array_equal(read.labels(again).reshape(mask.shape), mask)
-    assert read.read(tmp_path / "st_mask.tif").source.header["unit"] == "pixel"
+        np.testing.assert_array_equal(registry.labels(again).reshape(mask.shape), mask)
+    assert registry.read(tmp_path / "st_mask.tif").source.header["unit"] == "pixel"
 
 
 def test_the_other_sizes_of_a_pixel_count_too(tmp_path):
@@ -439,8 +439,8 @@ def test_a_file_without_a_preamble_is_read(tmp_path, start):
         path.write_bytes(content[begin:])
     assert is_series(tmp_path / "ct")
     for path in (tmp_path / "ct", tmp_path / "ct" / "im001.dcm"):
-        assert read.kind_of(path) == "dicom"
-        np.testing.assert_array_equal(read.read(path).array, whole.array)
+        assert registry.kind_of(path) == "dicom"
+        np.testing.assert_array_equal(registry.read(path).array, whole.array)
 
 
 def test_what_lacks_the_preamble_and_is_no_dicom_says_so(tmp_path):

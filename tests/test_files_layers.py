@@ -11,14 +11,14 @@ from npe2 import PluginManager
 from PIL import Image as Picture
 from volume_files import affine_of, blob, write_nifti, write_series
 
-from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.files import get_reader, placement, suggestion
-from napari_hidiff._qt.layers import check_layer, check_place
+from napari_hidiff._qt.layers.annotated_image import Bench
+from napari_hidiff._qt.layers.layer_data import check_layer, check_place
 from napari_hidiff.errors import InputError
-from napari_hidiff.files.record import CLASSES
-from napari_hidiff.files.volume import KEY
-from napari_hidiff.files.write import write_labels
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.io.record import CLASSES
+from napari_hidiff.io.volume import KEY
+from napari_hidiff.io.write import write_labels
 
 SHAPE = (18, 20, 6)
 PLUGIN = "napari-hidiff"
@@ -181,7 +181,7 @@ def test_a_tif_that_napari_read_gives_its_resolution_to_the_mask(tiny, tmp_path)
 
 
 def read_spacing(path):
-    from napari_hidiff.files.tiff import read_tiff
+    from napari_hidiff.io.tiff import read_tiff
 
     return read_tiff(path).spacing
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from volume_files import affine_of, blob, write_nifti
 
-from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read, record
-from napari_hidiff.files.volume import Source
-from napari_hidiff.files.write import write_labels
-from napari_hidiff.nifti import PLACE, read_volume
+from napari_hidiff.inference.card import Label
+from napari_hidiff.io import record, registry
+from napari_hidiff.io.nifti import PLACE, read_volume
+from napari_hidiff.io.volume import Source
+from napari_hidiff.io.write import write_labels
 
 CLASSES = (Label("background", "#000000"), Label("left lung", "#ff8000"), Label("b", "#0080ff"))
 SHAPE = (5, 6, 7)
@@ -126,9 +126,9 @@ def test_classes_are_in_the_header_and_in_tables_beside(tmp_path):
     volume = read_volume(path)
     out = tmp_path / "m.nii.gz"
     write_labels(out, mask_of(volume.array), CLASSES, volume.source)
-    again = read.read(out)
-    assert read.is_mask(again)
-    np.testing.assert_array_equal(read.labels(again), mask_of(volume.array))
+    again = registry.read(out)
+    assert registry.is_mask(again)
+    np.testing.assert_array_equal(registry.labels(again), mask_of(volume.array))
     assert record.labels_of(again.source.header["record"]["classes"]) == CLASSES
     assert str(tmp_path) not in out.with_name("m_labels.txt").read_text()
     lines = (tmp_path / "m_labels.txt").read_text().splitlines()
@@ -232,7 +232,7 @@ def test_damaged_files_get_one_line(tmp_path):
         (tmp_path / name).write_bytes(content)
     for name in (*damaged, "none.nii", "line.nii", "nowhere.nii"):
         with pytest.raises(InputError) as caught:
-            read.read(tmp_path / name)
+            registry.read(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -245,7 +245,7 @@ def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path):
     stored = bytearray(gzip.compress(raw, 0))
     stored[600] ^= 0x40
     path.write_bytes(stored)
-    for reader in (read.read, read_volume):
+    for reader in (registry.read, read_volume):
         with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read as NIfTI"):
             reader(path)
     packed, rng = gzip.compress(raw, 6), np.random.default_rng(0)

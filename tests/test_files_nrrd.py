@@ -10,12 +10,12 @@ from npe2 import PluginManager
 from volume_files import blob, write_nifti
 
 from napari_hidiff._qt.files import get_reader, suggestion
-from napari_hidiff.batch import find_images
+from napari_hidiff.batch.jobs import find_images
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read
-from napari_hidiff.files.record import CLASSES
-from napari_hidiff.files.write import write_labels
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.io import registry
+from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.io.record import CLASSES
+from napari_hidiff.io.write import write_labels
 
 SHAPE = (6, 5, 4)
 STEPS = np.array([[0, 0.8, 0], [-0.6, 0, 0.1], [0.1, 0, 3.0]])
@@ -48,7 +48,7 @@ def test_voxels_lie_as_nifti_has_them(tmp_path, space, unit, factor):
     affine = np.diag([*SPACES[space], 1]) @ affine
     affine[:3] *= factor
     wanted = read_volume(write_nifti(tmp_path / "a.nii.gz", array, affine, codes=(0, 2)))
-    got = read.read(write(tmp_path / "a.nrrd", array, space, **{"space units": [unit] * 3}))
+    got = registry.read(write(tmp_path / "a.nrrd", array, space, **{"space units": [unit] * 3}))
     np.testing.assert_array_equal(got.array, wanted.array)
     np.testing.assert_allclose(got.affine, wanted.affine, rtol=1e-5)
     np.testing.assert_allclose(got.spacing, wanted.spacing, rtol=1e-5)
@@ -63,7 +63,7 @@ def test_a_detached_file_finds_its_data(tmp_path):
     write(tmp_path / "a.nhdr", blob(SHAPE))
     write(tmp_path / "b.nrrd", blob(SHAPE))
     np.testing.assert_array_equal(
-        read.read(tmp_path / "a.nhdr").array, read.read(tmp_path / "b.nrrd").array
+        registry.read(tmp_path / "a.nhdr").array, registry.read(tmp_path / "b.nrrd").array
     )
 
 
@@ -72,18 +72,18 @@ def test_channels_come_last(tmp_path, kind):
     array = blob((2, *SHAPE))
     steps = np.vstack([np.full(3, np.nan), STEPS])
     facts = {"space directions": steps, "kinds": [kind, *["domain"] * 3]}
-    got = read.read(write(tmp_path / "a.nrrd", array, **facts)).array
-    one = read.read(write(tmp_path / "b.nrrd", array[1])).array
+    got = registry.read(write(tmp_path / "a.nrrd", array, **facts)).array
+    one = registry.read(write(tmp_path / "b.nrrd", array[1])).array
     np.testing.assert_array_equal(got[..., 1], one)
 
 
 def test_without_a_space_it_is_as_stored_with_its_sizes(tmp_path):
     nrrd.write(str(tmp_path / "a.nrrd"), blob(SHAPE), {"spacings": [1, 2, 3], "units": ["cm"] * 3})
-    volume = read.read(tmp_path / "a.nrrd")
+    volume = registry.read(tmp_path / "a.nrrd")
     np.testing.assert_array_equal(volume.array, blob(SHAPE).T)
     assert (volume.spacing, volume.source.header["unit"]) == ((30, 20, 10), "mm")
     nrrd.write(str(tmp_path / "b.nrrd"), blob(SHAPE[:2]))
-    volume = read.read(tmp_path / "b.nrrd")
+    volume = registry.read(tmp_path / "b.nrrd")
     assert (volume.array.shape, volume.source.header["unit"]) == ((1, 5, 6), "pixel")
 
 
@@ -104,7 +104,7 @@ def test_segments_of_slicer_open_with_names_and_colours(viewer, tmp_path):
     assert isinstance(layer, Labels)
     names = [kind["name"] for kind in layer.metadata[CLASSES]]
     assert names == ["background", "liver", "label 2", "tumour"]
-    np.testing.assert_array_equal(layer.data, read.read(path).array)
+    np.testing.assert_array_equal(layer.data, registry.read(path).array)
     np.testing.assert_allclose(layer.data_to_world((1, 2, 3)), scan.data_to_world((1, 2, 3)))
     assert suggestion(scan, layer) == tmp_path / "a_mask.nii.gz"
     assert find_images([tmp_path]) == [image]
@@ -114,7 +114,7 @@ def test_segments_that_overlap_are_refused(tmp_path):
     steps, layers = np.vstack([np.full(3, np.nan), STEPS]), np.zeros((2, *SHAPE), np.uint8)
     facts = {"space directions": steps, "kinds": ["list", *["domain"] * 3], "Segment0_ID": "a"}
     with pytest.raises(InputError, match=r"a\.seg\.nrrd: holds segments that overlap"):
-        read.read(write(tmp_path / "a.seg.nrrd", layers, **facts))
+        registry.read(write(tmp_path / "a.seg.nrrd", layers, **facts))
 
 
 def test_what_is_wrong_is_one_line(tmp_path):
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_one_line(tmp_path):
     assert len(names) == 6
     for name in (*names, "none.nrrd"):
         with pytest.raises(InputError) as caught:
-            read.read(tmp_path / name)
+            registry.read(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
 

@@ -9,9 +9,9 @@ import tifffile
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import read
-from napari_hidiff.files.readings import readings
-from napari_hidiff.io import read_fixed, read_image, read_labels, read_mask
+from napari_hidiff.io import registry
+from napari_hidiff.io.images import read_fixed, read_image, read_labels, read_mask
+from napari_hidiff.io.readings import readings
 
 OBJECT = np.zeros((20, 24), bool)
 OBJECT[5:9, 5:10] = True
@@ -40,7 +40,7 @@ def test_where_0_is_white_the_stored_values_count_in_page_stack_and_window(tmp_p
         tifffile.imwrite(tmp_path / name, array, photometric="miniswhite")
         for reading in readings(tmp_path / name):
             np.testing.assert_array_equal(np.squeeze(reading.array), array)
-        np.testing.assert_array_equal(np.squeeze(read.read(tmp_path / name).array), array)
+        np.testing.assert_array_equal(np.squeeze(registry.read(tmp_path / name).array), array)
     np.testing.assert_array_equal(read_image(tmp_path / "page.tif"), deep[0])
 
 
@@ -77,13 +77,13 @@ def test_a_palette_of_black_and_white_has_white_as_1_whatever_its_order(tmp_path
 
 
 def test_a_mask_of_ours_keeps_its_labels_in_black_and_white_too(tmp_path):
-    from napari_hidiff.card import Label
-    from napari_hidiff.files.write import write_labels
+    from napari_hidiff.inference.card import Label
+    from napari_hidiff.io.write import write_labels
 
     classes = (Label("background", "#ffffff"), Label("ink", "#000000"))
     write_labels(tmp_path / "m.png", OBJECT, classes)
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), OBJECT)
-    np.testing.assert_array_equal(read.read_png_mask(tmp_path / "m.png")[0], OBJECT)
+    np.testing.assert_array_equal(registry.read_png_mask(tmp_path / "m.png")[0], OBJECT)
 
 
 def test_where_all_colours_are_one_the_mask_is_what_is_opaque(tmp_path):
@@ -128,7 +128,7 @@ def test_compressed_tif_is_read_as_page_and_as_stack(tmp_path, compression, deep
     array = array if deep else array[:1]
     options = {"compression": compression, "photometric": "minisblack"}
     tifffile.imwrite(tmp_path / "x.tif", array, **options)
-    np.testing.assert_array_equal(read.read(tmp_path / "x.tif").array, array)
+    np.testing.assert_array_equal(registry.read(tmp_path / "x.tif").array, array)
     if not deep:
         np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), array[0])
 
@@ -155,7 +155,7 @@ def test_a_reduced_copy_beside_the_picture_is_left_out(tmp_path, first):
         for array, kind in (pages[first], pages[1 - first]):
             writer.write(array, subfiletype=kind)
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), NOISE[..., 0])
-    np.testing.assert_array_equal(read.read(tmp_path / "x.tif").array, NOISE[None, ..., 0])
+    np.testing.assert_array_equal(registry.read(tmp_path / "x.tif").array, NOISE[None, ..., 0])
 
 
 @pytest.mark.parametrize("deep", [1, 3])
@@ -165,7 +165,7 @@ def test_a_pyramid_is_its_finest_level(tmp_path, deep):
         options = {"photometric": "minisblack"}
         writer.write(array, subifds=1, metadata={"axes": "ZYX"}, **options)
         writer.write(array[:, ::2, ::2], subfiletype=1, **options)
-    np.testing.assert_array_equal(read.read(tmp_path / "x.ome.tif").array, array)
+    np.testing.assert_array_equal(registry.read(tmp_path / "x.ome.tif").array, array)
     if deep == 1:
         np.testing.assert_array_equal(read_image(tmp_path / "x.ome.tif"), array[0])
 

@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 
 from napari_hidiff.diffusion import process_of
-from napari_hidiff.gaussian import GaussianDiffusion, normal
-from napari_hidiff.process import noise_for
-from napari_hidiff.refine import stream
+from napari_hidiff.diffusion.gaussian import GaussianDiffusion, normal
+from napari_hidiff.diffusion.process import noise_for
+from napari_hidiff.diffusion.samplers import stream
 from napari_hidiff.training.targets import draw, walked
 
 TEN = GaussianDiffusion(10)

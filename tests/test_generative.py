@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from napari_hidiff.places import Place, radius
+from napari_hidiff.annotation.places import Place, radius
 from napari_hidiff.probability import entropy
 from napari_hidiff.scores import dice
 from napari_hidiff.training.evaluate.generative.measures import (

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from volume_layouts import write_msd
 
-from napari_hidiff import volumes
+from napari_hidiff.inference import volumes
 from napari_hidiff.probability import entropy
 from napari_hidiff.scores import dice
 from napari_hidiff.training.datasets import open_dataset

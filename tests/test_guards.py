@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_hidiff.guards import REACH, Guards, around, of_labels
+from napari_hidiff.annotation.constraints import REACH, Guards, around, of_labels
 
 SHAPE = (24, 30)
 

@@ -8,7 +8,8 @@ import torch
 from cases import message
 from scipy import ndimage
 
-from napari_hidiff.model import HiDiff
+from napari_hidiff.annotation.walker import complete
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case
 from napari_hidiff.training.evaluate.experiments import Options
 from napari_hidiff.training.evaluate.interactive import answers, summary
@@ -24,7 +25,6 @@ from napari_hidiff.training.evaluate.interactive.policies import (
 from napari_hidiff.training.evaluate.interactive.subjects import Place, Subject
 from napari_hidiff.training.evaluate.interactive.summary import Done, summarise
 from napari_hidiff.training.evaluate.store import Store, fingerprint
-from napari_hidiff.walker import complete
 
 SIZE = (32, 40)
 STROKES = 3

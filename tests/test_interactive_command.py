@@ -10,9 +10,9 @@ import torch
 import volume_layouts
 from PIL import Image
 
-from napari_hidiff.card import Card, Label
-from napari_hidiff.loading import load_model
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import cli

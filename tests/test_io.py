@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import read_fixed, read_image, read_labels, read_mask, sample
+from napari_hidiff.io.images import read_fixed, read_image, read_labels, read_mask, sample
 
 GREY = np.arange(35, dtype=np.uint8).reshape(5, 7)
 RGB = np.arange(105, dtype=np.uint8).reshape(5, 7, 3)

@@ -4,13 +4,13 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_hidiff import lazy as lazily
-from napari_hidiff import work
+from napari_hidiff.annotation import refinement
+from napari_hidiff.annotation.sidecar import image_key
 from napari_hidiff.errors import InputError
-from napari_hidiff.lazy import MOST, check_lazy, planes
-from napari_hidiff.preprocess import Intensity
-from napari_hidiff.sidecar import image_key
-from napari_hidiff.stack import Stack
+from napari_hidiff.inference import lazy as lazily
+from napari_hidiff.inference.lazy import MOST, check_lazy, planes
+from napari_hidiff.inference.preprocessing import Intensity
+from napari_hidiff.inference.stack import Stack
 
 SHAPE = (5, 48, 64)
 
@@ -86,12 +86,12 @@ def test_a_model_sees_what_it_sees_in_memory(volume, tiny, layout):
         "apart": list(volume),
     }[layout]
     index = (3, -1, -1)
-    wanted = work.segment(model, Stack(arrays, layout), index, None).probability
+    wanted = refinement.segment(model, Stack(arrays, layout), index, None).probability
     for lazy in zip(*map(forms, arrays), strict=True):
         stack = Stack(lazy, layout)
         assert stack.shape == SHAPE
         assert isinstance(stack.plane(index), np.ndarray)
-        got = work.segment(model, stack, index, None).probability
+        got = refinement.segment(model, stack, index, None).probability
         np.testing.assert_array_equal(got, wanted)
 
 

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_hidiff.annotation import Annotation
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.locks import Locks
+from napari_hidiff.annotation.session import Prior
+from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Guards
-from napari_hidiff.locks import Locks
-from napari_hidiff.session import Prior
-from napari_hidiff.timeline import FREE
 
 SHAPE = (7, 8)
 WHOLE = (-1, -1)

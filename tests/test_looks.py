@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage.data import camera
 
-from napari_hidiff import catalog
-from napari_hidiff.card import Card
-from napari_hidiff.looks import doubts, features, looks_of, merged
+from napari_hidiff.inference import catalog
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.ood import doubts, features, looks_of, merged
 from napari_hidiff.training.datasets import open_dataset
 
 

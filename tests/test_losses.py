@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
-from napari_hidiff.gaussian import GaussianDiffusion
+from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
+from napari_hidiff.diffusion.gaussian import GaussianDiffusion
 from napari_hidiff.training.losses import RefinerLoss, bernoulli_kl, focal
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "bernoulli.json").read_text())

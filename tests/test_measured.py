@@ -17,14 +17,14 @@ from PIL import Image
 from rich.console import Console
 from volume_layouts import SPACING, write_btcv, write_msd
 
-from napari_hidiff import volumes
-from napari_hidiff.card import Label
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.card import Label
 from napari_hidiff.scores import dice
 from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.evaluate.analyses import cross_dataset, small_objects, steps, study
+from napari_hidiff.training.evaluate.analyses.classes import match, narrowed
 from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
 from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, Options, conduct
-from napari_hidiff.training.evaluate.measured import cross_dataset, small_objects, steps, study
-from napari_hidiff.training.evaluate.measured.classes import match, narrowed
 from napari_hidiff.training.evaluate.metrics import hd95, nsd
 from napari_hidiff.training.evaluate.store import Store
 

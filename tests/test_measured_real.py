@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_hidiff.training.evaluate import cli
-from napari_hidiff.training.evaluate.measured import study
+from napari_hidiff.training.evaluate.analyses import study
 from napari_hidiff.training.evaluate.store import Store
 
 DRIVE_SIZE = 565, 584

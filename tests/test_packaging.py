@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 import napari_hidiff
-from napari_hidiff.io import sample
+from napari_hidiff.io.images import sample
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {"napari_hidiff": ROOT / "napari_hidiff", "napari_hidiff.training": ROOT / "training"}

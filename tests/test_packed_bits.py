@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from napari_hidiff.packed import memory as memories
-from napari_hidiff.packed.bits import (
+from napari_hidiff.engine import memory as memories
+from napari_hidiff.engine.layout import (
     BOTTOM,
     LEFT,
     RIGHT,
@@ -17,7 +17,7 @@ from napari_hidiff.packed.bits import (
     pack_weights,
     words_of,
 )
-from napari_hidiff.packed.memory import Memory, Shelf
+from napari_hidiff.engine.memory import Memory, Shelf
 
 
 def bit(words, channel):

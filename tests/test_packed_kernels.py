@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_hidiff.network.binary import BinaryConv2d, RealConv2d
-from napari_hidiff.network.blocks import Block, TimeActivation
-from napari_hidiff.packed import Unpackable, kernels
-from napari_hidiff.packed.bits import WORD, halves, pack_activations, pack_weights, words_of
-from napari_hidiff.packed.layers import Layer, Reader, Signs, enlarge, pack
-from napari_hidiff.packed.memory import Memory
-from napari_hidiff.packed.tiles import NONE
+from napari_hidiff.engine import kernels
+from napari_hidiff.engine.compile import Unpackable
+from napari_hidiff.engine.layers import Layer, Reader, Signs, enlarge, pack
+from napari_hidiff.engine.layout import WORD, halves, pack_activations, pack_weights, words_of
+from napari_hidiff.engine.memory import Memory
+from napari_hidiff.engine.microkernels import NONE
+from napari_hidiff.networks.binary import BinaryConv2d, RealConv2d
+from napari_hidiff.networks.blocks import Block, TimeActivation
 
 TIME = 8
 

@@ -11,8 +11,9 @@ import torch
 from test_packed_kernels import trained
 
 import napari_hidiff
-from napari_hidiff.network import Refiner, probabilities
-from napari_hidiff.packed import Unpackable, compile_refiner, pool
+from napari_hidiff.engine import pool
+from napari_hidiff.engine.compile import Unpackable, compile_refiner
+from napari_hidiff.networks import Refiner, probabilities
 
 FEATURES = (8, 12, 16, 20)
 

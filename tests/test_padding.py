@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import set_track_meta
 
-from napari_hidiff.network.segmentor import (
+from napari_hidiff.networks.segmentor import (
     MULTIPLE,
     MULTIPLES,
     STRIDES,

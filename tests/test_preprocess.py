@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.preprocess import (
+from napari_hidiff.inference.preprocessing import (
     SMALLEST,
     Intensity,
     check_image,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
+from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
 from napari_hidiff.probability import mask_of
 from napari_hidiff.scores import dice
 from napari_hidiff.training.priors import corrupt, simulate_corrections

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
-from napari_hidiff.process import noise_for, tensors
+from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
+from napari_hidiff.diffusion.process import noise_for, tensors
 
 
 @pytest.mark.parametrize("steps", [1, 3, 25])

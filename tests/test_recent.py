@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from napari_hidiff.recent import Recent
+from napari_hidiff.inference.recent import Recent
 
 
 class Block(NamedTuple):

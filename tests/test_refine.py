@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from napari_hidiff import SAMPLERS
-from napari_hidiff.bernoulli import BernoulliDiffusion
-from napari_hidiff.card import Card, Label
 from napari_hidiff.diffusion import KERNELS
+from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
+from napari_hidiff.diffusion.gaussian import GaussianDiffusion
+from napari_hidiff.diffusion.process import noise_for
+from napari_hidiff.diffusion.samplers import harden, stamp, stream
 from napari_hidiff.errors import InputError
-from napari_hidiff.gaussian import GaussianDiffusion
-from napari_hidiff.model import HiDiff
-from napari_hidiff.preprocess import soften
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.inference.preprocessing import soften
 from napari_hidiff.probability import EPSILON, entropy, mask_of
-from napari_hidiff.process import noise_for
-from napari_hidiff.refine import harden, stamp, stream
 
 COLORS = ("#000000", "#00d0ff", "#ffb000")
 
@@ -83,7 +83,7 @@ def test_the_seed_decides_and_the_steps_are_streamed(image, sampler, kernel):
 def test_chunks_of_samples_change_nothing(image, monkeypatch):
     model = opinionated(2)
     together = model.refine(image, steps=2, samples=3)
-    monkeypatch.setattr("napari_hidiff.seen.PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr("napari_hidiff.inference.denoiser.PIXELS_AT_ONCE", 1)
     alone = model.refine(image, steps=2, samples=3)
     np.testing.assert_allclose(together.probability, alone.probability, atol=1e-5)
 

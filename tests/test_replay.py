@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from sessions import record, replay
 
-from napari_hidiff import sidecar
-from napari_hidiff.io import read_mask
-from napari_hidiff.stack import Stack
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.inference.stack import Stack
+from napari_hidiff.io.images import read_mask
 
 INDEX = (-1, -1)
 

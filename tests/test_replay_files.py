@@ -10,13 +10,14 @@ from PIL import Image
 from sessions import record, replay
 from volume_files import affine_of, blob, write_nifti, write_series
 
-from napari_hidiff import load_model, sidecar
+from napari_hidiff import load_model
 from napari_hidiff._qt.files import read_layer
-from napari_hidiff.files.npz import read_npz
-from napari_hidiff.files.read import labels, read
-from napari_hidiff.io import read_mask
-from napari_hidiff.nifti import read_volume
-from napari_hidiff.stack import Stack
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.inference.stack import Stack
+from napari_hidiff.io.images import read_mask
+from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.io.npz import read_npz
+from napari_hidiff.io.registry import labels, read
 
 SHAPE = (64, 48, 5)
 INDEX = (2, -1, -1)

@@ -8,9 +8,9 @@ from layouts import write_chase
 
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import markdown
+from napari_hidiff.training.evaluate.analyses import steps
+from napari_hidiff.training.evaluate.analyses.markdown import PAGES, page
 from napari_hidiff.training.evaluate.experiments import Options, conduct
-from napari_hidiff.training.evaluate.measured import steps
-from napari_hidiff.training.evaluate.measured.markdown import PAGES, page
 
 WAYS = ("one-step", "ddim-2x1")
 

@@ -7,7 +7,7 @@ import layouts
 import numpy as np
 import pytest
 
-from napari_hidiff.training import store
+from napari_hidiff.training import case_cache
 from napari_hidiff.training.datasets import Case, Sample, open_dataset
 from napari_hidiff.training.datasets.resize import nearest, shrunk
 
@@ -60,7 +60,7 @@ def test_a_data_set_loads_and_caches_small_pictures_apart(tmp_path):
     small = dataclasses.replace(whole, longest_side=32)
     case = whole.splits["train"][0]
     assert max(small.load(case).mask.shape) == 32
-    one, other = (store.put(dataset, case, tmp_path) for dataset in (whole, small))
+    one, other = (case_cache.put(dataset, case, tmp_path) for dataset in (whole, small))
     assert one.path != other.path
     assert max(other.shape[2:]) == 32
     assert other.truth.shape == other.image.shape[:1] + other.image.shape[2:]

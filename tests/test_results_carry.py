@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff import sweep
+from napari_hidiff.annotation import sweep
 
 FOUND = json.loads((Path(__file__).parents[1] / "results" / "carry.json").read_text("utf-8"))
 

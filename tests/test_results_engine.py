@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_hidiff import estimate
+from napari_hidiff.inference import estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")

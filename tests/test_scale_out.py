@@ -16,12 +16,13 @@ import torch
 from distributed.utils import get_mp_context
 from PIL import Image
 
-from napari_hidiff import cli, scale_out
-from napari_hidiff.batch import plan
-from napari_hidiff.io import read_labels
-from napari_hidiff.order import Order, refine_one
-from napari_hidiff.resume import digest
-from napari_hidiff.scale_out import Seat, own_device, own_threads, refine_all
+from napari_hidiff.batch import processes
+from napari_hidiff.batch.jobs import plan
+from napari_hidiff.batch.order import Order, refine_one
+from napari_hidiff.batch.processes import Seat, own_device, own_threads, refine_all
+from napari_hidiff.batch.records import digest
+from napari_hidiff.cli import app
+from napari_hidiff.io.images import read_labels
 
 SETTINGS = {"sampler": "ddim", "steps": 6, "samples": 4, "seed": 5}
 OPTIONS = [part for name, value in SETTINGS.items() for part in (f"--{name}", str(value))]
@@ -60,7 +61,7 @@ def forks():
     """Processes that need not import anew: forked from one that has done nothing but import."""
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         context = get_mp_context()
-    context.set_forkserver_preload(["napari_hidiff.cli", "napari_hidiff.scale_out"])
+    context.set_forkserver_preload(["napari_hidiff.cli", "napari_hidiff.batch.processes"])
     return context
 
 
@@ -69,7 +70,7 @@ def client(forks):
     """Two workers; many are killed by the tests, and made anew."""
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
-        scale_out.local(2) as two,
+        processes.local(2) as two,
     ):
         yield two
 
@@ -195,8 +196,8 @@ def test_what_a_worker_had_done_before_it_died_is_not_done_again(
 
     client.wait_for_workers(2, timeout=PATIENCE)
     job = jobs_of(images, tmp_path / "out")[0]
-    share = scale_out.Share(scale_out._seats(client), 1)
-    future = client.submit(scale_out.work, job, order, share, key=order.run, pure=False)
+    share = processes.Share(processes._seats(client), 1)
+    future = client.submit(processes.work, job, order, share, key=order.run, pure=False)
     wait([future], timeout=PATIENCE)
     before = times(tmp_path / "out")
     assert list(before) == ["0_mask.png"]
@@ -235,7 +236,7 @@ def test_the_command_uses_a_running_scheduler(
     address = ["--dask", client.scheduler.address]
     monkeypatch.setattr(sys, "argv", ["command", *arguments, *address])
     with pytest.raises(SystemExit) as left:
-        cli.refine_main()
+        app.refine_main()
     assert left.value.code == 2
     report = json.loads(capsys.readouterr().out)
     assert [Path(entry["image"]).name for entry in report["failed"]] == ["2broken.png"]
@@ -252,7 +253,7 @@ def command(arguments, out, err):
     for path, stream in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     sys.argv = ["command", *arguments]
-    cli.refine_main()
+    app.refine_main()
 
 
 @pytest.fixture
@@ -306,7 +307,7 @@ def test_a_run_that_was_stopped_goes_on_with_resume(
     again = [*map(str, arguments[:-1]), "1", "--resume", "--json"]
     monkeypatch.setattr(sys, "argv", ["command", *again])
     with pytest.raises(SystemExit) as left:
-        cli.refine_main()
+        app.refine_main()
     assert left.value.code == 2  # the broken one
     report = json.loads(capsys.readouterr().out)
     assert len(report["skipped"]) == len(before)

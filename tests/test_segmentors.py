@@ -11,11 +11,11 @@ import torch
 from monai.networks.nets import AttentionUnet, SwinUNETR
 from torch import nn
 
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.model import HiDiff
-from napari_hidiff.network import build_segmentor, segmentor_options
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.networks import build_segmentor, segmentor_options
 
 OWN = ["unet", "flexible-unet", "flexible-unet/resnet10", "swin-unetr", "attention-unet"]
 OWN += ["segresnet"]
@@ -224,7 +224,7 @@ def test_smp_where_it_cannot_be_imported_is_one_line(tmp_path):
     reason = "operator torchvision::nms does not exist"
     (package / "__init__.py").write_text(f"raise RuntimeError({reason!r})\n", encoding="utf-8")
     code = (
-        "from napari_hidiff.network import build_segmentor, segmentor_options\n"
+        "from napari_hidiff.networks import build_segmentor, segmentor_options\n"
         "try:\n"
         "    build_segmentor(channels=3, classes=1, **segmentor_options('smp:unet/mit_b0'))\n"
         "except ValueError as error:\n"

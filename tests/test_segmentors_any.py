@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.model import HiDiff
-from napari_hidiff.network import Refiner, build_segmentor, segmentor_options
-from napari_hidiff.network.segmentors import anything
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.networks import Refiner, anything, build_segmentor, segmentor_options
 
 LAYERS = "stages.1,stages.2,stages.3,stages.4"
 

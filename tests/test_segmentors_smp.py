@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.model import HiDiff
-from napari_hidiff.network import build_segmentor, segmentor_options
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.networks import build_segmentor, segmentor_options
 
 MULTIPLES = {
     "smp:unet/mit_b0": 32,

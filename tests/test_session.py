@@ -6,18 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation import Annotation
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.session import ADDED, RELABELLED, REMOVED, Prior, Session, difference
+from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Guards
-from napari_hidiff.session import (
-    ADDED,
-    RELABELLED,
-    REMOVED,
-    Prior,
-    Session,
-    difference,
-)
-from napari_hidiff.timeline import FREE
 
 SHAPE = (12, 16)
 STROKE = (slice(2, 5), slice(3, 9))
@@ -123,7 +116,7 @@ def test_records_of_another_shape_are_refused_before_anything_is_written(
 
 def test_the_session_needs_neither_torch_nor_qt() -> None:
     code = (
-        "import sys, napari_hidiff.session, napari_hidiff.sidecar, napari_hidiff.walker\n"
+        "import sys\nfrom napari_hidiff.annotation import session, sidecar, walker\n"
         "loaded = {'torch', 'qtpy', 'napari', 'skimage'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )

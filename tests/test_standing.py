@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from napari_hidiff import load_model, seen
-from napari_hidiff.network import Refiner
-from napari_hidiff.network.segmentor import pad_to_multiple
-from napari_hidiff.network.standing import SIDE, blocks, read, touched
+from napari_hidiff import load_model
+from napari_hidiff.inference import denoiser
+from napari_hidiff.networks import Refiner
+from napari_hidiff.networks.segmentor import pad_to_multiple
+from napari_hidiff.networks.standing import SIDE, blocks, read, touched
 
 
 def refiner_of(classes, stem):
@@ -134,7 +135,7 @@ def test_a_second_refinement_of_an_image_is_that_of_a_model_that_never_saw_it(en
         found = model.refine(image, fixed=fixed, **settings)
         assert found.engine == engine
         model.refine(image[::-1, :300], **settings)
-    seen.forget(0)
+    denoiser.forget(0)
     fresh = load_model("chase-vessels", "cpu", engine)
     again = fresh.refine(image, fixed=fixed, **settings)
     np.testing.assert_array_equal(found.probability, again.probability)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.preprocess import Intensity
-from napari_hidiff.training import store
+from napari_hidiff.inference.preprocessing import Intensity
+from napari_hidiff.training import case_cache
 from napari_hidiff.training.datasets import Case, Dataset, Sample, open_dataset
 
 
@@ -54,7 +54,7 @@ def brain(tmp_path):
 
 def test_a_volume_is_normalised_as_a_whole_and_cut_to_the_brain(brain, tmp_path):
     image, truth, dataset, _ = brain
-    stored = store.build(dataset, ("train",), tmp_path / "cache").splits["train"][0]
+    stored = case_cache.build(dataset, ("train",), tmp_path / "cache").splits["train"][0]
     expected = Intensity("zscore")(image)[2:9, 5:40, 10:44].transpose(0, 3, 1, 2)
     assert stored.shape == expected.shape == (7, 2, 35, 34)
     np.testing.assert_allclose(stored.image, expected, atol=2e-3)
@@ -70,13 +70,13 @@ def test_truth_outside_the_brain_is_never_cut_off(brain, tmp_path):
     image, truth, _, source = brain
     truth[11, 58, 0] = 1
     dataset = volume(image, truth)(source)
-    stored = store.build(dataset, ("train",), tmp_path / "cache").splits["train"][0]
+    stored = case_cache.build(dataset, ("train",), tmp_path / "cache").splits["train"][0]
     assert stored.truth.sum() == truth.sum()
 
 
 def test_a_picture_is_a_volume_of_one_plane(tmp_path):
     dataset = open_dataset("folder", layouts.write_folder(tmp_path / "data"))
-    kept = store.build(dataset, ("train", "val"), tmp_path / "cache")
+    kept = case_cache.build(dataset, ("train", "val"), tmp_path / "cache")
     case, first = kept.splits["train"][0], dataset.splits["train"][0]
     sample = dataset.load(first)
     expected = Intensity()(sample.image).transpose(2, 0, 1)
@@ -93,15 +93,15 @@ def unreadable(dataset, case):
 def test_a_case_is_read_once_until_its_source_or_rule_changes(brain, tmp_path):
     _, _, dataset, source = brain
     folder = tmp_path / "cache"
-    first = store.put(dataset, dataset.splits["train"][0], folder_of(folder))
+    first = case_cache.put(dataset, dataset.splits["train"][0], folder_of(folder))
     sealed = dataclasses.replace(dataset, reader=unreadable)
     case = sealed.splits["train"][0]
-    assert store.put(sealed, case, folder) == first
+    assert case_cache.put(sealed, case, folder) == first
     with pytest.raises(AssertionError, match="read again"):
-        store.put(dataclasses.replace(sealed, intensity={"rule": "standardize"}), case, folder)
+        case_cache.put(dataclasses.replace(sealed, intensity={"rule": "standardize"}), case, folder)
     os.utime(source, ns=(1, 1))
     with pytest.raises(AssertionError, match="read again"):
-        store.put(sealed, case, folder)
+        case_cache.put(sealed, case, folder)
 
 
 def folder_of(folder):
@@ -120,9 +120,9 @@ def test_an_interrupted_case_is_read_again(brain, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", cut)
     with pytest.raises(KeyboardInterrupt):
-        store.put(dataset, case, folder)
+        case_cache.put(dataset, case, folder)
     monkeypatch.setattr(np, "save", whole)
-    assert store.put(dataset, case, folder).truth.any()
+    assert case_cache.put(dataset, case, folder).truth.any()
 
 
 def test_two_trainings_may_fill_one_cache_at_the_same_time(brain, tmp_path, monkeypatch):
@@ -135,12 +135,12 @@ def test_two_trainings_may_fill_one_cache_at_the_same_time(brain, tmp_path, monk
         if not other:
             other.append(True)
             monkeypatch.setattr(os, "getpid", lambda: mine + 1)
-            other.append(store.put(dataset, case, folder))
+            other.append(case_cache.put(dataset, case, folder))
             monkeypatch.setattr(os, "getpid", lambda: mine)
         whole(file, array)
 
     monkeypatch.setattr(np, "save", save)
-    stored = store.put(dataset, case, folder)
+    stored = case_cache.put(dataset, case, folder)
     assert other[1].truth.any()
     np.testing.assert_array_equal(stored.image, other[1].image)
     assert not list(folder.glob("*.part"))
@@ -152,26 +152,26 @@ def test_a_bad_case_ends_it_or_is_skipped_and_counted(tmp_path):
     bad.images[0].write_bytes(bad.images[0].read_bytes()[:200])
     dataset = open_dataset("folder", data)
     with pytest.raises(InputError, match=bad.images[0].name):
-        store.build(dataset, ("train", "val"), tmp_path / "cache")
-    kept = store.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
+        case_cache.build(dataset, ("train", "val"), tmp_path / "cache")
+    kept = case_cache.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
     assert len(kept.splits["train"]) == len(dataset.splits["train"]) - 1
     assert len(kept.skipped) == 1
     assert bad.images[0].name in kept.skipped[0]
     for case in dataset.splits["train"]:
         case.images[0].write_bytes(b"")
     with pytest.raises(InputError, match="none of the train cases can be used"):
-        store.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
+        case_cache.build(dataset, ("train", "val"), tmp_path / "cache", skip_bad=True)
 
 
 def test_a_full_disk_is_one_clear_error(brain, tmp_path, monkeypatch):
     _, _, dataset, _ = brain
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(InputError, match="--cache"):
-        store.build(dataset, ("train",), tmp_path / "cache")
+        case_cache.build(dataset, ("train",), tmp_path / "cache")
 
 
 def test_thin_slices_are_refused_by_name(brain, tmp_path):
     image, truth, _, source = brain
     dataset = volume(image[:, :, :10], truth[:, :, :10])(source)
     with pytest.raises(InputError, match=r"source.nii: slices of 60 x 10"):
-        store.build(dataset, ("train",), tmp_path / "cache")
+        case_cache.build(dataset, ("train",), tmp_path / "cache")

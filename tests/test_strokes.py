@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_hidiff.training.strokes import (
+from napari_hidiff.training.simulated_annotator import (
     LONGEST,
     SCRIBBLE,
     WIDEST,

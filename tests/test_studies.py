@@ -9,19 +9,19 @@ import pytest
 import torch
 from test_interactive_command import run_command
 
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.evaluate.ablations.markdown import page, verdict
+from napari_hidiff.training.evaluate.ablations.rows import STUDIES, Row, Study
+from napari_hidiff.training.evaluate.ablations.table import table
+from napari_hidiff.training.evaluate.ablations.trainings import Shelf
 from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
+from napari_hidiff.training.evaluate.link import inverse, unlinked
 from napari_hidiff.training.evaluate.report import plain
-from napari_hidiff.training.evaluate.studies.link import inverse, unlinked
-from napari_hidiff.training.evaluate.studies.markdown import page, verdict
-from napari_hidiff.training.evaluate.studies.rows import STUDIES, Row, Study
-from napari_hidiff.training.evaluate.studies.shelf import Shelf
-from napari_hidiff.training.evaluate.studies.table import table
-from napari_hidiff.training.evaluate.studies.ways import WAYS, way_of
+from napari_hidiff.training.evaluate.samplers import WAYS, way_of
 from napari_hidiff.training.losses import focal
 from napari_hidiff.training.plan import blank_card, check_recipe
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from napari_hidiff import sweep, volumes
-from napari_hidiff.channels import guess
+from napari_hidiff.annotation import sweep
+from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
-from napari_hidiff.stack import Stack
-from napari_hidiff.timeline import FREE
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.channels import guess
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.inference.stack import Stack
 
 SETTINGS = {"sampler": "one-step", "steps": 1, "samples": 1, "seed": 0}
 

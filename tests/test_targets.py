@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff.bernoulli import BernoulliDiffusion
-from napari_hidiff.gaussian import GaussianDiffusion
+from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
+from napari_hidiff.diffusion.gaussian import GaussianDiffusion
 from napari_hidiff.training.noise import uniform
 from napari_hidiff.training.targets import Noisy, draw, one_hot, to_device, walked
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import napari_hidiff
-from napari_hidiff import tiles
+from napari_hidiff.annotation.constraints import Local
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Local
-from napari_hidiff.tiles import GRID, cut, surroundings
+from napari_hidiff.inference import tiling
+from napari_hidiff.inference.tiling import GRID, cut, surroundings
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model():
 @pytest.mark.parametrize("size", [(32, 32), (2048, 2048), (2080, 4992), (4992, 3200)])
 def test_inner_parts_are_the_image_once_and_outer_ones_start_on_the_grid(size):
     count = np.zeros(size, np.uint8)
-    for tile in cut(*size, tiles.HALO):
+    for tile in cut(*size, tiling.HALO):
         count[tile.inner] += 1
         for inner, outer, side in zip(tile.inner, tile.outer, size, strict=True):
             assert outer.start % GRID == 0
@@ -26,7 +26,7 @@ def test_inner_parts_are_the_image_once_and_outer_ones_start_on_the_grid(size):
         result = np.zeros(size)[tile.outer][tile.kept]
         assert result.shape == count[tile.inner].shape
     assert (count == 1).all()
-    assert (len(cut(*size, tiles.HALO)) == 1) == (np.prod(size) <= tiles.WHOLE)
+    assert (len(cut(*size, tiling.HALO)) == 1) == (np.prod(size) <= tiling.WHOLE)
 
 
 def test_tiled_equals_untiled(model, sample_pair, monkeypatch):
@@ -34,9 +34,9 @@ def test_tiled_equals_untiled(model, sample_pair, monkeypatch):
     whole = model.refine(image, sampler="ddim", steps=2, samples=1, seed=1)
     fresh = napari_hidiff.load_model("chase-vessels", device="cpu")
     for name, value in (("SIDE", GRID), ("WHOLE", 0)):
-        monkeypatch.setattr(tiles, name, value)
+        monkeypatch.setattr(tiling, name, value)
     tiled = fresh.refine(image, sampler="ddim", steps=2, samples=1, seed=1)
-    assert len(cut(960, 1024, tiles.HALO)) == 16
+    assert len(cut(960, 1024, tiling.HALO)) == 16
     np.testing.assert_allclose(tiled.probability, whole.probability, atol=1e-5)
     assert whole.mask.any()
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_hidiff import annotation as sessions
-from napari_hidiff import timeline as timelines
-from napari_hidiff.annotation import Annotation
-from napari_hidiff.pixels import Runs, pack, unpack, weight
-from napari_hidiff.session import Prior
-from napari_hidiff.timeline import FREE, Timeline
+from napari_hidiff.annotation import annotation as sessions
+from napari_hidiff.annotation import undo as timelines
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.session import Prior
+from napari_hidiff.annotation.undo import FREE, Timeline
+from napari_hidiff.masks import Runs, pack, unpack, weight
 
 SHAPE = (6, 7)
 SIZE = 42

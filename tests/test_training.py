@@ -17,14 +17,14 @@ from commands import call, forked
 from safetensors.torch import load_file
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.training import checkpoint, cli, loop, pretrain, store
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.training import case_cache, checkpoint, cli, stages, trainer
 from napari_hidiff.training.crops import Crops, Shares, batches, fitted
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
-from napari_hidiff.training.loop import REFINER_STAGE, train
 from napari_hidiff.training.plan import blank_card, check_recipe
 from napari_hidiff.training.recipes import RECIPES, as_in_the_paper
+from napari_hidiff.training.trainer import REFINER_STAGE, train
 
 TINY = {
     "pretrain_iterations": 3,
@@ -123,7 +123,7 @@ def test_the_paper_s_mode_is_one_switch_away(data, tmp_path):
 def interrupted(data, folder, module=None, number=0):
     """In a process of its own: a run in ``folder`` that saves a checkpoint every iteration, so
     that there is much to be cut; it kills itself amid the ``number``-th ``module.save``."""
-    loop.SAVE_EVERY = pretrain.SAVE_EVERY = 1
+    trainer.SAVE_EVERY = stages.SAVE_EVERY = 1
     if module is not None:
         module = sys.modules[module]
         real, count = module.save, 0
@@ -187,7 +187,7 @@ def test_a_run_killed_in_the_middle_of_writes_loses_nothing(data, tmp_path, unin
 
 
 def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, uninterrupted, monkeypatch):
-    monkeypatch.setattr("napari_hidiff.training.loop.SAVE_EVERY", 1)
+    monkeypatch.setattr("napari_hidiff.training.trainer.SAVE_EVERY", 1)
     dataset, folder = open_dataset("folder", data), tmp_path / "cut"
 
     def cut(crops, done, iterations, **place):
@@ -196,10 +196,10 @@ def test_a_run_cut_between_iterations_resumes_exactly(data, tmp_path, uninterrup
                 raise KeyboardInterrupt
             yield group
 
-    monkeypatch.setattr("napari_hidiff.training.loop.batches", cut)
+    monkeypatch.setattr("napari_hidiff.training.trainer.batches", cut)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(), dataset, folder, device="cpu")
-    monkeypatch.setattr("napari_hidiff.training.loop.batches", batches)
+    monkeypatch.setattr("napari_hidiff.training.trainer.batches", batches)
     resumed = train(tiny(), dataset, folder, device="cpu", resume=True)
     assert same(uninterrupted, resumed)
     with pytest.raises(InputError, match="other settings"):
@@ -270,11 +270,11 @@ def stored(data, tmp_path_factory):
     """Cases of the folder on disk, with a prior each."""
     dataset, folder = open_dataset("folder", data), tmp_path_factory.mktemp("cache")
     cases = []
-    for case in store.build(dataset, ("train",), folder).splits["train"]:
+    for case in case_cache.build(dataset, ("train",), folder).splits["train"]:
         file = folder / f"{case.id}.prior.npy"
         depth, _, height, width = case.shape
         rng = np.random.default_rng(len(cases))
-        store.save_array(file, rng.random((depth, 1, height, width)).astype(np.float16))
+        case_cache.save_array(file, rng.random((depth, 1, height, width)).astype(np.float16))
         cases.append(dataclasses.replace(case, prior_file=file))
     return cases
 
@@ -355,7 +355,7 @@ def test_the_learning_rate_warms_up_and_falls():
 
 
 def test_latent_binary_weights_do_not_decay():
-    from napari_hidiff.network.binary import BinaryConv2d
+    from napari_hidiff.networks.binary import BinaryConv2d
 
     net = torch.nn.Sequential(torch.nn.Conv2d(32, 32, 3), BinaryConv2d(32, 32, 3, 1, 8))
     decayed, free = parameter_groups(net, 0.1)

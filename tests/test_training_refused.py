@@ -17,12 +17,12 @@ from PIL import Image
 from test_training import run, tiny
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.training import checkpoint, store
+from napari_hidiff.training import case_cache, checkpoint
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.check import check
-from napari_hidiff.training.loop import read_cases, train
 from napari_hidiff.training.plan import check_cases, check_folder, note_recipe
-from napari_hidiff.training.watch import Watch
+from napari_hidiff.training.progress import Watch
+from napari_hidiff.training.trainer import read_cases, train
 
 resource = pytest.importorskip("resource", reason="limits of a process are of POSIX")
 
@@ -197,7 +197,7 @@ def begun(data, tmp_path):
     folder, dataset = tmp_path / "run", open_dataset("folder", data)
 
     def resumed(dataset=dataset):
-        kept = store.build(dataset, ("train", "val"), tmp_path / "cache")
+        kept = case_cache.build(dataset, ("train", "val"), tmp_path / "cache")
         check_cases(folder, kept.splits, writes=True)
 
     note_recipe(folder, tiny())
@@ -273,7 +273,9 @@ def test_other_settings_are_named_with_both_values(tmp_path):
 
 
 def test_a_run_that_noted_names_alone_goes_on_with_the_same_cases(tmp_path):
-    case = store.Stored("a", "g", tmp_path, (1, 1, 8, 8), (0,), (1,), ("image", "mask"), looks={})
+    case = case_cache.Stored(
+        "a", "g", tmp_path, (1, 1, 8, 8), (0,), (1,), ("image", "mask"), looks={}
+    )
     (tmp_path / "cases.json").write_text(json.dumps({"train": ["a"], "val": []}))
     check_cases(tmp_path, {"train": [case], "val": []}, writes=True)
     with pytest.raises(InputError, match="case a was taken from train"):

@@ -11,10 +11,10 @@ import torch
 from commands import call
 from safetensors.torch import load_file
 
-from napari_hidiff.background import Progress, stopped_run
+from napari_hidiff.annotation.background import Progress, stopped_run
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.training import cli, tune
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.training import cli, fine_tuning
 from napari_hidiff.training.datasets import Case, open_dataset
 from napari_hidiff.training.recipes import RECIPES
 
@@ -144,7 +144,7 @@ def test_what_the_weights_do_not_allow_is_refused(data, tiny_file, tmp_path, opt
 def test_an_export_is_refused(data, tiny, tmp_path):
     tiny().save(tmp_path / "small.safetensors", export=True)
     with pytest.raises(InputError, match="is an export for inference"):
-        tune.starting_model(str(tmp_path / "small.safetensors"))
+        fine_tuning.starting_model(str(tmp_path / "small.safetensors"))
 
 
 def test_other_classes_or_channels_are_refused(tiny, tmp_path):
@@ -152,13 +152,13 @@ def test_other_classes_or_channels_are_refused(tiny, tmp_path):
     plain = open_dataset("folder", layouts.write_folder(tmp_path / "b"))
     several = open_dataset("folder", layouts.write_folder(tmp_path / "c", labels=3))
     card = tiny().card
-    assert tune.adapted(plain, card).classes == ("background", "vessel")
+    assert fine_tuning.adapted(plain, card).classes == ("background", "vessel")
     with pytest.raises(InputError, match="its classes are vessel, theirs polyp"):
-        tune.adapted(named, card)
+        fine_tuning.adapted(named, card)
     with pytest.raises(InputError, match="its classes are vessel, theirs class 1, class 2"):
-        tune.adapted(several, card)
+        fine_tuning.adapted(several, card)
     with pytest.raises(InputError, match="its channels are red, theirs red, green, blue"):
-        tune.adapted(plain, tiny(channels=1).card)
+        fine_tuning.adapted(plain, tiny(channels=1).card)
 
 
 def test_every_fourth_is_held_out_and_stays_so(tiny):
@@ -171,14 +171,14 @@ def test_every_fourth_is_held_out_and_stays_so(tiny):
         ]
 
     card = tiny().card
-    first = tune.dealt(cases(8), 0, card)
+    first = fine_tuning.dealt(cases(8), 0, card)
     held = {case.id for case in first["val"]}
     assert len(held) == 2
-    assert held == {case.id for case in tune.dealt(cases(8)[::-1], 0, card)["val"]}
-    assert held != {case.id for case in tune.dealt(cases(8), 1, card)["val"]}
+    assert held == {case.id for case in fine_tuning.dealt(cases(8)[::-1], 0, card)["val"]}
+    assert held != {case.id for case in fine_tuning.dealt(cases(8), 1, card)["val"]}
     seen = {split: [case.id for case in first[split]] for split in ("train", "val")}
     tuned = dataclasses.replace(card, training={"from": {}, "cases": seen})
-    again = tune.dealt(cases(12), 0, tuned)
+    again = fine_tuning.dealt(cases(12), 0, tuned)
     assert held <= {case.id for case in again["val"]}
     assert not {case.id for case in again["val"]} & set(seen["train"])
     groups = [{case.group for case in again[name]} for name in ("train", "val")]
@@ -187,7 +187,7 @@ def test_every_fourth_is_held_out_and_stays_so(tiny):
 
 def test_a_recipe_takes_the_model_s_networks(tiny):
     card = tiny().card
-    recipe = tune.tuned(RECIPES["folder"], card, "tiny", {"crop": 64})
+    recipe = fine_tuning.tuned(RECIPES["folder"], card, "tiny", {"crop": 64})
     assert (recipe.width, recipe.stem, recipe.crop, recipe.folds) == (32, 2, 64, 0)
     assert recipe.start == "tiny"
-    assert recipe.iterations == tune.TUNE["iterations"]
+    assert recipe.iterations == fine_tuning.TUNE["iterations"]

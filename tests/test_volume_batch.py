@@ -13,11 +13,12 @@ import tifffile
 from PIL import Image
 from volume_files import affine_of, write_nifti, write_series
 
-from napari_hidiff import cli, volumes
+from napari_hidiff.batch.refine import _labels
+from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
-from napari_hidiff.files.volume import Source, Volume
-from napari_hidiff.nifti import read_volume
-from napari_hidiff.volume_batch import _labels
+from napari_hidiff.inference import volumes
+from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.io.volume import Source, Volume
 
 SHAPE = (24, 20, 5)
 SOURCE = Source("case.nii", "nifti", SHAPE, (), True)
@@ -43,7 +44,7 @@ def refine(monkeypatch, capsys, model_file, tmp_path):
         options = ("--model", model_file, "--output", tmp_path / "out", "--device", "cpu")
         monkeypatch.setattr(sys, "argv", ["command", *map(str, (*arguments, *options))])
         with pytest.raises(SystemExit) as left:
-            cli.refine_main()
+            app.refine_main()
         return (left.value.code, *capsys.readouterr())
 
     return run
@@ -229,7 +230,7 @@ def test_resume_redoes_a_volume_that_changed_and_removes_half_files(refine, tmp_
 
 
 def test_the_number_of_processes_counts_all_slices_and_what_they_hold(refine, model, tmp_path):
-    from napari_hidiff import workers
+    from napari_hidiff.batch import workers
 
     deep = write_nifti(tmp_path / "deep.nii.gz", scan((24, 20, 40)), np.eye(4))
     write_series(tmp_path / "chest", scan().T.astype(np.uint16))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff import volumes
-from napari_hidiff.bernoulli import bernoulli
+from napari_hidiff.diffusion.bernoulli import bernoulli
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference import volumes
 
 
 def same(probability, other):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from napari_hidiff.annotation.walker import complete
 from napari_hidiff.errors import InputError
-from napari_hidiff.walker import complete
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.whole import whole
+from napari_hidiff.io.storage import whole
 
 
 def put(*paths, texts, fail=False):

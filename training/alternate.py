@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from napari_hidiff.card import Card
 from napari_hidiff.diffusion import process_of
-from napari_hidiff.network import Refiner, probabilities
-from napari_hidiff.refine import stamp
+from napari_hidiff.diffusion.samplers import stamp
+from napari_hidiff.inference.card import Card
+from napari_hidiff.networks import Refiner, probabilities
 from napari_hidiff.training.learner import Learner
 from napari_hidiff.training.losses import RefinerLoss, segmentation_loss
 from napari_hidiff.training.processes import gathered, real_type, widened

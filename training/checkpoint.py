@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 import torch
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.whole import whole
+from napari_hidiff.io.storage import whole
 
 
 class _Remembering:

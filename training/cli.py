@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hidiff.console import (
-    DeviceOption,
-    JsonOption,
-    new_app,
-    print_json,
-    progress,
-    run,
-)
+from napari_hidiff.cli.console import DeviceOption, JsonOption, new_app, print_json, progress, run
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.recipes import RECIPES, SIZES, Recipe, as_in_the_paper
 
@@ -158,8 +151,8 @@ def train_command(
 
     import torch
 
-    from napari_hidiff.training.loop import train
-    from napari_hidiff.training.watch import Watch
+    from napari_hidiff.training.progress import Watch
+    from napari_hidiff.training.trainer import train
 
     # A resumed run ends with the weights of an uninterrupted one: the card names that command.
     given = [argument for argument in sys.argv[1:] if argument != "--resume"]
@@ -198,7 +191,7 @@ def fine_tuning(
     Of a folder every 4th image is held out; other data sets, and one with a split file (``split``),
     hold out their val. InputError: a model that cannot be tuned, other classes or channels.
     """
-    from napari_hidiff.training import tune
+    from napari_hidiff.training import fine_tuning as tune
 
     card = tune.starting_model(start).card
     found = tune.adapted(found, card)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.network.binary import BinaryConv2d
+from napari_hidiff.networks.binary import BinaryConv2d
 from napari_hidiff.training.processes import synchronised
 
 WARMUP = 0.05

@@ -7,10 +7,10 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from napari_hidiff.bernoulli import POSTERIORS, BernoulliDiffusion
-from napari_hidiff.network import probabilities
+from napari_hidiff.diffusion.bernoulli import POSTERIORS, BernoulliDiffusion
+from napari_hidiff.diffusion.process import Process
+from napari_hidiff.networks import probabilities
 from napari_hidiff.probability import EPSILON
-from napari_hidiff.process import Process
 from napari_hidiff.training.recipes import LOSSES
 
 

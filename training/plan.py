@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_hidiff.card import Card, Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
-from napari_hidiff.network import segmentor_options
-from napari_hidiff.preprocess import parse_intensity
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.inference.preprocessing import parse_intensity
+from napari_hidiff.inference.versions import versions
+from napari_hidiff.io.storage import whole
+from napari_hidiff.networks import segmentor_options
+from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.losses import RefinerLoss
 from napari_hidiff.training.recipes import Recipe
-from napari_hidiff.training.store import Stored
-from napari_hidiff.training.versions import versions
-from napari_hidiff.whole import whole
 
 
 def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from napari_hidiff.card import Card
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import IMAGES, read_labels
-from napari_hidiff.network import probabilities
-from napari_hidiff.network.segmentor import one_line, pad_to_multiple, unpad
-from napari_hidiff.nifti import SUFFIXES as NIFTI
-from napari_hidiff.nifti import is_nifti, read_volume
-from napari_hidiff.preprocess import soften
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.preprocessing import soften
+from napari_hidiff.io.images import IMAGES, read_labels
+from napari_hidiff.io.nifti import SUFFIXES as NIFTI
+from napari_hidiff.io.nifti import is_nifti, read_volume
+from napari_hidiff.networks import probabilities
+from napari_hidiff.networks.segmentor import one_line, pad_to_multiple, unpad
 
 ARRAYS = (".npy", ".npz")
 MASKS = (".png", ".tif", ".tiff", *NIFTI, *ARRAYS)

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_hidiff.card import Card
-from napari_hidiff.console import new_app, run
+from napari_hidiff.cli.console import new_app, run
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.looks import looks_of
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.ood import looks_of
+from napari_hidiff.inference.weights import check_trainable
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.weights import check_trainable
 
 LARGEST = 10_000_000
 """Bytes that a bundled model may have."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_hidiff.diffusion.samplers import harden, stamp
 from napari_hidiff.probability import mask_of
-from napari_hidiff.refine import harden, stamp
-from napari_hidiff.training import strokes
+from napari_hidiff.training import simulated_annotator
 from napari_hidiff.training.priors import simulate_corrections
 
 SHARE = 0.5
@@ -64,7 +64,7 @@ def stroke_on(mask: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> 
     annotator, a disc or, on thin structures, a scribble; sometimes on any error."""
     if rng.random() < ELSEWHERE:
         return simulate_corrections(mask, truth, rng, most=1)
-    stroke = strokes.next_stroke(mask, truth, strokes.kind_for(truth))
+    stroke = simulated_annotator.next_stroke(mask, truth, simulated_annotator.kind_for(truth))
     if stroke is None:
         return np.full(truth.shape, -1, np.int64)
     return np.where(stroke.where, truth, -1)

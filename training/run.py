@@ -5,10 +5,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from napari_hidiff.card import Card
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import Recipe
-from napari_hidiff.training.watch import Watch
 
 
 @dataclass(frozen=True)

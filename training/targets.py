@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_hidiff.diffusion.process import Process
+from napari_hidiff.diffusion.samplers import harden, stamp
 from napari_hidiff.probability import EPSILON
-from napari_hidiff.process import Process
-from napari_hidiff.refine import harden, stamp
 from napari_hidiff.training.noise import uniform
 
 

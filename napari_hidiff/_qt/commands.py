@@ -69,7 +69,7 @@ def _press(name: str) -> None:
 
 def _when_ready(widget: "HiDiffWidget", name: str) -> None:
     """Press a button as soon as the image was looked at, or say why it cannot be pressed."""
-    from napari_hidiff._qt.fit import WAITING
+    from napari_hidiff._qt.tasks.fit import WAITING
 
     if widget.closed:
         return

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_hidiff._qt.bench import Bench
 from napari_hidiff._qt.files import FILTERS, suggestion
+from napari_hidiff._qt.layers.annotated_image import Bench
 from napari_hidiff.errors import InputError
 
 

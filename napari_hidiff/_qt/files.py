@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels, Layer
 
-from napari_hidiff.card import Label
 from napari_hidiff.errors import InputError
-from napari_hidiff.files import dicom, npz, read, record
-from napari_hidiff.files.volume import KEY, Source, Volume, fitting
-from napari_hidiff.files.write import write_labels
-from napari_hidiff.io import read_image
-from napari_hidiff.nifti import stem
+from napari_hidiff.inference.card import Label
+from napari_hidiff.io import dicom, npz, record, registry
+from napari_hidiff.io.images import read_image
+from napari_hidiff.io.nifti import stem
+from napari_hidiff.io.volume import KEY, Source, Volume, fitting
+from napari_hidiff.io.write import write_labels
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
 Reader = Callable[[str | list[str]], list[LayerData]]
@@ -28,18 +28,18 @@ def get_reader(path: str | list[str]) -> Reader | None:
     A list (*Open files as stack*) is read if all its files are DICOM: as one series.
     """
     if isinstance(path, list):
-        whole = all(read.kind_of(Path(one)) == "dicom" for one in path)
+        whole = all(registry.kind_of(Path(one)) == "dicom" for one in path)
         return _read_files if whole else None
     file = Path(path)
-    kind = read.kind_of(file)
+    kind = registry.kind_of(file)
     wanted = {
         "nifti": file.is_file(),
         "dicom": True,
         "nrrd": file.is_file(),
         "metaimage": file.is_file(),
         "npz": npz.main_array(file) is not None if file.is_file() else False,
-        "tiff": read.is_named_mask(file),
-        "png": read.is_named_mask(file),
+        "tiff": registry.is_named_mask(file),
+        "png": registry.is_named_mask(file),
     }
     return _read_files if kind is not None and wanted[kind] else None
 
@@ -52,13 +52,13 @@ def _read_files(path: str | list[str]) -> list[LayerData]:
 
 def read_layer(path: Path) -> LayerData:
     """A file as an image or a mask in napari; raises InputError as the readers do."""
-    if read.kind_of(path) == "png" and read.is_named_mask(path):
-        labels, found = read.read_png_mask(path)
+    if registry.kind_of(path) == "png" and registry.is_named_mask(path):
+        labels, found = registry.read_png_mask(path)
         return _mask(labels, found, {"name": stem(path)})
-    if read.kind_of(path) == "png":
+    if registry.kind_of(path) == "png":
         picture = read_image(path)
         return picture, {"name": stem(path), "rgb": picture.ndim == 3}, "image"
-    volume = read.read(path)
+    volume = registry.read(path)
     name = stem(path)
     if volume.source.format == "dicom" and path.is_file():
         name = path.resolve().parent.name
@@ -76,9 +76,9 @@ def _layer(volume: Volume, name: str) -> LayerData:
         "axis_labels": ("z", "y", "x"),
         "metadata": {KEY: source.to_dict()},
     }
-    if read.is_mask(volume):
-        return _mask(read.labels(volume), source.header.get("record"), facts)
-    array, rgb = read.as_layer(volume)
+    if registry.is_mask(volume):
+        return _mask(registry.labels(volume), source.header.get("record"), facts)
+    array, rgb = registry.as_layer(volume)
     if array.ndim == 4 and not rgb:
         facts = _with_axis(facts, "c")
     elif array.ndim - rgb == 2:
@@ -187,7 +187,7 @@ def export(path: Path, mask: Labels, image: Layer, classes: Sequence[Label] | No
     """
     source = source_of(image.metadata)
     if source is None and image.source.path is not None and mask.ndim in (2, 3):
-        source = read.source_of(Path(str(image.source.path)))
+        source = registry.source_of(Path(str(image.source.path)))
     data = np.asarray(mask.data)
     return write_labels(path, data, classes, fitting(source, data), placement=placement(mask))
 
@@ -201,7 +201,7 @@ def suggestion(image: Layer, mask: Labels) -> Path:
     elif path.is_dir():
         base, kind = path.parent / path.name, "dicom"
     else:
-        base, kind = path.with_name(stem(path)), read.kind_of(path)
+        base, kind = path.with_name(stem(path)), registry.kind_of(path)
         if kind == "dicom":  # a file of a series stands for its folder
             base = path.parent.parent / path.parent.name
     packed = dict.fromkeys(("nifti", "dicom", "nrrd"), ".nii.gz")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from napari_hidiff._qt.widget import HiDiffWidget
-    from napari_hidiff.card import Card
-    from napari_hidiff.demo import Demo
+    from napari_hidiff.cli.demo import Demo
+    from napari_hidiff.inference.card import Card
 
 SETTLE = 300
 """Milliseconds after which a window has its final layout."""
@@ -104,8 +104,8 @@ def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
     from napari.layers import Layer
 
     from napari_hidiff._qt.files import get_reader, read_layer
-    from napari_hidiff.files.pictures import is_deep_png
-    from napari_hidiff.files.tiff import is_stack
+    from napari_hidiff.io.pictures import is_deep_png
+    from napari_hidiff.io.tiff import is_stack
 
     for path in images:
         try:

@@ -31,7 +31,7 @@ def forget_images() -> None:
 
     Of those that are still open it is found again when they are refined next.
     """
-    seen = sys.modules.get("napari_hidiff.seen")  # without it no model was loaded yet
+    seen = sys.modules.get("napari_hidiff.inference.denoiser")  # without it no model was loaded yet
     if seen is not None:
         seen.forget(0)
     give_back()

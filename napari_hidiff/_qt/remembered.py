@@ -8,7 +8,7 @@ from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
-from napari_hidiff import sidecar
+from napari_hidiff.annotation import sidecar
 
 NAME = "interface.json"
 ARROWS = "▸▾"

@@ -5,8 +5,8 @@ from typing import Any
 
 from napari.utils import DirectLabelColormap
 
-from napari_hidiff import io
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.io import images
+from napari_hidiff.io.nifti import read_volume
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -19,7 +19,7 @@ COLOURS: dict[int | None, str] = {1: "#ff4040", 2: "#40a0ff"}
 
 def fundus() -> list[LayerTuple]:
     """A fundus photograph [960, 999, 3] and its vessels, for the model ``chase-vessels``."""
-    image, truth = io.sample()
+    image, truth = images.sample()
     return [(image, {"name": "fundus", "rgb": True}, "image"), _truth(truth, "fundus", {})]
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from napari_hidiff._qt import words
+from napari_hidiff._qt import messages
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.widget import HiDiffWidget
@@ -29,9 +29,9 @@ def show(widget: "HiDiffWidget") -> None:
         button.setEnabled(ready)
     widget.volume.take_back.setEnabled(not work.busy and widget.sweeps.can_take_back(bench))
     kept = widget.benches.offer(widget.image)
-    panel.offer(words.offer(kept) if kept else None)
+    panel.offer(messages.offer(kept) if kept else None)
     panel.counts.setText(
-        words.counts(
+        messages.counts(
             bench.changes_in(widget.chosen.target().index) if bench and session else None,
             bench.annotation if bench else None,
         )

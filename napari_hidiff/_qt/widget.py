@@ -10,31 +10,32 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_hidiff._qt import choices, ending, preferences, status, words
-from napari_hidiff._qt.alternatives import Alternatives
-from napari_hidiff._qt.bench import Bench
-from napari_hidiff._qt.benches import Benches
-from napari_hidiff._qt.channel_box import ChannelBox
-from napari_hidiff._qt.choices import Settings
-from napari_hidiff._qt.chosen import Chosen
-from napari_hidiff._qt.classes import Classes
+from napari_hidiff._qt import ending, messages, preferences, status
+from napari_hidiff._qt.controller import Listening
+from napari_hidiff._qt.controls import settings as choices
+from napari_hidiff._qt.controls.hint import Hint
+from napari_hidiff._qt.controls.learn_box import LearnBox
+from napari_hidiff._qt.controls.panel import Panel
+from napari_hidiff._qt.controls.sections import ChannelBox
+from napari_hidiff._qt.controls.settings import Settings
+from napari_hidiff._qt.controls.volume_box import VolumeBox
 from napari_hidiff._qt.export import ask_where
-from napari_hidiff._qt.fit import Fit
-from napari_hidiff._qt.hint import Hint
-from napari_hidiff._qt.jobs import attempt
-from napari_hidiff._qt.learn_box import LearnBox
-from napari_hidiff._qt.learning import Learning
-from napari_hidiff._qt.listening import Listening
-from napari_hidiff._qt.models import Models
-from napari_hidiff._qt.panel import Panel
-from napari_hidiff._qt.refinement import Refinement
+from napari_hidiff._qt.layers.annotated_image import Bench
+from napari_hidiff._qt.layers.benches import Benches
 from napari_hidiff._qt.remembered import remember_sections
-from napari_hidiff._qt.sweeps import Sweeps
-from napari_hidiff._qt.tour import Tour, look_at
-from napari_hidiff._qt.volume_box import VolumeBox
+from napari_hidiff._qt.tasks.classes import Classes
+from napari_hidiff._qt.tasks.fine_tuning import Learning
+from napari_hidiff._qt.tasks.fit import Fit
+from napari_hidiff._qt.tasks.models import Models
+from napari_hidiff._qt.tasks.next_result import Alternatives
+from napari_hidiff._qt.tasks.refinement import Refinement
+from napari_hidiff._qt.tasks.selection import Chosen
+from napari_hidiff._qt.tasks.slices import Sweeps
+from napari_hidiff._qt.tasks.tour import Tour, look_at
+from napari_hidiff._qt.threads import attempt
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import Guards
-from napari_hidiff.session import Session
 
 
 class HiDiffWidget(QWidget):
@@ -138,7 +139,7 @@ class HiDiffWidget(QWidget):
         """Take the last result back, in one undo step; strokes stay."""
         if self.bench is not None:
             self.work.reject(self.bench, self.chosen.target().index)
-            show_info(words.REJECTED)
+            show_info(messages.REJECTED)
 
     def alternatives(self) -> None:
         """Outline the next of a few clearly different answers; draws samples if need be."""
@@ -227,7 +228,7 @@ class HiDiffWidget(QWidget):
             self.benches.open(self.image, self.chosen.card, go_on=True)
             self.refresh()
             if kept is not None and len(kept.shape) > 2:
-                show_info(words.gone_on(kept))
+                show_info(messages.gone_on(kept))
 
     def start_anew(self) -> None:
         """Leave the kept strokes in their file, which is moved aside at the first new stroke."""

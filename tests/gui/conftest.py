@@ -18,9 +18,10 @@ from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
-from napari_hidiff._qt import fit, jobs
+from napari_hidiff._qt import threads
+from napari_hidiff._qt.tasks import fit
 from napari_hidiff._qt.widget import HiDiffWidget
-from napari_hidiff.sidecar import VARIABLE
+from napari_hidiff.annotation.sidecar import VARIABLE
 
 PATIENCE = 300.0
 """Seconds until a state that does not come is a failure: long, as machines may be busy."""
@@ -37,15 +38,15 @@ class Gate:
     """Holds work that goes step by step, once it has taken one step, until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._opened, each = threading.Event(), jobs._each
+        self._opened, each = threading.Event(), threads._each
 
-        def held(given: jobs.Given) -> Iterator[Any]:
+        def held(given: threads.Given) -> Iterator[Any]:
             for number, item in enumerate(each(given)):
                 yield item
                 if number == 0:
                     self._opened.wait(PATIENCE)
 
-        monkeypatch.setattr(jobs, "_each", held)
+        monkeypatch.setattr(threads, "_each", held)
 
     def open(self) -> None:
         """Let it go on."""

@@ -29,9 +29,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
 import napari_hidiff._qt.widget
-import napari_hidiff.model  # noqa: F401
-from napari_hidiff._qt.autosave import Autosave
-from napari_hidiff.claims import Store
+import napari_hidiff.inference.model  # noqa: F401
+from napari_hidiff._qt.layers.autosave import Autosave
+from napari_hidiff.annotation.claims import Store
 
 BUTTON = Qt.MouseButton.LeftButton
 DUE = 1000

@@ -14,7 +14,7 @@ import numpy as np
 from qtpy.QtCore import QEventLoop, QTimer
 
 import napari_hidiff._qt.widget
-import napari_hidiff.model  # noqa: F401
+import napari_hidiff.inference.model  # noqa: F401
 
 
 def pause(milliseconds: int) -> None:

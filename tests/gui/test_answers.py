@@ -5,8 +5,8 @@ import re
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_hidiff._qt.choices import FEWEST
-from napari_hidiff.alternatives import alternatives
+from napari_hidiff._qt.controls.settings import FEWEST
+from napari_hidiff.annotation.suggestions import alternatives
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 

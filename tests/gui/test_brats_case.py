@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gui.volume_case import corrected_and_carried, exported
 
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.io.nifti import read_volume
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.brats import CHANNELS
-from napari_hidiff.training.loop import train
 from napari_hidiff.training.recipes import RECIPES
+from napari_hidiff.training.trainer import train
 
 CASE = "BraTS2021_00000"
 SLICES = slice(60, 100)

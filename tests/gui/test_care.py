@@ -7,8 +7,8 @@ import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
-from napari_hidiff._qt.jobs import attempt
-from napari_hidiff._qt.layers import check_layer
+from napari_hidiff._qt.layers.layer_data import check_layer
+from napari_hidiff._qt.threads import attempt
 from napari_hidiff.errors import InputError
 
 
@@ -270,7 +270,7 @@ def test_without_a_model_strokes_are_completed(open_hand, picture) -> None:
 
 
 def test_export_writes_what_is_shown(hand, tmp_path: Path) -> None:
-    from napari_hidiff.io import read_mask
+    from napari_hidiff.io.images import read_mask
 
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))

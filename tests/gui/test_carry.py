@@ -10,7 +10,7 @@ import pytest
 
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.strokes import SCRIBBLE, Stroke, next_stroke, skeleton_path
+from napari_hidiff.training.simulated_annotator import SCRIBBLE, Stroke, next_stroke, skeleton_path
 
 SIDE = 500
 ZOOM = 8.0

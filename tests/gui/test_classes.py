@@ -8,12 +8,12 @@ from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton
 
-from napari_hidiff._qt.classes_box import ROWS, ClassesBox
-from napari_hidiff._qt.mask import MaskLink
-from napari_hidiff._qt.signs import Sign
-from napari_hidiff.annotation import Annotation
-from napari_hidiff.card import Label
-from napari_hidiff.timeline import FREE
+from napari_hidiff._qt.controls.class_list import ROWS, ClassesBox
+from napari_hidiff._qt.controls.signs import Sign
+from napari_hidiff._qt.layers.mask_link import MaskLink
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.inference.card import Label
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier

@@ -18,9 +18,10 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_hidiff._qt import choices, commands, preferences
-from napari_hidiff._qt.hint import STEPS
-from napari_hidiff._qt.panel import KEYS
+from napari_hidiff._qt import commands, preferences
+from napari_hidiff._qt.controls import settings as choices
+from napari_hidiff._qt.controls.hint import STEPS
+from napari_hidiff._qt.controls.panel import KEYS
 from napari_hidiff._qt.samples import CASE
 from napari_hidiff._qt.widget import HiDiffWidget
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_hidiff import sidecar
-from napari_hidiff._qt import autosave
-from napari_hidiff.replay import Replay
-from napari_hidiff.replay_command import Models, differing
+from napari_hidiff._qt.layers import autosave
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.annotation.replay import Replay
+from napari_hidiff.cli.replay import Models, differing
 
 SCRIPT = Path(__file__).parent / "crash_session.py"
 KILLS = 6

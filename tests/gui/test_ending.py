@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_hidiff import sidecar
+from napari_hidiff.annotation import sidecar
 
 SCRIPT = Path(__file__).parent / "ending_session.py"
 

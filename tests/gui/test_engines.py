@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_hidiff import engine as engines
+from napari_hidiff.engine import engine as engines
 
 
 def test_torch_refines_until_the_kernels_are_ready(open_hand, picture, tiny_file, monkeypatch):

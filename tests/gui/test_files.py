@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog
 from volume_files import affine_of, write_nifti
 
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.io.nifti import read_volume
 
 SHAPE = (64, 6, 48)
 

@@ -3,10 +3,10 @@
 import threading
 from pathlib import Path
 
-from napari_hidiff._qt import jobs
-from napari_hidiff._qt.fit import Fit
-from napari_hidiff.card import Card, Label
-from napari_hidiff.model import HiDiff
+from napari_hidiff._qt import threads
+from napari_hidiff._qt.tasks.fit import Fit
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.model import HiDiff
 
 
 def test_no_verdict_about_a_model_that_is_chosen_no_longer(
@@ -15,7 +15,7 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
     labels = (Label("background", "#000000"), Label("spot", "#ff0000"))
     HiDiff.create(Card("stranger", labels, ("grey",))).save(tmp_path / "stranger.safetensors")
     asked, go, told = threading.Event(), threading.Event(), []
-    describe, judge = jobs.describe, Fit._judge
+    describe, judge = threads.describe, Fit._judge
 
     def slow(model, image, settings):
         if model.card.name == "stranger":
@@ -27,7 +27,7 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
         told.append(line)
         judge(self, about, problem, line, without_model)
 
-    monkeypatch.setattr(jobs, "describe", slow)
+    monkeypatch.setattr(threads, "describe", slow)
     monkeypatch.setattr(Fit, "_judge", listen)
     hand = open_hand(picture, rgb=True)
     hand.widget.use_model(tmp_path / "stranger.safetensors")

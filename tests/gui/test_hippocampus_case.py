@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gui.volume_case import corrected_and_carried, exported
 
-from napari_hidiff.nifti import read_volume
+from napari_hidiff.io.nifti import read_volume
 
 CASE, AT = "hippocampus_123", 15
 """A test case of the bundled model, and the slice in which it lacks most."""

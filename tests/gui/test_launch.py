@@ -5,10 +5,10 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_hidiff._qt import launch
-from napari_hidiff.card import Card, Label
-from napari_hidiff.demo import Demo, Stage
+from napari_hidiff.cli.demo import Demo, Stage
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import SAMPLE
+from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.io.images import SAMPLE
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_hidiff import sidecar
-from napari_hidiff._qt.layers import pixels
-from napari_hidiff.io import read_image
-from napari_hidiff.replay import Replay
-from napari_hidiff.replay_command import Models
+from napari_hidiff._qt.layers.layer_data import pixels
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.annotation.replay import Replay
+from napari_hidiff.cli.replay import Models
+from napari_hidiff.io.images import read_image
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_hidiff import catalog
-from napari_hidiff._qt import choices
-from napari_hidiff.corrections import TrainingSet
+from napari_hidiff._qt.controls import settings
+from napari_hidiff.annotation.fine_tuning import TrainingSet
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import read_image, read_mask
-from napari_hidiff.loading import load_model
+from napari_hidiff.inference import catalog
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.io.images import read_image, read_mask
 
 SHORT = ["--pretrain-iterations", "3", "--iterations", "4", "--crop", "32", "--batch", "2"]
 LONG = ["--pretrain-iterations", "2000", "--iterations", "20", "--crop", "32", "--batch", "2"]
@@ -174,7 +174,7 @@ def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tm
 
 
 def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
-    hand.widget.choose.model.value = choices.MANAGE
+    hand.widget.choose.model.value = settings.MANAGE
     dialog = hand.widget.models._manager
     assert dialog.isVisible()
     assert hand.widget.choose.model.value == str(tiny_file)  # the entry is no choice

@@ -10,10 +10,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
 from superqt import QCollapsible
 
-from napari_hidiff import sidecar
-from napari_hidiff._qt.choices import EXPLAINED, refine_by
-from napari_hidiff._qt.panel import KEYS
-from napari_hidiff._qt.volume_box import KEYS as SLICE_KEYS
+from napari_hidiff._qt.controls.panel import KEYS
+from napari_hidiff._qt.controls.settings import EXPLAINED, refine_by
+from napari_hidiff._qt.controls.volume_box import KEYS as SLICE_KEYS
+from napari_hidiff.annotation import sidecar
 
 CONTROLS = (
     "image model segment step run stop rerefine accept steps_slider "
@@ -172,7 +172,7 @@ def test_starting_anew_moves_the_old_file_aside(open_hand, picture, sessions: Pa
     path = sidecar.path_of(sidecar.image_key(picture))
     fixed = np.full(picture.shape[:2], -1)
     fixed[:5] = 1
-    from napari_hidiff.session import SliceRecord
+    from napari_hidiff.annotation.session import SliceRecord
 
     sidecar.save(path, fixed.shape, {(-1, -1): SliceRecord(fixed, None)}, [])
     old = path.read_bytes()

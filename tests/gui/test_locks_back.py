@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_hidiff import relock, sidecar
-from napari_hidiff.replay import Replay
-from napari_hidiff.replay_command import Models, differing
+from napari_hidiff.annotation import relock, sidecar
+from napari_hidiff.annotation.replay import Replay
+from napari_hidiff.cli.replay import Models, differing
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 

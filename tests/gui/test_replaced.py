@@ -6,7 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
-from napari_hidiff import seen, sidecar
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.inference import denoiser
 
 
 def offered(hand, box: str = "image") -> list[str]:
@@ -105,10 +106,10 @@ def test_nothing_is_remembered_of_an_image_that_was_removed(hand, picture, name)
     hand.click("rerefine")
     hand.click("accept")
     accepted = hand.mask.data.copy()
-    assert seen.remembered() > 0
+    assert denoiser.remembered() > 0
     bench = weakref.ref(hand.widget.bench)
     hand.viewer.layers.remove(name)
-    hand.wait(lambda: seen.remembered() == 0, "the image to be forgotten")
+    hand.wait(lambda: denoiser.remembered() == 0, "the image to be forgotten")
     if name == "image mask":
         return
     gc.collect()

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_hidiff import sidecar
-from napari_hidiff.replay import Replay
-from napari_hidiff.replay_command import Models, differing
+from napari_hidiff.annotation import sidecar
+from napari_hidiff.annotation.replay import Replay
+from napari_hidiff.cli.replay import Models, differing
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 

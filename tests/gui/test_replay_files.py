@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from volume_files import affine_of, write_nifti, write_series
 
-from napari_hidiff.replay import Replay
-from napari_hidiff.replay_command import Models, differing, find
+from napari_hidiff.annotation.replay import Replay
+from napari_hidiff.cli.replay import Models, differing, find
 
 SHAPE = (64, 48, 5)
 CHANNELS = ("red", "green", "blue", "infrared")

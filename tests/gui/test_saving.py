@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff import sidecar
+from napari_hidiff.annotation import sidecar
 
 
 def start(hand) -> None:

@@ -5,9 +5,10 @@ import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
-from napari_hidiff import sweep, volumes
-from napari_hidiff.guards import MARGIN, Guards
-from napari_hidiff.timeline import FREE
+from napari_hidiff.annotation import sweep
+from napari_hidiff.annotation.constraints import MARGIN, Guards
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.inference import volumes
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 ONE_STEP = {"sampler": "one-step"}
@@ -198,7 +199,7 @@ def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch
 
 
 def test_a_correction_is_carried_to_the_slices_behind(hand, tiny, tmp_path) -> None:
-    from napari_hidiff.model import HiDiff
+    from napari_hidiff.inference.model import HiDiff
 
     path = tmp_path / "prior.safetensors"
     HiDiff.create(tiny(2, 1).card).save(path)  # its refiner returns the prior

@@ -4,7 +4,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_hidiff.guards import MARGIN, Guards
+from napari_hidiff.annotation.constraints import MARGIN, Guards
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 
@@ -141,7 +141,7 @@ def test_painting_over_right_pixels_keeps_them_too(hand) -> None:
 
 
 def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None:
-    from napari_hidiff import sidecar
+    from napari_hidiff.annotation import sidecar
 
     hand.click("segment")
     hand.click("run")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from napari_hidiff._qt.strokes import brushed, enclosed
+from napari_hidiff._qt.layers.strokes import brushed, enclosed
 
 SHAPE = (40, 50)
 

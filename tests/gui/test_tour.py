@@ -5,7 +5,7 @@ import pytest
 from qtpy.QtCore import Qt
 from scipy import ndimage
 
-from napari_hidiff.places import uncertain_places
+from napari_hidiff.annotation.places import uncertain_places
 from napari_hidiff.probability import entropy
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff import seen, sweep
 from napari_hidiff._qt import memory
-from napari_hidiff._qt.choices import choose_box
-from napari_hidiff.stack import Stack
+from napari_hidiff._qt.controls.settings import choose_box
+from napari_hidiff.annotation import sweep
+from napari_hidiff.inference import denoiser
+from napari_hidiff.inference.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 FOUND = json.loads((ROOT / "results" / "window-memory.json").read_text("utf-8"))
@@ -52,13 +53,13 @@ def test_a_sweep_leaves_little_behind_in_the_model(tiny, monkeypatch) -> None:
     monkeypatch.setattr(sweep, "TOGETHER", 1)  # slice by slice, as large ones are
     volume = np.random.default_rng(0).normal(size=(6, 40, 40)).astype(np.float32)
     where = sweep.slices((0, -1, -1), 0, 0, 5)
-    seen.forget(0)
+    denoiser.forget(0)
     list(sweep.segment(tiny(2, 1), Stack([volume]), where[:1]))
-    alone = seen._sights.nbytes
+    alone = denoiser._sights.nbytes
     assert alone > 0
     monkeypatch.setattr(sweep, "REMEMBERED", 2 * alone)
     list(sweep.segment(tiny(2, 1), Stack([volume]), where))
-    assert seen._sights.nbytes == 2 * alone
+    assert denoiser._sights.nbytes == 2 * alone
 
 
 def test_boxes_keep_nobody_whose_layers_they_offer(qapp) -> None:

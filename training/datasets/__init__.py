@@ -12,13 +12,13 @@ from napari_hidiff.errors import InputError
 
 from .base import SPLITS, Dataset, DatasetFormat
 from .brats import BRATS
-from .chase import CHASE
-from .cvc import CVC
 from .drive import DRIVE
 from .folder import FOLDER
+from .fundus import CHASE
 from .kvasir import KVASIR
 from .msd import MSD
 from .polyp import POLYP
+from .polyps import CVC
 from .sample import Case, Sample
 from .splits import read_split
 from .synapse import SYNAPSE

@@ -15,9 +15,9 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files.pictures import check_turn
-from napari_hidiff.io import read_image, read_labels
-from napari_hidiff.nifti import Volume, read_volume
+from napari_hidiff.io.images import read_image, read_labels
+from napari_hidiff.io.nifti import Volume, read_volume
+from napari_hidiff.io.pictures import check_turn
 
 from .resize import nearest, shrunk
 from .sample import Case, Sample
@@ -87,7 +87,7 @@ class Dataset:
     classes: a name per label, background first.  channels: a name per image channel.
     colors: ``"#rrggbb"`` per label.  splits: the keys are exactly train, val and test; a split
     may be empty.  notes: what is missing or odd about this copy, a line each.
-    intensity: keyword arguments of :class:`napari_hidiff.preprocess.Intensity`.
+    intensity: keyword arguments of :class:`napari_hidiff.inference.preprocessing.Intensity`.
     codes: label in the files -> label of the classes, where the two differ (others are unknown).
     regions: named unions of labels that are scored beside the classes, and whose mean is *the*
     score where there are any (BraTS).  reader: files -> sample.

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.preprocess import SMALLEST
+from napari_hidiff.inference.preprocessing import SMALLEST
 
 from .base import Dataset
 from .lacking import never_trained, no_foreground, paired_only, without_pair

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.files.read import MASK_NAME
-from napari_hidiff.io import IMAGES, JPEG, read_image, read_mask
-from napari_hidiff.nifti import SUFFIXES, is_nifti, read_volume
+from napari_hidiff.io.images import IMAGES, JPEG, read_image, read_mask
+from napari_hidiff.io.nifti import SUFFIXES, is_nifti, read_volume
+from napari_hidiff.io.registry import MASK_NAME
 
 from .base import RGB, Dataset, DatasetFormat, palette, read_nifti, read_picture
 from .pairs import paired

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.nifti import stem
+from napari_hidiff.io.nifti import stem
 
 from .base import Dataset, DatasetFormat, palette, read_nifti
 from .sample import Case

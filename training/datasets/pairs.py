@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.io import IMAGES
-from napari_hidiff.nifti import stem
+from napari_hidiff.io.images import IMAGES
+from napari_hidiff.io.nifti import stem
 
 from .sample import Case
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .base import RGB, Dataset, DatasetFormat
-from .cvc import is_frame, sequence
 from .pairs import holds, paired
+from .polyps import is_frame, sequence
 from .sample import Case
 from .splits import random_split
 

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from napari_hidiff import volumes
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Dataset, Sample
 from napari_hidiff.training.prior_source import PriorSource
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from napari_hidiff.console import (
+from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -25,16 +25,16 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import Case, Dataset, open_dataset
 
 from . import options as of
-from .deliver import deliver, told
+from .ablations.rows import STUDIES
 from .experiments import Options, conduct, copy_pictures, default_state, find
-from .studies.rows import STUDIES
+from .output import deliver, told
 
 if TYPE_CHECKING:
-    from napari_hidiff.model import HiDiff
+    from napari_hidiff.inference.model import HiDiff
     from napari_hidiff.training.prior_source import PriorSource
 
     from .arms import Plan
-    from .run import Evaluation
+    from .scoring import Evaluation
 
 NAME = "napari-hidiff-evaluate"
 
@@ -129,7 +129,7 @@ def evaluate_command(
     seeds_used = tuple(range(seed, seed + seeds))
     command = shlex.join([NAME, *sys.argv[1:]])
     if experiment is not None and study:
-        from .studies.command import Asked, carry_out
+        from .ablations.command import Asked, carry_out
 
         asked = Asked(split, seeds_used, _names(rows), size, settings or [], first_stage, kept)
         carry_out(
@@ -208,7 +208,7 @@ def _evaluate(
     plan: "Plan",
     source: "PriorSource | None",
 ) -> "Evaluation":
-    from .run import evaluate
+    from .scoring import evaluate
 
     with progress() as bar:
         task = bar.add_task("images", total=len(cases))

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.io.storage import whole
 from napari_hidiff.training.datasets import Case, Dataset
-from napari_hidiff.whole import whole
 
 if TYPE_CHECKING:
-    from napari_hidiff.model import HiDiff
+    from napari_hidiff.inference.model import HiDiff
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,11 @@ def conduct(
     InputError: the experiment is unknown, the model and the data set do not fit, ``state`` cannot
     be a folder, or what the experiment itself refuses.
     """
-    from napari_hidiff.training.versions import versions
+    from napari_hidiff.inference.versions import versions
 
     from .arms import Plan
     from .report import hardware, met_before
-    from .run import check
+    from .scoring import check
 
     experiment = find(name)
     plan = Plan(options.seeds, options.sampler, options.steps, options.samples)

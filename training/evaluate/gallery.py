@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from napari_hidiff.figure import detail_window, displayable, show_picture
-from napari_hidiff.whole import whole
+from napari_hidiff.io.storage import whole
+from napari_hidiff.plot import detail_window, displayable, show_picture
 
 WHOLE = 400
 """Images with a side of more pixels are shown in part, where prior and refined differ most."""

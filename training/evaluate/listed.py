@@ -4,8 +4,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .ablations.rows import STUDIES
 from .experiments import EXPERIMENTS
-from .studies.rows import STUDIES
 
 
 def print_list(wanted: bool) -> None:

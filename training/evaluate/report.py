@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.inference.versions import versions
 from napari_hidiff.training.datasets import Dataset
-from napari_hidiff.training.versions import versions
 
 from .arms import DAMAGED, PRIOR, REFINED, REPAIRED
 from .bootstrap import paired_bootstrap
 from .metrics import METRICS
-from .run import MM, CaseScores, Evaluation
+from .scoring import MM, CaseScores, Evaluation
 
 
 def report(

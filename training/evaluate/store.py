@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.io.storage import whole
 from napari_hidiff.training.datasets import Case
-from napari_hidiff.whole import whole
 
 FORMAT = 1
 """Rises when strokes or figures change their meaning: kept files are then computed anew."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from napari_hidiff.alternatives import CLEAR, alternatives
-from napari_hidiff.model import HiDiff
+from napari_hidiff.annotation.suggestions import CLEAR, alternatives
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.probability import mask_of
 from napari_hidiff.scores import mean_dice
 from napari_hidiff.training.datasets import Case, Dataset
@@ -24,7 +24,7 @@ from .measures import (
     energy_distance,
     overlap_distance,
 )
-from .pictures import draw_alternatives
+from .report import draw_alternatives
 from .study import Figures, differences, mean, measured
 from .tables import print_differences, print_means
 from .views import SAMPLES, View, last_step

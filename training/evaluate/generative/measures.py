@@ -8,9 +8,9 @@ from scipy import ndimage
 from scipy.stats import rankdata
 from skimage.morphology import skeletonize
 
-from napari_hidiff.alternatives import distances
-from napari_hidiff.guards import EIGHT
-from napari_hidiff.places import Place, disc
+from napari_hidiff.annotation.constraints import EIGHT
+from napari_hidiff.annotation.places import Place, disc
+from napari_hidiff.annotation.suggestions import distances
 from napari_hidiff.training.evaluate.metrics import iou
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..arms import Plan
 from ..bootstrap import paired_bootstrap
 from ..experiments import OnCase, Options
 from ..report import plain
-from ..run import check
+from ..scoring import check
 from ..store import Store, files_of, fingerprint
 from .views import SAMPLES, View, views_of
 

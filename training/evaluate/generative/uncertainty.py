@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from napari_hidiff.model import HiDiff
-from napari_hidiff.places import uncertain_places
+from napari_hidiff.annotation.places import uncertain_places
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.probability import entropy
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..experiments import OnCase, Options
 from ..report import plain
 from .measures import auroc, found
-from .pictures import draw_uncertainty
+from .report import draw_uncertainty
 from .study import Figures, all_pairs, differences, mean, measured
 from .tables import print_best, print_means
 from .views import SAMPLES, View, last_step

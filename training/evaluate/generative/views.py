@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_hidiff import volumes
-from napari_hidiff.model import HiDiff
-from napari_hidiff.refine import Step
+from napari_hidiff.diffusion.samplers import Step
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 
 from ..slices import foreground_slices

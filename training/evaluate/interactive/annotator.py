@@ -7,8 +7,8 @@ from zlib import crc32
 import numpy as np
 from scipy import ndimage
 
-from napari_hidiff.timeline import FREE
-from napari_hidiff.training import strokes
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.training import simulated_annotator
 
 from .answers import Answer
 from .desks import Desk, OpenDesk
@@ -51,11 +51,13 @@ def annotate(
     log.stroke_done(0)
     for _ in range(most):
         judged = subject.judged(desk.mask)
-        stroke = strokes.next_stroke(judged, subject.truth, subject.place.kind)
+        stroke = simulated_annotator.next_stroke(judged, subject.truth, subject.place.kind)
         if stroke is None:
             break
         mistaken = rng if policy.wrong and rng.random() < wrong else None
-        desk.paint(strokes.painted(stroke, subject.truth, subject.model.labels, mistaken))
+        desk.paint(
+            simulated_annotator.painted(stroke, subject.truth, subject.model.labels, mistaken)
+        )
         if answer is not None and not policy.once:
             log.answered(answer, stroke)
         log.stroke_done(int(stroke.where.sum()))
@@ -81,7 +83,7 @@ class Log:
         self._dice.append(self._subject.dice(self._desk.mask))
         self._painted.append((self._painted or [0])[-1] + pixels)
 
-    def answered(self, answer: Answer, stroke: strokes.Stroke | None) -> None:
+    def answered(self, answer: Answer, stroke: simulated_annotator.Stroke | None) -> None:
         """Let the answer come, to a stroke or to none, and keep what it did."""
         subject, desk = self._subject, self._desk
         mask, fixed = desk.mask.copy(), desk.fixed

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_hidiff import preprocess, walker
-from napari_hidiff.guards import EIGHT, Local
-from napari_hidiff.model import HiDiff
-from napari_hidiff.refine import Step, stamp
-from napari_hidiff.session import Prior
-from napari_hidiff.timeline import FREE
-from napari_hidiff.training import strokes
+from napari_hidiff.annotation import walker
+from napari_hidiff.annotation.constraints import EIGHT, Local
+from napari_hidiff.annotation.session import Prior
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.diffusion.samplers import Step, stamp
+from napari_hidiff.inference import preprocessing
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.training import simulated_annotator
 
 from .desks import Desk
 from .policies import BOTH, CORE, CURRENT, EVEN, MODEL, NOTHING, WALKER, Policy
@@ -62,7 +63,7 @@ def prior_of(policy: Policy, subject: Subject, desk: Desk) -> Prior:
     first = subject.prior
     if policy.prior in (CURRENT, BOTH):
         card, mask = subject.model.card, desk.mask.copy()
-        soft = preprocess.soften(mask, card.outputs, **card.soften)
+        soft = preprocessing.soften(mask, card.outputs, **card.soften)
         if policy.prior == CURRENT:
             return Prior(mask, soft, mask)
         mean = (soft + first.probability) / 2
@@ -96,12 +97,12 @@ def cores(mask: np.ndarray) -> np.ndarray:
     thin the band is at most half of its greatest depth, or there would be no background beside it,
     and no branch vanishes either.
     """
-    band, slender = min(mask.shape) * strokes.WIDEST, strokes.thin(mask)
+    band, slender = min(mask.shape) * simulated_annotator.WIDEST, simulated_annotator.thin(mask)
     if slender:
-        band = min(band, CORE * strokes.inside_depth(mask > 0).max())
+        band = min(band, CORE * simulated_annotator.inside_depth(mask > 0).max())
     seeds = np.full(mask.shape, FREE, np.int64)
     for label in np.unique(mask):
-        depth = strokes.inside_depth(mask == label)
+        depth = simulated_annotator.inside_depth(mask == label)
         deepest = deepest_of_piece(depth)
         if slender:
             near = ndimage.maximum_filter(depth, 2 * int(np.ceil(band)) + 1)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from napari_hidiff.guards import Guards, Local
-from napari_hidiff.refine import Step
-from napari_hidiff.session import Prior, Session
-from napari_hidiff.timeline import FREE
+from napari_hidiff.annotation.constraints import Guards, Local
+from napari_hidiff.annotation.session import Prior, Session
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.diffusion.samplers import Step
 
 Steps = Callable[[np.ndarray, Local | None], Iterable[Step]]
 """The steps of a re-refinement, given the fixed map int [H, W] and what has to be computed."""

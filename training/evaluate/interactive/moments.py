@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_hidiff.timeline import FREE
+from napari_hidiff.annotation.undo import FREE
 
 
 @dataclass

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from napari_hidiff.figure import (
+from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.io.storage import whole
+from napari_hidiff.plot import (
     ADDED,
     FOUND,
     MISSED,
@@ -20,9 +22,7 @@ from napari_hidiff.figure import (
     rgb,
     show_picture,
 )
-from napari_hidiff.timeline import FREE
 from napari_hidiff.training.datasets import Case, Dataset
-from napari_hidiff.whole import whole
 
 from .moments import Moment
 from .summary import REFINE, Done

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards
+from napari_hidiff.annotation.walker import BETA
 from napari_hidiff.errors import InputError
-from napari_hidiff.guards import MARGIN, REACH, Guards
-from napari_hidiff.model import HiDiff
-from napari_hidiff.walker import BETA
+from napari_hidiff.inference.model import HiDiff
 
 from ..arms import ONE_STEP
 from ..experiments import Options

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..deliver import span
 from ..experiments import OnCase, Options
+from ..output import span
 from ..report import plain
 from .pictures import PICTURES, draw
 from .study import Job, Study

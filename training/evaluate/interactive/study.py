@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.loading import load_model
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..experiments import Options

@@ -5,12 +5,12 @@ from functools import cached_property
 
 import numpy as np
 
-from napari_hidiff import volumes
+from napari_hidiff.annotation.session import Prior
 from napari_hidiff.errors import InputError
-from napari_hidiff.model import HiDiff
+from napari_hidiff.inference import volumes
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.scores import mean_dice
-from napari_hidiff.session import Prior
-from napari_hidiff.training import strokes
+from napari_hidiff.training import simulated_annotator
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..slices import foreground_slices
@@ -63,11 +63,13 @@ def kind_of(stroke: str, truth: np.ndarray) -> str:
 
     InputError for an unknown kind.
     """
-    if stroke not in (AUTO, *strokes.KINDS):
-        raise InputError(f"strokes are {AUTO}, {' or '.join(strokes.KINDS)}, not {stroke!r}")
+    if stroke not in (AUTO, *simulated_annotator.KINDS):
+        raise InputError(
+            f"strokes are {AUTO}, {' or '.join(simulated_annotator.KINDS)}, not {stroke!r}"
+        )
     if stroke != AUTO:
         return stroke
-    return strokes.kind_for(truth)
+    return simulated_annotator.kind_for(truth)
 
 
 class Opened:

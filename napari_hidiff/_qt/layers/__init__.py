@@ -1,0 +1,1 @@
+"""Layers of napari and the annotation behind them."""

@@ -1,0 +1,227 @@
+"""The workbench of one image: its mask, its helper layers, its annotation and its sidecar."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+from napari.utils import DirectLabelColormap
+
+from napari_hidiff._qt import files, preferences
+from napari_hidiff._qt.layers import layer_data
+from napari_hidiff._qt.layers.autosave import Autosave
+from napari_hidiff._qt.layers.mask_link import MaskLink
+from napari_hidiff.annotation import relock
+from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.session import Changes, Index, Session, difference, slicer
+from napari_hidiff.annotation.sidecar import Kept
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Card
+
+CHANGES = DirectLabelColormap(color_dict=layer_data.CHANGED)
+PREVIEW = DirectLabelColormap(color_dict={None: "#ffffff", 0: "transparent"})
+
+
+class Bench:
+    """Everything that belongs to one image while it is worked on.
+
+    viewer : napari's viewer; image : the layer; card : of the model, None without one.
+    keep : asked before each saving of the sidecar; changed : called after every change.
+    kept : what the sidecar has of an earlier session to go on from.
+
+    Raises
+    ------
+    InputError : the image layer is of a kind that is refused, or ``kept`` does not fit it.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        card: Card | None,
+        keep: Callable[[], bool],
+        changed: Callable[[], None],
+        kept: Kept | None = None,
+    ) -> None:
+        layer_data.check_layer(image)
+        self.image = image
+        self.changes: Changes | None = None
+        """What the last result changed, as long as it stands in the mask."""
+        self._last: tuple[Index, np.ndarray, np.ndarray, Changes] | None = None
+        self._revealed = True
+        self._viewer, self._changed, self._card = viewer, changed, card
+        self.leading = layer_data.channel_axes(image, card)
+        shape = layer_data.mask_shape(image, self.leading)
+        data = np.zeros(shape, np.uint8)
+        self.annotation = Annotation(shape)
+        slices = kept.slices if kept else {}
+        self.annotation.restore(slices, data)
+        self.annotation.begin(kept.log if kept else None, slices, channels=self.leading)
+        if kept is not None:
+            relock.relock(self.annotation, kept.log, data)
+        self.mask = layer_data.mask_layer(image, card, self.leading, data)
+        self.mask.opacity = preferences.opacity()
+        self.autosave = Autosave(self.annotation, keep)
+        self._helpers: dict[str, Layer] = {}
+        self._add(self.mask)
+        self.link = MaskLink(self.mask, self.annotation, self._shown_index, self._on_change)
+
+    def session(self, index: Index) -> Session:
+        """The session of a slice; raises InputError as :meth:`MaskLink.session`."""
+        return self.link.session(index)
+
+    def show_probability(self, index: Index, probability: np.ndarray) -> None:
+        """Put a foreground probability into its layer; probability : float32 [K, H, W]."""
+        foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+        self._map("probability", 1.0, index, foreground)
+
+    def show_uncertainty(self, index: Index, entropy: np.ndarray, labels: int) -> None:
+        """Put the entropy [H, W], in nats, of a result with so many labels into its layer."""
+        self._map("uncertainty", float(np.log(labels)), index, entropy)
+
+    def preview(self, index: Index, step: int | None) -> None:
+        """Show the outline of a step of the run over the mask; None hides it."""
+        session = self.annotation.sessions.get(index)
+        if step is None or session is None or session.run is None:
+            if "step" in self._helpers:
+                self._helpers["step"].visible = False
+            return
+        self._outline("step", PREVIEW, index, session.view(step))
+        self.show_probability(index, session.run.shown[step].probability)
+
+    def show_changes(self, index: Index, before: np.ndarray, after: np.ndarray) -> None:
+        """Count what a result changed, and draw it into a layer; :meth:`reveal` shows it."""
+        kinds, self.changes = difference(before, after)
+        where = np.flatnonzero(kinds)
+        self._last = index, where, after.flat[where], self.changes
+        self._outline("changes", CHANGES, index, kinds)
+
+    def changes_in(self, index: Index) -> Changes | None:
+        """What the last result changed, if it was in this slice."""
+        return self.changes if self._last is not None and self._last[0] == index else None
+
+    def reject(self, index: Index) -> None:
+        """Take back the result that was written last, and write that down; raises InputError."""
+        self.link.reject()
+        self.annotation.note("reject", slice=index)
+        self.changes = self._last = None
+        self._show_changes(False)
+        self.autosave.touch()
+
+    def reveal(self, visible: bool) -> None:
+        """Show or hide what the last result changed."""
+        self._revealed = visible
+        self._show_changes(visible and self.changes is not None)
+
+    def freeze(self, label: int, on: bool) -> None:
+        """Freeze a class of the mask where it is, or let it go."""
+        relock.freeze(self.annotation, label, self.mask.data, on)
+        self.autosave.touch()
+        self._changed()
+
+    def select(self) -> None:
+        """Take the mask in the hand."""
+        self._viewer.layers.selection.active = self.mask
+
+    def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
+        """Take a slice's mask as it stands for final, and write down how it came about."""
+        self.session(index).accept()
+        self.link.keep()
+        self.annotation.note("accept", slice=index, **facts)
+        key = "napari-hidiff"
+        accepted = {**self.mask.metadata.get(key, {}), str(index): dict(facts)}
+        self.mask.metadata = {**self.mask.metadata, key: accepted}
+        self.autosave.touch()
+        self.autosave.flush()
+
+    def export(self, path: Path) -> None:
+        """Write the whole mask with classes and place; raises InputError as ``write_labels``."""
+        files.export(path, self.mask, self.image, self._card.classes if self._card else None)
+
+    def close(self, tidy: bool = True) -> None:
+        """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""
+        self.autosave.close()
+        self.link.close()
+        if tidy:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the outlines from the viewer; once the image is gone they stay with the mask.
+
+        napari's canvas does not always survive it when the lowest layer and then others are removed
+        or hidden and an image is added (napari 0.9, vispy 0.17, Mesa): the next drawing ends all.
+        """
+        if self.image not in self._viewer.layers:
+            return
+        for name in ("step", "changes"):
+            helper = self._helpers.pop(name, None)
+            if helper is not None and helper in self._viewer.layers:
+                self._viewer.layers.remove(helper)
+
+    def _on_change(self) -> None:
+        if self._last is not None:  # an undo takes a result back, a redo brings it again
+            index, where, values, changes = self._last
+            stands = not where.size or (self.mask.data[slicer(index)].flat[where] == values).any()
+            self.changes = changes if stands else None
+            self._show_changes(self._revealed and bool(stands))
+        self.autosave.touch()
+        self._changed()
+
+    def _show_changes(self, visible: bool) -> None:
+        helper = self._helpers.get("changes")
+        if helper is not None and helper.visible != visible:  # napari draws all anew when told
+            helper.visible = visible
+
+    def shown(self) -> Index:
+        """The slice on display; raises InputError as :func:`layers.shown_index`."""
+        return layer_data.shown_index(self._viewer.dims, self.image, self.leading)
+
+    def _shown_index(self) -> Index | None:
+        try:
+            return self.shown()
+        except InputError:
+            return None
+
+    def _map(self, name: str, top: float, index: Index, values: np.ndarray) -> None:
+        layer = self._helper(
+            name,
+            lambda: layer_data.map_layer(
+                self.image, self.leading, self.annotation.shape, name, top
+            ),
+            below_mask=True,
+        )
+        layer.data[slicer(index)] = values
+        layer.refresh()
+
+    def _outline(
+        self, name: str, colours: DirectLabelColormap, index: Index, values: np.ndarray
+    ) -> None:
+        layer = self._helper(
+            name,
+            lambda: layer_data.outline_layer(
+                self.image, self.leading, self.annotation.shape, name, colours
+            ),
+        )
+        layer.data[slicer(index)] = values
+        layer.visible = True
+        layer.refresh()
+
+    def _helper(self, name: str, make: Callable[[], Layer], below_mask: bool = False) -> Layer:
+        layer = self._helpers.get(name)
+        if layer is None or layer not in self._viewer.layers:  # the user may have removed it
+            layer = self._helpers[name] = make()
+            position = self._viewer.layers.index(self.mask) if below_mask else None
+            self._add(layer, position)
+        return layer
+
+    def _add(self, layer: Image | Labels, position: int | None = None) -> None:
+        """Add a layer; the brush stays in the hand: a helper never becomes the active layer."""
+        selection = self._viewer.layers.selection
+        active = self.mask if layer is self.mask else selection.active
+        if position is None:
+            self._viewer.layers.append(layer)
+        else:
+            self._viewer.layers.insert(position, layer)
+        selection.active = active

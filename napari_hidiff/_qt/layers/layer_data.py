@@ -1,0 +1,233 @@
+"""Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
+
+from dataclasses import asdict
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils import DirectLabelColormap
+
+from napari_hidiff.annotation.session import ADDED, RELABELLED, REMOVED, Index
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.lazy import check_lazy
+from napari_hidiff.io.pictures import CMYK, is_cmyk
+from napari_hidiff.io.record import CLASSES
+from napari_hidiff.io.units import millimetres
+
+MADE = "napari-hidiff-made"
+"""Where the metadata of a layer that was made beside a mask say what it shows."""
+
+STROKES = "#ffd400"
+CHANGED: dict[int | None, str] = {
+    None: "transparent",
+    0: "transparent",
+    ADDED: "#35d05b",
+    REMOVED: "#ff40c0",
+    RELABELLED: "#ffb000",
+}
+"""Colours of the outline layer: pixels that a result added, removed or gave another label."""
+
+
+def channel_axes(layer: Image, card: Card | None) -> int:
+    """How many leading axes of the layer are channels: 1 for a stack [C, ..., H, W], else 0.
+
+    A layer that is not RGB counts as such a stack if the model has several channels and the first
+    axis is exactly as long.
+    """
+    if card is None or layer.rgb or len(card.channels) < 2 or layer.ndim < 3:
+        return 0
+    return int(layer.data.shape[0] == len(card.channels))
+
+
+def pixels(layer: Image) -> Any:
+    """The array of a layer, perhaps a lazy one; of a multiscale layer that of its finest level."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def check_layer(layer: Image) -> None:
+    """Refuse what cannot be worked on, before anything is allocated.
+
+    Raises
+    ------
+    InputError : a lazy layer that is too large, one without pixels, one in colours for print.
+    """
+    check_lazy(pixels(layer), layer.name)
+    if 0 in layer.data.shape:
+        raise InputError(f"{layer.name} has no pixels: its shape is {layer.data.shape}.")
+    if layer.ndim < 2:
+        raise InputError(f"{layer.name} has {layer.ndim} axis; an image needs two.")
+    path = layer.source.path
+    if layer.rgb and layer.data.shape[-1] == 4 and path is not None and _is_print(str(path)):
+        raise InputError(f"{layer.name} {CMYK}.")
+
+
+@cache
+def _is_print(path: str) -> bool:
+    """Whether the four channels of a file are no colours and alpha, but cyan to black."""
+    return is_cmyk(Path(path))
+
+
+def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
+    """The shape of the mask of a layer, whose first ``leading`` axes are channels."""
+    return tuple(layer.data.shape[leading : layer.ndim])
+
+
+def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
+    """The labels of a layer of the user's, 0..255, of the shape ``wanted``.
+
+    Raises
+    ------
+    InputError : naming the layer, where it has another shape or other labels.
+    """
+    labels = layer.data
+    if layer.multiscale or not isinstance(labels, np.ndarray) or labels.shape != wanted:
+        raise InputError(f"{layer.name} has shape {labels.shape}, the image needs {wanted}.")
+    if labels.min() < 0 or labels.max() > 255:
+        raise InputError(f"{layer.name} has labels beyond 0 to 255.")
+    return labels
+
+
+def check_place(layer: Labels, image: Image, leading: int) -> None:
+    """Refuse a Labels layer that does not lie over an image of its size, voxel by voxel.
+
+    leading : axes of the image that are channels. The corners of both grids are compared in the
+    world; a tenth of the image's smallest voxel side is nothing.
+
+    Raises
+    ------
+    InputError : naming the layer.
+    """
+    sizes = layer.data.shape
+    corners = [*product(*((-0.5, size - 0.5) for size in sizes))]
+    over = np.array([image.data_to_world((0,) * leading + at)[leading:] for at in corners])
+    here = np.array([layer.data_to_world(at) for at in corners])
+    for axis, (mine, other) in enumerate(zip(layer.units, image.units[leading:], strict=True)):
+        lengths = millimetres(mine), millimetres(other)
+        if lengths[0] and lengths[1]:
+            here[:, axis] *= lengths[0] / lengths[1]
+    off = float(np.linalg.norm(here - over, axis=1).max())
+    step = 2 ** np.arange(len(sizes))[::-1]  # how far along an axis the next corner is in the list
+    sides = np.linalg.norm(over[step] - over[0], axis=1) / sizes
+    if off > 0.1 * sides.min():
+        raise InputError(
+            f"{layer.name} lies elsewhere than {image.name}, by up to {off:.3g}: give it the "
+            "image's scale, translation, rotation and affine."
+        )
+
+
+def shown_index(dims: Any, layer: Image, leading: int) -> Index:
+    """The slice of the mask of ``layer`` that a viewer with these ``dims`` shows.
+
+    Raises
+    ------
+    InputError : :func:`check_layer`'s, or the layer is not shown as a plane of pixels.
+    """
+    check_layer(layer)
+    if dims.ndisplay != 2:
+        raise InputError("The view is 3-D: switch to 2-D (the cube button) to work on a slice.")
+    axes = sorted(axis - (dims.ndim - layer.ndim) for axis in dims.displayed)
+    if axes[0] < leading:
+        raise InputError(f"{layer.name} is not shown as a plane: choose two of its image axes.")
+    at = np.round(layer.world_to_data(dims.point)).astype(int)
+    place = [-1 if axis in axes else int(at[axis]) for axis in range(leading, layer.ndim)]
+    hidden = [axis for axis in range(leading, layer.ndim) if axis not in axes]
+    if any(not 0 <= at[axis] < layer.data.shape[axis] for axis in hidden):
+        raise InputError(f"{layer.name} has no slice where the viewer stands.")
+    return tuple(place)
+
+
+def same_place(one: Image, other: Image) -> bool:
+    """Whether two layers lie over each other, pixel by pixel."""
+
+    def lies(layer: Image) -> list[np.ndarray]:
+        affine = layer.affine.affine_matrix
+        return [layer.scale, layer.translate, layer.rotate, layer.shear, affine]
+
+    return one.data.shape == other.data.shape and all(map(np.allclose, lies(one), lies(other)))
+
+
+def helper(layer: Layer) -> bool:
+    """Whether a layer is one of our maps or outlines, not an image or a mask of the user's."""
+    return MADE in layer.metadata
+
+
+def placement(layer: Image, leading: int) -> dict[str, Any]:
+    """What a layer of the mask's shape needs to lie exactly over the image."""
+    kept = slice(leading, None)
+    shear = np.asarray(layer.shear)
+    if shear.ndim == 1:  # the upper triangle of a matrix, row by row
+        rows = np.triu_indices(layer.ndim, 1)[0]
+        shear = shear[rows >= leading]
+    else:
+        shear = shear[kept, kept]
+    return {
+        "scale": layer.scale[kept],
+        "translate": layer.translate[kept],
+        "rotate": layer.rotate[kept, kept],
+        "shear": shear,
+        "affine": layer.affine.affine_matrix[kept, kept],
+        "units": layer.units[kept],
+        "axis_labels": layer.axis_labels[kept],
+        "metadata": dict(layer.metadata),
+    }
+
+
+def class_colours(card: Card | None) -> DirectLabelColormap:
+    """The card's colours for its labels, background transparent; any other label in yellow."""
+    colours: dict[int | None, str] = {None: STROKES, 0: "transparent", 1: "#ff4b3e"}
+    if card is not None:
+        colours |= {label: kind.color for label, kind in enumerate(card.classes) if label}
+    return DirectLabelColormap(color_dict=colours)
+
+
+def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) -> Labels:
+    """The mask over an image: where the user paints and results are written."""
+    placed = placement(layer, leading)
+    if card is not None:  # for whoever saves the layer
+        placed["metadata"][CLASSES] = [asdict(kind) for kind in card.classes]
+    return Labels(
+        data,
+        name=f"{layer.name} mask",
+        colormap=class_colours(card),
+        **placed,
+    )
+
+
+def outline_layer(
+    layer: Image, leading: int, shape: tuple[int, ...], name: str, colours: DirectLabelColormap
+) -> Labels:
+    """A layer that shows outlines and cannot be painted on, hidden at first."""
+    outlines = Labels(
+        np.zeros(shape, np.uint8),
+        name=f"{layer.name} {name}",
+        colormap=colours,
+        opacity=1.0,
+        visible=False,
+        **placement(layer, leading),
+    )
+    outlines.metadata[MADE] = name
+    outlines.contour = 1
+    outlines.editable = False
+    return outlines
+
+
+def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top: float) -> Image:
+    """A float layer of the mask's shape over an image, 0..``top``, hidden at first.
+
+    That of a volume is float16: half the memory, and finer than anybody sees.
+    """
+    made = Image(
+        np.zeros(shape, np.float32 if len(shape) == 2 else np.float16),
+        name=f"{layer.name} {name}",
+        colormap="magma",
+        contrast_limits=(0.0, top),
+        blending="additive",
+        visible=False,
+        **placement(layer, leading),
+    )
+    made.metadata[MADE] = name
+    return made

@@ -1,0 +1,170 @@
+"""What an annotator does to one slice of an image: prior, steps, strokes, results, acceptance.
+
+The surroundings (a napari widget, a test, a script) report what happened to the mask and ask what
+to write into it; nothing here touches a layer, and neither Qt, napari nor torch is needed. Pixels
+that the user painted are fixed: every mask that a session hands out has them.
+:mod:`napari_hidiff.annotation` has all slices of a mask.
+"""
+
+import zlib
+
+import numpy as np
+
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.fixed import FREE
+from napari_hidiff.annotation.locks import Locks
+from napari_hidiff.annotation.records import SliceRecord
+from napari_hidiff.annotation.run import Prior, Run, Shown
+from napari_hidiff.annotation.undo import Timeline, check_labels
+from napari_hidiff.difference import ADDED, RELABELLED, REMOVED, SAME, Changes, difference
+from napari_hidiff.errors import InputError
+from napari_hidiff.slices import Index, slicer
+
+__all__ = ["Changes", "Index", "Prior", "Run", "Session", "Shown", "SliceRecord"]
+__all__ += ["ADDED", "RELABELLED", "REMOVED", "SAME", "difference", "slicer"]
+
+
+class Session:
+    """One slice of an image under annotation.
+
+    content : integer [H, W], the mask as it stands, not taken for the user's strokes.
+    fixed : integer [H, W], pixels fixed in an earlier session (``FREE`` elsewhere), or None.
+    locks : the classes that are frozen, if any can be.
+    """
+
+    def __init__(
+        self, content: np.ndarray, fixed: np.ndarray | None = None, locks: Locks | None = None
+    ) -> None:
+        self.timeline = Timeline(content, fixed, locks)
+        self.prior: Prior | None = None
+        """What refinement starts from, once there is a segmentation."""
+        self.run: Run | None = None
+        self.accepted: np.ndarray | None = None
+        """The mask that the user accepted last, integer [H, W]."""
+        self.begun = False
+        """Whether there is something to refine. Where ``prior`` is None all the same, a sweep over
+        many slices has not kept it, and it is made again from ``given``."""
+        self.given: np.ndarray | None = None
+        """The mask [H, W] that the prior was made from; None = the segmentor's prior."""
+        self._handed: bytes | None = None
+        self._accepts = 0
+
+    @property
+    def handed(self) -> np.ndarray:
+        """The mask [H, W] that the neighbouring slices know: what differs from it by now is a
+        correction, to be carried to them."""
+        content = self.timeline.content
+        if self._handed is None:
+            return np.zeros_like(content)
+        known = np.frombuffer(zlib.decompress(self._handed), np.uint8)
+        return known.reshape(content.shape).astype(content.dtype)
+
+    def hand_on(self) -> None:
+        """The neighbouring slices know the mask as it stands."""
+        # Squeezed: there is one in every slice of a volume.
+        self._handed = zlib.compress(self.timeline.content.astype(np.uint8).tobytes(), 1)
+
+    def begin(self, given: np.ndarray | None, prior: Prior | None = None) -> None:
+        """There is something to refine now: a prior made from ``given`` [H, W], or None for the
+        segmentor's; an earlier run is forgotten."""
+        self.begun, self.given, self.prior, self.run = True, given, prior, None
+
+    def forget(self) -> None:
+        """There is nothing to refine any more: another model was chosen."""
+        self.begun, self.given, self.prior = False, None, None
+
+    def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
+        """Begin a run of ``total`` steps from the prior, with strokes and frozen classes fixed.
+
+        guards : what the steps may change in the mask as it stands now; None = everything.
+
+        An earlier run is forgotten; what it wrote stays in the mask.
+
+        Raises
+        ------
+        InputError : there is no prior, or a stroke uses a label that a model of ``labels`` labels
+            does not know.
+        """
+        if self.prior is None:
+            raise InputError("Segment first: there is nothing to refine yet.")
+        fixed = self.timeline.fixed
+        check_labels(fixed[fixed != FREE], labels, "A stroke")
+        fixed = self.known(labels)
+        first = Shown(self.prior.mask, self.prior.probability)
+        believed = self._believed(first)
+        before = self.timeline.content.copy()
+        strokes = self.timeline.fresh
+        self.run = Run(fixed, [first], total, before, strokes, believed, guards or Guards())
+        return self.run
+
+    def known(self, labels: int) -> np.ndarray:
+        """What a model of ``labels`` labels is told to keep, int32 [H, W]: strokes, and the
+        pixels of frozen classes; ``FREE`` elsewhere."""
+        timeline = self.timeline
+        return timeline.locks.known(timeline.content, timeline.fixed, labels)
+
+    def _believed(self, prior: Shown) -> np.ndarray:
+        """The probability [K, H, W] behind the mask as it stands, also after an undo."""
+        if self.run is None:
+            return prior.probability
+        standing = self.standing
+        return self.run.believed if standing is None else self.run.shown[standing].probability
+
+    def add_step(self, mask: np.ndarray, probability: np.ndarray) -> None:
+        """Keep one step of the run: its mask [H, W], as far as the guards let it change what
+        stands, and its probability [K, H, W]."""
+        run = self.run
+        if run is None:
+            raise ValueError("add_step() without start()")
+        kept = run.guards(run.before, mask, run.strokes, run.believed, probability)
+        kept = self.timeline.locks.around(run.before, kept)
+        run.shown.append(Shown(kept.astype(mask.dtype), probability))
+
+    def view(self, step: int) -> np.ndarray:
+        """The mask [H, W] of a step of the run (0 = prior), around every pixel fixed by now.
+
+        Raises
+        ------
+        InputError : there is no run or no such step.
+        """
+        if self.run is None or not 0 <= step <= self.run.steps:
+            raise InputError("There is no such step: run the refinement first.")
+        return self.timeline.around_fixed(self.run.shown[step].mask)
+
+    @property
+    def standing(self) -> int | None:
+        """The step that stands in the mask: the one written last, unless it was undone."""
+        written = None if self.run is None else self.run.written
+        if written is None or not np.array_equal(self.view(written), self.timeline.content):
+            return None
+        return written
+
+    def wrote(self, now: np.ndarray, step: int | None = None) -> None:
+        """A model's mask was written; the layer shows ``now`` [H, W].
+
+        step : the entry of the run that it came from, or None if it is not from a run.
+        """
+        self.timeline.wrote(now)
+        if self._handed is None or not self.timeline.fixed_count:
+            self.hand_on()
+        if self.run is not None and step is not None:
+            self.run.written = step
+
+    def condense(self) -> None:
+        """Forget the steps of the run, but for the prior and the entry that was written.
+
+        What guards and a later run need to know of it is kept.
+        """
+        if self.run is not None:
+            self.run = self.run.condensed()
+
+    @property
+    def revision(self) -> int:
+        """Another number after every change of what :class:`SliceRecord` holds."""
+        return self.timeline.revision + self._accepts
+
+    def accept(self) -> np.ndarray:
+        """Take the mask as it stands for final. Returns a copy of it, [H, W]."""
+        self.accepted = self.timeline.content.copy()
+        self._accepts += 1
+        return self.accepted

@@ -1,0 +1,208 @@
+"""Strokes and accepted masks in a small file of their own, so that a crash does not lose them.
+
+The image itself is never written. A file is named after the content of the image, so it is found
+again wherever the image is opened from. Writing is atomic: there is always one complete file, the
+old one or the new one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_hidiff.annotation.fixed import FREE
+from napari_hidiff.annotation.records import SliceRecord, packed, records
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.lazy import planes
+from napari_hidiff.slices import Index, shown
+
+FORMAT = 2
+"""Files of format 1, without what it takes to repeat the log, are read too."""
+VARIABLE = "NAPARI_HIDIFF_SESSIONS"
+"""Name of the environment variable that says where sidecars are kept."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a sidecar holds.
+
+    shape : the shape of the whole mask; slices : strokes and accepted mask per slice.
+    log : what was done, as in :class:`napari_hidiff.annotation.Annotation`.
+    saved : when it was written, local time, to the second. path : where it was found.
+    key : of the image, as :func:`image_key` gives it; empty in files of format 1.
+    """
+
+    shape: tuple[int, ...]
+    slices: Mapping[Index, SliceRecord]
+    log: list[dict[str, Any]]
+    saved: str
+    path: Path | None = None
+    key: str = ""
+
+    @property
+    def strokes(self) -> int:
+        """How many pixels are fixed."""
+        return sum(int(np.count_nonzero(kept.fixed != FREE)) for kept in self.slices.values())
+
+    @property
+    def accepted(self) -> int:
+        """How many slices have an accepted mask."""
+        return sum(kept.accepted is not None for kept in self.slices.values())
+
+
+def folder() -> Path:
+    """Where sidecars are: ``$NAPARI_HIDIFF_SESSIONS``, else among the user's application data."""
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "napari-hidiff" / "sessions"
+
+
+def image_key(image: Any) -> str:
+    """A name for the content of an image of any shape and dtype: 32 hexadecimal digits.
+
+    image : a NumPy array, or a lazy one (:mod:`napari_hidiff.inference.lazy`), which is read piece
+    by piece.
+    """
+    shape = tuple(map(int, image.shape))
+    digest = hashlib.blake2b(f"{image.dtype.str} {shape}".encode(), digest_size=16)
+    for plane in planes(image):
+        digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()
+
+
+def path_of(key: str) -> Path:
+    """The sidecar of the image with this key."""
+    return folder() / f"{key}.npz"
+
+
+def find(key: str) -> Path | None:
+    """The sidecar that was written last of those of an image (two windows keep two); or None."""
+    path = path_of(key)
+    found = [other for other in (path, *folder().glob(f"{key}.*.npz")) if other.is_file()]
+    return max(found, key=lambda one: one.stat().st_mtime_ns, default=None)
+
+
+class Writer:
+    """Writes a sidecar again and again; a slice is packed when it changes, and kept so.
+
+    key : of the image, to be written into the file.
+    """
+
+    def __init__(self, key: str = "") -> None:
+        self._key = key
+        self._packed: dict[Index, dict[str, Any]] = {}
+
+    def news(self, slices: Mapping[Index, SliceRecord], kept: Iterable[Index]) -> None:
+        """Take over what changed, ``slices``, and forget all slices that are not in ``kept``."""
+        self._packed |= zip(slices, packed(slices), strict=True)
+        self._packed = {index: self._packed[index] for index in kept}
+
+    def write(self, path: Path, shape: tuple[int, ...], log: list[dict[str, Any]]) -> None:
+        """Write everything, atomically; what stood at ``path`` is replaced.
+
+        Raises
+        ------
+        OSError : the folder cannot be written to.
+        """
+        about = {
+            "format": FORMAT,
+            "shape": shape,
+            "key": self._key,
+            "saved": datetime.now().isoformat(sep=" ", timespec="seconds"),
+            "slices": list(self._packed.values()),
+            "log": log,
+        }
+        text = np.frombuffer(json.dumps(about, separators=(",", ":")).encode(), np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}~", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, about=text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise
+
+
+def save(
+    path: Path,
+    shape: tuple[int, ...],
+    slices: Mapping[Index, SliceRecord],
+    log: list[dict[str, Any]],
+    key: str = "",
+) -> None:
+    """Write a sidecar once; see :class:`Writer`."""
+    writer = Writer(key)
+    writer.news(slices, slices)
+    writer.write(path, shape, log)
+
+
+def load(path: Path) -> Kept | None:
+    """Read a sidecar; None where there is none.
+
+    Raises
+    ------
+    InputError : the file cannot be read or is no sidecar of this version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(arrays["about"].tobytes())
+            if about["format"] not in _READERS:
+                raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
+            slices = _READERS[about["format"]](arrays, about)
+            shape, key = tuple(about["shape"]), about.get("key", "")
+            return Kept(shape, slices, about["log"], about["saved"], path, key)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"The kept strokes in {path} cannot be read ({error}); the file stays as it is."
+        ) from error
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move a sidecar out of the way of new work. Returns where it is now, None if none was."""
+    if not path.exists():
+        return None
+    stem = f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    aside, number = path.with_name(f"{stem}.npz"), 1
+    while aside.exists():
+        aside, number = path.with_name(f"{stem}-{number}.npz"), number + 1
+    os.replace(path, aside)
+    return aside
+
+
+def _slices(arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[Index, SliceRecord]:
+    return records(about["slices"], about["shape"])
+
+
+def _slices_1(arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[Index, SliceRecord]:
+    slices = {}
+    for number, index in enumerate(map(tuple, about["slices"])):
+        fixed = np.full(shown(about["shape"], index), FREE, np.int32)
+        where = np.cumsum(arrays[f"where{number}"], dtype=np.int64)
+        fixed.reshape(-1)[where] = arrays[f"label{number}"]
+        slices[index] = SliceRecord(fixed, arrays.get(f"accepted{number}"))
+    return slices
+
+
+_READERS = {1: _slices_1, FORMAT: _slices}

@@ -1,0 +1,134 @@
+"""A few clearly different masks from the samples of one refinement, to choose from."""
+
+from dataclasses import replace
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from napari_hidiff.annotation.run import Run, Shown
+from napari_hidiff.errors import InputError
+from napari_hidiff.probability import mask_of
+
+DISTINCT = 0.02
+"""Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
+difference."""
+CLEAR = 1.25
+"""A ratio for ``clear`` that clusters of mere noise do not reach (tests/test_alternatives.py)."""
+
+
+class Alternative(NamedTuple):
+    """One answer of a refinement.
+
+    mask : uint8 [H, W]; probability : float32 [K, H, W], the mean of the samples that it stands
+    for; share : how many of all samples these are, in (0, 1].
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    share: float
+
+
+def alternatives(each: np.ndarray, count: int = 3, clear: float = 0) -> list[Alternative]:
+    """At most ``count`` masks that stand for the samples, the most frequent first.
+
+    each : float [S, K, H, W], the probability of every sample (``Step.each``).
+
+    clear : how many times as far apart as the samples within clusters those of two clusters have
+        to be, on average; 0 asks for no more than ``DISTINCT``.
+
+    The samples' masks are clustered by 1 - Dice (average linkage). Clusters are merged as long as
+    the masks of two are closer than ``DISTINCT``, or too close to be ``clear``: clustering divides
+    noise, too, and then splits off single samples. Of equally frequent ones the one closer to the
+    mean of all samples comes first.
+
+    Raises
+    ------
+    InputError : no sample, another number of axes, or a count below 1.
+    """
+    if each.ndim != 4 or not len(each):
+        raise InputError(f"alternatives need samples [S, K, H, W], not an array {each.shape}")
+    if count < 1:
+        raise InputError(f"the number of alternatives must be at least 1, not {count}")
+    labels = max(2, each.shape[1])
+    between = distances(mask_of(each), labels)
+    groups, means = _merged(_clusters(between, count), each, between, labels, clear)
+    overall = each.mean(0)
+    apart = [float(np.square(mean - overall).mean()) for mean in means]
+    order = sorted(range(len(groups)), key=lambda i: (-len(groups[i]), apart[i], groups[i][0]))
+    return [Alternative(mask_of(means[i]), means[i], len(groups[i]) / len(each)) for i in order]
+
+
+def offered(run: Run, found: list[Alternative]) -> list[float]:
+    """Put alternatives behind the steps of a run, as far as its guards tell them apart.
+
+    Toss-ups may differ in them: they are what there is to choose from. Returns the share of each,
+    0..1; where only one is left, it is the mean and not put behind the steps.
+    """
+    guards = replace(run.guards, margin=0.0)
+    kept: list[Alternative] = []
+    for one in found:
+        mask = guards(run.before, one.mask, run.strokes, run.believed, one.probability)
+        twins = [i for i, other in enumerate(kept) if np.array_equal(other.mask, mask)]
+        if twins:
+            share = kept[twins[0]].share + one.share
+            kept[twins[0]] = kept[twins[0]]._replace(share=share)
+        else:
+            kept.append(one._replace(mask=mask.astype(one.mask.dtype)))
+    if len(kept) > 1:
+        run.shown.extend(Shown(one.mask, one.probability) for one in kept)
+    return [one.share for one in kept]
+
+
+def distances(masks: np.ndarray, labels: int) -> np.ndarray:
+    """1 - Dice of every two of the masks [S, H, W], float64 [S, S], mean over the classes.
+
+    labels : how many label values there are, background included. Two empty sets are equal.
+    """
+    flat = masks.reshape(len(masks), -1)
+    varied = (flat != flat[0]).any(0)  # the rest adds the same to every pair
+    alike, flat = flat[0][~varied], flat[:, varied]
+    total = np.zeros((len(masks), len(masks)))
+    for label in range(1, labels):
+        inside = (flat == label).astype(np.float64)
+        common = int((alike == label).sum())
+        shared = inside @ inside.T + common
+        size = shared.diagonal()
+        both = size[:, None] + size[None]
+        total += np.where(both > 0, 1 - 2 * shared / np.maximum(both, 1), 0)
+    return total / (labels - 1)
+
+
+def _clusters(between: np.ndarray, count: int) -> list[np.ndarray]:
+    """Indices of the samples in each of at most ``count`` clusters, by their distances [S, S]."""
+    if len(between) == 1:
+        return [np.array([0])]
+    names = fcluster(linkage(squareform(between, checks=False), "average"), count, "maxclust")
+    return [np.flatnonzero(names == name) for name in np.unique(names)]
+
+
+def _merged(
+    groups: list[np.ndarray], each: np.ndarray, between: np.ndarray, labels: int, clear: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Groups, and the mean probability of each, after merging what is not clearly different."""
+    while True:
+        means = [each[group].mean(0, dtype=np.float32) for group in groups]
+        masks = distances(mask_of(np.stack(means)), labels)
+        noise = clear * _within(groups, between)
+        close = []
+        for a, b in combinations(range(len(groups)), 2):
+            apart = float(between[np.ix_(groups[a], groups[b])].mean())
+            if apart < noise or masks[a, b] < DISTINCT:
+                close.append((apart, a, b))
+        if not close:
+            return groups, means
+        _, a, b = min(close)
+        groups[a] = np.sort(np.concatenate([groups[a], groups.pop(b)]))
+
+
+def _within(groups: list[np.ndarray], between: np.ndarray) -> float:
+    """The mean distance of two samples of one group; 0 where no group has two."""
+    pairs = [between[i, j] for group in groups for i, j in combinations(group, 2)]
+    return float(np.mean(pairs)) if pairs else 0.0

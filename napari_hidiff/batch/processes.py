@@ -1,0 +1,244 @@
+"""A batch on several processes: those of this machine, or the workers of a dask cluster.
+
+Every worker loads the model once and takes one image at a time. Which worker refines an image, and
+how many there are, changes no mask: noise depends on the seed alone, and see :func:`own_threads`.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dask
+import torch
+from dask.system import CPU_COUNT
+from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker, wait
+from distributed.scheduler import KilledWorker
+
+from napari_hidiff.batch.jobs import Job
+from napari_hidiff.batch.order import LIVES, Order, Outcome, attempt, refine_one
+from napari_hidiff.batch.records import digest, read
+from napari_hidiff.cli.console import log
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.loading import find_model, load_model
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+    from napari_hidiff.inference.model import HiDiff
+
+AHEAD = 2
+"""Images that wait at the scheduler per thread of a worker, so that none is ever idle."""
+PATIENCE = 15.0
+"""Seconds without a result after which it is looked whether there still are workers."""
+
+
+class Seat(NamedTuple):
+    """A worker's place among those of its host, from 0, and how many they are."""
+
+    place: int
+    beside: int
+
+
+class Share(NamedTuple):
+    """What a worker needs to know beside the order: its seat by its name, and threads of a host.
+
+    threads : for all workers of a host together; None: as many as it has cores.
+    """
+
+    seats: Mapping[Any, Seat]
+    threads: int | None
+
+
+class Undisturbed(WorkerPlugin):
+    """Ctrl+C in a terminal reaches every process of it; only the one that was started decides."""
+
+    def setup(self, worker: "Worker") -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_models: dict[tuple[str, ...], "HiDiff"] = {}
+_turn = threading.Lock()
+"""Held by the image that is refined: a worker with several threads still takes one at a time."""
+
+
+@contextmanager
+def local(workers: int) -> Iterator[Client]:
+    """Processes on this machine, gone at the end, whether they are at work or not."""
+    settings = {
+        "distributed.admin.system-monitor.gil.enabled": False,
+        "logging": {"distributed": "critical", "distributed.nanny": "critical"},
+        # In place of dask's own: with its MALLOC_TRIM_THRESHOLD_ every tensor is fetched from the
+        # system anew, and threads that spin while they wait take the cores of other workers.
+        "distributed.nanny.pre-spawn-environ": {"OMP_WAIT_POLICY": "PASSIVE"},
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,  # dask would stop a worker at a limit that knows nothing of the model
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(Undisturbed())
+        yield client
+
+
+@contextmanager
+def remote(address: str) -> Iterator[Client]:
+    """The workers of a running dask scheduler; InputError if it does not answer."""
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"no dask scheduler answers at {address}: {reason}") from error
+    with client:
+        if not client.nthreads():
+            raise InputError(f"the dask scheduler at {address} has no workers")
+        yield client
+
+
+def refine_all(
+    client: Client, jobs: Sequence[Job], order: Order, threads: int | None = None
+) -> Iterator[Outcome]:
+    """The outcome of every job, as they come.
+
+    threads : see :class:`Share`. An image whose worker dies goes to another one, at most
+    :data:`LIVES` times. Raises InputError before the first image where a worker cannot take part,
+    and when the scheduler is lost.
+    """
+    share = Share(_seats(client), threads)
+    _check(client, jobs[0], order, share)
+    waiting = [(job, 0) for job in reversed(jobs)]
+    flying: dict[Future, tuple[Job, int]] = {}
+    try:
+        while waiting or flying:
+            seats = sum(client.nthreads().values())
+            while waiting and len(flying) < max(1, AHEAD * seats):
+                job, times = waiting.pop()
+                key = f"refine-{order.run}-{times}-{job.image}"
+                # Without retries and not pure: what runs, and how often, is decided here.
+                future = client.submit(work, job, order, share, key=key, pure=False)
+                flying[future] = job, times
+            try:
+                finished = wait(list(flying), PATIENCE, "FIRST_COMPLETED").done
+            except TimeoutError:
+                if not client.nthreads():
+                    log("no worker is left; waiting for one (Ctrl+C stops, --resume goes on)")
+                continue
+            for future in finished:
+                job, times = flying.pop(future)
+                outcome = _outcome(future, job, times)
+                future.release()
+                if outcome is None:
+                    waiting.append((job, times + 1))
+                else:
+                    yield outcome
+    except CancelledError as error:
+        raise InputError(
+            "the dask scheduler was lost; the same command with --resume goes on"
+        ) from error
+    finally:
+        if flying and client.status == "running":
+            client.cancel(list(flying))
+
+
+def work(job: Job, order: Order, share: Share) -> Outcome:
+    """On a worker: refine one image, unless this batch has done so already.
+
+    dask repeats what a worker had done if that dies before its result was fetched.
+    """
+    with _turn:
+        record = read(job.steps)
+        if record is not None and record.get("run") == order.run and job.mask.exists():
+            return Outcome(job, record)
+        try:
+            with attempt(job, order.run):
+                return refine_one(_ready(order, share, get_worker().name), job, order)
+        except InputError as error:
+            return Outcome(job, error=str(error))
+
+
+def own_device(wanted: str, seat: Seat) -> str:
+    """The device of a worker: with ``auto`` and several GPUs the workers of a host take turns."""
+    count = torch.cuda.device_count() if wanted == "auto" and torch.cuda.is_available() else 0
+    return f"cuda:{seat.place % count}" if count else wanted
+
+
+def own_threads(total: int, seat: Seat) -> int:
+    """Threads of a worker, so that those of a host together have about ``total``.
+
+    Two at least unless ``total`` is one: the number of workers must not matter, and on the CPU the
+    probabilities of one thread were seen to differ by rounding from those of two, while those of
+    two, three and four were the same.
+    """
+    return 1 if total == 1 else max(2, total // seat.beside)
+
+
+def _ready(order: Order, share: Share, name: Any) -> "HiDiff":
+    """The model in this worker, loaded by the first image."""
+    seat = share.seats.get(name, Seat(0, 1))
+    device = own_device(order.device, seat)
+    torch.set_num_threads(own_threads(share.threads or CPU_COUNT, seat))
+    key = (order.model, order.digest, device, order.engine)
+    if key not in _models:
+        if digest(find_model(order.model)) != order.digest:
+            raise InputError(f"the model {order.model} is another file there")
+        _models.clear()  # a worker of a cluster outlives a batch
+        _models[key] = load_model(order.model, device=device, engine=order.engine)
+    return _models[key]
+
+
+def _start(job: Job, order: Order, share: Share, dask_worker: "Worker") -> str:
+    """On every worker before the first image: load the model; a line if it cannot take part."""
+    try:
+        _ready(order, share, dask_worker.name)
+    except InputError as error:
+        return str(error)
+    folder = job.mask.parent
+    return "" if folder.is_dir() else f"{folder}: no such folder there"
+
+
+def _check(client: Client, job: Job, order: Order, share: Share) -> None:
+    """InputError if a worker cannot load the model or does not see the output folder."""
+    try:
+        answers = client.run(_start, job, order, share)
+    except Exception as error:  # whatever another machine's Python says about our module
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"the workers cannot start ({type(error).__name__}: {reason}); they need this version "
+            "of napari-hidiff"
+        ) from error
+    for address, line in answers.items():
+        if line:
+            raise InputError(f"worker {address}: {line}")
+
+
+def _seats(client: Client) -> dict[Any, Seat]:
+    """Every worker's seat by its name, which outlives a restart of the worker by its nanny."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    known = sorted((worker["host"], str(worker["name"]), worker["name"]) for worker in workers)
+    seats: dict[Any, Seat] = {}
+    for _, group in groupby(known, key=lambda worker: worker[0]):
+        names = [name for *_, name in group]
+        seats |= {name: Seat(place, len(names)) for place, name in enumerate(names)}
+    return seats
+
+
+def _outcome(future: Future, job: Job, times: int) -> Outcome | None:
+    """What a finished future says; None: dask gave it up for deaths that may not be its own."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, KilledWorker) and times < LIVES:
+        return None
+    line = (str(error).splitlines() or [""])[0]
+    return Outcome(job, error=f"{job.image}: {type(error).__name__}: {line}")

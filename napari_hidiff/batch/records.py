@@ -1,0 +1,172 @@
+"""What a record was made from, and which images of an interrupted batch are still to be done."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from napari_hidiff import __version__
+from napari_hidiff.errors import InputError
+from napari_hidiff.io.dicom import in_folder, is_dicom
+
+if TYPE_CHECKING:
+    from napari_hidiff.batch.jobs import Job
+
+LEFT = re.compile(r"\.(?P<name>.+)\.[\w-]+\.(part|started)")
+"""Names of what a killed process leaves beside the outputs: half files, marks of its attempts."""
+
+
+class Wanted(NamedTuple):
+    """What a mask of this batch is made with: name and digest of the model, resolved settings."""
+
+    model: str
+    digest: str
+    settings: Mapping[str, Any]
+
+
+class Split(NamedTuple):
+    """Jobs that are to be done, and the records of those that are done, by image."""
+
+    left: list["Job"]
+    done: dict[Path, dict[str, Any]]
+
+
+def digest(path: Path | None) -> str | None:
+    """SHA-256 of a file, or of the names and contents in a folder; None where there is neither.
+
+    Of a folder with DICOM files these alone count, since masks may lie beside them; for one file of
+    a series so do those beside it, which are read with it.
+    """
+    if path is None or not path.exists():
+        return None
+    try:
+        if path.is_file() and not is_dicom(path):
+            return _sha256(path)
+        folder = path if path.is_dir() else path.parent
+        files = in_folder(folder) or sorted(file for file in path.rglob("*") if file.is_file())
+        lines = [f"{_sha256(file)} {file.relative_to(folder)}" for file in files]
+        named = [] if path == folder else [path.name]  # which of several series
+        return hashlib.sha256("\n".join(named + lines).encode()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sources(job: "Job", model: str) -> dict[str, str | None]:
+    """The digests that a record keeps: of the model's file (given), image, prior, fixed pixels."""
+    return {
+        "model": model,
+        "image": digest(job.image),
+        "prior": digest(job.prior),
+        "fixed": digest(job.fixed),
+    }
+
+
+def split(jobs: Sequence["Job"], wanted: Wanted, overwrite: bool = False) -> Split:
+    """Which jobs are left: without a record, or with another image, prior or fixed pixels by now.
+
+    Raises InputError, unless ``overwrite``, for a record that another model, other settings or
+    another version made, for one of another image, and for a mask that no process of ours left.
+    """
+    parts = _left_over(jobs)
+    left, done = [], {}
+    for job in jobs:
+        try:
+            record = read(job.steps)
+            if record is not None:
+                _same(record, job, wanted)
+            elif job.mask.exists() and not _ours(parts.get(job.steps, ())):
+                raise InputError(f"{job.mask}: exists without {job.steps.name}")
+        except InputError as error:
+            if not overwrite:
+                raise InputError(f"{error}; --overwrite replaces it") from error
+            record = None
+        if record is None or not job.mask.exists() or changed(record, job):
+            left.append(job)
+        else:
+            done[job.image] = record
+    return Split(left, done)
+
+
+def changed(record: Mapping[str, Any], job: "Job") -> bool:
+    """Whether image, prior or fixed pixels are others than those the record was made from."""
+    made = record["made_from"]
+    now = sources(job, made["model"])
+    return any(now[name] != made.get(name) for name in now)
+
+
+def sweep(jobs: Sequence["Job"]) -> None:
+    """Remove half files and marks that killed processes left beside the outputs of the jobs.
+
+    And a mask whose record only waits: without it the mask would look like someone else's.
+    """
+    parts = _left_over(jobs)
+    for job in jobs:
+        if _ours(parts.get(job.steps, ())) and not job.steps.exists():
+            job.mask.unlink(missing_ok=True)
+    for paths in parts.values():
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _same(record: Mapping[str, Any], job: "Job", wanted: Wanted) -> None:
+    """InputError that names what differs where a record is not what this batch would make."""
+    made = record.get("made_from")
+    if not (isinstance(made, dict) and isinstance(record.get("settings"), dict)):
+        raise InputError(f"{job.steps}: does not say what it was made from")
+    was, now = record["settings"], wanted.settings
+    pairs: list[tuple[str, Any, Any]] = [("model", record.get("model"), wanted.model)]
+    pairs += [(name, was.get(name), now.get(name)) for name in now]
+    version = record.get("versions", {}).get("napari-hidiff")
+    pairs.append(("napari-hidiff", version, __version__))
+    differs = [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+    if not differs and made.get("model") != wanted.digest:
+        differs = [f"another file of the model {wanted.model}"]
+    if differs:
+        raise InputError(f"{job.steps}: made with {'; '.join(differs)}")
+    elsewhere = os.path.abspath(record.get("image", "")) != os.path.abspath(job.image)
+    if elsewhere and made.get("image") != digest(job.image):
+        raise InputError(f"{job.steps}: is of {record.get('image')}, not of {job.image}")
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none; InputError where the file is something else."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is no record of a refinement") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: is no record of a refinement")
+    return record
+
+
+def _ours(parts: Iterable[Path]) -> bool:
+    """Whether a whole record waits: the process was killed between the mask and the record."""
+    for part in parts:
+        try:
+            if part.suffix == ".part" and read(part):
+                return True
+        except InputError:
+            continue  # a record that was cut off: its mask was not written yet
+    return False
+
+
+def _left_over(jobs: Sequence["Job"]) -> dict[Path, list[Path]]:
+    """Left-over files by the output that they were for; one look at each folder."""
+    outputs = {path for job in jobs for path in job.outputs}
+    found: dict[Path, list[Path]] = {}
+    for folder in {path.parent for path in outputs}:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            match = LEFT.fullmatch(path.name)
+            if match and folder / match["name"] in outputs:
+                found.setdefault(folder / match["name"], []).append(path)
+    return found

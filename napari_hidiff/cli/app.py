@@ -1,0 +1,173 @@
+"""The entry points, and of ``napari-hidiff`` the commands open, demo and export.
+
+Nothing heavy is imported before the arguments are understood, so that ``--help`` answers at once.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_hidiff.cli.console import (
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    SamplerOption,
+    SamplesOption,
+    SeedOption,
+    StepsOption,
+    answer,
+    command_line,
+    load,
+    log,
+    make_folder,
+    new_app,
+    print_json,
+    progress,
+    run,
+)
+from napari_hidiff.cli.models import models_app
+from napari_hidiff.cli.refine import refine_command
+from napari_hidiff.cli.replay import replay_command
+from napari_hidiff.errors import InputError
+
+window_app = new_app(
+    help="Segment, correct and refine medical images in napari.\n\n"
+    "**napari-hidiff** opens napari with the widget docked, **napari-hidiff fundus.jpg** opens it "
+    "on an image, **napari-hidiff demo** shows a refinement of the bundled sample, **napari-hidiff "
+    "export** makes a model file smaller, **napari-hidiff models** lists the models there are, "
+    "**napari-hidiff replay** repeats a session."
+)
+window_app.command("replay")(replay_command)
+window_app.add_typer(models_app, name="models")
+refine_app = new_app()
+refine_app.command()(refine_command)
+
+
+def main() -> NoReturn:
+    """Entry point of ``napari-hidiff``; ``napari-hidiff IMAGE`` is short for its ``open``."""
+    commands = {
+        *("-h", "--help"),
+        *(known.name for known in window_app.registered_commands),
+        *(group.name for group in window_app.registered_groups),
+    }
+    if not commands.intersection(sys.argv[1:2]):
+        sys.argv.insert(1, "open")
+    run(window_app, "napari-hidiff")
+
+
+def refine_main() -> NoReturn:
+    """Entry point of ``napari-hidiff-refine``."""
+    run(refine_app, "napari-hidiff-refine")
+
+
+@window_app.command("open")
+def open_window(
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Files that napari opens.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed that the widget starts with.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"] | None,
+        typer.Option(help="Device that it starts with."),
+    ] = None,
+) -> None:
+    """Open napari with the widget "HiDiff refine" docked, on the images if any are given.
+
+    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, sampler and steps are
+    chosen in the widget.
+    """
+    from napari_hidiff._qt.launch import open_files, window_problem
+
+    for path in images or ():
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+    if problem := window_problem():
+        raise InputError(f"{problem}; napari-hidiff-refine works without a window")
+    open_files(images or [], device, seed)
+
+
+@window_app.command("demo")
+def demo_command(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for demo.png and the mask.")
+    ] = Path("demo"),
+    model: ModelOption = "chase-vessels",
+    window: Annotated[
+        bool, typer.Option("--window/--no-window", help="Open napari afterwards, given a display.")
+    ] = True,
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    samples: SamplesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Refine the bundled sample: print the Dice of every step, write a picture, open napari.
+
+    The sample is a test image of CHASE_DB1 that the bundled model has not been trained on. With a
+    display napari opens on image, truth and mask; without one the files and the numbers are all.
+    """
+    from napari_hidiff.cli.batch_command import advance
+    from napari_hidiff.cli.demo import run_demo, save_demo
+
+    loaded = load(model, device, engine)
+    make_folder(output)
+    settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
+    with progress() as bar:
+        task = bar.add_task("refining the sample", total=1)
+        demo = run_demo(loaded, settings, partial(advance, bar, task, 0))
+    written = save_demo(demo, output, loaded.card.classes)
+    if json:
+        print_json({"command": command_line("napari-hidiff"), **demo.record, "files": written})
+    else:
+        table = Table("mask", "Dice", title=f"{loaded.card.name} on {demo.record['image']}")
+        for stage in demo.stages:
+            table.add_row(stage.name, f"{stage.dice:.4f}")
+        Console().print(table)
+        for name, path in written.items():
+            print(f"{name}: {path}")
+    if window:
+        from napari_hidiff._qt.launch import open_demo, window_problem
+
+        if problem := window_problem():
+            log(f"napari is not opened: {problem}")
+        else:
+            open_demo(demo, loaded.card)
+
+
+@window_app.command("export")
+def export_command(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A bundled model (chase-vessels) or a model file."),
+    ],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The export to write, a .safetensors file.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that exists already.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a model for inference only, in a smaller file: its binary weights as bits.
+
+    Every command and the widget use it like the model it was made from, with the same results.
+    Training cannot go on from it: keep the model.
+
+    **napari-hidiff export runs/folder/model.safetensors small.safetensors**
+    """
+    from napari_hidiff.inference.export import export_file
+
+    record = export_file(model, file, overwrite)
+    before, after = (record["bytes"][key] / 1e6 for key in ("model", "file"))
+    line = f"{file}: {after:.1f} MB, the model {before:.1f} MB"
+    answer({"command": command_line("napari-hidiff"), **record}, line, json)

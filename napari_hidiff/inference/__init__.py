@@ -1,0 +1,1 @@
+"""All that runs a model: card, catalog, weights, preprocessing, tiles, and HiDiff itself."""

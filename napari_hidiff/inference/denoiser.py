@@ -1,0 +1,206 @@
+"""What a model knows of the images it saw last, and its refiner at work on them, tile by tile."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from napari_hidiff.engine.engine import Steps
+from napari_hidiff.inference import tiling
+from napari_hidiff.inference.picture import Picture
+from napari_hidiff.inference.recent import Recent
+from napari_hidiff.inference.tiling import Area, Surroundings, Tile
+from napari_hidiff.networks import Known, Refiner, Standing, probabilities
+from napari_hidiff.networks.segmentor import STRIDES, pad_to_multiple, unpad
+
+MOST = min(2**28, psutil.virtual_memory().total // 16)
+"""Bytes that all models together remember of images, between their runs."""
+REMEMBERED = MOST // 2
+"""Bytes for images that need no segmentor when they are refined again."""
+STANDING = MOST // 2
+"""Bytes for the prior's and the edits' part of the input convolution, mended at the next edit."""
+WORKING = 2**30
+"""Bytes that a run may hold of its own image until it ends, so that its steps need no segmentor."""
+PIXELS_AT_ONCE = 2**20
+"""Samples are denoised together up to this many pixels; more only costs memory."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A tile, without its halo, after the segmentor: its prior [1, K, h, w] and what is known."""
+
+    prior: Tensor
+    known: Known
+
+    @property
+    def nbytes(self) -> int:
+        return self.prior.nbytes + self.known.nbytes
+
+
+_sights: Recent[Sight] = Recent(REMEMBERED)
+_standings: Recent[Standing] = Recent(STANDING)
+_models = count()
+
+
+def remembered() -> int:
+    """Bytes that are remembered of images now."""
+    return _sights.nbytes + _standings.nbytes
+
+
+def forget(but: int) -> None:
+    """Forget the images that were looked at longest ago, but for so many bytes of the last ones,
+    and what prior and edits made of any: whoever forgets goes on to other images."""
+    _sights.trim(but)
+    _standings.trim(0)
+
+
+class Seen:
+    """Segmentor and refiner of a model, and what they made of the images seen last."""
+
+    def __init__(self, segmentor: nn.Module, refiner: Refiner) -> None:
+        self._segmentor, self._refiner = segmentor, refiner
+        self._number = next(_models)
+
+    def prior(self, picture: Picture) -> Tensor:
+        """The segmentor's probabilities [1, K, H, W]."""
+        everything = slice(0, picture.padded_size[0]), slice(0, picture.padded_size[1])
+        seen = [(tile.inner, self._see(picture, tile).prior) for tile in _cells(picture)]
+        return unpad(joined(seen, everything), *picture.size)
+
+    def denoiser(
+        self,
+        refiner: Steps,
+        picture: Picture,
+        given: Tensor,
+        surroundings: Surroundings | None = None,
+    ) -> Callable[[Tensor, int], Tensor]:
+        """A function of y_t [S, K, H, W] in {0, 1} and t to the probabilities of y_0, tile by tile.
+
+        given : [1, K + 1, H', W'], the prior with fixed pixels stamped in and the fixed map,
+            padded. surroundings : denoise only these.
+        """
+        found = tiling.cut(*picture.padded_size, tiling.HALO)
+        if surroundings is not None:
+            found = [surroundings.tile]
+        last: list[tuple[Tile, Any]] = []
+        held: Recent[Sight] = Recent(WORKING)
+
+        def condition(tile: Tile) -> Any:
+            if not last or last[0][0] != tile:
+                last.clear()  # only one is kept: those of many tiles together would know no bound
+                known = self._know(picture, tile.outer, held)
+                standing = self._stand(picture, tile.outer, known, within(given, tile.outer))
+                last.append((tile, refiner.on(known, standing)))
+            return last[0][1]
+
+        def denoise(y_t: Tensor, t: int) -> Tensor:
+            y_t = pad_to_multiple(y_t.to(given.dtype))
+            if surroundings is None:
+                out = torch.empty_like(y_t)
+            else:
+                out = surroundings.standing.to(y_t).repeat(len(y_t), 1, 1, 1)
+            for tile in found:
+                y = within(y_t, tile.outer)
+                chunk = max(1, PIXELS_AT_ONCE // y[0, 0].numel())
+                logits = [refiner(part, t, condition(tile)) for part in y.split(chunk)]
+                new = within(probabilities(torch.cat(logits)), tile.kept)
+                place = within(out, tile.inner)
+                if surroundings is not None:
+                    new = torch.lerp(place, new, surroundings.weight.to(new))
+                place.copy_(new)
+            return unpad(out, *picture.size)
+
+        return denoise
+
+    def _see(self, picture: Picture, tile: Tile) -> Sight:
+        """A tile through the segmentor, unless it was seen lately."""
+
+        def compute() -> Sight:
+            part = within(picture.padded, tile.outer)
+            logits, features = self._segmentor(part)
+            known = self._refiner.remember(part, features)
+            prior = probabilities(logits)
+            if tile.inner == tile.outer:
+                return Sight(prior, known)
+            strides = (self._refiner.stem, *STRIDES)
+            parts = [
+                within(whole, tile.kept, stride).clone()  # a view would keep the whole in memory
+                for whole, stride in zip((known.entered, *known.features), strides, strict=False)
+            ]
+            return Sight(within(prior, tile.kept).clone(), Known(parts[0], parts[1:]))
+
+        return _sights.get((self._number, picture.digest, str(tile.inner)), compute)
+
+    def _stand(self, picture: Picture, area: Area, known: Known, given: Tensor) -> Standing:
+        """What prior and fixed pixels (``given``) make of an area; what they have not changed since
+        it was last refined is not computed again."""
+        key = self._number, picture.digest, str(area)
+        prior, fixed = given[:, :-1], given[:, -1]
+        standing = self._refiner.stand(known, prior, fixed, _standings.find(key))
+        _standings.keep(key, standing)
+        return standing
+
+    def _know(self, picture: Picture, area: Area, held: Recent[Sight]) -> Known:
+        """What the refiner knows of an area, from all tiles that reach into it; ``held`` has those
+        that the run met before."""
+        seen = [
+            (tile.inner, held.get(str(tile.inner), partial(self._see, picture, tile)).known)
+            for tile in _cells(picture)
+            if _overlap(tile.inner, area) is not None
+        ]
+        entered = joined([(at, known.entered) for at, known in seen], area, self._refiner.stem)
+        features = [
+            joined([(at, known.features[n]) for at, known in seen], area, stride)
+            for n, stride in enumerate(STRIDES[: len(seen[0][1].features)])
+        ]
+        return Known(entered, features)
+
+
+def joined(parts: list[tuple[Area, Tensor]], area: Area, stride: int = 1) -> Tensor:
+    """An area [..., h, w] of an image of which there are parts; they cover it."""
+    first = parts[0][1]
+    if len(parts) == 1:
+        return within(first, _relative(area, parts[0][0]), stride)
+    size = [(side.stop - side.start) // stride for side in area]
+    whole = torch.empty(*first.shape[:2], *size, dtype=first.dtype, device=first.device).contiguous(
+        memory_format=torch.channels_last
+    )
+    for at, part in parts:
+        common = _overlap(at, area)
+        if common is not None:
+            source = within(part, _relative(common, at), stride)
+            within(whole, _relative(common, area), stride).copy_(source)
+    return whole
+
+
+def within(x: Tensor, area: Area, stride: int = 1) -> Tensor:
+    """An area of [..., H, W], or of something that has a stride."""
+    rows, columns = (slice(part.start // stride, part.stop // stride) for part in area)
+    return x[..., rows, columns]
+
+
+def _overlap(one: Area, other: Area) -> Area | None:
+    """The area that two areas share, if any."""
+    rows, columns = (
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    shared = rows.start < rows.stop and columns.start < columns.stop
+    return (rows, columns) if shared else None
+
+
+def _relative(area: Area, to: Area) -> Area:
+    """An area in the coordinates of another one that it lies in."""
+    rows, columns = (
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(area, to, strict=True)
+    )
+    return rows, columns
+
+
+def _cells(picture: Picture) -> list[Tile]:
+    """The tiles of the segmentor."""
+    return tiling.cut(*picture.padded_size, tiling.SEGMENTOR_HALO)

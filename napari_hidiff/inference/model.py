@@ -1,0 +1,288 @@
+"""HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_hidiff import SAMPLERS
+from napari_hidiff.annotation.constraints import Local
+from napari_hidiff.diffusion import process_of
+from napari_hidiff.diffusion.samplers import Result, Step, stamp, stream
+from napari_hidiff.engine.engine import Engine
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference import preprocessing, tiling, weights
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.denoiser import Seen
+from napari_hidiff.inference.estimate import Estimate, estimate, seconds_per_pixel
+from napari_hidiff.inference.picture import Picture
+from napari_hidiff.networks import Refiner, build_segmentor
+from napari_hidiff.networks.segmentor import pad_to_multiple
+from napari_hidiff.probability import entropy, mask_of
+
+
+class HiDiff:
+    """A trained model. Images are [H, W] or [H, W, C] of any size and numeric dtype.
+
+    Attributes
+    ----------
+    card : the :class:`Card`; classes : K, channels of a probability; labels : values of a mask.
+    segmentor, refiner : torch modules in evaluation mode; process : the diffusion.
+    device : torch.device; runs : the :class:`Engine` that runs the refiner.
+    exported : whether it is an export for inference, of whose binary weights only signs are left.
+    file, digest : name and digest of the file it was loaded from, empty for one made in memory.
+
+    engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``runs.prepare()``
+    (:func:`load_model` calls it), from the weights as they are then; torch runs until that is done.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        segmentor: nn.Module,
+        refiner: Refiner,
+        device: torch.device | str = "cpu",
+        engine: str = "torch",
+    ) -> None:
+        self.card, self.device = card, torch.device(device)
+        self.classes, self.labels = card.outputs, len(card.classes)
+        self.process = process_of(card.diffusion)
+        self.intensity = preprocessing.Intensity(**card.intensity)
+        self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
+        self.refiner = refiner.to(self.device).eval().requires_grad_(False)
+        self.runs = Engine(self.refiner, self.device, engine, self.process.binary)
+        self.exported = weights.is_export(self.refiner)
+        self.file = self.digest = ""
+        self._seen = Seen(self.segmentor, self.refiner)
+        self._seconds: dict[str, tuple[float, float]] = {}
+
+    @property
+    def engine(self) -> str:
+        """What the next refinement runs on, ``packed`` or ``torch``."""
+        return self.runs.name
+
+    @classmethod
+    def create(cls, card: Card, seed: int = 0) -> "HiDiff":
+        """An untrained model of the card's architecture; its refiner returns the prior."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            segmentor, refiner = networks(card)
+        return cls(card, segmentor, refiner)
+
+    def check_image(self, image: np.ndarray) -> None:
+        """InputError with one clear line if this model cannot read the image."""
+        preprocessing.check_image(image, self.card.channels)
+
+    def check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A prior as the refiner gets it, float32 [K, H, W] of ``size`` (H, W).
+
+        prior : probabilities float [K, H, W], which stay, or an integer mask [H, W], which is
+            softened by the card's rule.
+
+        InputError for another shape, unknown labels, or what are no probabilities.
+        """
+        prior = np.asarray(prior)
+        if prior.dtype.kind != "f":
+            mask = preprocessing.check_labels(prior, size, self.labels, "prior mask")
+            return preprocessing.soften(mask, self.classes, **self.card.soften)
+        if prior.shape != (self.classes, *size):
+            raise InputError(
+                f"the prior has shape {prior.shape}, the image needs {(self.classes, *size)}"
+            )
+        if not (np.isfinite(prior).all() and prior.min() >= 0 and prior.max() <= 1):
+            raise InputError("a prior holds probabilities between 0 and 1")
+        return prior.astype(np.float32)
+
+    def settings(
+        self, sampler: str | None, steps: int | None, samples: int | None
+    ) -> dict[str, Any]:
+        """``sampler``, ``steps`` and ``samples`` of a refinement; None = what the card recommends.
+
+        InputError for an unknown sampler and for numbers that are out of range.
+        """
+        settings = dict(self.card.defaults)
+        chosen = {"sampler": sampler, "steps": steps, "samples": samples}
+        settings |= {key: value for key, value in chosen.items() if value is not None}
+        if settings["sampler"] not in SAMPLERS:
+            raise InputError(
+                f"the sampler must be one of {', '.join(SAMPLERS)}, not {settings['sampler']!r}"
+            )
+        if not 1 <= settings["steps"] <= self.process.steps:
+            raise InputError(f"steps must lie in 1..{self.process.steps}, not {settings['steps']}")
+        if settings["samples"] < 1:
+            raise InputError(f"samples must be at least 1, not {settings['samples']}")
+        return settings
+
+    def mask_of(self, probability: np.ndarray, axis: int = -3) -> np.ndarray:
+        """uint8 [..., H, W] from float [..., K, H, W]: >= .5 for K = 1, else the argmax.
+
+        axis : that of the K classes; 0 for a volume [K, D, H, W].
+        """
+        return mask_of(probability, axis)
+
+    def prior(self, image: np.ndarray, normalised: bool = False) -> np.ndarray:
+        """The segmentor's probabilities f(x), float32 [K, H, W].
+
+        normalised : the grey values went through ``intensity`` already, as those of a volume's
+        slice have to (:mod:`napari_hidiff.inference.volumes`).
+        """
+        with torch.inference_mode():
+            return self._seen.prior(self._picture(image, normalised))[0].float().cpu().numpy()
+
+    def steps(
+        self,
+        image: np.ndarray,
+        prior: np.ndarray | None = None,
+        fixed: np.ndarray | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        normalised: bool = False,
+        start: tuple[np.ndarray, int] | None = None,
+        local: Local | None = None,
+    ) -> Iterator[Step]:
+        """The steps of one refinement, streamed; None = what the card recommends.
+
+        prior : probabilities float [K, H, W], an integer mask [H, W] (softened by the card's
+            rule), or None for the segmentor's.
+        fixed : int [H, W], -1 = free, else the label that the pixel keeps in every step.
+        sampler : ``one-step``, ``ddim`` or ``ancestral``; steps : 1..T; samples : masks drawn.
+        normalised : see :meth:`prior`.
+        start : an integer mask [H, W] and the time 1..T at which the sampler begins with it, in
+            place of noise around the prior at T; the one-step sampler knows no such start.
+        local : refine the surroundings of a stroke only, and leave the rest as it stands; not
+            heeded where they are most of the image.
+
+        Raises
+        ------
+        InputError : at once, before anything is computed, when an argument does not fit.
+        """
+        picture = self._picture(image, normalised)
+        size = picture.size
+        given = None if prior is None else self.check_prior(prior, size)
+        labels = np.full(size, -1, np.int8) if fixed is None else fixed
+        labels = preprocessing.check_labels(labels, size, self.labels, "fixed map")
+        settings = self.settings(sampler, steps, samples)
+        if start is not None:
+            mask = preprocessing.check_labels(start[0], size, self.labels, "mask to start from")
+            if not 1 <= start[1] <= self.process.steps:
+                raise InputError(f"a start lies in 1..{self.process.steps}, not {start[1]}")
+            settings["start"] = (mask, start[1])
+        if local is not None and (
+            local.where.shape != size or local.standing.shape != (self.classes, *size)
+        ):
+            raise InputError("what a local refinement is about does not have the image's size")
+        small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
+        return self._steps(picture, given, small, local, seed=seed, **settings)
+
+    def refine(
+        self,
+        image: np.ndarray,
+        prior: np.ndarray | None = None,
+        fixed: np.ndarray | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+        normalised: bool = False,
+        local: Local | None = None,
+    ) -> Result:
+        """A whole refinement; the arguments are those of :meth:`steps`."""
+        run = self.steps(
+            image, prior, fixed, sampler, steps, samples, seed, normalised, local=local
+        )
+        taken = list(run)
+        probability = taken[-1].probability
+        return Result(
+            mask_of(probability),
+            probability,
+            entropy(probability),
+            taken,
+            taken[-1].engine,
+        )
+
+    def estimate(
+        self,
+        shape: tuple[int, ...],
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+    ) -> Estimate:
+        """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
+        settings = self.settings(sampler, steps, samples)
+        engine = self.engine  # once: a thread may get another one ready meanwhile
+        if engine not in self._seconds:
+            self._seconds[engine] = seconds_per_pixel(self)
+        passes = 1 if settings["sampler"] == "one-step" else settings["steps"]
+        drawn = 1 if settings["sampler"] == "one-step" else settings["samples"]
+        return estimate(self, shape[0], shape[1], passes, drawn, self._seconds[engine])
+
+    def save(self, path: Path | str, export: bool = False) -> None:
+        """Write weights (float16) and card as one safetensors file, in place of an older one.
+
+        export : for inference only, binary weights as bits; so is always written what was loaded
+        so. InputError where there are none, or the file cannot be written.
+        """
+        parts = {"segmentor": self.segmentor, "refiner": self.refiner}
+        weights.write(path, self.card, parts, export)
+
+    def with_card(self, **changes: Any) -> "HiDiff":
+        """The same networks under a changed card (scores, defaults)."""
+        card = replace(self.card, **changes)
+        changed = HiDiff(card, self.segmentor, self.refiner, self.device)
+        changed.runs = self.runs
+        return changed
+
+    def _picture(self, image: np.ndarray, normalised: bool) -> Picture:
+        checked = preprocessing.check_image(image, self.card.channels)
+        rule = None if normalised else self.intensity
+        return Picture(checked, np.asarray(image), rule, self.device)
+
+    def _steps(
+        self,
+        picture: Picture,
+        given: np.ndarray | None,
+        fixed_map: np.ndarray,
+        local: Local | None,
+        **settings: Any,
+    ) -> Iterator[Step]:
+        name, refiner = self.runs.pick()
+        # Inference mode belongs to a thread and a generator may change threads between steps,
+        # so it is entered anew for every step and never held across a yield.
+        with torch.inference_mode():
+            if given is None:
+                prior = self._seen.prior(picture)
+            else:
+                prior = torch.from_numpy(given)[None].to(self.device)
+            fixed = torch.from_numpy(fixed_map).to(self.device)
+            prior = stamp(prior, fixed)
+            padded = pad_to_multiple(torch.cat([prior, fixed[None, None].to(prior.dtype)], 1))
+
+        surroundings = None if local is None else tiling.surroundings(local, **self.card.local)
+        denoise = self._seen.denoiser(refiner, picture, padded, surroundings)
+        if "start" in settings:
+            mask, at = settings["start"]
+            free = torch.zeros_like(prior[0])
+            settings["start"] = stamp(free, torch.from_numpy(mask).to(self.device)), at
+        run = stream(self.process, denoise, prior[0], fixed, **settings)
+        while True:
+            with torch.inference_mode():
+                step = next(run, None)
+            if step is None:
+                return
+            yield replace(step, engine=name)
+
+
+def networks(card: Card) -> tuple[nn.Module, Refiner]:
+    """Untrained segmentor and refiner of the card's architecture, from the global generator."""
+    segmentor = build_segmentor(channels=len(card.channels), classes=card.outputs, **card.segmentor)
+    steps = process_of(card.diffusion).steps
+    refiner = Refiner(
+        len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
+    )
+    return segmentor, refiner

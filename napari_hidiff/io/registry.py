@@ -1,0 +1,146 @@
+"""Which of the readers reads a file, and whether a file is a mask."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.io import dicom, npz, nrrd, tiff
+from napari_hidiff.io.images import mask_of
+from napari_hidiff.io.nifti import is_nifti, read_volume, stem
+from napari_hidiff.io.pictures import TIFF, read_picture
+from napari_hidiff.io.volume import Source, Volume, stored
+
+MASK_NAME = re.compile(r"[_-](mask|seg|segmentation|label|labels)$", re.IGNORECASE)
+"""Stems of files that hold a mask, given that their values are whole numbers."""
+
+VOLUMES = frozenset({"nifti", "dicom", "nrrd", "metaimage", "npz"})
+"""Kinds of files that hold volumes."""
+
+KINDS = {
+    **dict.fromkeys(TIFF, "tiff"),
+    **dict.fromkeys(nrrd.SUFFIXES, "nrrd"),
+    **dict.fromkeys((".mha", ".mhd"), "metaimage"),
+    ".npz": "npz",
+    ".png": "png",
+}
+"""What files of a suffix are; those of NIfTI and DICOM have more than a suffix."""
+
+
+def kind_of(path: Path) -> str | None:
+    """``nifti``, ``dicom``, ``nrrd``, ``tiff``, ``npz`` or ``png``; None for what is not read here.
+
+    ``metaimage`` is known to be named when it is refused.
+
+    Names decide; a folder, and a file without a suffix that is known, is looked into for DICOM.
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return "dicom" if dicom.is_series(path) else None
+    if is_nifti(path):
+        return "nifti"
+    if suffix in dicom.SUFFIXES or dicom.is_dicom(path):
+        return "dicom"
+    return KINDS.get(suffix)
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file or folder is an image of several slices, or of a format made for these."""
+    kind = kind_of(path)
+    return kind in VOLUMES or (kind == "tiff" and tiff.is_stack(path))
+
+
+def read(path: Path) -> Volume:
+    """Read a NIfTI or NRRD file, DICOM series, TIFF stack or NPZ as a :class:`Volume`.
+
+    Raises InputError, one line that names the file, for whatever is wrong with it.
+    """
+    kind = kind_of(path)
+    if kind == "nifti":
+        return read_volume(path)
+    if kind == "dicom":
+        return dicom.read_dicom(path)
+    if kind == "nrrd":
+        return nrrd.read_nrrd(path)
+    if kind == "tiff":
+        return tiff.read_tiff(path)
+    if kind == "npz":
+        return npz.read_npz(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if kind == "metaimage":
+        raise InputError(
+            f"{path}: MetaImage is not read; save it as .nii.gz or .nrrd, in 3D Slicer or ITK-SNAP"
+        )
+    raise InputError(f"{path}: is no NIfTI or NRRD file, DICOM series, TIFF stack or NPZ")
+
+
+def is_named_mask(path: Path) -> bool:
+    """Whether the name of a file says that it holds a mask."""
+    return MASK_NAME.search(stem(path)) is not None
+
+
+def is_mask(volume: Volume) -> bool:
+    """Whether a volume holds labels, not grey values.
+
+    It does if the file says so (NIfTI's intent, our record, ``mask`` in an NPZ), or if its name
+    does; in any case all values must be whole numbers from 0 to 65535. An image is never taken for
+    a mask because it happens to have few values.
+    """
+    source, array = volume.source, volume.array
+    said = (
+        bool(source.header.get("label"))
+        or "record" in source.header
+        or source.header.get("array") == "mask"
+        or is_named_mask(Path(source.path))
+    )
+    if not said or array.min() < 0 or array.max() > 65535:
+        return False
+    return array.dtype.kind != "f" or bool((array % 1 == 0).all())
+
+
+def labels(volume: Volume) -> np.ndarray:
+    """The labels of a volume that :func:`is_mask`, with the axes that its mask had in memory.
+
+    uint8, or uint16 where a label is above 255.
+    """
+    array, source = volume.array, volume.source
+    kept = source.header.get("record") or {}
+    if array.ndim == 4 and source.format == "nifti":
+        array = np.moveaxis(array, -1, 0)
+    if kept and source.turned and not kept.get("turned"):
+        array = stored(array, np.array(source.affine)).T  # as it was before ITK's axes
+    axes = source.header.get("axes") or len((kept.get("placement") or {}).get("scale", ()))
+    if axes == 2 and array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    return array.astype(np.uint8 if array.max() < 256 else np.uint16, copy=False)
+
+
+def as_layer(volume: Volume) -> tuple[np.ndarray, bool]:
+    """The pixels of an image as its layer has them, a view, and whether these are colours.
+
+    [Z, Y, X], of several channels [C, Z, Y, X], of colours [Z, Y, X, 3 or 4]; of a single picture
+    in an NPZ or TIFF the same without Z.
+    """
+    array, source = volume.array, volume.source
+    rgb = array.ndim == 4 and array.shape[3] in (3, 4) and array.dtype == np.uint8
+    rgb = rgb and source.format != "nifti"
+    if array.ndim == 4 and not rgb:
+        return np.moveaxis(array, -1, 0), False
+    return (array[0] if len(array) == 1 and source.format in ("npz", "tiff") else array), rgb
+
+
+def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
+    """A mask [H, W] of a png, palette indices where it has a palette, and our record if any."""
+    picture = read_picture(path)
+    mask = mask_of(picture, path)
+    return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), picture.record
+
+
+def source_of(path: Path | None) -> Source | None:
+    """What a TIFF that another reader opened says of its spacing; None for other files."""
+    if path is None or kind_of(path) != "tiff" or not path.is_file():
+        return None
+    return tiff.read_source(path)

@@ -1,0 +1,219 @@
+"""Cases read once, normalised, and kept as memory-mapped arrays: an epoch waits for no decoder.
+
+A case becomes an image float16 [D, C, H, W] and a truth uint8 [D, H, W] on disk (D = 1 for a
+picture). The name of its files holds a digest of all that they depend on, so that a changed
+source is read anew and an interrupted reading goes on where it stopped.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_hidiff.annotation.sidecar import image_key
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.ood import looks_of
+from napari_hidiff.inference.preprocessing import SMALLEST, Intensity
+from napari_hidiff.io.storage import whole
+from napari_hidiff.training.datasets import Case, Dataset, Sample
+from napari_hidiff.training.datasets.lacking import paired_only, without_pair
+
+FORMAT = 3
+SPARE = 2**30
+"""Bytes of the disk that the cache leaves free."""
+READERS = 4
+"""Cases that are read at a time; decompression lets other threads run."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A case on disk; arrays are opened anew at each use, so that it travels between processes.
+
+    shape : (D, C, H, W); foreground : indices of the planes that hold any foreground.
+    labels : the classes that the truth has any pixel of, without the background.
+    digests : of the contents of image and truth, wherever their files lie.
+    looks : of the image as its file has it (:func:`napari_hidiff.inference.ood.looks_of`).
+    prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
+    """
+
+    id: str
+    group: str
+    path: Path
+    shape: tuple[int, int, int, int]
+    foreground: tuple[int, ...]
+    labels: tuple[int, ...]
+    digests: tuple[str, str]
+    prior_file: Path | None = None
+    looks: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def image(self) -> np.ndarray:
+        """Normalised image, float16 [D, C, H, W], memory-mapped."""
+        return np.load(self.path.with_name(self.path.name + ".image.npy"), mmap_mode="r")
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Labels, uint8 [D, H, W], memory-mapped."""
+        return np.load(self.path.with_name(self.path.name + ".truth.npy"), mmap_mode="r")
+
+    @property
+    def prior(self) -> np.ndarray | None:
+        """The prior, float16 [D, K, H, W], memory-mapped; None before there is one."""
+        return None if self.prior_file is None else np.load(self.prior_file, mmap_mode="r")
+
+
+@dataclass
+class Store:
+    """What :func:`build` found: cases by split, and a line for each that was skipped."""
+
+    splits: dict[str, list[Stored]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def build(
+    dataset: Dataset,
+    splits: Sequence[str],
+    folder: Path,
+    skip_bad: bool = False,
+    on_case: Callable[[int, int], None] = lambda done, total: None,
+) -> Store:
+    """Read the cases of ``splits`` into ``folder``, or find them there from an earlier run.
+
+    ``on_case(done, total)`` is called after each case.
+
+    Raises
+    ------
+    InputError : the first case that cannot be used (with ``skip_bad``: a split of which none
+        can), or a disk without room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store, done = Store(), 0
+    alone, line = without_pair(dataset)
+    if any(case.id in alone for split in splits for case in dataset.splits[split]):
+        if not skip_bad:
+            raise InputError(f"{line}; --skip-bad leaves them out")
+        store.skipped.append(line)
+        wanted, dataset = dataset, paired_only(dataset, alone)
+        for split in splits:
+            if wanted.splits[split] and not dataset.splits[split]:
+                raise InputError(f"none of the {split} cases can be used; {line}")
+    total = sum(len(dataset.splits[split]) for split in splits)
+
+    def read(case: Case) -> Stored | InputError:
+        try:
+            return put(dataset, case, folder)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for split in splits:
+            store.splits[split] = []
+            for result in _in_order(readers, read, dataset.splits[split]):
+                done += 1
+                on_case(done, total)
+                if isinstance(result, Stored):
+                    store.splits[split].append(result)
+                elif skip_bad:
+                    store.skipped.append(str(result))
+                else:
+                    readers.shutdown(wait=False, cancel_futures=True)
+                    raise result
+            if dataset.splits[split] and not store.splits[split]:
+                raise InputError(f"none of the {split} cases can be used; {store.skipped[-1]}")
+    return store
+
+
+def _in_order(
+    readers: ThreadPoolExecutor, read: Callable[[Case], Any], cases: Sequence[Case]
+) -> Iterator[Any]:
+    """``map`` that keeps only a few volumes in memory at a time."""
+    for start in range(0, len(cases), READERS):
+        yield from readers.map(read, cases[start : start + READERS])
+
+
+def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
+    """Read one case into ``folder`` unless it is there; InputError as :meth:`Dataset.load`."""
+    path = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', case.id)}-{_digest(dataset, case)}"
+    note = path.with_name(path.name + ".json")
+    if not note.exists():
+        sample = dataset.load(case)
+        image, truth = _planes(sample, dataset)
+        free = shutil.disk_usage(folder).free
+        if image.nbytes + truth.nbytes + SPARE > free:
+            raise InputError(
+                f"{folder}: {free / 1e9:.1f} GB free is too little for the cached volumes; "
+                "name a folder on another disk with --cache"
+            )
+        save_array(path.with_name(path.name + ".image.npy"), image)
+        save_array(path.with_name(path.name + ".truth.npy"), truth)
+        seen = np.flatnonzero(truth.any((1, 2))).tolist()
+        looks = looks_of([sample.image], dataset.channels)
+        counts = [np.bincount(plane.ravel(), minlength=256) for plane in truth]
+        found = np.flatnonzero(np.any(counts, 0)[1:]) + 1
+        facts: dict[str, Any] = {"shape": image.shape, "foreground": seen, "labels": found.tolist()}
+        facts |= {"digests": [image_key(image), image_key(truth)], "looks": looks}
+        with whole(note) as (part,):
+            part.write_text(json.dumps(facts))  # last: a case with a note is whole
+    known = json.loads(note.read_text())
+    depth, channels, height, width = known["shape"]
+    shape = (depth, channels, height, width)
+    holds, labels = tuple(known["foreground"]), tuple(known["labels"])
+    digests = tuple(known["digests"])
+    looks = known["looks"]
+    return Stored(case.id, case.group, path, shape, holds, labels, digests, looks=looks)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file that appears whole or not at all."""
+    with whole(path) as (part,), part.open("wb") as file:
+        np.save(file, array)
+
+
+def _digest(dataset: Dataset, case: Case) -> str:
+    stats = [(str(f.resolve()), f.stat()) for f in case.files if f.exists()]
+    sources = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    rules = [FORMAT, dataset.name, dataset.classes, dict(dataset.intensity), dict(dataset.codes)]
+    if dataset.longest_side:
+        rules.append(dataset.longest_side)
+    text = json.dumps([rules, sources], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _planes(sample: Sample, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Image float16 [D, C, H, W] and truth uint8 [D, H, W] of a picture or volume."""
+    image, truth = sample.image, sample.mask
+    if not sample.volume:
+        image, truth = image[None], truth[None]
+    elif dataset.intensity["rule"] == "zscore":
+        # Around a skull-stripped brain lies nothing, often most of the volume.
+        box = _box((image != 0).any(-1) | (truth > 0))
+        image, truth = image[box], truth[box]
+    height, width = truth.shape[1:]
+    if min(height, width) < SMALLEST:
+        raise InputError(
+            f"{sample.case.images[0]}: slices of {height} x {width} pixels; at least {SMALLEST} x "
+            f"{SMALLEST} are needed"
+        )
+    scaled = Intensity(**dataset.intensity)(image)
+    return scaled.transpose(0, 3, 1, 2).astype(np.float16), truth
+
+
+def _box(inside: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around ``inside`` with planes of at least SMALLEST pixels."""
+    box = []
+    for axis in range(3):
+        others = tuple(i for i in range(3) if i != axis)
+        at = np.flatnonzero(inside.any(others))
+        first, last = (int(at[0]), int(at[-1]) + 1) if at.size else (0, inside.shape[axis])
+        if axis > 0:
+            first = max(0, min(first, last - SMALLEST))
+            last = min(inside.shape[axis], max(last, first + SMALLEST))
+        box.append(slice(first, last))
+    return tuple(box)

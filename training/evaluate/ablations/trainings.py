@@ -1,0 +1,213 @@
+"""The trained models of the studies in one folder: made when missing, gone on with when cut off.
+
+Rows that share a segmentor take it, and the priors of unseen images, from one run, so that they
+differ in nothing that they do not name. Its seed is 0 in every row; a training seed is that of the
+refiner: its weights, crops and noise.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from filecmp import cmp
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.training.datasets import Dataset
+from napari_hidiff.training.plan import note_recipe
+from napari_hidiff.training.recipes import Recipe
+
+from ..store import digest
+from .rows import Row
+
+FIRST_STAGE = (
+    "dataset",
+    "intensity",
+    "segmentor",
+    "segmentor_layers",
+    "prior_from",
+    "pretrain_iterations",
+    "pretrain_lr",
+    "folds",
+    "fold_iterations",
+)
+"""Fields of a recipe that an earlier run may settle: those of its segmentor and its priors."""
+REFINERS = (
+    "width",
+    "stem",
+    "convolution",
+    "xformer",
+    "predicts",
+    "diffusion_steps",
+    "schedule",
+    "schedule_s",
+    "kernel",
+    "centre",
+    "loss",
+    "posterior",
+    "iterations",
+    "lr",
+    "segmentor_every",
+    "segmentor_lr",
+    "lambda_diff",
+    "own_prior",
+    "mask_prior",
+    "corrupt",
+    "corrections",
+    "rounds",
+    "one_step",
+    "trajectory",
+    "validate_every",
+    "validate_cases",
+    "sampler",
+    "steps",
+    "samples",
+)
+"""Fields that concern the refiner alone: runs that differ in them share a segmentor."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Models of one data set and one base recipe.
+
+    folder : where runs are kept.  base : sizes and iterations of every row.  given : folder of a
+    finished run of ``napari-hidiff-train`` whose segmentor and priors are taken, or None.
+    say : told what is going on.
+    """
+
+    folder: Path
+    dataset: Dataset
+    base: Recipe
+    device: str = "cpu"
+    given: Path | None = None
+    say: Callable[[str], None] = lambda line: None
+
+    def recipe(self, row: Row, seed: int) -> Recipe:
+        """The recipe of a row, with the first stage of the run that is given."""
+        return row.recipe(self.settled, seed)
+
+    @cached_property
+    def settled(self) -> Recipe:
+        """The base recipe, its first stage that of the given run; InputError for no such run."""
+        return _settled(self.base, self.given)
+
+    def run(self, row: Row, seed: int) -> Path:
+        """The folder of a row's training."""
+        key = digest(told(self.recipe(row, seed)))
+        return self.folder / f"{row.name}-seed{seed}-{key[:8]}"
+
+    def check(self, row: Row, seed: int) -> None:
+        """InputError where a row was trained on another first stage than the one that is given."""
+        kept = self.run(row, seed) / "segmentor.pt"
+        if self.given and self._takes_given(self.recipe(row, seed)) and kept.exists():
+            given = self.given / "segmentor.pt"
+            if not (kept.samefile(given) or cmp(kept, given, shallow=False)):
+                raise InputError(
+                    f"{kept.parent}: was trained on another first stage than {self.given}: "
+                    "choose another --state"
+                )
+
+    def trained(self, row: Row, seed: int) -> bool:
+        """Whether a row's model is there."""
+        return (self.run(row, seed) / "model.safetensors").is_file()
+
+    def model(self, row: Row, seed: int, engine: str = "auto") -> HiDiff:
+        """The model of a row, trained now where it is missing; InputError as from training."""
+        from napari_hidiff.inference.loading import load_model
+
+        self.train(row, seed)
+        return load_model(str(self.run(row, seed) / "model.safetensors"), self.device, engine)
+
+    def train(self, row: Row, seed: int) -> None:
+        """Train a row's model unless it is there."""
+        if self.trained(row, seed):
+            return
+        recipe, run = self.recipe(row, seed), self.run(row, seed)
+        if not (run / "recipe.json").exists():
+            self._begin(run, recipe)
+        self.say(f"training {row.name}, seed {seed}: {recipe.iterations} iterations")
+        self._train(recipe, run, resume=True)
+
+    def report(self, row: Row, seed: int) -> dict[str, Any]:
+        """What training wrote about itself; empty where it is gone."""
+        try:
+            return json.loads((self.run(row, seed) / "report.json").read_text())
+        except OSError:
+            return {}
+
+    def _begin(self, run: Path, recipe: Recipe) -> None:
+        """A run with its first stage done."""
+        source = self._first_stage(recipe)
+        run.mkdir(parents=True, exist_ok=True)
+        for file in sorted(source.glob("*.pt")):
+            if file.stem == "segmentor" or (file.stem.startswith("fold") and recipe.folds > 1):
+                _link(file, run / file.name)
+        if recipe.folds > 1:
+            (run / "priors").mkdir(exist_ok=True)
+            for file in sorted((source / "priors").glob("*.npy")):
+                _link(file, run / "priors" / file.name)
+        note_recipe(run, recipe)  # last: a folder with a recipe is whole
+
+    def _first_stage(self, recipe: Recipe) -> Path:
+        """A run with the segmentor of a recipe, and others for the priors: the one that is given,
+        where it fits, or one that is trained now and serves all rows that it fits."""
+        if self.given and self._takes_given(recipe):
+            return self.given
+        plain = {name: getattr(self.base, name) for name in REFINERS}
+        shared = replace(recipe, **plain, folds=self.base.folds, seed=0)
+        shared = replace(shared, iterations=1, validate_every=1, validate_cases=1, rounds=0)
+        run = self.folder / f"segmentor-{digest(told(shared))[:8]}"
+        if not (run / "model.safetensors").is_file():
+            self.say(f"training a segmentor: {shared.pretrain_iterations} iterations")
+            self._train(shared, run, resume=(run / "recipe.json").exists())
+        return run
+
+    def _takes_given(self, recipe: Recipe) -> bool:
+        """Whether the segmentor of a recipe is that of the given run."""
+        same = (n for n in FIRST_STAGE if n not in ("folds", "fold_iterations"))
+        return all(getattr(recipe, n) == getattr(self.settled, n) for n in same)
+
+    def _train(self, recipe: Recipe, run: Path, resume: bool) -> None:
+        from napari_hidiff.training.progress import Watch
+        from napari_hidiff.training.trainer import train
+
+        watch = Watch(run)
+        cache = self.folder / "cache"
+        train(recipe, self.dataset, run, self.device, resume, "", cache, watch=watch)
+
+
+def told(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says beside the defaults: a field that is added later changes no old one."""
+    usual = asdict(Recipe(dataset=""))
+    return {name: value for name, value in asdict(recipe).items() if value != usual[name]}
+
+
+def _settled(base: Recipe, given: Path | None) -> Recipe:
+    """The base recipe with the first stage of a run that was given."""
+    if given is None:
+        return base
+    try:
+        noted = json.loads((given / "recipe.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{given}: not the folder of a run of napari-hidiff-train") from error
+    known = {field.name for field in fields(Recipe)}
+    first = {name: noted[name] for name in FIRST_STAGE if name in noted and name in known}
+    if first.get("dataset") != base.dataset:
+        raise InputError(f"{given}: was trained on {first.get('dataset')}, not {base.dataset}")
+    if not (given / "segmentor.pt").is_file():
+        raise InputError(f"{given}: has no segmentor.pt")
+    return replace(base, **first)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file in another folder; a copy where the disk knows no links."""
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,148 @@
+"""The strokes of a simulated annotator: where the largest error is, painted with the truth.
+
+The policy is that of interactive segmentation studies: of the errors take the 8-connected
+component with the largest inscribed disc; paint a disc there, or, on thin structures, where a disc
+corrects almost nothing, a scribble along the component's skeleton.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from skimage.graph import MCP_Geometric
+from skimage.morphology import skeletonize
+
+from napari_hidiff.annotation.constraints import EIGHT
+
+DISC, SCRIBBLE = "disc", "scribble"
+KINDS = (DISC, SCRIBBLE)
+WIDEST = 1 / 16
+"""Radius of a disc, at most this share of the image's shorter side."""
+LONGEST = 1 / 8
+"""Length of a scribble, at most this share of the image's height."""
+THIN = 20
+"""Thin structures have an area of more than so many of their own largest inscribed discs."""
+
+ROUNDING = 1e-6
+"""A squared distance is whole, but the square of its root may be a little more."""
+
+
+class Stroke(NamedTuple):
+    """where : bool [H, W], the painted pixels; centre : (row, column); radius : pixels."""
+
+    where: np.ndarray
+    centre: tuple[int, int]
+    radius: float
+
+
+def next_stroke(mask: np.ndarray, truth: np.ndarray, kind: str = DISC) -> Stroke | None:
+    """The stroke on the largest error of ``mask``, or None where there is no error.
+
+    mask, truth : integer [H, W]. The border of the image counts as a border of an error. The
+    largest inscribed disc decides, the first in reading order where several are as large.
+    """
+    errors = mask != truth
+    if not errors.any():
+        return None
+    depth = inside_depth(errors)
+    centre = np.unravel_index(int(depth.argmax()), depth.shape)
+    at = (int(centre[0]), int(centre[1]))
+    widest = min(mask.shape) * WIDEST
+    radius = float(min(widest, depth[at]))
+    if kind == DISC:
+        return Stroke(discs(mask.shape, np.array([at]), np.array([radius])), at, radius)
+    if kind != SCRIBBLE:
+        raise ValueError(f"a stroke is one of {', '.join(KINDS)}, not {kind!r}")
+    component = ndimage.label(errors, EIGHT)[0]
+    path = skeleton_path(component == component[at], at, mask.shape[0] * LONGEST)
+    path = np.concatenate([[at], path])  # the skeleton may pass beside the centre
+    radii = np.minimum(depth[tuple(path.T)], widest)
+    return Stroke(discs(mask.shape, path, radii), at, float(radii.max()))
+
+
+def inside_depth(region: np.ndarray) -> np.ndarray:
+    """Distance float64 [H, W] of each pixel of a region to the nearest one outside it."""
+    return np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))[1:-1, 1:-1]
+
+
+def discs(shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """The union of open discs, bool [H, W]; a disc holds its centre at least.
+
+    centres : int [n, 2], (row, column); radii : float [n], pixels.
+    """
+    painted = np.zeros(shape, bool)
+    for (y, x), radius in zip(centres, radii, strict=True):
+        reach = int(np.ceil(radius))
+        top, left = max(0, y - reach), max(0, x - reach)
+        view = painted[top : y + reach + 1, left : x + reach + 1]
+        rows, columns = np.ogrid[top : top + view.shape[0], left : left + view.shape[1]]
+        view |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2 - ROUNDING
+        painted[y, x] = True
+    return painted
+
+
+def skeleton_path(component: np.ndarray, start: tuple[int, int], length: float) -> np.ndarray:
+    """Pixels int [n, 2] of a path on the skeleton of a component, at most ``length`` long.
+
+    It passes by the skeleton's pixel nearest to ``start``: from there up to half the length is
+    walked to one side, and what is left to another; a side that ends early leaves more.
+    """
+    rows, columns = np.nonzero(component)
+    top, left = int(rows.min()), int(columns.min())
+    box = component[top : rows.max() + 1, left : columns.max() + 1]
+    skeleton = np.pad(skeletonize(box), 1)
+    points = np.argwhere(skeleton)
+    near = points[((points - (start[0] - top + 1, start[1] - left + 1)) ** 2).sum(1).argmin()]
+    cost = np.where(skeleton, 1.0, np.inf)
+    walked, one = _farthest(cost, tuple(near), length / 2)
+    walked, other = _farthest(cost, tuple(near), length - walked, one)
+    _, one = _farthest(cost, tuple(near), length - walked, other)  # what the other side left
+    return np.add([*one[:0:-1], *other], (top - 1, left - 1))
+
+
+def _farthest(
+    cost: np.ndarray,
+    start: tuple[int, ...],
+    length: float,
+    taken: Sequence[tuple[int, ...]] = (),
+) -> tuple[float, list[tuple[int, ...]]]:
+    """The way from ``start`` to the skeleton's pixel farthest from it within ``length``, off the
+    ``taken`` pixels, and how long it is."""
+    cost = cost.copy()
+    for pixel in taken:
+        if pixel != start:
+            cost[pixel] = np.inf
+    walk = MCP_Geometric(cost)
+    costs, _ = walk.find_costs([start])
+    reached = np.where(costs <= length, costs, -1)
+    reached[start] = 0  # also where the length is shorter than a pixel
+    end = tuple(int(i) for i in np.unravel_index(int(reached.argmax()), reached.shape))
+    return float(reached[end]), walk.traceback(end)
+
+
+def thin(truth: np.ndarray) -> bool:
+    """Whether the foreground of a mask [H, W] is thin, so that strokes have to be scribbles."""
+    foreground = truth > 0
+    if not foreground.any():
+        return False
+    largest = np.pi * inside_depth(foreground).max() ** 2
+    return bool(foreground.sum() > THIN * largest)
+
+
+def kind_for(truth: np.ndarray) -> str:
+    """The kind of strokes that suits a mask [H, W]: scribbles where it is thin, else discs."""
+    return SCRIBBLE if thin(truth) else DISC
+
+
+def painted(
+    stroke: Stroke, truth: np.ndarray, labels: int, wrong: np.random.Generator | None = None
+) -> np.ndarray:
+    """What the stroke fixes, int64 [H, W]: the true label, -1 off the stroke.
+
+    wrong : the annotator errs: the label of every painted pixel is another one, by one shift.
+    """
+    values = truth.astype(np.int64)
+    if wrong is not None:
+        values = (values + int(wrong.integers(1, labels))) % labels
+    return np.where(stroke.where, values, -1)

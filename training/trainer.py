@@ -1,0 +1,311 @@
+"""A training run from top to bottom: data, segmentors, alternation, report, model file."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from napari_hidiff.errors import InputError, refused
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.model import HiDiff, networks
+from napari_hidiff.inference.ood import merged
+from napari_hidiff.networks import Refiner, Segmentor
+from napari_hidiff.training import case_cache, checkpoint
+from napari_hidiff.training.alternate import Alternation
+from napari_hidiff.training.case_cache import Store, Stored
+from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
+from napari_hidiff.training.datasets import Dataset
+from napari_hidiff.training.datasets.lacking import check_foreground, never_trained
+from napari_hidiff.training.fine_tuning import (
+    adapted,
+    glance,
+    held_out_scores,
+    starting_model,
+    with_origin,
+)
+from napari_hidiff.training.learner import Learner
+from napari_hidiff.training.plan import (
+    blank_card,
+    check_cases,
+    check_folder,
+    check_place,
+    check_recipe,
+    note_recipe,
+    recommended,
+    write_json,
+)
+from napari_hidiff.training.prior_source import open_prior_source
+from napari_hidiff.training.processes import accelerator_for, real_type
+from napari_hidiff.training.progress import Watch
+from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.run import Run
+from napari_hidiff.training.stages import out_of_fold, predictor, pretrain, with_priors
+from napari_hidiff.training.validation import calibration, validate
+
+MAIN_STAGE, REFINER_STAGE = 0, 100
+SAVE_EVERY = 100
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: Path,
+    device: str = "auto",
+    resume: bool = False,
+    command: str = "",
+    cache: Path | None = None,
+    skip_bad: bool = False,
+    name: str | None = None,
+    watch: Watch | None = None,
+) -> Path:
+    """Train a model and return the path of its file, ``folder/model.safetensors``.
+
+    ``folder`` also gets recipe.json, checkpoints (last.pt, best.pt, one per segmentor), the priors
+    of unseen images, TensorBoard events and report.json (validation scores, calibration). An
+    existing folder is refused unless ``resume`` is set; then the run goes on and ends with the
+    weights of an uninterrupted one. ``cache`` (``cache`` beside ``folder``) keeps the images.
+    ``name`` stands on the card (the data set's). ``watch`` shows the run and may stop it; then it
+    ends with :class:`Stopped` and a checkpoint.
+
+    A recipe with a ``start`` is a fine-tuning (:mod:`.tune`): segmentor and refiner go on from that
+    model, and report.json holds the scores of the held-out cases before and after.
+
+    Raises
+    ------
+    InputError : bad data (with ``skip_bad`` such cases are left out), a folder that holds another
+        run, a recipe that does not fit, a disk that is full. What was written stays whole, and the
+        run can be resumed.
+    """
+    start = starting_model(recipe.start) if recipe.start else None
+    if start is not None:
+        dataset = adapted(dataset, start.card)
+
+    def blank() -> Card:
+        card = blank_card(recipe, dataset, command)
+        if start is not None:
+            card = with_origin(card, start, recipe.start, name)
+        return card if name is None else replace(card, name=name)
+
+    card = blank()
+    check_recipe(recipe, card)
+    dataset = replace(dataset, intensity=card.intensity, longest_side=recipe.longest_side)
+    accelerator = accelerator_for(recipe, device)
+    cache = cache or folder.parent / "cache"
+    if accelerator.is_main_process:
+        check_folder(folder, recipe, resume)
+        check_place(cache)
+    accelerator.wait_for_everyone()
+    watch = watch or Watch(folder, shown=accelerator.is_main_process)
+    try:
+        with accelerator.main_process_first():  # the others find what it has read
+            kept = read_cases(dataset, cache, skip_bad, watch)
+        check_cases(folder, kept.splits, writes=False)
+        if accelerator.is_main_process:
+            note_recipe(folder, recipe)
+            check_cases(folder, kept.splits, writes=True)
+        recipe = fitted(recipe, kept.splits["train"])
+        card = with_data(blank(), kept)
+        if start is not None:
+            start.segmentor.to(accelerator.device)
+            start.refiner.to(accelerator.device)
+            start.device = accelerator.device
+        run = Run(recipe, card, folder, accelerator, watch, start)
+        cases, held_out = (from_elsewhere(run, kept.splits[name]) for name in ("train", "val"))
+        segmentor, cases = segmentor_stage(run, cases)
+        if not held_out:
+            scores = "there are none" if start else "are those of training images"
+            watch.say(f"no validation case: scores {scores}")
+        return refiner_stage(run, segmentor, cases, held_out if start else held_out or cases)
+    except (OSError, InputError) as error:
+        cause = error.__cause__ if isinstance(error, InputError) else error
+        if not isinstance(cause, OSError):
+            raise
+        line = f"{cause.filename or folder}: {refused(cause)}" if cause is error else str(error)
+        begun = (folder / "recipe.json").exists()
+        again = "--resume goes on" if begun else "the same command goes on"
+        raise InputError(f"{line}; {again} once that is put right") from error
+    finally:
+        watch.close()
+
+
+def read_cases(dataset: Dataset, cache: Path, skip_bad: bool, watch: Watch) -> Store:
+    """The training and validation cases, on disk; at least one of the former."""
+    dataset.split("train")  # an InputError if there is none
+    folder = cache / dataset.name
+    with watch.progress(f"reading into {folder}", 0, None) as advance:
+        kept = case_cache.build(
+            dataset,
+            ("train", "val"),
+            folder,
+            skip_bad,
+            lambda done, total: advance(total=total),
+        )
+    for line in kept.skipped:
+        watch.say(f"skipped: {line}")
+    train, val = ({case.id: case.labels for case in kept.splits[s]} for s in ("train", "val"))
+    check_foreground(train)
+    for line in never_trained(dataset.classes, train, val):
+        watch.say(line)
+    return kept
+
+
+def with_data(card: Card, kept: Store) -> Card:
+    """The card with what was really read."""
+    seen = {split: [case.id for case in cases] for split, cases in kept.splits.items()}
+    skipped = {"skipped": kept.skipped} if kept.skipped else {}
+    looks = merged([card.looks, *(case.looks for case in kept.splits["train"])])
+    return replace(card, training=card.training | {"cases": seen} | skipped, looks=looks)
+
+
+def from_elsewhere(run: Run, cases: list[Stored]) -> list[Stored]:
+    """The cases with the priors that the recipe names a source of; as they are without one."""
+    if not run.recipe.prior_from:
+        return cases
+    device = str(run.accelerator.device)
+    source = open_prior_source(Path(run.recipe.prior_from), run.card, device)
+
+    def given(case: Stored) -> np.ndarray:
+        return source.prior(case.id, case.image.astype(np.float32))
+
+    return with_priors(cases, given, f"priors from {run.recipe.prior_from}", run)
+
+
+def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, list[Stored]]:
+    """The segmentor, and the cases with the priors that the refiner will start from."""
+    recipe = run.recipe
+    wanted = needs_priors(recipe)
+    if wanted and run.start is not None:  # it never saw these cases: no folds are needed
+        cases = with_priors(cases, predictor(cast(Segmentor, run.start.segmentor)), "priors", run)
+    elif wanted and recipe.folds > 1 and not recipe.prior_from:
+        cases = out_of_fold(cases, run)
+    segmentor = pretrain("segmentor", MAIN_STAGE, recipe.pretrain_iterations, cases, run)
+    missing = [case for case in cases if case.prior_file is None]
+    if wanted and missing:
+        done = with_priors(missing, predictor(segmentor), "priors", run)
+        found = {case.id: case for case in (*cases, *done)}
+        cases = [found[case.id] for case in cases]
+    return segmentor, cases
+
+
+def refiner_stage(
+    run: Run, segmentor: torch.nn.Module, cases: list[Stored], held_out: list[Stored]
+) -> Path:
+    """Alternate, validate, keep the best; then report and export it."""
+    recipe, card, accelerator, watch = run.recipe, run.card, run.accelerator, run.watch
+    torch.manual_seed(recipe.seed * 1000 + REFINER_STAGE)
+    start, refiner = networks(card)
+    start.load_state_dict(segmentor.state_dict())
+    if run.start is not None:
+        refiner.load_state_dict(run.start.refiner.state_dict())
+    turns = recipe.iterations // recipe.segmentor_every if recipe.segmentor_every else 1
+    shared = (recipe.weight_decay, recipe.ema, accelerator, real_type(recipe))
+    pair = Alternation(
+        Learner(start, recipe.segmentor_lr, turns, *shared),
+        Learner(refiner, recipe.lr, recipe.iterations, *shared),
+        card,
+        recipe,
+        accelerator,
+    )
+    last, best = run.folder / "last.pt", run.folder / "best.pt"
+    done, history = 0, []
+    if last.exists():
+        state = checkpoint.load(last)
+        pair.segmentor.load_state_dict(state["segmentor"])
+        pair.refiner.load_state_dict(state["refiner"])
+        done, history = state["iteration"], state["history"]
+    crops = Crops(cases, recipe, card, REFINER_STAGE, refining=True)
+    with watch.progress("refiner", done, recipe.iterations) as advance:
+        groups = batches(crops, done, recipe.iterations, **run.place)
+        for iteration, group in enumerate(groups, done + 1):
+            values = pair.iterate(group, iteration)
+            advance(loss=values["refiner"])
+            for name, value in values.items():
+                watch.scalar(f"loss/{name}", value, iteration)
+            finished = iteration == recipe.iterations
+            due = iteration % recipe.validate_every == 0 or finished
+            if run.main and due and held_out:
+                model, most = _model(run, pair), recipe.validate_cases
+                if run.start is not None:
+                    scores = glance(model, held_out, most)
+                else:
+                    scores, pictures = validate(model, held_out, most)
+                    watch.picture("truth, prior, refined", pictures, iteration)
+                watch.say(f"iteration {iteration}: validation Dice {_line(scores)}")
+                for name, value in scores.items():
+                    watch.scalar(f"validation/{name}", value, iteration)
+                watch.note(stage="validation", iteration=iteration, **scores)
+                history.append({"iteration": iteration, **scores})
+                if run.start is None and all(
+                    _merit(card, row) < _merit(card, history[-1]) for row in history[:-1]
+                ):
+                    checkpoint.save(best, _weights(pair) | {"iteration": iteration})
+            if run.main and finished and run.start is not None:
+                # Nothing is chosen by the held-out cases, so that their scores stay honest.
+                checkpoint.save(best, _weights(pair) | {"iteration": iteration})
+            stop = watch.stopping and not finished
+            if run.main and (iteration % SAVE_EVERY == 0 or finished or stop):
+                state = {"segmentor": pair.segmentor.state_dict()}
+                state |= {"refiner": pair.refiner.state_dict()}
+                checkpoint.save(last, state | {"iteration": iteration, "history": history})
+            if stop:
+                watch.stopped("refiner", iteration)
+    if run.main:
+        export(run, held_out, history)
+    accelerator.wait_for_everyone()
+    return run.folder / "model.safetensors"
+
+
+def export(run: Run, held_out: list[Stored], history: list[dict[str, Any]]) -> None:
+    """The best checkpoint as a model file, with its report."""
+    card = run.card
+    state = checkpoint.load(run.folder / "best.pt")
+    segmentor, refiner = networks(card)
+    segmentor.load_state_dict(state["segmentor"])
+    refiner.load_state_dict(state["refiner"])
+    model = HiDiff(card, segmentor, refiner, run.accelerator.device)
+    report = {"best_iteration": state["iteration"], "validation": history}
+    training = card.training | {"best_iteration": state["iteration"]}
+    path = run.folder / "model.safetensors"
+    if run.start is None:
+        report["calibration"] = calibration(model, held_out, run.recipe.validate_cases)
+        scores = next(row for row in history if row["iteration"] == state["iteration"])
+        training = training | {"validation": scores}
+        model = model.with_card(training=training, defaults=recommended(card, scores))
+    else:
+        run.watch.note(stage="scoring")
+        report["held_out"] = held_out_scores(run.start, model, held_out)
+        training = training | {"held_out": report["held_out"]}
+        model = model.with_card(training=training)
+    write_json(run.folder / "report.json", report)
+    model.save(path)
+    run.watch.note(stage="finished", model=str(path))
+
+
+def _weights(pair: Alternation) -> dict[str, Any]:
+    parts = {"segmentor": pair.segmentor, "refiner": pair.refiner}
+    return {name: learner.averaged.state_dict() for name, learner in parts.items()}
+
+
+def _model(run: Run, pair: Alternation) -> HiDiff:
+    """The averaged networks as a model, to validate."""
+    segmentor, refiner = pair.segmentor.averaged, pair.refiner.averaged
+    if real_type(run.recipe) != torch.float32:
+        segmentor, refiner = (copy.deepcopy(part).float() for part in (segmentor, refiner))
+    return HiDiff(run.card, segmentor, cast(Refiner, refiner), run.accelerator.device)
+
+
+def _merit(card: Card, scores: dict[str, float]) -> float:
+    """What the best checkpoint is best in: the mean Dice of the sampler that its card will
+    recommend and, for a refiner that is trained on strokes, of its answers to them."""
+    chosen = recommended(card, scores)["sampler"] == "one-step"
+    refined = scores["one-step" if chosen else "refined"]
+    recipe = card.training["recipe"]
+    answers = recipe["corrections"] > 0 or recipe["rounds"] > 0
+    return (refined + scores["corrected"]) / 2 if answers else refined
+
+
+def _line(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

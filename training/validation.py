@@ -1,0 +1,146 @@
+"""Scores during training, and the calibration report that every run writes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.networks import probabilities
+from napari_hidiff.probability import EPSILON
+from napari_hidiff.scores import mean_dice
+from napari_hidiff.training.case_cache import Stored
+from napari_hidiff.training.noise import uniform
+from napari_hidiff.training.simulated_annotator import kind_for, next_stroke
+from napari_hidiff.training.targets import one_hot
+
+SAMPLES = 2
+"""Samples of a refinement while training: fewer than the card's default, for speed."""
+STROKES = 3
+"""Of the simulated annotator."""
+PLANES = 4
+"""Planes of a volume that are looked at, evenly spaced among those with foreground."""
+
+
+def validate(
+    model: HiDiff, cases: Sequence[Stored], most: int
+) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Mean Dice of at most ``most`` cases: ``prior``, ``one-step`` pass, ``refined`` (the default
+    sampler), and after strokes of a simulated annotator on the prior, ``painted`` alone and
+    ``corrected`` by a one-step pass after each.
+
+    Pictures are scored whole, volumes on a few planes taken together. The prior is that of the
+    case, where it has one (from elsewhere), else the segmentor's. The second value is a row of
+    pictures of the first case: truth, prior and refined, [H, W].
+    """
+    names = ("prior", "one-step", "refined", "painted", "corrected")
+    scores: dict[str, list[float]] = {name: [] for name in names}
+    pictures: list[np.ndarray] = []
+    for case in spread(cases, most):
+        masks: dict[str, list[np.ndarray]] = {name: [] for name in ("truth", *names)}
+        for plane, truth, given in planes(case):
+            image = plane.transpose(1, 2, 0)
+            one = model.refine(image, given, sampler="one-step", normalised=True)
+            several = model.refine(image, given, samples=SAMPLES, normalised=True)
+            runs = {
+                "prior": model.prior(image, normalised=True) if given is None else given,
+                "one-step": one.probability,
+                "refined": several.probability,
+            }
+            masks["truth"].append(truth)
+            for name, probability in runs.items():
+                masks[name].append(model.mask_of(probability))
+            painted, corrected = annotated(model, image, truth, runs["prior"])
+            masks["painted"].append(painted)
+            masks["corrected"].append(corrected)
+        stacked = {name: np.stack(rows) for name, rows in masks.items()}
+        for name, values in scores.items():
+            values.append(mean_dice(stacked[name], stacked["truth"], model.labels))
+        if not pictures:
+            top = model.labels - 1
+            pictures = [masks[name][0] / top for name in ("truth", "prior", "refined")]
+    return {name: float(np.mean(values)) for name, values in scores.items()}, pictures
+
+
+def annotated(
+    model: HiDiff, image: np.ndarray, truth: np.ndarray, prior: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks [H, W] after ``STROKES`` strokes on the prior's mask: painted alone, and refined by
+    a one-step pass after each, every annotator on the own mask."""
+    kind = kind_for(truth)
+    masks = []
+    for refining in (False, True):
+        mask, fixed = model.mask_of(prior).astype(np.int64), np.full(truth.shape, -1)
+        for _ in range(STROKES):
+            stroke = next_stroke(mask, truth, kind)
+            if stroke is None:
+                break
+            fixed = np.where(stroke.where, truth, fixed)
+            mask = np.where(stroke.where, truth, mask)
+            if refining:
+                refined = model.refine(image, prior, fixed, sampler="one-step", normalised=True)
+                mask = refined.mask.astype(np.int64)
+        masks.append(mask)
+    return masks[0], masks[1]
+
+
+def spread(cases: Sequence[Stored], most: int) -> list[Stored]:
+    """At most ``most`` cases, evenly spaced, always the same."""
+    at = np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)
+    return [cases[i] for i in at]
+
+
+def planes(case: Stored) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Planes to look at: image float32 [C, H, W], truth uint8 [H, W], prior [K, H, W] if any."""
+    among = case.foreground or tuple(range(case.shape[0]))
+    at = np.linspace(0, len(among) - 1, min(PLANES, len(among))).round().astype(int)
+    image, truth, prior = case.image, case.truth, case.prior
+    for plane in (among[i] for i in at):
+        given = None if prior is None else prior[plane].astype(np.float32)
+        yield image[plane].astype(np.float32), np.asarray(truth[plane]), given
+
+
+def calibration(model: HiDiff, cases: Sequence[Stored], most: int) -> list[dict[str, Any]]:
+    """Predicted against true flip rate for every t, over whole planes; priors as for validation.
+
+    A row holds t, the mean of eps_hat = |y_t - y0_hat|, the mean of eps = y_t XOR y0, and both
+    among the pixels that the network takes for flips (eps_hat >= .5), as shares of all pixels.
+    Real-valued states have no flips: then there are no rows.
+    """
+    if not model.process.binary:
+        return []
+    sums, count = np.zeros((model.process.steps + 1, 4)), 0
+    with torch.inference_mode():
+        for case in spread(cases, most):
+            for image, truth, given in planes(case):
+                sums += _flips(model, image, truth, given, count)
+                count += 1
+    names = ("predicted", "true", "predicted_sure", "true_sure")
+    return [
+        {"t": t} | dict(zip(names, (sums[t] / count).tolist(), strict=True))
+        for t in range(1, model.process.steps + 1)
+    ]
+
+
+def _flips(
+    model: HiDiff, image: np.ndarray, truth: np.ndarray, given: np.ndarray | None, number: int
+) -> np.ndarray:
+    """The four means of one plane by t, float64 [T + 1, 4]."""
+    x = torch.from_numpy(image)[None].to(model.device)
+    logits, features = model.segmentor(x)
+    prior = probabilities(logits) if given is None else torch.from_numpy(given)[None].to(x)
+    prior = prior.clamp(EPSILON, 1 - EPSILON)
+    labels = torch.from_numpy(truth.astype(np.int64))[None].to(model.device)
+    y0, free = one_hot(labels, model.classes), torch.full_like(labels, -1)
+    condition = model.refiner.condition(x, prior, free, features)
+    which = torch.tensor([number], device=model.device)
+    rows = np.zeros((model.process.steps + 1, 4))
+    for t in range(1, model.process.steps + 1):
+        y_t = model.process.noisy(y0, prior, t, uniform(which, t, y0.shape[1:])).to(prior)
+        y0_hat = probabilities(model.refiner(y_t, t, condition))
+        predicted, true = (y_t - y0_hat).abs(), (y_t - y0).abs()
+        sure = predicted >= 0.5
+        parts = (predicted, true, predicted * sure, true * sure)
+        rows[t] = [float(part.float().mean()) for part in parts]
+    return rows
