@@ -71,6 +71,7 @@ def refine_volume(
     volume = replace(volume, array=volume.array[:0])  # grey values are not needed any more
     del array
     masks = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
+    sampling = model.sampling(**settings)
     for here in _runs(shape, model.labels):
 
         def on_slice(index: int, first: int = here.start) -> None:
@@ -79,7 +80,7 @@ def refine_volume(
         planes = image[here]
         prior = volumes.prior(model, planes) if given is None else given[here]
         known = None if fixed is None else fixed[here]
-        probability = volumes.refine(model, planes, prior, on_slice, fixed=known, **settings)
+        probability = volumes.refine(model, planes, prior, on_slice, sampling, known)
         before = model.mask_of(prior, 0) if given is None else prior
         masks[0][here] = before if known is None else np.where(known >= 0, known, before)
         masks[1][here] = model.mask_of(probability, 0)

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -192,8 +192,7 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     workers = _workers(batch)
     jobs = _plan(batch)
     model = _load(batch, workers)
-    chosen = {key: batch.settings[key] for key in ("sampler", "steps", "samples")}
-    settings = model.settings(**chosen) | {"seed": batch.settings["seed"]}
+    settings = asdict(model.sampling(**batch.settings))
     order = _order(batch, settings)
     done: Mapping[Path, dict[str, Any]] = {}
     left: Sequence[Job] = jobs
