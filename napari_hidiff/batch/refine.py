@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome, Progress
 from napari_hidiff.batch.records import count, finished, head, sources
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference import volumes
 from napari_hidiff.io.images import (
     fixed_labels,
@@ -225,7 +225,7 @@ def refine_one(
     except InputError as error:
         return Outcome(job, error=str(error))
     except Exception as error:  # out of memory, a bug: an overnight batch goes on with the others
-        line = f"{job.image}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        line = f"{job.image}: {type(error).__name__}: {first_line(error)}"
         return Outcome(job, error=line, trace=traceback.format_exc())
 
 

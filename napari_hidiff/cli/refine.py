@@ -20,7 +20,6 @@ from napari_hidiff.batch import records
 from napari_hidiff.batch.jobs import Job, Order, Outcome, absolute, find_images, plan, read_list
 from napari_hidiff.batch.jobs import Progress as Counted
 from napari_hidiff.batch.records import Report, check_place
-from napari_hidiff.batch.refine import refine_one
 from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
@@ -331,14 +330,20 @@ def _outcomes(
             cluster = processes.remote(batch.dask)
             threads = threads if threads == 1 else None
         with cluster as client:
-            refined = processes.refine_all(client, jobs, order, threads)
+            refined = processes.refine_all(client, jobs, order, threads, _say_idle)
             yield _counted(refined, bar, task)
+
+
+def _say_idle() -> None:
+    log("no worker is left; waiting for one (Ctrl+C stops, --resume goes on)")
 
 
 def _here(
     model: "HiDiff", jobs: Sequence[Job], order: Order, bar: Progress, task: TaskID
 ) -> Iterator[Outcome]:
     """One image after the other, in this process."""
+    from napari_hidiff.batch.refine import refine_one
+
     for position, job in enumerate(jobs):
         bar.update(task, description=job.image.name, completed=position)
         yield refine_one(model, job, order, partial(advance, bar, task, position))

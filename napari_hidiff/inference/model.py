@@ -1,7 +1,5 @@
-"""HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine.
-
-What a refinement will take, in seconds and bytes, before it is begun.
-"""
+"""HiDiff = segmentor + refiner + preprocessing + card: ask it for a prior, refine, and how long
+that will take."""
 
 import time
 from collections.abc import Iterator
@@ -80,6 +78,14 @@ class HiDiff:
             torch.manual_seed(seed)
             segmentor, refiner = networks(card)
         return cls(card, segmentor, refiner)
+
+    def check_trainable(self) -> None:
+        """InputError with one clear line if training cannot go on from this model's weights."""
+        if self.exported:
+            raise InputError(
+                f"{self.card.name} is an export for inference: it holds signs where training needs "
+                "weights; take the model that it was made from"
+            )
 
     def check_image(self, image: np.ndarray) -> None:
         """InputError with one clear line if this model cannot read the image."""
