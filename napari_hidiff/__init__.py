@@ -6,12 +6,12 @@ Importing the package loads neither torch nor Qt; the names below load what they
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from napari_hidiff._version import __version__
+
 if TYPE_CHECKING:
     from napari_hidiff.inference.catalog import available_models
     from napari_hidiff.inference.loading import load_model
     from napari_hidiff.inference.model import HiDiff
-
-__version__ = "0.1.0"
 
 SAMPLERS = ("one-step", "ddim", "ancestral")
 """Names of the samplers that :meth:`HiDiff.refine` accepts (see :mod:`napari_hidiff.samplers`)."""
