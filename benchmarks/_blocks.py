@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from benchmarks._packed import clean_twin, digits, interleaved, lively, ratios
 from benchmarks._steps import TIME
 from napari_hidiff.engine.layers import Layer, Signs, embed_times, pack
-from napari_hidiff.engine.memory import Memory
+from napari_hidiff.engine.layout import Memory
 from napari_hidiff.networks.binary import BinaryConv2d
 from napari_hidiff.networks.blocks import Block, TimeEmbedding
 

@@ -19,13 +19,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.networks import Refiner
+from napari_hidiff.masks import Label
 from napari_hidiff.networks.binary import BinaryConv2d, binarize_weight
-from napari_hidiff.networks.blocks import TimeActivation
+from napari_hidiff.networks.blocks import CrossBlock, TimeActivation
+from napari_hidiff.networks.refiner import Refiner
 from napari_hidiff.networks.segmentor import STRIDES
-from napari_hidiff.networks.xformer import CrossBlock
 
 FEATURES = (48, 64, 96, 128)
 """Channels of the segmentor's features at strides 4, 8, 16, 32: those of the U-Net of a card."""

@@ -17,8 +17,8 @@ from benchmarks._packed import (
     make_scene,
     ratios,
 )
-from napari_hidiff.engine.compile import compile_refiner
-from napari_hidiff.networks import Refiner, probabilities
+from napari_hidiff.engine.packed_refiner import compile_refiner
+from napari_hidiff.networks.refiner import Refiner, probabilities
 
 CLOSE = 1e-6
 """The clean twin may differ from ours by this mean of the probability in float64, or it is another

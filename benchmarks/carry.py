@@ -15,14 +15,20 @@ import numpy as np
 import typer
 
 import napari_hidiff
-from napari_hidiff import __version__
-from napari_hidiff.annotation import sweep
+from napari_hidiff._version import __version__
+from napari_hidiff.annotation.refinement import (
+    SETTLED,
+    SliceResult,
+    changed_part,
+    propagate,
+    refine_slices,
+)
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.preprocessing import soften
 from napari_hidiff.inference.stack import Stack
-from napari_hidiff.slices import Index
+from napari_hidiff.masks import Index
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
+from napari_hidiff.training.evaluate.metrics import paired_bootstrap
 
 SETTINGS = {"sampler": "one-step", "steps": 1, "samples": 1, "seed": 0}
 RULES = ("correction", "mask", "blend")
@@ -55,7 +61,7 @@ def main(
             "split": "val",
             "model": loaded.card.name,
             "version": __version__,
-            "settled": sweep.SETTLED,
+            "settled": SETTLED,
             "n": len(rows),
             "rules": found,
             "cases": rows,
@@ -67,7 +73,7 @@ def measure(model: Any, sample: Any, name: str) -> dict[str, Any]:
     """One case: its Dice before, and what every rule adds to it."""
     stack, truth = Stack([np.ascontiguousarray(sample.image[..., 0])]), sample.mask
     where = [(at, -1, -1) for at in range(len(truth))]
-    refined = list(sweep.refine(model, stack, where, {}, {}, SETTINGS))
+    refined = list(refine_slices(model, stack, where, {}, {}, SETTINGS))
     before = np.stack([one.mask for one in refined])
     at = int((before != truth).sum((1, 2)).argmax())
     others = np.arange(len(truth)) != at
@@ -91,7 +97,7 @@ def carried(
     before: np.ndarray,
     at: int,
     mask: np.ndarray,
-    refined: list[sweep.Swept],
+    refined: list[SliceResult],
 ) -> list[tuple[int, np.ndarray]]:
     """The slices that change, and their masks; the rule in use is the program's own."""
     if rule == "correction":
@@ -99,7 +105,7 @@ def carried(
         def standing(index: Index) -> np.ndarray:
             return before[index[0]]
 
-        swept = sweep.carry(model, stack, where, before[at], mask, standing, {}, SETTINGS)
+        swept = propagate(model, stack, where, before[at], mask, standing, {}, SETTINGS)
         return [(one.at[0], one.mask) for one in swept]
     found = []
     for index in where:
@@ -109,7 +115,7 @@ def carried(
         planes = stack.normalised(model, index)[None]
         probability = volumes.together(model, planes, [prior], [None], **SETTINGS).probability
         new = model.mask_of(probability[:, 0])
-        if sweep.change(before[index[0]], new) < sweep.SETTLED:
+        if changed_part(before[index[0]], new) < SETTLED:
             break
         found.append((index[0], new))
         mask = new

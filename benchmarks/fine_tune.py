@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from napari_hidiff.inference.versions import versions
+from napari_hidiff.inference.card import versions
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
+from napari_hidiff.training.evaluate.metrics import paired_bootstrap
 from napari_hidiff.training.fine_tuning import TUNE
 
 HALF = 500

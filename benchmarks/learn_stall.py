@@ -20,7 +20,7 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 
-from napari_hidiff.inference.versions import versions
+from napari_hidiff.inference.card import versions
 from napari_hidiff.io.images import sample
 
 TICK = 5

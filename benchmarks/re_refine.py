@@ -39,7 +39,6 @@ from benchmarks._packed import digits, machine, numbers, print_table, untrained,
 from napari_hidiff import load_model
 from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards, around
 from napari_hidiff.annotation.session import Prior, Session
-from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.engine.engine import Engine
@@ -47,6 +46,7 @@ from napari_hidiff.inference import denoiser
 from napari_hidiff.inference.card import LOCAL
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.io.images import sample
+from napari_hidiff.masks import FREE
 
 ENGINES = ("packed", "torch")
 RADIUS = 4

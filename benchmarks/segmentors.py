@@ -13,7 +13,7 @@ import typer
 
 from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.errors import InputError
-from napari_hidiff.networks import build_segmentor, segmentor_options
+from napari_hidiff.networks.segmentor_registry import build_segmentor, segmentor_options
 
 NAMES = (
     "unet",

@@ -34,21 +34,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from napari_hidiff.inference.card import versions
 from napari_hidiff.inference.model import networks
-from napari_hidiff.inference.versions import versions
 from napari_hidiff.io.images import SAMPLE
-from napari_hidiff.networks import probabilities
+from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.training import case_cache
-from napari_hidiff.training.alternate import Alternation
 from napari_hidiff.training.crops import Crops, batches
 from napari_hidiff.training.datasets import Case, Dataset
 from napari_hidiff.training.datasets.base import RGB
 from napari_hidiff.training.evaluate.report import hardware
-from napari_hidiff.training.learner import Learner
-from napari_hidiff.training.plan import blank_card
-from napari_hidiff.training.processes import accelerator_for
+from napari_hidiff.training.learner import Learner, accelerator_for
+from napari_hidiff.training.losses import draw, one_hot
 from napari_hidiff.training.recipes import RECIPES, SIZES, Recipe
-from napari_hidiff.training.targets import draw, one_hot
+from napari_hidiff.training.run import blank_card
+from napari_hidiff.training.stages import Alternation
 
 WARM_UP = 3
 WAYS = ("plain", "ours", "bare", "same", "same fp32")

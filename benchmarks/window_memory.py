@@ -27,8 +27,9 @@ import typer
 
 from benchmarks._packed import machine, print_table
 from napari_hidiff.cli.console import JsonOption, print_json
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 
 VOLUMES = {
     "155 x 240 x 240 x 4": (4, 155, 240, 240),

@@ -24,8 +24,9 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QEventLoop
 
 import napari_hidiff
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 
 PLACES = ("main thread", "napari worker", "bare thread")
 
@@ -112,7 +113,7 @@ def main() -> None:
         "versions": {
             "napari": napari.__version__,
             "torch": torch.__version__,
-            "napari_hidiff": napari_hidiff.__version__,
+            "napari_hidiff": napari_hidiff._version.__version__,
         },
         **found,
     }

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args, get_origin
 from measured_page import measured_page
 from studies_page import studies_page
 
-from napari_hidiff.inference import catalog, facts
-from napari_hidiff.inference.card import Card
+from napari_hidiff.inference import catalog
+from napari_hidiff.inference.card import Card, card_rows
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Made by docs/make_pages.py: change commands, cards or results, not this page. -->"
@@ -202,7 +202,7 @@ def card_parts(card: Card) -> list[str]:
         "in": card.summary,
         "reads": ", ".join(card.channels) + f"; intensity: {card.intensity['rule']}",
         "pixel of training": spacing,
-        "image size": dict(facts.facts(card))["Image size"],
+        "image size": dict(card_rows(card))["Image size"],
         "data set": card.dataset,
         "attribution": card.attribution,
         "licence of the weights": card.licence,

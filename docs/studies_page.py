@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from napari_hidiff.training.evaluate.ablations.markdown import page
+from napari_hidiff.training.evaluate.ablations.report import page
 from napari_hidiff.training.evaluate.ablations.rows import STUDIES
 
 DOCS = Path(__file__).parent

@@ -1,3 +1,3 @@
-"""The version, in a module of its own that imports nothing."""
+"""The version of the package."""
 
 __version__ = "0.2.0"

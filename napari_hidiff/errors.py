@@ -1,4 +1,11 @@
-"""The one exception that means: the input was wrong, and here is a line that says how."""
+"""The one exception that means: the input was wrong, and here is a line that says how.
+
+Why a refiner cannot run packed, in one clear line.
+"""
+
+
+class Unpackable(Exception):
+    """This refiner, or this machine, is not for the packed engine; torch runs it instead."""
 
 
 class InputError(ValueError):

@@ -2,13 +2,36 @@
 
 What an annotator paints and what a model changes hangs together: a run of neighbours in a row with
 one value takes a few bytes, however long it is.
+
+What class probabilities say: a mask and an uncertainty; with numpy alone.
+
+Where two masks differ, and how much.
+
+The one score that the program itself prints; a full evaluation is ``napari-hidiff-evaluate``.
+
+Where a slice lies in a mask of more axes, and where two slices meet.
 """
 
 import base64
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+from napari_hidiff.errors import InputError
+
+FREE = -1
+"""The value of a pixel in a fixed map that the user has not fixed."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label value of a mask: its name and its colour ``#rrggbb``."""
+
+    name: str
+    color: str
 
 
 @dataclass(frozen=True)
@@ -109,3 +132,114 @@ def weight(index: np.ndarray, values: np.ndarray) -> int:
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
         return int(z[np.asarray(values) != 0].sum(dtype=np.uint64))
+
+
+def check_labels(values: np.ndarray, labels: int, what: str) -> None:
+    """Make sure that labels, an integer array of any shape, lie in 0..labels - 1.
+
+    Raises
+    ------
+    InputError : naming ``what`` holds another label, which one, and in how many pixels.
+    """
+    outside = values[(values >= labels) | (values < 0)]
+    if outside.size:
+        label = int(outside[0])
+        count = int(np.count_nonzero(values == label))
+        raise InputError(
+            f"{what} holds label {label} in {count} pixel{'s' * (count > 1)}, but the model knows "
+            f"0 to {labels - 1}: give them one of its labels."
+        )
+
+
+EPSILON = 1e-6
+"""Priors and y0_hat stay this far from 0 and 1, so that no 0/0 arises in equation (7)."""
+
+
+def mask_of(probability: np.ndarray, axis: int = -3) -> np.ndarray:
+    """uint8 [..., H, W] from float [..., K, H, W]: >= .5 for K = 1, else the argmax.
+
+    axis : that of the K classes; 0 for a volume [K, D, H, W].
+    """
+    if probability.shape[axis] == 1:
+        return (probability.take(0, axis) >= 0.5).astype(np.uint8)
+    return probability.argmax(axis).astype(np.uint8)
+
+
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Entropy in nats of each pixel's class distribution [K, H, W], float32 [H, W]."""
+    p = np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
+    p = p.clip(EPSILON, 1)
+    return -(p * np.log(p)).sum(0).astype(np.float32)
+
+
+SAME, ADDED, REMOVED, RELABELLED = range(4)
+"""The values of :func:`difference`."""
+
+
+class Changes(NamedTuple):
+    """How many pixels differ: from background to a label, to background, from label to label."""
+
+    added: int
+    removed: int
+    relabelled: int
+
+
+def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, Changes]:
+    """Where two masks [H, W] differ, and how much.
+
+    Returns a map uint8 [H, W] of SAME, ADDED, REMOVED and RELABELLED, and the counts.
+    """
+    kind = np.where(before == 0, ADDED, np.where(after == 0, REMOVED, RELABELLED))
+    kinds = np.where(before != after, kind, SAME).astype(np.uint8)
+    counts = np.bincount(kinds.ravel(), minlength=4)
+    return kinds, Changes(*(int(count) for count in counts[ADDED:]))
+
+
+def dice(mask: np.ndarray, truth: np.ndarray, label: int | None = None) -> float:
+    """Dice coefficient ``2 |A & B| / (|A| + |B|)`` of two masks of one shape, in [0, 1].
+
+    label: compare the pixels of this class; None compares everything that is not background (0).
+    Two empty sets are equal: 1.0.  Raises ValueError if the shapes differ.
+    """
+    mask, truth = np.asarray(mask), np.asarray(truth)
+    if mask.shape != truth.shape:
+        raise ValueError(f"shapes differ: {mask.shape} and {truth.shape}")
+    a, b = (mask != 0, truth != 0) if label is None else (mask == label, truth == label)
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def mean_dice(mask: np.ndarray, truth: np.ndarray, labels: int) -> float:
+    """Mean of :func:`dice` over the foreground classes ``1..labels-1``."""
+    return float(np.mean([dice(mask, truth, label) for label in range(1, labels)]))
+
+
+Index = tuple[int, ...]
+"""A slice of a mask with n axes: a position per axis, -1 on the two axes that are shown."""
+
+Place = tuple[int | slice, ...]
+
+
+def slicer(index: Index) -> Place:
+    """What to index an array with to get the slice ``index`` as a view [H, W]."""
+    return tuple(slice(None) if at < 0 else at for at in index)
+
+
+def shown(shape: Iterable[int], index: Index) -> tuple[int, ...]:
+    """The size [H, W] of a slice of a mask of this shape."""
+    return tuple(size for size, at in zip(shape, index, strict=True) if at < 0)
+
+
+def meeting(one: Index, other: Index) -> tuple[Place, Place] | None:
+    """Where two slices that show different axes meet: what to index each of them [H, W] with.
+
+    None where they do not meet, or are parallel.
+    """
+    if [at < 0 for at in one] == [at < 0 for at in other]:
+        return None
+    pairs = list(zip(one, other, strict=True))
+    if any(a >= 0 and b >= 0 and a != b for a, b in pairs):
+        return None
+    here = tuple(slice(None) if b < 0 else b for a, b in pairs if a < 0)
+    there = tuple(slice(None) if a < 0 else a for a, b in pairs if b < 0)
+    return here, there

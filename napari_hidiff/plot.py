@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +12,23 @@ from matplotlib.patches import Patch, Rectangle
 
 from napari_hidiff.io.storage import whole as whole_file
 
-if TYPE_CHECKING:
-    from napari_hidiff.cli.demo import Stage
+
+class Stage(NamedTuple):
+    """One picture of the demo: a name, a mask uint8 ``[H, W]`` and its Dice with the truth."""
+
+    name: str
+    mask: np.ndarray
+    dice: float
+
+
+class Demo(NamedTuple):
+    """image ``[H, W, C]``, truth uint8 ``[H, W]``, the prior, every step, the result."""
+
+    image: np.ndarray
+    truth: np.ndarray
+    stages: list[Stage]
+    record: dict[str, Any]
+
 
 FOUND, ADDED, MISSED = "#f0f0f0", "#e69f00", "#56b4e9"
 """Colours that colour-blind readers tell apart: right, too much, missing (or of another class)."""

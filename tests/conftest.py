@@ -118,7 +118,7 @@ def one_thread(imported: None) -> None:
 def forgotten() -> Iterator[None]:
     """What models remember of a file's images (up to a gigabyte), and freed memory, given back."""
     yield
-    from napari_hidiff._qt.memory import give_back
+    from napari_hidiff._qt.threads import give_back
     from napari_hidiff.inference import denoiser
 
     denoiser.forget(0)
@@ -171,8 +171,9 @@ def tiny() -> "Callable[..., HiDiff]":
     """``tiny(labels=2, channels=3)``: a small untrained model that changes its prior."""
     import torch
 
-    from napari_hidiff.inference.card import Card, Label
+    from napari_hidiff.inference.card import Card
     from napari_hidiff.inference.model import HiDiff
+    from napari_hidiff.masks import Label
 
     colors = ("#000000", "#ff4040", "#40a0ff", "#40ff80")
     names = ("background", "vessel", "disc", "lesion")

@@ -25,7 +25,7 @@ from whole_files import BESIDE, FORMATS
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import registry
 from napari_hidiff.io.images import read_fixed, read_image, read_labels, read_mask
-from napari_hidiff.io.readings import readings
+from napari_hidiff.io.registry import readings
 
 SECONDS = 10
 """Within which every file has to be dealt with, however slow the machine is."""

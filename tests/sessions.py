@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation import refinement, sidecar, walker
+from napari_hidiff.annotation import refinement, sidecar
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.journal import model_facts
+from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.cli import app
-from napari_hidiff.slices import slicer
+from napari_hidiff.masks import slicer
 
 SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
 
@@ -49,7 +50,7 @@ def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.nd
         plane[12, 10:20] = 0  # the background has to be painted too
         annotation.changed(mask, painted=True)
         annotation.note("walker", slice=index, **stack.facts)
-        grown = walker.complete(np.array(stack.plane(index)), slice_.timeline.fixed)
+        grown = random_walk(np.array(stack.plane(index)), slice_.timeline.fixed)
         plane[...] = annotation.around_fixed(index, grown)
         annotation.wrote(index, mask, what="walker")
     slice_.accept()

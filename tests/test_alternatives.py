@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_hidiff.annotation.suggestions import CLEAR, DISTINCT, alternatives, distances
-from napari_hidiff.probability import mask_of
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import mask_of, mean_dice
 
 SIDE = 48
 

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from napari_hidiff.batch import records
-from napari_hidiff.batch.jobs import Job, find_images, plan
-from napari_hidiff.batch.listed import read_list
-from napari_hidiff.batch.order import LIVES, attempt
+from napari_hidiff.batch.jobs import LIVES, Job, find_images, plan, read_list
+from napari_hidiff.batch.refine import attempt
 from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import read_labels

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 import napari_hidiff
 from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference import catalog, facts
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference import catalog
+from napari_hidiff.inference.card import card_rows, card_scores
+from napari_hidiff.inference.catalog import load_model
 
 BUNDLED = ["chase-vessels", "hippocampus"]
 
@@ -129,11 +130,11 @@ def test_the_command(tiny_file, tmp_path):
 def test_facts_and_scores_of_every_card(tiny_file):
     for name in BUNDLED:
         card = catalog.read_card(catalog.find_model(name))
-        headings = [heading for heading, _ in facts.facts(card)]
+        headings = [heading for heading, _ in card_rows(card)]
         for heading in ("Channels", "Image size", "Intensity", "Data", "Licence", "Attribution"):
             assert heading in headings
-        about, rows = facts.scores(card)
+        about, rows = card_scores(card)
         assert "split test" in about
         assert rows[0][:2] == ["mask", "Dice"]
         assert {len(row) for row in rows} == {len(rows[0])}
-    assert facts.scores(catalog.read_card(Path(tiny_file))) == ("", [])
+    assert card_scores(catalog.read_card(Path(tiny_file))) == ("", [])

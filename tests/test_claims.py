@@ -12,10 +12,9 @@ import pytest
 
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.claims import OLD, Store, claim, tidy
-from napari_hidiff.annotation.journal import repeatable
-from napari_hidiff.annotation.session import SliceRecord
-from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.annotation.journal import SliceRecord, repeatable
+from napari_hidiff.annotation.sidecar import OLD, Store, claim, tidy
+from napari_hidiff.masks import FREE
 
 SHAPE = (40, 50)
 INDEX = (-1, -1)
@@ -62,7 +61,7 @@ def test_two_windows_on_one_image_keep_two_files(
 def test_two_programs_keep_two_files_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from napari_hidiff.annotation.claims import claim\n"
+        "from napari_hidiff.annotation.sidecar import claim\n"
         "print(claim(Path(sys.argv[1])).path.name, flush=True)\ntime.sleep(60)"
     )
     path = tmp_path / "a.npz"

@@ -20,7 +20,7 @@ from napari_hidiff.io import registry
 from napari_hidiff.io import tiff as tiff_files
 from napari_hidiff.io.images import read_image
 from napari_hidiff.io.npz import main_array
-from napari_hidiff.io.readings import readings
+from napari_hidiff.io.registry import readings
 
 SEED = 14
 

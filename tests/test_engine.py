@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from napari_hidiff.engine import engine as engines
-from napari_hidiff.engine.compile import Unpackable
 from napari_hidiff.engine.engine import Engine
-from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.errors import InputError, Unpackable
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 
 LABELS = (Label("background", "#000000"), Label("spot", "#ff0000"))
 CPU = torch.device("cpu")

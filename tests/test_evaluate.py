@@ -9,24 +9,27 @@ import pytest
 import napari_hidiff
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.io.images import sample as bundled_sample
+from napari_hidiff.masks import Label
 from napari_hidiff.training.datasets import Case, Sample, open_dataset
-from napari_hidiff.training.evaluate.arms import (
+from napari_hidiff.training.evaluate.damage import damage
+from napari_hidiff.training.evaluate.metrics import METRICS, score
+from napari_hidiff.training.evaluate.report import report
+from napari_hidiff.training.evaluate.scoring import (
     DAMAGED,
     PRIOR,
     REFINED,
     REPAIRED,
     SECOND,
+    Evaluation,
     Plan,
     Subject,
     arms_of,
+    evaluate,
+    score_case,
 )
-from napari_hidiff.training.evaluate.damage import damage
-from napari_hidiff.training.evaluate.metrics import METRICS, score
-from napari_hidiff.training.evaluate.report import report
-from napari_hidiff.training.evaluate.scoring import Evaluation, evaluate, score_case
 
 MODEL = "chase-vessels"
 SMALL = {"name": "unet", "filters": [4, 4, 6, 8, 8, 8]}

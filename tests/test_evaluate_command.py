@@ -8,8 +8,9 @@ import sys
 import layouts
 import pytest
 
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 from napari_hidiff.training.evaluate import cli
 
 

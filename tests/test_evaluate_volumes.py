@@ -13,27 +13,29 @@ from scipy import ndimage
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.masks import Label
 from napari_hidiff.training.datasets import Case, Dataset, Sample, open_dataset
 from napari_hidiff.training.datasets.base import palette, read_nifti
-from napari_hidiff.training.evaluate.arms import (
+from napari_hidiff.training.evaluate.damage import damage
+from napari_hidiff.training.evaluate.metrics import METRICS, score
+from napari_hidiff.training.evaluate.report import MOST_ROWS, print_report, report
+from napari_hidiff.training.evaluate.scoring import (
     DAMAGED,
     PRIOR,
     REFINED,
     REPAIRED,
     SECOND,
+    Evaluation,
     Plan,
     Subject,
     arms_of,
+    evaluate,
+    score_case,
 )
-from napari_hidiff.training.evaluate.damage import damage
-from napari_hidiff.training.evaluate.metrics import METRICS, score
-from napari_hidiff.training.evaluate.report import report
-from napari_hidiff.training.evaluate.scoring import Evaluation, evaluate, score_case
-from napari_hidiff.training.evaluate.tables import MOST_ROWS, print_report
-from napari_hidiff.training.prior_source import open_prior_source
+from napari_hidiff.training.priors import open_prior_source
 
 CLASSES = ("background", "shell", "core", "dot")
 REGIONS = {"all": (1, 2, 3), "inner": (2, 3)}

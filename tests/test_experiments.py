@@ -8,8 +8,8 @@ import pytest
 from test_interactive_command import run_command
 
 from napari_hidiff.training import trainer
-from napari_hidiff.training.evaluate.ablations import scored
-from napari_hidiff.training.evaluate.ablations.markdown import table
+from napari_hidiff.training.evaluate.ablations import table as scored
+from napari_hidiff.training.evaluate.ablations.report import table
 from napari_hidiff.training.evaluate.ablations.rows import STUDIES
 
 TINY = (

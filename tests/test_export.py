@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import weights
-from napari_hidiff.inference.card import Card, Label
-from napari_hidiff.inference.export import export_file
-from napari_hidiff.inference.loading import MODELS, load_model
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.catalog import MODELS, export_file, load_model
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 from napari_hidiff.networks.binary import BinaryConv2d
 
 BUNDLED = ("chase-vessels", "hippocampus")

@@ -11,11 +11,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Label
 from napari_hidiff.io import npz, record, registry
 from napari_hidiff.io.images import read_labels
 from napari_hidiff.io.tiff import is_stack, read_source, read_tiff
 from napari_hidiff.io.write import write_labels
+from napari_hidiff.masks import Label
 
 CLASSES = (Label("background", "#000000"), Label("disc", "#ff8000"), Label("cup", "#0080ff"))
 SPACING = (2.5, 0.7, 0.35)

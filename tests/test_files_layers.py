@@ -236,7 +236,7 @@ def test_a_mask_by_name_opens_as_one_and_an_image_does_not(case, tmp_path):
 
 
 def test_the_command_opens_stacks_with_their_spacing_and_names_what_is_broken(case, tmp_path):
-    from napari_hidiff._qt.launch import add_files
+    from napari_hidiff._qt.commands import add_files
 
     facts = {"axes": "ZYX", "spacing": 2.5, "unit": "mm"}
     array = np.zeros((4, 20, 24), np.uint8)
@@ -295,7 +295,7 @@ def test_colours_for_print_are_refused_in_the_window_too(tmp_path, name):
 
 
 def test_the_command_opens_png_of_16_bits_with_all_of_them(tmp_path):
-    from napari_hidiff._qt.launch import add_files
+    from napari_hidiff._qt.commands import add_files
 
     values = np.random.default_rng(0).integers(0, 65535, (40, 48, 3)).astype(np.uint16)
     (tmp_path / "x.png").write_bytes(imagecodecs.png_encode(values))

@@ -9,11 +9,11 @@ import pytest
 from volume_files import affine_of, blob, write_nifti
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Label
 from napari_hidiff.io import record, registry
 from napari_hidiff.io.nifti import PLACE, read_volume
 from napari_hidiff.io.volume import Source
 from napari_hidiff.io.write import write_labels
+from napari_hidiff.masks import Label
 
 CLASSES = (Label("background", "#000000"), Label("left lung", "#ff8000"), Label("b", "#0080ff"))
 SHAPE = (5, 6, 7)

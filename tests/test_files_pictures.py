@@ -11,7 +11,7 @@ from PIL import Image
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import registry
 from napari_hidiff.io.images import read_fixed, read_image, read_labels, read_mask
-from napari_hidiff.io.readings import readings
+from napari_hidiff.io.registry import readings
 
 OBJECT = np.zeros((20, 24), bool)
 OBJECT[5:9, 5:10] = True
@@ -77,8 +77,8 @@ def test_a_palette_of_black_and_white_has_white_as_1_whatever_its_order(tmp_path
 
 
 def test_a_mask_of_ours_keeps_its_labels_in_black_and_white_too(tmp_path):
-    from napari_hidiff.inference.card import Label
     from napari_hidiff.io.write import write_labels
+    from napari_hidiff.masks import Label
 
     classes = (Label("background", "#ffffff"), Label("ink", "#000000"))
     write_labels(tmp_path / "m.png", OBJECT, classes)

@@ -12,8 +12,7 @@ from napari_hidiff._qt.files import export
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.registry import read
 from napari_hidiff.io.tiff import read_tiff
-from napari_hidiff.io.units import millimetres
-from napari_hidiff.io.volume import Source
+from napari_hidiff.io.volume import Source, millimetres
 from napari_hidiff.io.write import write_labels
 
 FACTORS = {"nm": 1e-6, "um": 1e-3, "mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation.undo import FREE, Timeline, check_labels
+from napari_hidiff.annotation.undo import Timeline
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import FREE, check_labels
 
 SHAPE = (12, 16)
 STROKE = (slice(2, 5), slice(3, 9))

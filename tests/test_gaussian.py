@@ -12,7 +12,7 @@ from napari_hidiff.diffusion import process_of
 from napari_hidiff.diffusion.gaussian import GaussianDiffusion, normal
 from napari_hidiff.diffusion.process import noise_for
 from napari_hidiff.diffusion.samplers import stream
-from napari_hidiff.training.targets import draw, walked
+from napari_hidiff.training.losses import draw, walked
 
 TEN = GaussianDiffusion(10)
 SIDE = 200

@@ -9,10 +9,10 @@ import pytest
 
 from napari_hidiff.diffusion.gaussian import GaussianDiffusion
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.plan import blank_card, check_folder, check_recipe, note_recipe
 from napari_hidiff.training.recipes import RECIPES, as_in_the_paper
+from napari_hidiff.training.run import blank_card, check_folder, check_recipe, note_recipe
 from napari_hidiff.training.trainer import train
 
 TINY = {

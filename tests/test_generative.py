@@ -10,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from napari_hidiff.annotation.places import Place, radius
-from napari_hidiff.probability import entropy
-from napari_hidiff.scores import dice
-from napari_hidiff.training.evaluate.generative.measures import (
+from napari_hidiff.annotation.suggestions import Place, radius
+from napari_hidiff.masks import dice, entropy
+from napari_hidiff.training.evaluate.generative.report import as_text, print_best
+from napari_hidiff.training.evaluate.generative.study import (
     at_level,
     auroc,
     centreline_dice,
     component_error,
+    differences,
     diversity,
     energy_distance,
     found,
+    mean,
     overlap_distance,
 )
-from napari_hidiff.training.evaluate.generative.study import differences, mean
-from napari_hidiff.training.evaluate.generative.tables import as_text, print_best
 from napari_hidiff.training.evaluate.generative.uncertainty import (
     combine,
     maps_of,

@@ -14,17 +14,18 @@ from rich.console import Console
 from volume_layouts import write_msd
 
 from napari_hidiff.inference import volumes
-from napari_hidiff.probability import entropy
-from napari_hidiff.scores import dice
+from napari_hidiff.masks import dice, entropy
 from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.evaluate.experiments import foreground_slices
 from napari_hidiff.training.evaluate.generative import alternatives, uncertainty
-from napari_hidiff.training.evaluate.generative.measures import (
+from napari_hidiff.training.evaluate.generative.study import (
+    SAMPLES,
     auroc,
     energy_distance,
+    last_step,
     overlap_distance,
+    views_of,
 )
-from napari_hidiff.training.evaluate.generative.views import SAMPLES, last_step, views_of
-from napari_hidiff.training.evaluate.slices import foreground_slices
 
 
 @dataclass(frozen=True)

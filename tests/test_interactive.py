@@ -8,23 +8,28 @@ import torch
 from cases import message
 from scipy import ndimage
 
-from napari_hidiff.annotation.walker import complete
+from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case
-from napari_hidiff.training.evaluate.experiments import Options
-from napari_hidiff.training.evaluate.interactive import answers, summary
-from napari_hidiff.training.evaluate.interactive.annotator import TOLERANCE, annotate, farther
-from napari_hidiff.training.evaluate.interactive.figures import areas_for, nauc, strokes_to
-from napari_hidiff.training.evaluate.interactive.moments import Moment
+from napari_hidiff.training.evaluate.experiments import Options, Store, fingerprint
+from napari_hidiff.training.evaluate.interactive import annotator, policies
+from napari_hidiff.training.evaluate.interactive.annotator import (
+    TOLERANCE,
+    Done,
+    annotate,
+    areas_for,
+    farther,
+    nauc,
+    strokes_to,
+    summarise,
+)
 from napari_hidiff.training.evaluate.interactive.policies import (
     POLICIES,
     chosen,
     seeds_of,
     settings_of,
 )
-from napari_hidiff.training.evaluate.interactive.subjects import Place, Subject
-from napari_hidiff.training.evaluate.interactive.summary import Done, summarise
-from napari_hidiff.training.evaluate.store import Store, fingerprint
+from napari_hidiff.training.evaluate.interactive.subjects import Moment, Place, Subject
 
 SIZE = (32, 40)
 STROKES = 3
@@ -46,7 +51,7 @@ def play(subject, arm, strokes=STROKES, seed=0, wrong=0.0, **options):
     """The record of one annotator."""
     policy, model = POLICIES[arm], subject.model
     settings = settings_of(policy, model, Options(**options))
-    answer = answers.answer_of(policy, subject, model, settings, seed)
+    answer = policies.answer_of(policy, subject, model, settings, seed)
     return annotate(subject, policy, answer, strokes, seed, wrong)
 
 
@@ -202,7 +207,7 @@ def test_harm_is_counted_against_the_mask_with_the_stroke(subject):
     index = best.number - 1
     assert found["changed"][index] == ((best.before != best.after) & ~best.where).sum()
     assert found["dice"][best.number] == found["after"][index]
-    assert summary.lowered(found) == (gains < -TOLERANCE).sum()
+    assert annotator.lowered(found) == (gains < -TOLERANCE).sum()
 
 
 def test_a_guard_keeps_the_answer_near_the_strokes(subject):
@@ -245,7 +250,7 @@ def test_cores_leave_a_band_free_and_no_piece_without_a_seed():
     mask = np.zeros((64, 64), np.uint8)
     mask[8:40, 8:40] = 1  # wide: a band of 4 pixels
     mask[50:53, 4:60] = 2  # narrow: only its middle row is left
-    seeds = answers.cores(mask)
+    seeds = policies.cores(mask)
     assert (seeds[seeds >= 0] == mask[seeds >= 0]).all()
     assert (seeds[12:36, 12:36] == 1).all()
     assert (seeds == 1).sum() == 24 * 24
@@ -259,7 +264,7 @@ def test_thin_structures_have_seeds_and_background_beside_them():
     mask = np.zeros((96, 96), np.uint8)
     mask[8::16] = mask[9::16] = mask[10::16] = 1  # lines, 13 pixels apart: a disc has radius 6
     mask[:, 40:52] = 1  # that branch off a thick one
-    seeds = answers.cores(mask)
+    seeds = policies.cores(mask)
     assert (seeds[9::16, 8:30] == 1).all()
     assert (seeds[15:20, 8:30] == 0).all()
     assert (seeds[20:76, 45:47] == 1).all()
@@ -268,12 +273,12 @@ def test_thin_structures_have_seeds_and_background_beside_them():
 def test_the_walker_goes_on_from_strokes_and_cores(subject):
     mask = np.zeros(SIZE, np.uint8)
     fixed = np.full(SIZE, -1)
-    np.testing.assert_array_equal(answers.walked(subject.image, mask, fixed), mask)
+    np.testing.assert_array_equal(policies.walked(subject.image, mask, fixed), mask)
     mask[10:30, 10:30] = 1
     fixed[20:24, 33:37] = 2
-    seeds = np.where(fixed >= 0, fixed, answers.cores(mask))
-    found = answers.walked(subject.image, mask, fixed)
-    np.testing.assert_array_equal(found, complete(subject.image, seeds))
+    seeds = np.where(fixed >= 0, fixed, policies.cores(mask))
+    found = policies.walked(subject.image, mask, fixed)
+    np.testing.assert_array_equal(found, random_walk(subject.image, seeds))
     assert (found[20:24, 33:37] == 2).all()
 
 
@@ -320,7 +325,7 @@ def test_a_moment_comes_back_as_it_was():
 
 def test_another_copy_of_the_data_is_noticed(tmp_path):
     """Records notice another copy of the data by the sizes of its files."""
-    from napari_hidiff.training.evaluate.store import files_of
+    from napari_hidiff.training.evaluate.experiments import files_of
 
     image, mask = tmp_path / "i.png", tmp_path / "m.png"
     image.write_bytes(b"123")

@@ -10,15 +10,15 @@ import torch
 import volume_layouts
 from PIL import Image
 
-from napari_hidiff.inference.card import Card, Label
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import Label, mean_dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import cli
 from napari_hidiff.training.evaluate.experiments import Options
-from napari_hidiff.training.evaluate.interactive.figures import nauc
-from napari_hidiff.training.evaluate.interactive.run import run
+from napari_hidiff.training.evaluate.interactive.annotator import nauc
+from napari_hidiff.training.evaluate.interactive.study import run
 
 ARMS = ("paint", "refine", "once", "no-clamp", "control")
 

@@ -7,10 +7,9 @@ import pytest
 from napari_hidiff.annotation import refinement
 from napari_hidiff.annotation.sidecar import image_key
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference import lazy as lazily
-from napari_hidiff.inference.lazy import MOST, check_lazy, planes
+from napari_hidiff.inference import stack as lazily
 from napari_hidiff.inference.preprocessing import Intensity
-from napari_hidiff.inference.stack import Stack
+from napari_hidiff.inference.stack import MOST, Stack, check_lazy, planes
 
 SHAPE = (5, 48, 64)
 

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.locks import Locks
+from napari_hidiff.annotation.constraints import Guards, Locks
 from napari_hidiff.annotation.session import Prior
-from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import FREE
 
 SHAPE = (7, 8)
 WHOLE = (-1, -1)

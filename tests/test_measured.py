@@ -18,15 +18,12 @@ from rich.console import Console
 from volume_layouts import SPACING, write_btcv, write_msd
 
 from napari_hidiff.inference import volumes
-from napari_hidiff.inference.card import Label
-from napari_hidiff.scores import dice
+from napari_hidiff.masks import Label, dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate.analyses import cross_dataset, small_objects, steps, study
-from napari_hidiff.training.evaluate.analyses.classes import match, narrowed
-from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
-from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, Options, conduct
-from napari_hidiff.training.evaluate.metrics import hd95, nsd
-from napari_hidiff.training.evaluate.store import Store
+from napari_hidiff.training.evaluate.analyses.cross_dataset import match, narrowed
+from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, Options, Store, conduct
+from napari_hidiff.training.evaluate.metrics import hd95, nsd, paired_bootstrap
 
 ARMS = ("one-step", "ddim-2x1", "ancestral-10x1")
 NAMES = ("steps", "small-objects", "cross-dataset")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_hidiff.training.evaluate import cli
 from napari_hidiff.training.evaluate.analyses import study
-from napari_hidiff.training.evaluate.store import Store
+from napari_hidiff.training.evaluate.experiments import Store
 
 DRIVE_SIZE = 565, 584
 

@@ -12,8 +12,8 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import metrics
-from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
 from napari_hidiff.training.evaluate.damage import damage
+from napari_hidiff.training.evaluate.metrics import paired_bootstrap
 
 
 def blobs(seed, shape=(13, 17), share=0.3):

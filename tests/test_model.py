@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 import napari_hidiff
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 
 CARD = Card(
     "tiny",

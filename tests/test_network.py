@@ -6,10 +6,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_hidiff.networks import Refiner, probabilities
 from napari_hidiff.networks.binary import BinaryConv2d, TimeThreshold, binarize_weight, sign
-from napari_hidiff.networks.blocks import Block, TimeActivation, TimeEmbedding
-from napari_hidiff.networks.xformer import WINDOW, CrossBlock, unwindow, windows
+from napari_hidiff.networks.blocks import (
+    WINDOW,
+    Block,
+    CrossBlock,
+    TimeActivation,
+    TimeEmbedding,
+    unwindow,
+    windows,
+)
+from napari_hidiff.networks.refiner import Refiner, probabilities
 
 TIME = 32
 

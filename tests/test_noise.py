@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from napari_hidiff.training.noise import uniform
+from napari_hidiff.training.losses import uniform
 
 WORD = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15

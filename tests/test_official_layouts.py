@@ -8,7 +8,7 @@ import pytest
 import volume_layouts
 from commands import call
 
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.training import cli
 from napari_hidiff.training.datasets import open_dataset
 

@@ -133,7 +133,7 @@ def test_manifest_is_valid_and_the_one_at_the_top_is_a_link_to_it():
 
 
 def test_all_versions_agree(setup):
-    version = napari_hidiff.__version__
+    version = napari_hidiff._version.__version__
     assert setup["metadata"]["version"] == "attr: napari_hidiff._version.__version__"
     assert yaml.safe_load(read("CITATION.cff"))["version"] == version
     newest = re.search(r"^## \[?(\d[^\]\s]*)", read("CHANGELOG.md"), re.MULTILINE)

@@ -6,18 +6,19 @@ import pickle
 import numpy as np
 import pytest
 
-from napari_hidiff.engine import memory as memories
+from napari_hidiff.engine import layout as memories
 from napari_hidiff.engine.layout import (
     BOTTOM,
     LEFT,
     RIGHT,
     TOP,
+    Memory,
+    Shelf,
     halves,
     pack_activations,
     pack_weights,
     words_of,
 )
-from napari_hidiff.engine.memory import Memory, Shelf
 
 
 def bit(words, channel):

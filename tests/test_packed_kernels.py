@@ -7,11 +7,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_hidiff.engine import kernels
-from napari_hidiff.engine.compile import Unpackable
 from napari_hidiff.engine.layers import Layer, Reader, Signs, enlarge, pack
-from napari_hidiff.engine.layout import WORD, halves, pack_activations, pack_weights, words_of
-from napari_hidiff.engine.memory import Memory
+from napari_hidiff.engine.layout import (
+    WORD,
+    Memory,
+    halves,
+    pack_activations,
+    pack_weights,
+    words_of,
+)
 from napari_hidiff.engine.microkernels import NONE
+from napari_hidiff.errors import Unpackable
 from napari_hidiff.networks.binary import BinaryConv2d, RealConv2d
 from napari_hidiff.networks.blocks import Block, TimeActivation
 

@@ -12,8 +12,9 @@ from test_packed_kernels import trained
 
 import napari_hidiff
 from napari_hidiff.engine import pool
-from napari_hidiff.engine.compile import Unpackable, compile_refiner
-from napari_hidiff.networks import Refiner, probabilities
+from napari_hidiff.engine.packed_refiner import compile_refiner
+from napari_hidiff.errors import Unpackable
+from napari_hidiff.networks.refiner import Refiner, probabilities
 
 FEATURES = (8, 12, 16, 20)
 

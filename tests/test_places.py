@@ -5,7 +5,7 @@ import pytest
 from cases import message
 from scipy import ndimage
 
-from napari_hidiff.annotation.places import LEAST, Place, disc, radius, uncertain_places
+from napari_hidiff.annotation.suggestions import LEAST, Place, disc, radius, uncertain_places
 
 HEIGHT, WIDTH = 96, 128
 

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import soften
-from napari_hidiff.training.prior_source import open_prior_source
+from napari_hidiff.masks import Label
+from napari_hidiff.training.priors import open_prior_source
 
 SOFTEN = {"sigma": 1.5, "confidence": 0.85}
 

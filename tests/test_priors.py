@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
-from napari_hidiff.probability import mask_of
-from napari_hidiff.scores import dice
-from napari_hidiff.training.priors import corrupt, simulate_corrections
-from napari_hidiff.training.targets import draw, one_hot, walked
+from napari_hidiff.masks import dice, mask_of
+from napari_hidiff.training.losses import draw, one_hot, walked
+from napari_hidiff.training.priors import corrupt
+from napari_hidiff.training.simulated_annotator import simulate_corrections
 
 
 def blobs(seed=0, labels=2, size=96):

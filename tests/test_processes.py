@@ -17,8 +17,9 @@ from commands import call
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.training import checkpoint, cli
-from napari_hidiff.training.processes import accelerator_for, mixed_precision
+from napari_hidiff.training import cli
+from napari_hidiff.training.checkpoint import load_checkpoint
+from napari_hidiff.training.learner import accelerator_for, mixed_precision
 from napari_hidiff.training.recipes import RECIPES
 
 SETTINGS = {
@@ -79,7 +80,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
 
 def moments(folder: Path, learner: str) -> list[torch.Tensor]:
     """The optimizer's averaged gradients: after one update, a tenth of the gradients."""
-    state = checkpoint.load(folder / "last.pt")[learner]["optimizer"]["state"]
+    state = load_checkpoint(folder / "last.pt")[learner]["optimizer"]["state"]
     return [state[number]["exp_avg"] for number in sorted(state)]
 
 
@@ -93,7 +94,7 @@ def test_the_real_twin_trains_alike_over_many_updates(runs):
         assert two[tag] == pytest.approx(values, abs=1e-6)
     assert len(set(one["loss/refiner"])) == MANY  # the network did train
     for learner in ("segmentor", "refiner"):
-        ends = [checkpoint.load(folders[n] / "real" / "last.pt")[learner]["module"] for n in (1, 2)]
+        ends = [load_checkpoint(folders[n] / "real" / "last.pt")[learner]["module"] for n in (1, 2)]
         for name, weights in ends[0].items():
             if not weights.is_floating_point():
                 continue  # how many batches a normalisation has seen: ours does not count

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from napari_hidiff.inference.recent import Recent
+from napari_hidiff.inference.denoiser import Recent
 
 
 class Block(NamedTuple):

@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from napari_hidiff import SAMPLERS
 from napari_hidiff.diffusion import KERNELS
 from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
 from napari_hidiff.diffusion.gaussian import GaussianDiffusion
 from napari_hidiff.diffusion.process import noise_for
 from napari_hidiff.diffusion.samplers import harden, stamp, stream
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import SAMPLERS, Card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import soften
-from napari_hidiff.probability import EPSILON, entropy, mask_of
+from napari_hidiff.masks import EPSILON, Label, entropy, mask_of
 
 COLORS = ("#000000", "#00d0ff", "#ffb000")
 

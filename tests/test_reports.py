@@ -7,7 +7,7 @@ import pytest
 from layouts import write_chase
 
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate import markdown
+from napari_hidiff.training.evaluate import output
 from napari_hidiff.training.evaluate.analyses import steps
 from napari_hidiff.training.evaluate.analyses.markdown import PAGES, page
 from napari_hidiff.training.evaluate.experiments import Options, conduct
@@ -55,7 +55,7 @@ def test_a_report_has_every_figure_of_its_object(name, tiny, chase, tmp_path):
     found = differences(content)
     assert len(found) >= 3
     for difference in found:
-        assert markdown.interval(difference) in text
+        assert output.interval(difference) in text
     if name != "small-objects":
         assert re.search(r"(?i)(above|below|not to be told from) the prior", text)
 

@@ -9,7 +9,7 @@ import pytest
 
 from napari_hidiff.training import case_cache
 from napari_hidiff.training.datasets import Case, Sample, open_dataset
-from napari_hidiff.training.datasets.resize import nearest, shrunk
+from napari_hidiff.training.datasets.base import nearest, shrunk
 
 CASE = Case("a", "a", (Path("a.png"),), Path("a.png"))
 

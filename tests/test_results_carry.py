@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation import sweep
+from napari_hidiff.annotation.refinement import SETTLED
 
 FOUND = json.loads((Path(__file__).parents[1] / "results" / "carry.json").read_text("utf-8"))
 
@@ -14,7 +14,7 @@ FOUND = json.loads((Path(__file__).parents[1] / "results" / "carry.json").read_t
 def test_the_rule_in_use_is_the_best_of_those_measured():
     rules = FOUND["rules"]
     assert FOUND["split"] == "val"
-    assert FOUND["settled"] == sweep.SETTLED
+    assert FOUND["settled"] == SETTLED
     assert max(rules, key=lambda rule: rules[rule]["gain"]) == "correction"
     assert rules["correction"]["interval"][0] > 0 > rules["mask"]["interval"][1]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from napari_hidiff.training import rounds
-from napari_hidiff.training.rounds import play, rounds_of, stroke_on
+from napari_hidiff.training import simulated_annotator
+from napari_hidiff.training.simulated_annotator import play, rounds_of, stroke_on
 
 
 def squares(count=2):
@@ -93,4 +93,4 @@ def test_some_strokes_lie_elsewhere_than_on_the_largest_error():
         (stroke_on(np.zeros_like(truth), truth, np.random.default_rng(seed))[44:, 44:] >= 0).any()
         for seed in range(300)
     ]
-    assert 0 < np.mean(small) < rounds.ELSEWHERE
+    assert 0 < np.mean(small) < simulated_annotator.ELSEWHERE

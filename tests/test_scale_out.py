@@ -17,10 +17,10 @@ from distributed.utils import get_mp_context
 from PIL import Image
 
 from napari_hidiff.batch import processes
-from napari_hidiff.batch.jobs import plan
-from napari_hidiff.batch.order import Order, refine_one
+from napari_hidiff.batch.jobs import Order, plan
 from napari_hidiff.batch.processes import Seat, own_device, own_threads, refine_all
 from napari_hidiff.batch.records import digest
+from napari_hidiff.batch.refine import refine_one
 from napari_hidiff.cli import app
 from napari_hidiff.io.images import read_labels
 

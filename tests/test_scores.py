@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from napari_hidiff.cli.demo import Stage
 from napari_hidiff.errors import InputError
-from napari_hidiff.plot import COLUMNS, detail_window, save_stages
-from napari_hidiff.scores import dice, mean_dice
+from napari_hidiff.masks import dice, mean_dice
+from napari_hidiff.plot import COLUMNS, Stage, detail_window, save_stages
 
 MASKS = arrays(np.uint8, (6, 5), elements=st.integers(0, 2))
 

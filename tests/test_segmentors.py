@@ -12,10 +12,11 @@ from monai.networks.nets import AttentionUnet, SwinUNETR
 from torch import nn
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.networks import build_segmentor, segmentor_options
+from napari_hidiff.masks import Label
+from napari_hidiff.networks.segmentor_registry import build_segmentor, segmentor_options
 
 OWN = ["unet", "flexible-unet", "flexible-unet/resnet10", "swin-unetr", "attention-unet"]
 OWN += ["segresnet"]

@@ -9,10 +9,13 @@ import torch
 from torch.nn import functional as F
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.networks import Refiner, anything, build_segmentor, segmentor_options
+from napari_hidiff.masks import Label
+from napari_hidiff.networks import segmentor_registry
+from napari_hidiff.networks.refiner import Refiner
+from napari_hidiff.networks.segmentor_registry import build_segmentor, segmentor_options
 
 LAYERS = "stages.1,stages.2,stages.3,stages.4"
 
@@ -93,8 +96,8 @@ def module(tmp_path, monkeypatch):
     name = f"my_networks_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delenv(anything.TRUST, raising=False)
-    monkeypatch.setattr(anything, "_trusted", set())
+    monkeypatch.delenv(segmentor_registry.TRUST, raising=False)
+    monkeypatch.setattr(segmentor_registry, "_trusted", set())
     return name
 
 
@@ -116,7 +119,7 @@ def a_card(segmentor, channels=2, labels=2):
 
 @pytest.mark.parametrize("answer", ["tensor", "tuple", "dict"])
 def test_any_module_with_features_of_named_layers(module, answer):
-    anything.trust(module)
+    segmentor_registry.trust(module)
     segmentor = build_segmentor(f"{module}:make", 2, 3, layers=LAYERS.split(","), answer=answer)
     image = torch.randn(1, 2, 50, 97, generator=rng())
     logits, *features = flat(segmentor.eval(), image)
@@ -129,7 +132,7 @@ def test_any_module_with_features_of_named_layers(module, answer):
 
 
 def test_copies_and_threads_keep_features_of_their_own(module):
-    anything.trust(module)
+    segmentor_registry.trust(module)
     segmentor = build(f"{module}:make", layers=LAYERS)
     averaged = torch.optim.swa_utils.AveragedModel(segmentor)
     with torch.no_grad():
@@ -158,7 +161,7 @@ def test_copies_and_threads_keep_features_of_their_own(module):
 
 
 def test_a_module_without_features_is_refined_too(module, tmp_path, monkeypatch):
-    monkeypatch.setenv(anything.TRUST, f"other, {module}")
+    monkeypatch.setenv(segmentor_registry.TRUST, f"other, {module}")
     card = a_card(segmentor_options(f"{module}:make"))
     model = HiDiff.create(card)
     assert model.segmentor.feature_channels == ()
@@ -225,7 +228,7 @@ def test_a_card_cannot_run_a_module_that_nobody_trusts(module, monkeypatch):
     card = a_card({"name": f"{module}:make", "layers": []})
     wanted = f"imports and runs the module {module}; .* set NAPARI_HIDIFF_TRUST={module} "
     for others in ("", "my", f"{module}.more", f"{module}:make"):
-        monkeypatch.setenv(anything.TRUST, others)
+        monkeypatch.setenv(segmentor_registry.TRUST, others)
         with pytest.raises(InputError, match=wanted) as caught:
             HiDiff.create(card)
         assert "\n" not in str(caught.value)

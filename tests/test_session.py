@@ -8,9 +8,9 @@ import pytest
 
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.session import ADDED, RELABELLED, REMOVED, Prior, Session, difference
-from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import ADDED, FREE, RELABELLED, REMOVED, difference
 
 SHAPE = (12, 16)
 STROKE = (slice(2, 5), slice(3, 9))

@@ -8,9 +8,9 @@ import pytest
 
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.session import SliceRecord
-from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.annotation.journal import SliceRecord
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import FREE
 
 SHAPE = (3, 40, 50)
 INDEX = (1, -1, -1)

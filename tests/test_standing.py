@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from napari_hidiff import load_model
 from napari_hidiff.inference import denoiser
-from napari_hidiff.networks import Refiner
+from napari_hidiff.networks.refiner import SIDE, Refiner, blocks, read, touched
 from napari_hidiff.networks.segmentor import pad_to_multiple
-from napari_hidiff.networks.standing import SIDE, blocks, read, touched
 
 
 def refiner_of(classes, stem):

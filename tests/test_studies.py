@@ -10,20 +10,20 @@ import torch
 from test_interactive_command import run_command
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.ablations.markdown import page, verdict
+from napari_hidiff.training.evaluate.ablations.report import page, verdict
 from napari_hidiff.training.evaluate.ablations.rows import STUDIES, Row, Study
 from napari_hidiff.training.evaluate.ablations.table import table
 from napari_hidiff.training.evaluate.ablations.trainings import Shelf
-from napari_hidiff.training.evaluate.bootstrap import paired_bootstrap
-from napari_hidiff.training.evaluate.link import inverse, unlinked
+from napari_hidiff.training.evaluate.metrics import paired_bootstrap
 from napari_hidiff.training.evaluate.report import plain
-from napari_hidiff.training.evaluate.samplers import WAYS, way_of
+from napari_hidiff.training.evaluate.samplers import WAYS, inverse, unlinked, way_of
 from napari_hidiff.training.losses import focal
-from napari_hidiff.training.plan import blank_card, check_recipe
+from napari_hidiff.training.run import blank_card, check_recipe
 
 
 def test_the_link_is_where_the_focal_loss_is_least():

@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation import sweep
-from napari_hidiff.annotation.undo import FREE
+from napari_hidiff.annotation.refinement import (
+    changed_part,
+    propagate,
+    refine_slices,
+    segment_slices,
+    slices_along,
+)
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
-from napari_hidiff.inference.channels import guess
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.inference.stack import Stack
+from napari_hidiff.inference.stack import Stack, guess
+from napari_hidiff.masks import FREE
 
 SETTINGS = {"sampler": "one-step", "steps": 1, "samples": 1, "seed": 0}
 
@@ -23,16 +28,16 @@ def scan(depth=5, height=37, width=50, seed=0):
 def along(count, axis=0):
     index = [-1, -1, -1]
     index[axis] = 0
-    return sweep.slices(tuple(index), axis, 0, count - 1)
+    return slices_along(tuple(index), axis, 0, count - 1)
 
 
 def test_slices_run_both_ways_along_a_hidden_axis():
-    assert sweep.slices((4, -1, -1), 0, 2, 4) == [(2, -1, -1), (3, -1, -1), (4, -1, -1)]
-    assert sweep.slices((-1, 7, -1), 1, 1, 0) == [(-1, 1, -1), (-1, 0, -1)]
-    assert sweep.slices((3, 1, -1, -1), 1, 1, 1) == [(3, 1, -1, -1)]
+    assert slices_along((4, -1, -1), 0, 2, 4) == [(2, -1, -1), (3, -1, -1), (4, -1, -1)]
+    assert slices_along((-1, 7, -1), 1, 1, 0) == [(-1, 1, -1), (-1, 0, -1)]
+    assert slices_along((3, 1, -1, -1), 1, 1, 1) == [(3, 1, -1, -1)]
     for axis in (1, 3, -1):
         with pytest.raises(InputError, match=f"axis {axis}"):
-            sweep.slices((4, -1, -1), axis, 0, 1)
+            slices_along((4, -1, -1), axis, 0, 1)
 
 
 @pytest.mark.parametrize("layout", ["none", "first", "last", "apart"])
@@ -81,11 +86,11 @@ def test_a_picture_is_read_as_it_is(tiny):
 def test_a_sweep_is_the_volume_refined(tiny, labels):
     model, volume = tiny(labels, 1), scan()
     planes, stack = volumes.normalise(model, volume[..., None]), Stack([volume])
-    segmented = list(sweep.segment(model, stack, along(5)))
+    segmented = list(segment_slices(model, stack, along(5)))
     assert [one.at for one in segmented] == along(5)
     expected = model.mask_of(volumes.prior(model, planes), 0)
     np.testing.assert_array_equal([one.mask for one in segmented], expected)
-    refined = list(sweep.refine(model, stack, along(5), {}, {}, SETTINGS))
+    refined = list(refine_slices(model, stack, along(5), {}, {}, SETTINGS))
     expected = volumes.refine(model, planes, **SETTINGS)
     np.testing.assert_array_equal(np.stack([one.probability for one in refined], 1), expected)
 
@@ -97,13 +102,13 @@ def test_masks_to_start_from_and_strokes_of_single_slices(tiny):
     fixed[10:14, 20:30] = 2
     at, other = (1, -1, -1), (3, -1, -1)
     swept = list(
-        sweep.refine(model, Stack([volume]), along(5), {at: start}, {other: fixed}, SETTINGS)
+        refine_slices(model, Stack([volume]), along(5), {at: start}, {other: fixed}, SETTINGS)
     )
     assert [one.given is None for one in swept] == [True, False, True, True, True]
     np.testing.assert_array_equal(model.mask_of(swept[1].prior), start)
     np.testing.assert_array_equal(swept[3].mask[10:14, 20:30], 2)
     assert np.all(swept[3].probability[2, 10:14, 20:30] == 1)
-    plain = list(sweep.refine(model, Stack([volume]), along(5), {}, {}, SETTINGS))
+    plain = list(refine_slices(model, Stack([volume]), along(5), {}, {}, SETTINGS))
     for number in (0, 2, 4):  # slices share a batch and nothing else
         assert np.abs(swept[number].probability - plain[number].probability).max() < 1e-5
 
@@ -119,7 +124,7 @@ def test_a_correction_is_carried_until_nothing_changes(tiny):
     fixed = np.full((40, 40), FREE)
     fixed[20:25, 20:30] = 0  # the annotator knows better in slice 3
     args = (standing[1], mask, lambda at: standing[at[0]], {(3, -1, -1): fixed}, SETTINGS)
-    swept = list(sweep.carry(model, Stack([volume]), along(6)[2:], *args))
+    swept = list(propagate(model, Stack([volume]), along(6)[2:], *args))
     assert [one.at[0] for one in swept] == [2, 3, 4, 5]
     assert swept[0].mask[20:30, 20:30].all()
     assert not swept[1].mask[20:25, 20:30].any()
@@ -127,17 +132,17 @@ def test_a_correction_is_carried_until_nothing_changes(tiny):
     assert not swept[2].mask[20:25, 20:30].any()
     assert swept[2].mask[25:30, 20:30].all()
     assert all(one.mask[5:12, 5:12].all() for one in swept)
-    settled = list(sweep.carry(model, Stack([volume]), along(6)[2:], *args, settled=0.9))
+    settled = list(propagate(model, Stack([volume]), along(6)[2:], *args, settled=0.9))
     assert settled == []
 
 
 def test_change_is_a_share_of_what_is_labelled():
     empty, full = np.zeros((4, 4), int), np.ones((4, 4), int)
     half = np.array([[1, 1, 0, 0]] * 4)
-    assert sweep.change(empty, empty) == 0
-    assert sweep.change(empty, half) == sweep.change(half, empty) == 1
-    assert sweep.change(full, half) == 0.5
-    assert sweep.change(full, 2 * full) == 1
+    assert changed_part(empty, empty) == 0
+    assert changed_part(empty, half) == changed_part(half, empty) == 1
+    assert changed_part(full, half) == 0.5
+    assert changed_part(full, 2 * full) == 1
 
 
 BRATS = ("FLAIR", "T1w", "t1gd", "T2w")

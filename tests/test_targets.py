@@ -6,8 +6,7 @@ import torch
 
 from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
 from napari_hidiff.diffusion.gaussian import GaussianDiffusion
-from napari_hidiff.training.noise import uniform
-from napari_hidiff.training.targets import Noisy, draw, one_hot, to_device, walked
+from napari_hidiff.training.losses import Noisy, draw, one_hot, to_device, uniform, walked
 
 TEN = BernoulliDiffusion(10)
 COUNT = 200

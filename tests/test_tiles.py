@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import napari_hidiff
-from napari_hidiff.annotation.constraints import Local
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import tiling
+from napari_hidiff.inference.card import Local
 from napari_hidiff.inference.tiling import GRID, cut, surroundings
 
 

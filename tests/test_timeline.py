@@ -12,8 +12,8 @@ from napari_hidiff.annotation import annotation as sessions
 from napari_hidiff.annotation import undo as timelines
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.session import Prior
-from napari_hidiff.annotation.undo import FREE, Timeline
-from napari_hidiff.masks import Runs, pack, unpack, weight
+from napari_hidiff.annotation.undo import Timeline
+from napari_hidiff.masks import FREE, Runs, pack, unpack, weight
 
 SHAPE = (6, 7)
 SIZE = 42

@@ -17,13 +17,14 @@ from commands import call, forked
 from safetensors.torch import load_file
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.loading import load_model
-from napari_hidiff.training import case_cache, checkpoint, cli, stages, trainer
+from napari_hidiff.inference.catalog import load_model
+from napari_hidiff.training import case_cache, cli, stages, trainer
+from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.crops import Crops, Shares, batches, fitted
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.learner import Learner, parameter_groups, warm_cosine
-from napari_hidiff.training.plan import blank_card, check_recipe
 from napari_hidiff.training.recipes import RECIPES, as_in_the_paper
+from napari_hidiff.training.run import blank_card, check_recipe
 from napari_hidiff.training.trainer import REFINER_STAGE, train
 
 TINY = {
@@ -250,7 +251,7 @@ def test_bad_input_is_one_line_and_status_two(data, tmp_path, arguments, message
 
 def test_a_torn_checkpoint_is_named_and_never_replaces_a_good_one(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
-    checkpoint.save(path, {"iteration": 1})
+    save_checkpoint(path, {"iteration": 1})
 
     def torn(state, file):
         file.write(b"half")
@@ -258,11 +259,11 @@ def test_a_torn_checkpoint_is_named_and_never_replaces_a_good_one(tmp_path, monk
 
     monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(InputError, match="disk full"):
-        checkpoint.save(path, {"iteration": 2})
-    assert checkpoint.load(path) == {"iteration": 1}
+        save_checkpoint(path, {"iteration": 2})
+    assert load_checkpoint(path) == {"iteration": 1}
     path.write_bytes(b"half")
     with pytest.raises(InputError, match="not a readable checkpoint"):
-        checkpoint.load(path)
+        load_checkpoint(path)
 
 
 @pytest.fixture(scope="module")

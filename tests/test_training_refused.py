@@ -17,11 +17,12 @@ from PIL import Image
 from test_training import run, tiny
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.training import case_cache, checkpoint
+from napari_hidiff.training import case_cache
+from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.check import check
-from napari_hidiff.training.plan import check_cases, check_folder, note_recipe
 from napari_hidiff.training.progress import Watch
+from napari_hidiff.training.run import check_cases, check_folder, note_recipe
 from napari_hidiff.training.trainer import read_cases, train
 
 resource = pytest.importorskip("resource", reason="limits of a process are of POSIX")
@@ -106,11 +107,11 @@ def test_a_disk_that_fills_ends_a_run_with_a_line_and_it_goes_on(data, tmp_path)
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path):
     path = tmp_path / "last.pt"
-    checkpoint.save(path, {"weights": torch.ones(10)})
+    save_checkpoint(path, {"weights": torch.ones(10)})
     for most in (0, 100, 5_000, 100_000):  # torch writes in parts of several sizes
         with room_for(most), pytest.raises(InputError, match=r"last\.pt: cannot be written"):
-            checkpoint.save(path, {"weights": torch.ones(100_000)})
-    assert torch.equal(checkpoint.load(path)["weights"], torch.ones(10))
+            save_checkpoint(path, {"weights": torch.ones(100_000)})
+    assert torch.equal(load_checkpoint(path)["weights"], torch.ones(10))
     assert os.listdir(tmp_path) == ["last.pt"]
 
 

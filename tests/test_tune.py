@@ -11,9 +11,9 @@ import torch
 from commands import call
 from safetensors.torch import load_file
 
-from napari_hidiff.annotation.background import Progress, stopped_run
+from napari_hidiff.annotation.fine_tuning import Progress, stopped_run
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.training import cli, fine_tuning
 from napari_hidiff.training.datasets import Case, open_dataset
 from napari_hidiff.training.recipes import RECIPES
@@ -73,7 +73,7 @@ def test_four_images_are_tuned_on_and_one_is_held_out(data, tiny_file, whole):
         for case in split
         if case.id == row["id"]
     )
-    from napari_hidiff.scores import dice
+    from napari_hidiff.masks import dice
 
     assert row["before"]["refined"] == pytest.approx(
         dice(old.refine(sample.image).mask, sample.mask), abs=0.01

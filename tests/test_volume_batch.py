@@ -230,14 +230,14 @@ def test_resume_redoes_a_volume_that_changed_and_removes_half_files(refine, tmp_
 
 
 def test_the_number_of_processes_counts_all_slices_and_what_they_hold(refine, model, tmp_path):
-    from napari_hidiff.batch import workers
+    from napari_hidiff.batch import processes
 
     deep = write_nifti(tmp_path / "deep.nii.gz", scan((24, 20, 40)), np.eye(4))
     write_series(tmp_path / "chest", scan().T.astype(np.uint16))
     chosen = {"sampler": "ddim", "steps": 2, "samples": 2}
     one = model.estimate((20, 24), **chosen)
     for path, slices in ((deep, 40), (tmp_path / "chest", 5)):
-        cost = workers._cost(model, path, chosen)
+        cost = processes._cost(model, path, chosen)
         assert cost.seconds == pytest.approx(slices * one.seconds)
         assert cost.bytes > one.bytes + slices * 20 * 24 * (2 + 4)
     status, _, err = refine(deep, tmp_path / "chest", "--workers", "auto")

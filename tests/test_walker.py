@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation.walker import complete
+from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.errors import InputError
 
 
@@ -28,11 +28,11 @@ def test_two_strokes_find_the_disc(disc: tuple[np.ndarray, np.ndarray], channels
     image, inside = disc
     fixed = strokes(image.shape)
     pixels = np.stack([image] * channels, -1) if channels else image
-    mask = complete(pixels, fixed)
+    mask = random_walk(pixels, fixed)
     assert mask.dtype == np.uint8
     assert 2 * np.sum(mask * inside) / (mask.sum() + inside.sum()) > 0.95
     np.testing.assert_array_equal(mask[fixed >= 0], fixed[fixed >= 0])
-    np.testing.assert_array_equal(mask, complete(pixels, fixed))
+    np.testing.assert_array_equal(mask, random_walk(pixels, fixed))
 
 
 def test_labels_keep_their_values(disc: tuple[np.ndarray, np.ndarray]) -> None:
@@ -40,12 +40,12 @@ def test_labels_keep_their_values(disc: tuple[np.ndarray, np.ndarray]) -> None:
     fixed = strokes(image.shape)
     fixed[fixed == 1] = 3
     fixed[44, 2:60] = 2
-    assert set(np.unique(complete(image, fixed))) == {0, 2, 3}
+    assert set(np.unique(random_walk(image, fixed))) == {0, 2, 3}
 
 
 def test_nothing_is_left_to_complete() -> None:
     fixed = np.arange(16).reshape(4, 4) % 2
-    np.testing.assert_array_equal(complete(np.zeros((4, 4)), fixed), fixed)
+    np.testing.assert_array_equal(random_walk(np.zeros((4, 4)), fixed), fixed)
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_what_cannot_work_is_said_in_one_line(
     image: np.ndarray, fixed: np.ndarray, line: str
 ) -> None:
     with pytest.raises(InputError, match=line) as error:
-        complete(image, fixed)
+        random_walk(image, fixed)
     assert "\n" not in str(error.value)

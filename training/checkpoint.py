@@ -29,7 +29,7 @@ class _Remembering:
         self._file.flush()
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` to ``path`` in one step; InputError when the system refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as (part,), part.open("wb") as file:
@@ -44,7 +44,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state saved in ``path``, on the CPU; InputError if it cannot be read."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

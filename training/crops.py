@@ -29,11 +29,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import soften
+from napari_hidiff.masks import mask_of
 from napari_hidiff.networks.segmentor import MULTIPLE
-from napari_hidiff.probability import mask_of
 from napari_hidiff.training.case_cache import Stored
-from napari_hidiff.training.priors import corrupt, simulate_corrections
+from napari_hidiff.training.priors import corrupt
 from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.simulated_annotator import simulate_corrections
 
 MARGIN = 1.4
 """Crops are cut this much larger before they are turned, so that no corner is empty."""

@@ -14,11 +14,10 @@ import numpy as np
 from napari_hidiff.annotation.fine_tuning import HELD_OUT
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.catalog import find_model, root_name
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.catalog import find_model, load_model, root_name
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.weights import check_trainable
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import mean_dice
 from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.datasets import Case, Dataset
 from napari_hidiff.training.recipes import Recipe

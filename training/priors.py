@@ -3,12 +3,29 @@
 A segmentor has fitted its training images; priors taken from it there teach a refiner to do
 nothing. Errors come from segmentors that never saw the image (out of fold), from damage added
 here, and from masks drawn by hand or by other software; corrections from a simulated annotator.
+
+Priors from outside, so that the masks of other software can be refined.
+
+Either a folder of masks as nnU-Net or TotalSegmentator writes them, or a network as TorchScript.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
 import numpy as np
+import torch
 from scipy import ndimage
 
-Rng = np.random.Generator
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.preprocessing import soften
+from napari_hidiff.io.images import IMAGES, read_labels
+from napari_hidiff.io.nifti import SUFFIXES as NIFTI
+from napari_hidiff.io.nifti import is_nifti, read_volume
+from napari_hidiff.networks.refiner import probabilities
+from napari_hidiff.networks.segmentor import one_line, pad_to_multiple, unpad
+from napari_hidiff.training.simulated_annotator import Rng
 
 
 def corrupt(prior: np.ndarray, rng: Rng) -> np.ndarray:
@@ -75,29 +92,180 @@ def _region(shape: tuple[int, ...], rng: Rng) -> np.ndarray:
     return (field > np.quantile(field, 1 - rng.uniform(0.05, 0.4))).astype(np.float32)
 
 
-def simulate_corrections(
-    mask: np.ndarray, truth: np.ndarray, rng: Rng, most: int = 8
-) -> np.ndarray:
-    """Pixels that an annotator who sees ``mask`` would have fixed after a few strokes.
+ARRAYS = (".npy", ".npz")
+MASKS = (".png", ".tif", ".tiff", *NIFTI, *ARRAYS)
+"""Suffixes of the files in a folder of masks."""
+NETWORKS = (".pt", ".ts")
+NNUNET = "probabilities"
+"""Key under which nnU-Net stores its softmax in an npz file."""
 
-    mask, truth : int [H, W]. Returns int64 [H, W], -1 = free, else the true label. A stroke lies
-    on a component of the errors, larger ones first, and is either a disc painted with the truth
-    or a scribble along the error itself.
+
+class PriorSource(Protocol):
+    """Where the priors of cases come from."""
+
+    def prior(self, case_id: str, image: np.ndarray) -> np.ndarray:
+        """The prior float32 [D, K, H, W] in [0, 1] of a case.
+
+        image : float32 [D, C, H, W], normalised; D = 1 for a picture.
+        InputError names the file that is missing or does not fit.
+        """
+
+
+def open_prior_source(path: Path, card: Card, device: torch.device | str = "cpu") -> PriorSource:
+    """A folder of masks (:class:`MaskFolder`) or a TorchScript file (:class:`ScriptedSegmentor`).
+
+    InputError: ``path`` is neither, or the file holds no TorchScript.
     """
-    fixed = np.full(truth.shape, -1, dtype=np.int64)
-    errors, count = ndimage.label(mask != truth, structure=np.ones((3, 3)))
-    if not count:
-        return fixed
-    sizes = np.bincount(errors.ravel())[1:]
-    strokes = min(count, int(rng.integers(1, most + 1)))
-    chosen = rng.choice(count, strokes, replace=False, p=sizes / sizes.sum())
-    rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
-    for component in chosen + 1:
-        ys, xs = np.nonzero(errors == component)
-        at = rng.integers(len(ys))
-        reach = rng.uniform(2, max(truth.shape) / 16)
-        near = (rows - ys[at]) ** 2 + (columns - xs[at]) ** 2 <= reach**2
-        scribble = rng.random() < 0.5
-        stroke = near & (errors == component) if scribble else near
-        fixed[stroke] = truth[stroke]
-    return fixed
+    path = Path(path)
+    if path.is_dir():
+        if not any(file.name.lower().endswith(MASKS) for file in path.rglob("*")):
+            raise InputError(f"{path}: holds no masks; wanted are files of {', '.join(MASKS)}")
+        return MaskFolder(path, card)
+    if not path.is_file() or path.suffix.lower() not in NETWORKS:
+        raise InputError(
+            f"{path}: wanted is a folder of masks, or a TorchScript file ({' or '.join(NETWORKS)})"
+        )
+    try:
+        network = torch.jit.load(path, map_location=device)
+    except Exception as error:  # whatever the bytes of another format lead to
+        raise InputError(
+            f"{path}: is not TorchScript, as torch.jit.trace(network, image).save(file) writes it "
+            f"({one_line(error)})"
+        ) from error
+    return ScriptedSegmentor(path, card, network.eval(), torch.device(device))
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """One file per case, ``<case id>`` and a suffix of ``MASKS``; a ``/`` in an id is a folder.
+
+    Labels 0..labels-1 (one foreground class: also 0 and 255 in png and tif) are softened by the
+    card's rule, a volume slice by slice. An npy or npz file of floats holds probabilities [K, H, W]
+    or [K, D, H, W] that are taken as they are; of an npz file the only array counts, or the one
+    that nnU-Net names. NIfTI comes in canonical orientation as images do, arrays in none: they
+    have to lie as the image does, [Z, Y, X].
+    """
+
+    path: Path
+    card: Card
+
+    def prior(self, case_id: str, image: np.ndarray) -> np.ndarray:
+        """See :class:`PriorSource`."""
+        file = self._file(case_id)
+        size = (image.shape[0], *image.shape[2:])
+        stored = self._read(file)
+        if stored.dtype.kind == "f":
+            return self._as_probabilities(file, stored, size)
+        mask = stored[None] if stored.ndim == 2 else stored
+        if mask.shape != size:
+            raise InputError(f"{file}: {_size(mask.shape)} pixels, but the image has {_size(size)}")
+        labels = len(self.card.classes)
+        if mask.min() < 0 or mask.max() >= labels:
+            unknown = mask.max() if mask.max() >= labels else mask.min()
+            raise InputError(f"{file}: unknown label {unknown}; known are 0 to {labels - 1}")
+        return np.stack([soften(m, self.card.outputs, **self.card.soften) for m in mask])
+
+    def _file(self, case_id: str) -> Path:
+        found = [file for s in MASKS if (file := self.path / f"{case_id}{s}").is_file()]
+        if not found:
+            raise InputError(
+                f"{self.path / case_id}: no mask of this case; wanted is one of {', '.join(MASKS)}"
+            )
+        if len(found) > 1:
+            names = " and ".join(file.name for file in found)
+            raise InputError(f"{found[0]}: {names} are both there; keep one")
+        return found[0]
+
+    def _read(self, file: Path) -> np.ndarray:
+        """Whole numbers [H, W] or [D, H, W], or probabilities in a floating dtype."""
+        if file.suffix.lower() in IMAGES:
+            return read_labels(file, len(self.card.classes))
+        if not is_nifti(file):
+            return _read_array(file)
+        mask = read_volume(file).array
+        if mask.ndim != 3 or (mask.dtype.kind == "f" and not (mask % 1 == 0).all()):
+            raise InputError(f"{file}: a mask has one whole class number per voxel")
+        return mask.astype(np.int64)
+
+    def _as_probabilities(
+        self, file: Path, stored: np.ndarray, size: tuple[int, ...]
+    ) -> np.ndarray:
+        channels, depth = self.card.outputs, size[0]
+        values = stored[:, None] if stored.ndim == 3 and depth == 1 else stored
+        if values.shape != (channels, *size):
+            raise InputError(
+                f"{file}: probabilities of shape {stored.shape}; the image needs "
+                f"{(channels, *size)}: {channels} channel{'s' * (channels > 1)}, then its pixels"
+            )
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise InputError(f"{file}: probabilities lie between 0 and 1")
+        return np.ascontiguousarray(values.swapaxes(0, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ScriptedSegmentor:
+    """A network that maps a normalised image float32 [B, C, H, W] to logits [B, K, H, W].
+
+    Of several outputs the first counts. Slices go through it one by one, padded evenly to
+    multiples of 32.
+    """
+
+    path: Path
+    card: Card
+    network: torch.nn.Module
+    device: torch.device
+
+    def prior(self, case_id: str, image: np.ndarray) -> np.ndarray:
+        """See :class:`PriorSource`."""
+        with torch.inference_mode():
+            return np.stack([self._plane(case_id, plane) for plane in image])
+
+    def _plane(self, case_id: str, plane: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None]
+        padded = pad_to_multiple(tensor.to(self.device))
+        try:
+            output: Any = self.network(padded)
+        except Exception as error:  # the interpreter's own kinds, with its traceback as the text
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"{self.path}: fails on case {case_id}, an image {tuple(padded.shape)}: {reason}"
+            ) from error
+        logits = output[0] if isinstance(output, tuple | list) else output
+        wanted = (1, self.card.outputs, *padded.shape[2:])
+        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
+            shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits)
+            raise InputError(f"{self.path}: gives {shape} for case {case_id}; wanted {wanted}")
+        if not logits.isfinite().all():
+            raise InputError(f"{self.path}: gives NaN or infinite logits for case {case_id}")
+        return unpad(probabilities(logits.float())[0], *plane.shape[1:]).cpu().numpy()
+
+
+def _read_array(file: Path) -> np.ndarray:
+    """The array of an npy or npz file; InputError where it cannot be told which or what it is."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            stored = loaded
+        else:
+            with loaded:
+                keys = list(loaded.keys())
+                if NNUNET not in keys and len(keys) != 1:
+                    raise InputError(
+                        f"{file}: holds {', '.join(keys) or 'no array'}; wanted is one array, or "
+                        f"one named {NNUNET}"
+                    )
+                stored = loaded[NNUNET if NNUNET in keys else keys[0]]
+    except InputError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds for damaged bytes
+        raise InputError(f"{file}: cannot be read as an array ({one_line(error)})") from error
+    if stored.dtype.kind not in "buif" or stored.ndim not in (2, 3, 4) or stored.size == 0:
+        raise InputError(
+            f"{file}: holds {stored.dtype} {stored.shape}; wanted labels [H, W] or "
+            "[D, H, W], or probabilities with the classes first"
+        )
+    return stored.astype(np.uint8) if stored.dtype.kind == "b" else stored
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -15,7 +15,7 @@ import typer
 from napari_hidiff.cli.console import new_app, run
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.ood import looks_of
 from napari_hidiff.inference.weights import check_trainable
 from napari_hidiff.training.datasets import open_dataset

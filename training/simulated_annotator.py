@@ -3,17 +3,29 @@
 The policy is that of interactive segmentation studies: of the errors take the 8-connected
 component with the largest inscribed disc; paint a disc there, or, on thin structures, where a disc
 corrects almost nothing, a scribble along the component's skeleton.
+
+Rounds of simulated strokes on the refiner's own output, as interactive networks are trained.
+
+A network that only ever saw strokes on the segmentor's errors meets others in use: those that are
+left after it has answered the stroke before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 from skimage.morphology import skeletonize
+from torch import Tensor
 
 from napari_hidiff.annotation.constraints import EIGHT
+from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.masks import mask_of
+
+Rng = np.random.Generator
+
 
 DISC, SCRIBBLE = "disc", "scribble"
 KINDS = (DISC, SCRIBBLE)
@@ -146,3 +158,86 @@ def painted(
     if wrong is not None:
         values = (values + int(wrong.integers(1, labels))) % labels
     return np.where(stroke.where, values, -1)
+
+
+def simulate_corrections(
+    mask: np.ndarray, truth: np.ndarray, rng: Rng, most: int = 8
+) -> np.ndarray:
+    """Pixels that an annotator who sees ``mask`` would have fixed after a few strokes.
+
+    mask, truth : int [H, W]. Returns int64 [H, W], -1 = free, else the true label. A stroke lies
+    on a component of the errors, larger ones first, and is either a disc painted with the truth
+    or a scribble along the error itself.
+    """
+    fixed = np.full(truth.shape, -1, dtype=np.int64)
+    errors, count = ndimage.label(mask != truth, structure=np.ones((3, 3)))
+    if not count:
+        return fixed
+    sizes = np.bincount(errors.ravel())[1:]
+    strokes = min(count, int(rng.integers(1, most + 1)))
+    chosen = rng.choice(count, strokes, replace=False, p=sizes / sizes.sum())
+    rows, columns = np.ogrid[: truth.shape[0], : truth.shape[1]]
+    for component in chosen + 1:
+        ys, xs = np.nonzero(errors == component)
+        at = rng.integers(len(ys))
+        reach = rng.uniform(2, max(truth.shape) / 16)
+        near = (rows - ys[at]) ** 2 + (columns - xs[at]) ** 2 <= reach**2
+        scribble = rng.random() < 0.5
+        stroke = near & (errors == component) if scribble else near
+        fixed[stroke] = truth[stroke]
+    return fixed
+
+
+SHARE = 0.5
+"""Of the iterations have rounds."""
+ELSEWHERE = 0.25
+"""Of the strokes lie on any error, not on the largest: people see other things first."""
+COUNT, STROKE = 7, 8
+"""Random streams, next to those of crops and noise."""
+
+Answer = Callable[[Tensor, Tensor], Tensor]
+"""(y_T, fixed) -> y0_hat [B, K, H, W] of the one-step pass."""
+
+
+def rounds_of(most: int, seed: int, iteration: int) -> int:
+    """How many strokes are painted before this iteration: 0 in half of them, else 1..most."""
+    rng = np.random.default_rng([seed, COUNT, iteration])
+    return int(rng.integers(1, most + 1)) if most and rng.random() < SHARE else 0
+
+
+def play(
+    rounds: int,
+    answer: Answer,
+    prior: Tensor,
+    truth: Tensor,
+    fixed: Tensor,
+    numbers: Tensor,
+    seed: int,
+) -> Tensor:
+    """The fixed map after so many strokes, each with an answer of the network before it.
+
+    prior : [B, K, H, W]; truth, fixed : int64 [B, H, W], -1 = free; numbers : int64 [B], which
+    with ``seed`` decide the strokes. Nothing here has a gradient.
+    """
+    for number in range(rounds):
+        with torch.no_grad():
+            probability = stamp(answer(stamp(harden(prior), fixed), fixed), fixed)
+        masks = mask_of(probability.cpu().numpy())
+        truths, painted = truth.cpu().numpy(), fixed.cpu().numpy().copy()
+        for i, sample in enumerate(numbers.tolist()):
+            rng = np.random.default_rng([seed, STROKE, sample, number])
+            new = stroke_on(masks[i], truths[i], rng)
+            painted[i] = np.where(new >= 0, new, painted[i])
+        fixed = torch.from_numpy(painted).to(fixed.device)
+    return fixed
+
+
+def stroke_on(mask: np.ndarray, truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One stroke int64 [H, W] with the truth, -1 elsewhere: mostly that of the simulated
+    annotator, a disc or, on thin structures, a scribble; sometimes on any error."""
+    if rng.random() < ELSEWHERE:
+        return simulate_corrections(mask, truth, rng, most=1)
+    stroke = next_stroke(mask, truth, kind_for(truth))
+    if stroke is None:
+        return np.full(truth.shape, -1, np.int64)
+    return np.where(stroke.where, truth, -1)

@@ -12,10 +12,11 @@ from napari_hidiff.errors import InputError, refused
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff, networks
 from napari_hidiff.inference.ood import merged
-from napari_hidiff.networks import Refiner, Segmentor
-from napari_hidiff.training import case_cache, checkpoint
-from napari_hidiff.training.alternate import Alternation
+from napari_hidiff.networks.refiner import Refiner
+from napari_hidiff.networks.segmentor import Segmentor
+from napari_hidiff.training import case_cache
 from napari_hidiff.training.case_cache import Store, Stored
+from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.datasets.lacking import check_foreground, never_trained
@@ -26,8 +27,12 @@ from napari_hidiff.training.fine_tuning import (
     starting_model,
     with_origin,
 )
-from napari_hidiff.training.learner import Learner
-from napari_hidiff.training.plan import (
+from napari_hidiff.training.learner import Learner, accelerator_for, real_type
+from napari_hidiff.training.priors import open_prior_source
+from napari_hidiff.training.progress import Watch
+from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.run import (
+    Run,
     blank_card,
     check_cases,
     check_folder,
@@ -37,12 +42,7 @@ from napari_hidiff.training.plan import (
     recommended,
     write_json,
 )
-from napari_hidiff.training.prior_source import open_prior_source
-from napari_hidiff.training.processes import accelerator_for, real_type
-from napari_hidiff.training.progress import Watch
-from napari_hidiff.training.recipes import Recipe
-from napari_hidiff.training.run import Run
-from napari_hidiff.training.stages import out_of_fold, predictor, pretrain, with_priors
+from napari_hidiff.training.stages import Alternation, out_of_fold, predictor, pretrain, with_priors
 from napari_hidiff.training.validation import calibration, validate
 
 MAIN_STAGE, REFINER_STAGE = 0, 100
@@ -212,7 +212,7 @@ def refiner_stage(
     last, best = run.folder / "last.pt", run.folder / "best.pt"
     done, history = 0, []
     if last.exists():
-        state = checkpoint.load(last)
+        state = load_checkpoint(last)
         pair.segmentor.load_state_dict(state["segmentor"])
         pair.refiner.load_state_dict(state["refiner"])
         done, history = state["iteration"], state["history"]
@@ -241,15 +241,15 @@ def refiner_stage(
                 if run.start is None and all(
                     _merit(card, row) < _merit(card, history[-1]) for row in history[:-1]
                 ):
-                    checkpoint.save(best, _weights(pair) | {"iteration": iteration})
+                    save_checkpoint(best, _weights(pair) | {"iteration": iteration})
             if run.main and finished and run.start is not None:
                 # Nothing is chosen by the held-out cases, so that their scores stay honest.
-                checkpoint.save(best, _weights(pair) | {"iteration": iteration})
+                save_checkpoint(best, _weights(pair) | {"iteration": iteration})
             stop = watch.stopping and not finished
             if run.main and (iteration % SAVE_EVERY == 0 or finished or stop):
                 state = {"segmentor": pair.segmentor.state_dict()}
                 state |= {"refiner": pair.refiner.state_dict()}
-                checkpoint.save(last, state | {"iteration": iteration, "history": history})
+                save_checkpoint(last, state | {"iteration": iteration, "history": history})
             if stop:
                 watch.stopped("refiner", iteration)
     if run.main:
@@ -261,7 +261,7 @@ def refiner_stage(
 def export(run: Run, held_out: list[Stored], history: list[dict[str, Any]]) -> None:
     """The best checkpoint as a model file, with its report."""
     card = run.card
-    state = checkpoint.load(run.folder / "best.pt")
+    state = load_checkpoint(run.folder / "best.pt")
     segmentor, refiner = networks(card)
     segmentor.load_state_dict(state["segmentor"])
     refiner.load_state_dict(state["refiner"])

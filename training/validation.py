@@ -7,13 +7,11 @@ import numpy as np
 import torch
 
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.networks import probabilities
-from napari_hidiff.probability import EPSILON
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import EPSILON, mean_dice
+from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.training.case_cache import Stored
-from napari_hidiff.training.noise import uniform
+from napari_hidiff.training.losses import one_hot, uniform
 from napari_hidiff.training.simulated_annotator import kind_for, next_stroke
-from napari_hidiff.training.targets import one_hot
 
 SAMPLES = 2
 """Samples of a refinement while training: fewer than the card's default, for speed."""

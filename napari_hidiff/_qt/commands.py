@@ -1,13 +1,27 @@
-"""What the command palette offers: the actions of the widget, which is opened if need be."""
+"""What the command palette offers: the actions of the widget, which is opened if need be.
 
+Open napari with the widget docked: on files, or on the demo.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
+from napari_hidiff.errors import InputError
+
 if TYPE_CHECKING:
+    from napari import Viewer
+
     from napari_hidiff._qt.widget import HiDiffWidget
+    from napari_hidiff.inference.card import Card
+    from napari_hidiff.plot import Demo
 
 AGAIN = 200
 """Milliseconds between two looks at whether the widget, just opened, is ready."""
@@ -69,7 +83,7 @@ def _press(name: str) -> None:
 
 def _when_ready(widget: "HiDiffWidget", name: str) -> None:
     """Press a button as soon as the image was looked at, or say why it cannot be pressed."""
-    from napari_hidiff._qt.tasks.fit import WAITING
+    from napari_hidiff._qt.tasks.models import WAITING
 
     if widget.closed:
         return
@@ -81,3 +95,121 @@ def _when_ready(widget: "HiDiffWidget", name: str) -> None:
     else:
         label = button.text().partition("[")[0].strip()
         show_warning(widget.fit.problem or f"{label}: there is nothing to do that with yet.")
+
+
+SETTLE = 300
+"""Milliseconds after which a window has its final layout."""
+
+PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
+
+
+def window_problem() -> str | None:
+    """Why no window can be opened here, in one line; None if one can.
+
+    Qt ends the whole process when it cannot reach a display, so a second process tries first.
+    """
+    linux = sys.platform.startswith("linux")
+    if linux and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display"
+    if os.environ.get("QT_QPA_PLATFORM") in {"offscreen", "minimal"}:
+        return "QT_QPA_PLATFORM keeps Qt from showing windows"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "Qt does not answer"
+    if tried.returncode == 0:
+        return None
+    if "QtBindingsNotFoundError" in tried.stderr:
+        return "no Qt binding is installed (pip install PySide6-Essentials)"
+    reason = next((line for line in tried.stderr.splitlines() if line.strip()), "no reason given")
+    return f"Qt cannot open a window ({reason.strip()})"
+
+
+def open_files(images: Sequence[Path], device: str | None = None, seed: int | None = None) -> None:
+    """Show napari with these files opened and the widget docked; returns when it is closed.
+
+    device, seed: preset in the widget's settings.  Raises InputError for a file that napari cannot
+    open; the widget, which starts to work at once, is docked after them.
+    """
+    import napari
+
+    viewer = napari.Viewer()
+    try:
+        add_files(viewer, images)
+    except InputError:
+        viewer.close()
+        raise
+    preset(dock(viewer), device, seed)
+    show(viewer)
+
+
+def open_demo(demo: "Demo", card: "Card") -> None:
+    """Show napari on the demo's image, truth and result; returns when it is closed."""
+    import napari
+
+    viewer = napari.Viewer()
+    add_demo(viewer, demo, card)
+    dock(viewer)
+    show(viewer)
+
+
+def show(viewer: "Viewer") -> None:
+    """Run napari until its window is closed; the view is fitted once the dock has its place."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    QTimer.singleShot(SETTLE, viewer.reset_view)
+    napari.run()
+
+
+def add_demo(viewer: "Viewer", demo: "Demo", card: "Card") -> None:
+    """Add the image, the truth (hidden) and the result, in the colours of the model's card."""
+    from napari.utils import DirectLabelColormap
+
+    colors: dict[int | None, str] = {None: "transparent"}
+    colors |= {value: label.color for value, label in enumerate(card.classes)}
+    colormap = DirectLabelColormap(color_dict=colors | {0: "transparent"})
+    image = demo.image
+    viewer.add_image(image, name=demo.record["image"], rgb=image.ndim == 3)
+    viewer.add_labels(demo.truth, name="truth", colormap=colormap, visible=False)
+    viewer.add_labels(demo.stages[-1].mask, name="result", colormap=colormap, opacity=0.6)
+
+
+def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
+    """Open files, volumes with their place; InputError names the first that cannot be read.
+
+    napari's own readers get what this package does not read, or reads no better.
+    """
+    from napari.layers import Layer
+
+    from napari_hidiff._qt.files import get_reader, read_layer
+    from napari_hidiff.io.pictures import is_deep_png
+    from napari_hidiff.io.tiff import is_stack
+
+    for path in images:
+        try:
+            if get_reader(str(path)) is not None or is_stack(path) or is_deep_png(path):
+                viewer.add_layer(Layer.create(*read_layer(path)))
+            else:
+                viewer.open(path)
+        except InputError:
+            raise
+        except Exception as error:  # readers are plugins: they raise anything
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: napari cannot open it: {reason}") from error
+
+
+def dock(viewer: "Viewer") -> "HiDiffWidget":
+    """Dock the widget as the Plugins menu does."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    return widget
+
+
+def preset(widget: "HiDiffWidget", device: str | None, seed: int | None) -> None:
+    """Set device (one of the widget's choices) and seed in its settings; None leaves them."""
+    if device is not None:
+        widget.settings.device.value = device
+    if seed is not None:
+        widget.settings.seed.value = seed

@@ -1,16 +1,26 @@
-"""What the viewer, its layers and the controls of the panel tell the widget."""
+"""What the viewer, its layers and the controls of the panel tell the widget.
 
-from collections.abc import Callable
+The widget's keys on the viewer: bound where they are free, gone when the widget closes.
+
+The dialog that asks where a mask is written.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_info
 from napari.viewer import Viewer
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_hidiff._qt import preferences
 from napari_hidiff._qt.controls import settings
-from napari_hidiff._qt.controls.panel import KEYS
-from napari_hidiff._qt.controls.volume_box import KEYS as SLICE_KEYS
-from napari_hidiff._qt.shortcuts import Shortcuts
+from napari_hidiff._qt.controls.elements import KEYS
+from napari_hidiff._qt.controls.sections import KEYS as SLICE_KEYS
+from napari_hidiff._qt.files import FILTERS, suggestion
+from napari_hidiff._qt.layers.annotated_image import Bench
 from napari_hidiff._qt.threads import attempt
+from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.widget import HiDiffWidget
@@ -134,3 +144,60 @@ class Listening:
     def _reveal(self, visible: bool) -> None:
         if self._widget.bench is not None:
             self._widget.bench.reveal(visible)
+
+
+class Shortcuts:
+    """Binds keys to actions.
+
+    viewer : napari's viewer; actions : a function without arguments for every key. A key that is
+    taken keeps its meaning, and one line says so.
+    """
+
+    def __init__(self, viewer: Viewer, actions: Mapping[str, Callable[[], Any]]) -> None:
+        self._viewer = viewer
+        self._bound: list[str] = []
+        taken = []
+        for key, action in actions.items():
+            try:
+                viewer.bind_key(key, _without_viewer(action))
+                self._bound.append(key)
+            except ValueError:
+                taken.append(key)
+        if taken:
+            show_info(f"HiDiff leaves keys that are in use alone: {' '.join(taken)}")
+
+    def close(self) -> None:
+        """Unbind what was bound."""
+        for key in self._bound:
+            self._viewer.bind_key(key, None)
+        self._bound.clear()
+
+
+def _without_viewer(action: Callable[[], Any]) -> Callable[[Viewer], None]:
+    def pressed(viewer: Viewer) -> None:
+        action()
+
+    return pressed
+
+
+def ask_where(parent: QWidget, bench: Bench) -> Path | None:
+    """Ask for a file, beside the image and in its format unless told otherwise; None: cancelled.
+
+    A name without a suffix gets that of the chosen format; InputError where such a file exists
+    already, for the dialog has asked about another name.
+    """
+    proposed = suggestion(bench.image, bench.mask)
+    suffix = next(suffix for suffix in FILTERS if proposed.name.endswith(suffix))
+    given, chosen = QFileDialog.getSaveFileName(
+        parent, "Export the mask", str(proposed), ";;".join(FILTERS.values()), FILTERS[suffix]
+    )
+    if not given:
+        return None
+    wanted = next((suffix for suffix, text in FILTERS.items() if text == chosen), suffix)
+    known = (*FILTERS, ".nii", ".tiff")
+    if given.lower().endswith(known):
+        return Path(given)
+    path = Path(f"{given}{wanted}")
+    if path.exists():
+        raise InputError(f"{path} exists already: choose it by its whole name to replace it.")
+    return path

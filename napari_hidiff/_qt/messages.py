@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.session import Changes
 from napari_hidiff.annotation.sidecar import Kept
 from napari_hidiff.inference.card import Card
+from napari_hidiff.masks import Changes
 
 if TYPE_CHECKING:
-    from napari_hidiff._qt.controls.settings import Settings
+    from napari_hidiff.annotation.refinement import Settings
     from napari_hidiff.engine.engine import Engine
-    from napari_hidiff.inference.estimate import Estimate
+    from napari_hidiff.inference.model import Estimate
 
 NAMED = 3
 """Classes that fit into one line."""

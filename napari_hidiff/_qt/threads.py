@@ -1,25 +1,34 @@
-"""Work that runs in napari's worker threads: arrays go in, arrays come out, no layer is touched."""
+"""Work that runs in napari's worker threads: arrays go in, arrays come out, no layer is touched.
 
+Memory that nobody uses any more, back to the system.
+
+The end of the program: widgets that are still open are shut down while everything works.
+"""
+
+import ctypes
+import functools
 import logging
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QThreadPool
 
-from napari_hidiff._qt.controls.settings import Settings
-from napari_hidiff._qt.memory import give_back
 from napari_hidiff.annotation import sidecar
+from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.ood import doubts
 
 if TYPE_CHECKING:
+    from napari_hidiff._qt.widget import HiDiffWidget
     from napari_hidiff.annotation.suggestions import Alternative
     from napari_hidiff.diffusion.samplers import Step
-    from napari_hidiff.inference.estimate import Estimate
-    from napari_hidiff.inference.model import HiDiff
+    from napari_hidiff.inference.model import Estimate, HiDiff
 
 log = logging.getLogger(__name__)
 
@@ -207,3 +216,60 @@ def advance(run: Iterator["Step"], single: bool) -> Iterator["Step"]:
         yield step
         if single:
             return
+
+
+def _trim() -> Callable[[int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found
+
+
+_malloc_trim = _trim()
+
+
+def give_back() -> None:
+    """Give freed memory back where malloc keeps it for later (glibc), for every thread.
+
+    The tensors of a slice are of the size that glibc keeps: after a dozen slices of a volume that
+    was as much as the volume itself (``python -m benchmarks.window_memory``). It takes
+    milliseconds.
+    """
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def forget_images() -> None:
+    """Forget what models know of images, and give the memory back: an image was removed.
+
+    Of those that are still open it is found again when they are refined next.
+    """
+    seen = sys.modules.get("napari_hidiff.inference.denoiser")  # without it no model was loaded yet
+    if seen is not None:
+        seen.forget(0)
+    give_back()
+
+
+_open: "WeakSet[HiDiffWidget]" = WeakSet()
+
+
+def watch(widget: "HiDiffWidget") -> None:
+    """Shut a widget down when the interpreter ends and its window was not closed."""
+    _open.add(widget)
+    _at_the_end()
+
+
+@functools.cache
+def _at_the_end() -> None:
+    # Handlers of atexit come too late: no thread can be started any more that saves strokes, and a
+    # library that a thread is still importing is never cleaned up (h5py then crashes the process).
+    threading._register_atexit(_shut_down)  # type: ignore[attr-defined]
+
+
+def _shut_down() -> None:
+    if not _open:
+        return
+    for widget in list(_open):
+        widget.shut_down(window_gone=True)
+    # Qt waits for these threads anyway, but only when what they report to is deleted.
+    QThreadPool.globalInstance().waitForDone()

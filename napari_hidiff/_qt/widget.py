@@ -1,4 +1,7 @@
-"""The dock widget "HiDiff refine": it joins layers, models, the panel and the work under way."""
+"""The dock widget "HiDiff refine": it joins layers, models, the panel and the work under way.
+
+What can be done now, and what the lines of the panel say.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -10,30 +13,23 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_hidiff._qt import ending, messages, preferences, status
-from napari_hidiff._qt.controller import Listening
+from napari_hidiff._qt import messages, preferences, threads
+from napari_hidiff._qt.controller import Listening, ask_where
 from napari_hidiff._qt.controls import settings as choices
-from napari_hidiff._qt.controls.hint import Hint
-from napari_hidiff._qt.controls.learn_box import LearnBox
+from napari_hidiff._qt.controls.elements import Hint
 from napari_hidiff._qt.controls.panel import Panel
-from napari_hidiff._qt.controls.sections import ChannelBox
-from napari_hidiff._qt.controls.settings import Settings
-from napari_hidiff._qt.controls.volume_box import VolumeBox
-from napari_hidiff._qt.export import ask_where
-from napari_hidiff._qt.layers.annotated_image import Bench
-from napari_hidiff._qt.layers.benches import Benches
-from napari_hidiff._qt.remembered import remember_sections
-from napari_hidiff._qt.tasks.classes import Classes
+from napari_hidiff._qt.controls.sections import ChannelBox, LearnBox, VolumeBox
+from napari_hidiff._qt.layers.annotated_image import Bench, Benches
+from napari_hidiff._qt.preferences import remember_sections
 from napari_hidiff._qt.tasks.fine_tuning import Learning
-from napari_hidiff._qt.tasks.fit import Fit
-from napari_hidiff._qt.tasks.models import Models
-from napari_hidiff._qt.tasks.next_result import Alternatives
+from napari_hidiff._qt.tasks.models import Fit, Models
+from napari_hidiff._qt.tasks.next_result import Alternatives, Tour, look_at
 from napari_hidiff._qt.tasks.refinement import Refinement
-from napari_hidiff._qt.tasks.selection import Chosen
+from napari_hidiff._qt.tasks.selection import Chosen, Classes
 from napari_hidiff._qt.tasks.slices import Sweeps
-from napari_hidiff._qt.tasks.tour import Tour, look_at
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
 
@@ -93,7 +89,7 @@ class HiDiffWidget(QWidget):
         self.learning = Learning(self.learn_box, self.chosen, self.models, self.settings.device)
         remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
-        ending.watch(self)
+        threads.watch(self)
         self._listening = Listening(self, viewer)
 
     @property
@@ -242,7 +238,7 @@ class HiDiffWidget(QWidget):
     def refresh(self) -> None:
         """Bring buttons and lines up to date."""
         if not self._closed:
-            status.show(self)
+            show_status(self)
 
     # How it comes about.
 
@@ -290,3 +286,41 @@ class HiDiffWidget(QWidget):
         self.models.close()
         self.classes.close()
         self._listening.close()
+
+
+def show_status(widget: "HiDiffWidget") -> None:
+    """Bring buttons and lines up to date with the chosen image, its bench and the shown slice."""
+    widget.learning.refresh()
+    panel, bench, session, work = widget.panel, widget.bench, widget.session, widget.work
+    ready = widget.fit.problem is None and not work.busy
+    prior = session is not None and (session.begun or session.prior is not None)
+    for button in (panel.segment, panel.step, panel.run):
+        button.setEnabled(ready)
+    panel.stop.setEnabled(work.stoppable)
+    panel.rerefine.setEnabled(ready and prior)
+    panel.alternatives.setEnabled(ready and prior)
+    panel.next_place.setEnabled(prior)
+    panel.place.setText(widget.tour.line(session if prior else None))
+    panel.accept.setEnabled(session is not None and not work.busy)
+    panel.export.setEnabled(bench is not None)
+    panel.new_mask.setEnabled(widget.image is not None and bench is None)
+    panel.complete.setEnabled(session is not None and not work.busy)
+    for button in widget.volume.buttons[:4]:
+        button.setEnabled(ready)
+    widget.volume.take_back.setEnabled(not work.busy and widget.sweeps.can_take_back(bench))
+    kept = widget.benches.offer(widget.image)
+    panel.offer(messages.offer(kept) if kept else None)
+    panel.counts.setText(
+        messages.counts(
+            bench.changes_in(widget.chosen.target().index) if bench and session else None,
+            bench.annotation if bench else None,
+        )
+    )
+    widget.classes.refresh()
+    panel.reject.setEnabled(False)
+    if bench is None or session is None:
+        panel.show_moment(0, 0)
+    elif not work.busy:
+        index = widget.chosen.target().index
+        panel.reject.setEnabled(bench.link.rejectable == index)
+        work.moments.tell(bench, index, panel.steps_slider.value())

@@ -1,21 +1,25 @@
 """All slices of one mask under annotation: their sessions, their log, how much of it is kept.
 
 The surroundings report what happened to the whole mask, as they do for :class:`Session`.
+
+Frozen classes from one session to the next.
+
+A sidecar has strokes and accepted masks, and a frozen class may be neither. But it neither shrinks
+nor grows: the entry of the log that says that it was frozen can say for as long as it is frozen
+which pixels it has.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from napari_hidiff.annotation.fixed import FREE
-from napari_hidiff.annotation.journal import Journal, repeatable
-from napari_hidiff.annotation.locks import Locks
-from napari_hidiff.annotation.records import SliceRecord, packed
+from napari_hidiff.annotation.constraints import Locks
+from napari_hidiff.annotation.journal import Journal, SliceRecord, packed, repeatable
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
-from napari_hidiff.slices import Index, meeting, slicer
+from napari_hidiff.masks import FREE, Index, meeting, pack, slicer, unpack
 
 HISTORY_BYTES = 64 * 2**20
 """Memory of the undo history of all slices together; older changes than that can be undone no
@@ -259,3 +263,61 @@ class Annotation:
             excess += oldest.nbytes
             oldest.drop_oldest()
             excess -= oldest.nbytes
+
+
+Held = list[dict[str, Any]]
+"""Pixels of a class: per slice its index, ``slice``, and packed positions there, ``pixels``."""
+
+
+def freeze(annotation: "Annotation", label: int, mask: np.ndarray, on: bool = True) -> None:
+    """Freeze a class where it is in the whole mask, or let it go, and keep its pixels in the log.
+
+    mask : integers of the annotation's shape.
+    """
+    for entry in annotation.log:  # the last one says it all
+        if entry["action"] == "lock" and entry["label"] == label:
+            entry.pop("held", None)
+    annotation.freeze(label, mask, on)
+    if on:
+        annotation.log[-1]["held"] = _pixels(annotation, label)
+
+
+def relock(annotation: "Annotation", log: Sequence[dict[str, Any]], mask: np.ndarray) -> None:
+    """Freeze what was frozen at the end of an earlier session's ``log``, and bring its pixels back.
+
+    annotation : gone on with (restored and begun); mask : its whole mask, which is written into.
+    """
+    for label, held in frozen(log).items():
+        for one in held:
+            index = tuple(one["slice"])
+            view = mask[slicer(index)]
+            where, labels = unpack(one["pixels"], view.size)
+            back = annotation.session(index, view).timeline.content.copy()
+            back.reshape(-1)[where] = labels
+            view[...] = annotation.around_fixed(index, back)
+            annotation.wrote(index, mask)
+        freeze(annotation, label, mask)
+
+
+def frozen(log: Sequence[dict[str, Any]]) -> dict[int, Held]:
+    """The classes that are frozen at the end of a log, with their pixels; logs of older versions
+    have none."""
+    found: dict[int, Held] = {}
+    for entry in log:
+        if entry["action"] in ("open", "restore"):  # what is frozen after that is said again
+            found.clear()
+        elif entry["action"] == "lock":
+            found.pop(entry["label"], None)
+            if entry["on"]:
+                found[entry["label"]] = entry.get("held", [])
+    return found
+
+
+def _pixels(annotation: "Annotation", label: int) -> Held:
+    found = []
+    for index, session in annotation.sessions.items():
+        where = np.flatnonzero(session.timeline.content == label)
+        if where.size:
+            labels = np.full(where.size, label)
+            found.append({"slice": index, "pixels": pack(where, labels)})
+    return found

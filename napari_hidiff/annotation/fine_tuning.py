@@ -2,13 +2,22 @@
 
 A set belongs to a model and to all that are tuned from it. A file is named after its image and the
 content of the image, so that adding the same image again replaces what was there.
+
+A fine-tuning in a process of its own: started, watched and stopped from a window or script.
+
+The process gets a low priority and one thread. It stops, with a checkpoint, when its standard input
+ends: when :meth:`Tuning.stop` closes it, and also when whoever started it is gone.
 """
 
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -20,7 +29,7 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import check_image
 from napari_hidiff.io.storage import whole
 from napari_hidiff.io.write import write_labels
-from napari_hidiff.slices import Index
+from napari_hidiff.masks import Index
 
 VARIABLE = "NAPARI_HIDIFF_TRAINING_SETS"
 """Name of the environment variable that says where training sets are kept."""
@@ -134,3 +143,177 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 def _write_text(path: Path, text: str) -> None:
     with whole(path) as (part,):
         part.write_text(text, encoding="utf-8")
+
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+LOG, ARGUMENTS, PROGRESS = "log.txt", "arguments.json", "progress.jsonl"
+MODEL = "model.safetensors"
+SHARES = {"reading": 0.03, "priors": 0.05, "segmentor": 0.37, "refiner": 0.55}
+"""Stages in their order, and about how much of the time each takes."""
+
+
+@dataclass
+class Progress:
+    """What a run has said so far.
+
+    stage, done, total : where it is. losses, dice : (share of the run 0..1, value), to be drawn;
+    dice : of the refined masks of held-out images. stopped, finished : how it ended, if it did.
+    """
+
+    stage: str = "starting"
+    done: int = 0
+    total: int | None = None
+    losses: list[tuple[float, float]] = field(default_factory=list)
+    dice: list[tuple[float, float]] = field(default_factory=list)
+    stopped: bool = False
+    finished: bool = False
+
+    @property
+    def share(self) -> float:
+        """Of the whole run, 0..1."""
+        if self.finished or self.stage == "scoring":
+            return 1.0
+        names = list(SHARES)
+        if self.stage not in names:
+            return 0.0
+        before = sum(SHARES[name] for name in names[: names.index(self.stage)])
+        return before + SHARES[self.stage] * (self.done / self.total if self.total else 0)
+
+    def take(self, line: dict[str, Any]) -> None:
+        """One line of ``progress.jsonl``."""
+        stage = str(line.get("stage", "")).split(" ")[0]
+        self.stopped = stage == "stopped"
+        if stage == "finished":
+            self.finished = True
+        elif stage == "validation":
+            self.dice.append((self.share, float(line["refined"])))
+        elif stage == "scoring" or stage in SHARES:
+            self.stage, self.done = stage, int(line.get("done", 0))
+            self.total = line.get("total")
+            if line.get("loss") is not None:
+                self.losses.append((self.share, float(line["loss"])))
+
+
+class Tuning:
+    """One run of ``napari-hidiff-train --from`` in a folder of its own.
+
+    Raises
+    ------
+    InputError : the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.progress = folder, Progress()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = 0
+        self._stopping = False
+
+    @classmethod
+    def begin(
+        cls, folder: Path, data: Path, model: str, name: str, options: Sequence[str] = ()
+    ) -> "Tuning":
+        """Start a new run: ``model`` is tuned on ``data`` and will be called ``name``."""
+        arguments = ["--dataset", "folder", "--data", str(data), "--from", model, "--name", name]
+        arguments += ["--output", str(folder), "--cache", str(data / "cache"), *options]
+        run = cls(folder)
+        try:
+            folder.mkdir(parents=True)
+            (folder / ARGUMENTS).write_text(json.dumps({"name": name, "arguments": arguments}))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made ({error.strerror or error}).") from error
+        run._start(arguments)
+        return run
+
+    def go_on(self) -> None:
+        """Start again where the run was stopped; a run that had hardly begun begins anew."""
+        arguments = json.loads((self.folder / ARGUMENTS).read_text())["arguments"]
+        resume = ["--resume"] if (self.folder / "recipe.json").exists() else []
+        self.poll()
+        self.progress.stopped = self._stopping = False
+        self._start([*arguments, *resume])
+
+    @property
+    def name(self) -> str:
+        """What the tuned model is called."""
+        return str(json.loads((self.folder / ARGUMENTS).read_text())["name"])
+
+    @property
+    def model(self) -> Path:
+        """The file of the tuned model, once there is one."""
+        return self.folder / MODEL
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop and has not yet."""
+        return self._stopping and self.running
+
+    def poll(self) -> Progress:
+        """Read what is new; never waits."""
+        try:
+            with (self.folder / PROGRESS).open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+        except OSError:
+            return self.progress
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            self.progress.take(json.loads(line))
+        return self.progress
+
+    def stop(self) -> None:
+        """Ask it to stop after the iteration under way; never waits."""
+        self._stopping = True
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def problem(self) -> str | None:
+        """Why the run ended without a model, in one line; None if it did not, or was stopped."""
+        if self.running or self.model.exists() or self.poll().stopped:
+            return None
+        try:
+            said = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            said = []
+        lines = [line for line in said if line.strip()]
+        return (lines[-1] if lines else "it ended without a word").removeprefix(
+            "napari-hidiff-train: "
+        )
+
+    def report(self) -> dict[str, Any]:
+        """``held_out`` of the run's report: scores before and after (:mod:`training.tune`)."""
+        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())["held_out"]
+        return found
+
+    def _start(self, arguments: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "napari_hidiff.training", *arguments, "--background"]
+        low = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)
+        with (self.folder / LOG).open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **dict.fromkeys(THREADS, "1")},
+                creationflags=low,
+            )
+
+
+def stopped_run(runs: Path, stems: Sequence[str]) -> Tuning | None:
+    """The newest run in a folder, if it was stopped and its images are still ``stems``."""
+    newest = max((path for path in runs.glob("*") if path.is_dir()), default=None)
+    if newest is None or (newest / MODEL).exists() or not (newest / ARGUMENTS).exists():
+        return None
+    run = Tuning(newest)
+    try:
+        cases = json.loads((newest / "cases.json").read_text())
+    except (OSError, ValueError):
+        return None
+    rows = (*cases["train"], *cases["val"])  # earlier versions noted names alone
+    same = sorted(row if isinstance(row, str) else row["id"] for row in rows) == sorted(stems)
+    return run if same and run.poll().stopped else None

@@ -24,17 +24,19 @@ after it, so that a repetition can tell where it went astray
 | take_back | slices: how many got the masks back that they had before a sweep |
 | lock | label: of a class that was frozen (on) or let go; held: its pixels, while frozen |
 | accept | which model and step the mask came from, if any |
+
+What outlives the program of a slice, in memory and as text.
 """
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_hidiff import __version__
+from napari_hidiff._version import __version__
 from napari_hidiff.annotation.undo import Timeline
-from napari_hidiff.masks import pack
-from napari_hidiff.slices import Index
+from napari_hidiff.masks import FREE, Index, of_mask, pack, shown, unpack
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
@@ -123,3 +125,48 @@ def model_facts(model: "HiDiff") -> Entry:
         "engine": model.engine,
         "device": str(model.device),
     }
+
+
+class SliceRecord(NamedTuple):
+    """What outlives the program: strokes int32 [H, W]; the accepted mask [H, W] or None."""
+
+    fixed: np.ndarray
+    accepted: np.ndarray | None
+
+
+def _fixed(fixed: np.ndarray) -> str:
+    where = np.flatnonzero(fixed != FREE)
+    return pack(where, fixed.ravel()[where])
+
+
+def packed(slices: Mapping[Index, SliceRecord]) -> list[dict[str, Any]]:
+    """Slices as the file has them, JSON-able; the inverse of :func:`records`."""
+    found: list[dict[str, Any]] = []
+    for index, record in slices.items():
+        found.append({"slice": index, "fixed": _fixed(record.fixed)})
+        if record.accepted is not None:
+            found[-1]["accepted"] = of_mask(record.accepted)
+    return found
+
+
+def _unpack(text: str, size: tuple[int, ...], rest: int, dtype: type) -> np.ndarray:
+    values: np.ndarray = np.full(size, rest, dtype)
+    where, labels = unpack(text, values.size)
+    if labels.size and labels.max() > np.iinfo(dtype).max:
+        raise ValueError("a label is out of range")
+    values.reshape(-1)[where] = labels
+    return values
+
+
+def records(packed: list[dict[str, Any]], shape: Sequence[int]) -> dict[Index, SliceRecord]:
+    """Slices as the file has them, unpacked; ValueError and others where they are damaged."""
+    slices = {}
+    for one in packed:
+        index = tuple(one["slice"])
+        size = shown(shape, index)
+        accepted = one.get("accepted")
+        slices[index] = SliceRecord(
+            _unpack(one["fixed"], size, FREE, np.int32),
+            None if accepted is None else _unpack(accepted, size, 0, np.uint8),
+        )
+    return slices

@@ -1,16 +1,22 @@
-"""A few clearly different masks from the samples of one refinement, to choose from."""
+"""A few clearly different masks from the samples of one refinement, to choose from.
+
+Where an annotator should look next: the most uncertain places of a mask.
+
+Completion of strokes without a model: the random walker of Grady (2006) in scikit-image.
+"""
 
 from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from napari_hidiff.annotation.run import Run, Shown
+from napari_hidiff.annotation.session import Run, Shown
 from napari_hidiff.errors import InputError
-from napari_hidiff.probability import mask_of
+from napari_hidiff.masks import FREE, mask_of
 
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
@@ -132,3 +138,102 @@ def _within(groups: list[np.ndarray], between: np.ndarray) -> float:
     """The mean distance of two samples of one group; 0 where no group has two."""
     pairs = [between[i, j] for group in groups for i, j in combinations(group, 2)]
     return float(np.mean(pairs)) if pairs else 0.0
+
+
+LEAST = 1e-3
+"""Nats; a place with less uncertainty than this is not worth a look."""
+
+
+class Place(NamedTuple):
+    """A pixel to look at, and the uncertainty around it in the unit of the map."""
+
+    row: int
+    column: int
+    uncertainty: float
+
+
+def radius(shape: tuple[int, ...]) -> float:
+    """Pixels around a place that one look takes in, for an image [H, W]."""
+    return min(shape[:2]) / 16
+
+
+def uncertain_places(
+    uncertainty: np.ndarray, count: int = 20, fixed: np.ndarray | None = None
+) -> list[Place]:
+    """At most ``count`` places, the most uncertain first, no two within :func:`radius`.
+
+    uncertainty : float [H, W], 0 = certain (entropy in nats, say). It is averaged with a Gaussian,
+        so that an uncertain region comes before a single pixel.
+    fixed : int [H, W], -1 = free; a fixed pixel is certain and never a place.
+
+    Fewer places come back where less than ``LEAST`` is left.
+
+    Raises
+    ------
+    InputError : not an image [H, W] of finite values, or a fixed map of another shape.
+    """
+    if uncertainty.ndim != 2 or not np.isfinite(uncertainty).all():
+        raise InputError(f"wanted finite uncertainty [H, W], got an array {uncertainty.shape}")
+    free = np.ones(uncertainty.shape, bool) if fixed is None else fixed < 0
+    if free.shape != uncertainty.shape:
+        raise InputError(f"the fixed map has shape {free.shape}, not {uncertainty.shape}")
+    sigma = max(1.0, min(uncertainty.shape) / 64)
+    left = ndimage.gaussian_filter(np.where(free, uncertainty, 0).astype(np.float64), sigma)
+    left[~free] = 0
+    places: list[Place] = []
+    while left.size and len(places) < count:
+        row, column = (int(at) for at in np.unravel_index(left.argmax(), left.shape))
+        if left[row, column] < LEAST:
+            break
+        places.append(Place(row, column, float(left[row, column])))
+        left[disc(left.shape, row, column)] = 0
+    return places
+
+
+def disc(shape: tuple[int, ...], row: int, column: int) -> np.ndarray:
+    """bool [H, W], the pixels within :func:`radius` of a pixel."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= radius(shape) ** 2)
+
+
+BETA = 130.0
+"""How hard it is to cross an edge; scikit-image's default."""
+
+
+def random_walk(image: np.ndarray, fixed: np.ndarray, beta: float = BETA) -> np.ndarray:
+    """Give every free pixel the label whose strokes a random walker from there meets first.
+
+    image : [H, W] or [H, W, C], any real dtype; scaled to 0..1 by its own range.
+    fixed : integer [H, W], the label of every painted pixel (0 = background), -1 where free.
+    beta : the weight between neighbours falls with beta times their squared difference.
+
+    Returns the mask, uint8 [H, W]; painted pixels keep their label. The same input gives the
+    same mask.
+
+    Raises
+    ------
+    InputError : the shapes differ, fewer than two labels are painted, or the image holds NaN or
+        infinite values.
+    """
+    from skimage.segmentation import random_walker
+
+    if image.shape[:2] != fixed.shape:
+        raise InputError(f"The strokes have shape {fixed.shape}, the image {image.shape[:2]}.")
+    labels = np.unique(fixed[fixed != FREE])
+    if labels.size < 2:
+        raise InputError(
+            "Paint at least one stroke inside the object and one on the background (label 0, or "
+            "the eraser), then complete them."
+        )
+    pixels = np.asarray(image, np.float64)
+    if not np.isfinite(pixels).all():
+        raise InputError("The image holds NaN or infinite values.")
+    low, high = float(pixels.min()), float(pixels.max())
+    pixels = (pixels - low) / ((high - low) or 1.0)
+    seeds = np.zeros(fixed.shape, np.int32)  # for scikit-image 0 means free
+    for number, label in enumerate(labels, start=1):
+        seeds[fixed == label] = number
+    if np.any(seeds == 0):
+        axis = -1 if pixels.ndim == 3 else None
+        seeds = random_walker(pixels, seeds, beta, mode="cg_j", tol=1e-5, channel_axis=axis)
+    return labels[np.asarray(seeds) - 1].astype(np.uint8)

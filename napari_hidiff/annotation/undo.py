@@ -16,11 +16,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_hidiff.annotation.edits import Change, changed, joined, unchanged
-from napari_hidiff.annotation.fixed import FREE as FREE
-from napari_hidiff.annotation.fixed import FixedMap, touch
-from napari_hidiff.annotation.locks import Locks
-from napari_hidiff.errors import InputError
+from napari_hidiff.annotation.constraints import Locks
+from napari_hidiff.annotation.edits import Change, FixedMap, changed, joined, touch, unchanged
+from napari_hidiff.masks import FREE as FREE
 from napari_hidiff.masks import Runs, weight
 
 HISTORY = 100
@@ -284,20 +282,3 @@ class Timeline:
         change = weight(index, values) - weight(index, flat[index])
         self._weight = (self._weight + change) % 2**64
         flat[index] = values
-
-
-def check_labels(values: np.ndarray, labels: int, what: str) -> None:
-    """Make sure that labels, an integer array of any shape, lie in 0..labels - 1.
-
-    Raises
-    ------
-    InputError : naming ``what`` holds another label, which one, and in how many pixels.
-    """
-    outside = values[(values >= labels) | (values < 0)]
-    if outside.size:
-        label = int(outside[0])
-        count = int(np.count_nonzero(values == label))
-        raise InputError(
-            f"{what} holds label {label} in {count} pixel{'s' * (count > 1)}, but the model knows "
-            f"0 to {labels - 1}: give them one of its labels."
-        )

@@ -1,49 +1,45 @@
 """Refine image files: which images, which outputs, one record per image.
 
 Everything that can be wrong with the file names is found before the first image is read.
+
+A list of images in a text file, each with its own prior and fixed pixels.
 """
 
 import glob
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
-
-from napari_hidiff import __version__
-from napari_hidiff.batch.listed import Listed
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import nrrd
 from napari_hidiff.io.dicom import is_dicom, is_series
-from napari_hidiff.io.images import IMAGES, TIFF, read_fixed, read_image, read_labels
+from napari_hidiff.io.images import IMAGES, TIFF
 from napari_hidiff.io.nifti import is_nifti, stem
-from napari_hidiff.io.pictures import check_turn, orientation
 from napari_hidiff.io.registry import is_volume
-from napari_hidiff.io.storage import whole
-from napari_hidiff.io.write import tables, write_labels
+from napari_hidiff.io.write import tables
 
 if TYPE_CHECKING:
-    from napari_hidiff.inference.model import HiDiff
+    pass
 
-MASKS: tuple[str, ...] = (
-    *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
-    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
-)
-"""Suffixes looked for where --prior or --fixed is a folder, in this order."""
+LIVES = 3
+"""Attempts at an image whose worker dies; no more than dask makes by itself."""
 
 
-class Progress(Protocol):
-    """How far the work on an image is: ``index`` of ``total``."""
+@dataclass(frozen=True)
+class Order:
+    """What all images of a batch have in common.
 
-    @property
-    def index(self) -> int: ...
+    model : a bundled name or a file; digest : SHA-256 of its file; device, engine : as asked for.
+    settings : sampler, steps, samples, seed; run : a word that no other batch has.
+    """
 
-    @property
-    def total(self) -> int: ...
+    model: str
+    digest: str
+    device: str
+    engine: str
+    settings: Mapping[str, Any]
+    run: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,32 @@ class Job:
     def outputs(self) -> tuple[Path, ...]:
         """All files that are written: the mask, the tables beside a NIfTI mask, the record."""
         return (self.mask, *tables(self.mask), self.steps)
+
+
+class Outcome(NamedTuple):
+    """A job with its record, or with one line that says why there is none; trace: of a bug."""
+
+    job: Job
+    record: dict[str, Any] | None = None
+    error: str = ""
+    trace: str = ""
+
+
+MASKS: tuple[str, ...] = (
+    *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
+    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
+)
+"""Suffixes looked for where --prior or --fixed is a folder, in this order."""
+
+
+class Progress(Protocol):
+    """How far the work on an image is: ``index`` of ``total``."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
 
 
 def absolute(job: Job) -> Job:
@@ -101,6 +123,14 @@ def find_images(given: Sequence[Path]) -> list[Path]:
         else:
             found[path] = None
     return list(found)
+
+
+class Listed(NamedTuple):
+    """A line of a list: an image, its prior and its fixed pixels, if the line names them."""
+
+    image: Path
+    prior: Path | None = None
+    fixed: Path | None = None
 
 
 def plan(
@@ -152,67 +182,6 @@ def plan(
     return list(jobs.values())
 
 
-def refine_file(
-    model: "HiDiff",
-    job: Job,
-    settings: dict[str, Any],
-    on_step: Callable[[Progress], None] = lambda step: None,
-    made: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Refine one image, write its mask and its steps, and return the record that was written.
-
-    A volume is refined slice by slice; see :mod:`napari_hidiff.batch.refine`.
-
-    settings: sampler, steps, samples (None = the model's card) and seed.
-    on_step: called after every step, of a volume before some slices, for progress.
-    made: goes into the record as it is.
-    Raises InputError naming the file.
-    """
-    start = time.perf_counter()
-    try:
-        if is_volume(job.image):
-            from napari_hidiff.batch.refine import refine_volume
-
-            return refine_volume(model, job, settings, on_step, made)
-        image = read_image(job.image)
-        model.check_image(image)
-        prior = None if job.prior is None else read_labels(job.prior, model.labels)
-        fixed = None if job.fixed is None else read_fixed(job.fixed)
-        for path, given in ((job.prior, prior), (job.fixed, fixed)):
-            if path is not None and given is not None:
-                check_turn(job.image, path, image.shape[:2], given.shape)
-        run = model.steps(image, prior=prior, fixed=fixed, **settings)
-        mask = model.mask_of(model.prior(image)) if prior is None else prior
-        if fixed is not None:
-            mask = np.where(fixed >= 0, fixed, mask).astype(np.uint8)
-        record = head(model, job, settings, image.shape, mask, fixed) | {"steps": []}
-        first, before = mask, time.perf_counter()
-        for step in run:
-            now, after = time.perf_counter(), step.mask
-            record["steps"].append(
-                {
-                    "index": step.index,
-                    "t": step.t,
-                    "changed": int((after != mask).sum()),
-                    "pixels": count(after, model.labels),
-                    "seconds": round(now - before, 3),
-                }
-            )
-            mask, before = after, now
-            on_step(step)
-        record["changed"] = int((mask != first).sum())
-        if (turn := orientation(job.image)) != 1:
-            record["orientation"] = turn
-        record |= made or {}
-        record["seconds"] = round(time.perf_counter() - start, 3)
-        with finished(job.steps, record):
-            write_labels(job.mask, mask, model.card.classes)
-        return record
-    except InputError as error:
-        line = str(error)
-        raise InputError(line if str(job.image) in line else f"{job.image}: {line}") from error
-
-
 def image_name(image: Path) -> str:
     """What the results of an image are called by; a DICOM series by its folder."""
     if image.is_dir():
@@ -226,61 +195,6 @@ def mask_suffix(image: Path) -> str:
     if image.suffix.lower() in TIFF:
         return ".tif"
     return ".nii.gz" if is_volume(image) else ".png"
-
-
-@contextmanager
-def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
-    """Write a record beside its place, and put it there when the body has written the outputs.
-
-    A record is thus the mark of completion; a mask without one but with a record waiting beside it
-    was left by a process that was killed in between.
-    """
-    with whole(path) as (part,):
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        yield
-
-
-def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
-    """What made a mask: model, classes, resolved settings, engine, device, versions."""
-    import torch
-
-    chosen = {key: value for key, value in settings.items() if value is not None}
-    return {
-        "model": model.card.name,
-        "classes": [label.name for label in model.card.classes],
-        "settings": dict(model.card.defaults) | chosen,
-        "engine": model.engine,
-        "device": str(model.device),
-        "versions": {"napari-hidiff": __version__, "torch": torch.__version__},
-    }
-
-
-def head(
-    model: "HiDiff",
-    job: Job,
-    settings: dict[str, Any],
-    shape: Sequence[int],
-    mask: np.ndarray,
-    fixed: np.ndarray | None,
-) -> dict[str, Any]:
-    """What a record begins with.
-
-    shape : of the image. mask, fixed : what refinement starts from, int of any shape, with fixed
-    pixels in it; -1 where a pixel is free.
-    """
-    known = None if fixed is None else int((fixed >= 0).sum())
-    return describe(model, settings) | {
-        "image": str(job.image),
-        "shape": list(shape),
-        "mask": str(job.mask),
-        "prior": {"source": str(job.prior or "segmentor"), "pixels": count(mask, model.labels)},
-        "fixed": None if fixed is None else {"source": str(job.fixed), "pixels": known},
-    }
-
-
-def count(mask: np.ndarray, labels: int) -> list[int]:
-    """How many pixels each label has."""
-    return np.bincount(mask.ravel(), minlength=labels).tolist()
 
 
 def _is_image(file: Path) -> bool:
@@ -306,3 +220,35 @@ def _beside(given: Path | None, image: Path) -> Path | None:
     stems = (image_name(image), f"{image_name(image)}_mask")
     names = [given / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
     return next((path for path in names if path.is_file()), names[0])
+
+
+def read_list(file: Path) -> list[Listed]:
+    """The images that a text file names, one a line: image, tab, prior, tab, fixed pixels.
+
+    The last two may be missing or empty. Relative names start at the list's folder; empty lines
+    and lines that begin with # are left out. Raises InputError for a list that cannot be read, is
+    empty, names an image twice, or has more columns.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise InputError(f"{file}: the list cannot be read: {reason}") from error
+    found: dict[Path, Listed] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        names = [name.strip() for name in line.split("\t")]
+        if len(names) > 3 or not names[0]:
+            raise InputError(
+                f"{file}, line {number}: wanted an image, and after tabs its prior and its fixed "
+                "pixels"
+            )
+        paths = [file.parent / name if name else None for name in names] + [None, None]
+        image = file.parent / names[0]
+        if image in found:
+            raise InputError(f"{file}, line {number}: {image} is in the list already")
+        found[image] = Listed(image, *paths[1:3])
+    if not found:
+        raise InputError(f"{file}: the list names no images")
+    return list(found.values())

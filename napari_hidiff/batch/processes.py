@@ -2,6 +2,8 @@
 
 Every worker loads the model once and takes one image at a time. Which worker refines an image, and
 how many there are, changes no mask: noise depends on the seed alone, and see :func:`own_threads`.
+
+How many processes a batch is worth on this machine.
 """
 
 import signal
@@ -10,20 +12,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
+import psutil
 import torch
 from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker, wait
 from distributed.scheduler import KilledWorker
 
-from napari_hidiff.batch.jobs import Job
-from napari_hidiff.batch.order import LIVES, Order, Outcome, attempt, refine_one
-from napari_hidiff.batch.records import digest, read
+from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome
+from napari_hidiff.batch.records import digest, read_record
+from napari_hidiff.batch.refine import attempt, held, refine_one
 from napari_hidiff.cli.console import log
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.loading import find_model, load_model
+from napari_hidiff.inference.catalog import find_model, load_model
+from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE, REMEMBERED, STANDING
+from napari_hidiff.inference.model import Estimate
+from napari_hidiff.io.images import read_image
+from napari_hidiff.io.registry import is_volume, read
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -157,7 +165,7 @@ def work(job: Job, order: Order, share: Share) -> Outcome:
     dask repeats what a worker had done if that dies before its result was fetched.
     """
     with _turn:
-        record = read(job.steps)
+        record = read_record(job.steps)
         if record is not None and record.get("run") == order.run and job.mask.exists():
             return Outcome(job, record)
         try:
@@ -242,3 +250,47 @@ def _outcome(future: Future, job: Job, times: int) -> Outcome | None:
         return None
     line = (str(error).splitlines() or [""])[0]
     return Outcome(job, error=f"{job.image}: {type(error).__name__}: {line}")
+
+
+PROGRAM = 700 * 2**20
+"""Bytes of a process with a small model loaded (docs/engine.md: 0.65 GB)."""
+START = 15.0
+"""Seconds of work that make the start of one more process worth while."""
+TYPICAL = (1024, 1024)
+"""Rows and columns assumed where the largest file cannot be read."""
+
+
+def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) -> int:
+    """Processes for a batch: one per GPU, else what cores, memory and the work to do allow.
+
+    The image of the largest file stands for all: its estimate, and what a model remembers of
+    images, must fit into the memory that is free, once per process.
+    """
+    if model.device.type == "cuda":
+        return max(1, min(torch.cuda.device_count(), len(jobs)))
+    chosen = {name: settings[name] for name in ("sampler", "steps", "samples")}
+    cost = _cost(model, max((job.image for job in jobs), key=_size), chosen)
+    memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + STANDING + cost.bytes)
+    worth = int(cost.seconds * len(jobs) / START)
+    return max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
+
+
+def _cost(model: "HiDiff", image: Path, chosen: Mapping[str, Any]) -> Estimate:
+    """What refining a picture takes, or all slices of a volume, some of them at once."""
+    try:
+        if not is_volume(image):
+            return model.estimate(read_image(image).shape, **chosen)
+        array = read(image).array
+    except InputError:
+        return model.estimate(TYPICAL, **chosen)
+    depth, height, width = array.shape[:3]
+    together = max(1, min(depth, PIXELS_AT_ONCE // (height * width)))
+    seconds = model.estimate((height, width), **chosen).seconds * depth
+    peak = model.estimate((together * height, width), **chosen).bytes
+    return Estimate(seconds, peak + held(array))
+
+
+def _size(image: Path) -> int:
+    """Bytes of a file, or of those in a folder."""
+    files = image.iterdir() if image.is_dir() else [image]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,19 +1,30 @@
-"""What a record was made from, and which images of an interrupted batch are still to be done."""
+"""What a record was made from, and which images of an interrupted batch are still to be done.
 
+What became of a batch: one object for programs, one table for people.
+"""
+
+import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from napari_hidiff import __version__
+import numpy as np
+
+from napari_hidiff._version import __version__
+from napari_hidiff.batch.jobs import Job, Outcome
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.dicom import in_folder, is_dicom
+from napari_hidiff.io.storage import whole
 
 if TYPE_CHECKING:
     from napari_hidiff.batch.jobs import Job
+    from napari_hidiff.inference.model import HiDiff
 
 LEFT = re.compile(r"\.(?P<name>.+)\.[\w-]+\.(part|started)")
 """Names of what a killed process leaves beside the outputs: half files, marks of its attempts."""
@@ -79,7 +90,7 @@ def split(jobs: Sequence["Job"], wanted: Wanted, overwrite: bool = False) -> Spl
     left, done = [], {}
     for job in jobs:
         try:
-            record = read(job.steps)
+            record = read_record(job.steps)
             if record is not None:
                 _same(record, job, wanted)
             elif job.mask.exists() and not _ours(parts.get(job.steps, ())):
@@ -136,7 +147,7 @@ def _same(record: Mapping[str, Any], job: "Job", wanted: Wanted) -> None:
         raise InputError(f"{job.steps}: is of {record.get('image')}, not of {job.image}")
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """A record, or None where there is none; InputError where the file is something else."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -153,7 +164,7 @@ def _ours(parts: Iterable[Path]) -> bool:
     """Whether a whole record waits: the process was killed between the mask and the record."""
     for part in parts:
         try:
-            if part.suffix == ".part" and read(part):
+            if part.suffix == ".part" and read_record(part):
                 return True
         except InputError:
             continue  # a record that was cut off: its mask was not written yet
@@ -170,3 +181,157 @@ def _left_over(jobs: Sequence["Job"]) -> dict[Path, list[Path]]:
             if match and folder / match["name"] in outputs:
                 found.setdefault(folder / match["name"], []).append(path)
     return found
+
+
+def count(mask: np.ndarray, labels: int) -> list[int]:
+    """How many pixels each label has."""
+    return np.bincount(mask.ravel(), minlength=labels).tolist()
+
+
+def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
+    """What made a mask: model, classes, resolved settings, engine, device, versions."""
+    import torch
+
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    return {
+        "model": model.card.name,
+        "classes": [label.name for label in model.card.classes],
+        "settings": dict(model.card.defaults) | chosen,
+        "engine": model.engine,
+        "device": str(model.device),
+        "versions": {"napari-hidiff": __version__, "torch": torch.__version__},
+    }
+
+
+@contextmanager
+def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Write a record beside its place, and put it there when the body has written the outputs.
+
+    A record is thus the mark of completion; a mask without one but with a record waiting beside it
+    was left by a process that was killed in between.
+    """
+    with whole(path) as (part,):
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        yield
+
+
+def head(
+    model: "HiDiff",
+    job: Job,
+    settings: dict[str, Any],
+    shape: Sequence[int],
+    mask: np.ndarray,
+    fixed: np.ndarray | None,
+) -> dict[str, Any]:
+    """What a record begins with.
+
+    shape : of the image. mask, fixed : what refinement starts from, int of any shape, with fixed
+    pixels in it; -1 where a pixel is free.
+    """
+    known = None if fixed is None else int((fixed >= 0).sum())
+    return describe(model, settings) | {
+        "image": str(job.image),
+        "shape": list(shape),
+        "mask": str(job.mask),
+        "prior": {"source": str(job.prior or "segmentor"), "pixels": count(mask, model.labels)},
+        "fixed": None if fixed is None else {"source": str(job.fixed), "pixels": known},
+    }
+
+
+FORMAT = "napari-hidiff-refine report 1"
+NAMES = ("report.json", "report.csv")
+COLUMNS = ("image", "status", "mask", "shape", "seconds", "changed")
+"""Of the table; then the pixels of every class, and what was wrong."""
+
+
+@dataclass
+class Report:
+    """A batch as it goes on.
+
+    head : what all images have in common; jobs : all of them, in order.
+    skipped : records of earlier runs, by image; done, failed : what this run adds.
+    """
+
+    head: Mapping[str, Any]
+    jobs: Sequence[Job]
+    skipped: Mapping[Path, dict[str, Any]]
+    done: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[Path, Outcome] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in what became of an image."""
+        if outcome.record is None:
+            self.failed[outcome.job.image] = outcome
+        else:
+            self.done[outcome.job.image] = outcome.record
+
+    @property
+    def left(self) -> list[Path]:
+        """Images that an interrupted run did not come to."""
+        known = self.done.keys() | self.failed.keys() | self.skipped.keys()
+        return [job.image for job in self.jobs if job.image not in known]
+
+    def value(self, seconds: float) -> dict[str, Any]:
+        """The report as one JSON object, the images in the order in which they were given."""
+        order = [job.image for job in self.jobs]
+        failures = [self.failed[image] for image in order if image in self.failed]
+        return {
+            "format": FORMAT,
+            **self.head,
+            "seconds": round(seconds, 3),
+            "images": [self.done[image] for image in order if image in self.done],
+            "skipped": [self.skipped[image] for image in order if image in self.skipped],
+            "failed": [
+                {"image": str(failure.job.image), "error": failure.error}
+                | ({"trace": failure.trace} if failure.trace else {})
+                for failure in failures
+            ],
+            "left": list(map(str, self.left)),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, one row per image."""
+        return [self._row(job) for job in self.jobs]
+
+    def write(self, folder: Path, seconds: float) -> None:
+        """Write both files, whole or not at all; InputError if that is not possible."""
+        classes = [f"pixels {name}" for name in self.head["classes"]]
+        with whole(*(folder / name for name in NAMES)) as (whole_report, rows):
+            text = json.dumps(self.value(seconds), indent=1) + "\n"
+            whole_report.write_text(text, encoding="utf-8")
+            with rows.open("w", encoding="utf-8", newline="") as file:
+                table = csv.DictWriter(file, [*COLUMNS, *classes, "error"], restval="")
+                table.writeheader()
+                table.writerows(self.rows())
+
+    def _row(self, job: Job) -> dict[str, Any]:
+        row: dict[str, Any] = {"image": str(job.image)}
+        if job.image in self.failed:
+            return row | {"status": "failed", "error": self.failed[job.image].error}
+        record = self.done.get(job.image) or self.skipped.get(job.image)
+        if record is None:
+            return row | {"status": "left"}
+        steps = record["steps"]
+        pixels = steps[-1]["pixels"] if steps else record["prior"]["pixels"]
+        return row | {
+            "status": "done" if job.image in self.done else "skipped",
+            "mask": record["mask"],
+            "shape": " x ".join(map(str, record["shape"])),
+            "seconds": record["seconds"],
+            "changed": record.get("changed", ""),
+            **dict(zip((f"pixels {name}" for name in record["classes"]), pixels, strict=True)),
+        }
+
+
+def check_place(folder: Path, overwrite: bool = False) -> None:
+    """InputError where a report would replace a file that is none, unless ``overwrite``."""
+    found = [folder / name for name in NAMES if (folder / name).exists()]
+    if not found or overwrite:
+        return
+    try:
+        value = json.loads((folder / NAMES[0]).read_text(encoding="utf-8"))
+        ours = isinstance(value, dict) and value.get("format") == FORMAT
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise InputError(f"{found[0]}: is no report of this program; --overwrite replaces it")

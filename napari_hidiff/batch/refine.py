@@ -1,18 +1,33 @@
-"""Refine a volume file slice by slice: normalised once as a whole, one record for all slices."""
+"""Refine a volume file slice by slice: normalised once as a whole, one record for all slices.
 
+One image of a batch, in whichever process: what comes out, and how often it was tried.
+"""
+
+import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hidiff.batch.jobs import Job, Progress, count, finished, head
+from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome, Progress
+from napari_hidiff.batch.records import count, finished, head, sources
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
-from napari_hidiff.io.images import fixed_labels, from_black_and_white, known_labels
-from napari_hidiff.io.registry import read
+from napari_hidiff.io.images import (
+    fixed_labels,
+    from_black_and_white,
+    known_labels,
+    read_fixed,
+    read_image,
+    read_labels,
+)
+from napari_hidiff.io.pictures import check_turn, orientation
+from napari_hidiff.io.registry import is_volume, read
 from napari_hidiff.io.volume import Volume, apart, whole
 from napari_hidiff.io.write import write_labels
 
@@ -135,3 +150,105 @@ def _fixed(path: Path, image: Volume, labels: int) -> np.ndarray:
     """The labels that voxels keep, int16 [Z, Y, X], -1 where free."""
     mask = _labels(path, image).array
     return fixed_labels(mask, mask.dtype.kind, labels - 1, path)
+
+
+def refine_file(
+    model: "HiDiff",
+    job: Job,
+    settings: dict[str, Any],
+    on_step: Callable[[Progress], None] = lambda step: None,
+    made: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Refine one image, write its mask and its steps, and return the record that was written.
+
+    A volume is refined slice by slice; see :mod:`napari_hidiff.batch.refine`.
+
+    settings: sampler, steps, samples (None = the model's card) and seed.
+    on_step: called after every step, of a volume before some slices, for progress.
+    made: goes into the record as it is.
+    Raises InputError naming the file.
+    """
+    start = time.perf_counter()
+    try:
+        if is_volume(job.image):
+            return refine_volume(model, job, settings, on_step, made)
+        image = read_image(job.image)
+        model.check_image(image)
+        prior = None if job.prior is None else read_labels(job.prior, model.labels)
+        fixed = None if job.fixed is None else read_fixed(job.fixed)
+        for path, given in ((job.prior, prior), (job.fixed, fixed)):
+            if path is not None and given is not None:
+                check_turn(job.image, path, image.shape[:2], given.shape)
+        run = model.steps(image, prior=prior, fixed=fixed, **settings)
+        mask = model.mask_of(model.prior(image)) if prior is None else prior
+        if fixed is not None:
+            mask = np.where(fixed >= 0, fixed, mask).astype(np.uint8)
+        record = head(model, job, settings, image.shape, mask, fixed) | {"steps": []}
+        first, before = mask, time.perf_counter()
+        for step in run:
+            now, after = time.perf_counter(), step.mask
+            record["steps"].append(
+                {
+                    "index": step.index,
+                    "t": step.t,
+                    "changed": int((after != mask).sum()),
+                    "pixels": count(after, model.labels),
+                    "seconds": round(now - before, 3),
+                }
+            )
+            mask, before = after, now
+            on_step(step)
+        record["changed"] = int((mask != first).sum())
+        if (turn := orientation(job.image)) != 1:
+            record["orientation"] = turn
+        record |= made or {}
+        record["seconds"] = round(time.perf_counter() - start, 3)
+        with finished(job.steps, record):
+            write_labels(job.mask, mask, model.card.classes)
+        return record
+    except InputError as error:
+        line = str(error)
+        raise InputError(line if str(job.image) in line else f"{job.image}: {line}") from error
+
+
+def refine_one(
+    model: "HiDiff",
+    job: Job,
+    order: Order,
+    on_step: Callable[[Progress], None] = lambda step: None,
+) -> Outcome:
+    """Refine a job's image; whatever is wrong with it is its outcome and not the batch's end."""
+    try:
+        made = {"made_from": sources(job, order.digest), "run": order.run}
+        return Outcome(job, refine_file(model, job, dict(order.settings), on_step, made))
+    except InputError as error:
+        return Outcome(job, error=str(error))
+    except Exception as error:  # out of memory, a bug: an overnight batch goes on with the others
+        line = f"{job.image}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return Outcome(job, error=line, trace=traceback.format_exc())
+
+
+@contextmanager
+def attempt(job: Job, run: str) -> Iterator[None]:
+    """Mark that an attempt at a job has begun; the mark stays where the process is killed.
+
+    dask suspects every image that waited at a worker that died; the marks tell which one ran.
+    Raises InputError after :data:`LIVES` attempts that did not come back.
+    """
+    for life in range(1, LIVES + 1):
+        mark = job.steps.with_name(f".{job.steps.name}.{run}-{life}.started")
+        try:
+            with mark.open("x", encoding="utf-8") as file:
+                file.write(str(os.getpid()))
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"{mark}: cannot be written: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
+        return
+    raise InputError(
+        f"{job.image}: its worker died {LIVES} times while it was at it (too little memory?)"
+    )

@@ -1,17 +1,23 @@
 """The entry points, and of ``napari-hidiff`` the commands open, demo and export.
 
 Nothing heavy is imported before the arguments are understood, so that ``--help`` answers at once.
+
+The bundled model on the bundled sample: what refinement does, as numbers and as a picture.
 """
 
 import sys
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_hidiff.batch.records import describe
 from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
@@ -35,6 +41,14 @@ from napari_hidiff.cli.models import models_app
 from napari_hidiff.cli.refine import refine_command
 from napari_hidiff.cli.replay import replay_command
 from napari_hidiff.errors import InputError
+from napari_hidiff.io.images import SAMPLE, sample
+from napari_hidiff.io.write import write_labels
+from napari_hidiff.masks import Label, mean_dice
+from napari_hidiff.plot import Demo, Stage
+
+if TYPE_CHECKING:
+    from napari_hidiff.diffusion.samplers import Step
+    from napari_hidiff.inference.model import HiDiff
 
 window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
@@ -84,7 +98,7 @@ def open_window(
     **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, sampler and steps are
     chosen in the widget.
     """
-    from napari_hidiff._qt.launch import open_files, window_problem
+    from napari_hidiff._qt.commands import open_files, window_problem
 
     for path in images or ():
         if not path.exists():
@@ -116,8 +130,7 @@ def demo_command(
     The sample is a test image of CHASE_DB1 that the bundled model has not been trained on. With a
     display napari opens on image, truth and mask; without one the files and the numbers are all.
     """
-    from napari_hidiff.cli.batch_command import advance
-    from napari_hidiff.cli.demo import run_demo, save_demo
+    from napari_hidiff.cli.refine import advance
 
     loaded = load(model, device, engine)
     make_folder(output)
@@ -136,7 +149,7 @@ def demo_command(
         for name, path in written.items():
             print(f"{name}: {path}")
     if window:
-        from napari_hidiff._qt.launch import open_demo, window_problem
+        from napari_hidiff._qt.commands import open_demo, window_problem
 
         if problem := window_problem():
             log(f"napari is not opened: {problem}")
@@ -165,9 +178,55 @@ def export_command(
 
     **napari-hidiff export runs/folder/model.safetensors small.safetensors**
     """
-    from napari_hidiff.inference.export import export_file
+    from napari_hidiff.inference.catalog import export_file
 
     record = export_file(model, file, overwrite)
     before, after = (record["bytes"][key] / 1e6 for key in ("model", "file"))
     line = f"{file}: {after:.1f} MB, the model {before:.1f} MB"
     answer({"command": command_line("napari-hidiff"), **record}, line, json)
+
+
+MODEL = "chase-vessels"
+
+
+def run_demo(
+    model: "HiDiff",
+    settings: dict[str, Any],
+    on_step: Callable[["Step"], None] = lambda step: None,
+) -> Demo:
+    """Segment the sample, refine it step by step, score every mask.
+
+    settings: sampler, steps, samples (None = the model's card) and seed.  Raises InputError if the
+    model cannot read the sample.
+    """
+    image, truth = sample()
+    start = time.perf_counter()
+    run = model.steps(image, **settings)
+
+    def stage(name: str, mask: np.ndarray) -> Stage:
+        return Stage(name, mask, mean_dice(mask, truth, model.labels))
+
+    stages = [stage("prior", model.mask_of(model.prior(image)))]
+    for step in run:
+        stages.append(stage(f"step {step.index}", step.mask))
+        on_step(step)
+    stages.append(stages[-1]._replace(name="result"))
+    record = describe(model, settings) | {
+        "image": SAMPLE,
+        "dice": {stage.name: round(stage.dice, 4) for stage in stages},
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    return Demo(image, truth, stages, record)
+
+
+def save_demo(demo: Demo, output: Path, classes: Sequence[Label]) -> dict[str, str]:
+    """Write the picture and the mask into ``output``; returns their paths by name.
+
+    classes: of the mask, background first.
+    """
+    from napari_hidiff.plot import save_stages
+
+    paths = {"picture": output / "demo.png", "mask": output / f"{SAMPLE}_mask.png"}
+    save_stages(paths["picture"], demo.image, demo.truth, demo.stages)
+    write_labels(paths["mask"], demo.stages[-1].mask, classes)
+    return {name: str(path) for name, path in paths.items()}

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from napari_hidiff import SAMPLERS
 from napari_hidiff.errors import InputError, refused
+from napari_hidiff.inference.card import SAMPLERS
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff

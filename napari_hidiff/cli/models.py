@@ -30,7 +30,8 @@ def models_command(context: typer.Context, as_json: JsonOption = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from napari_hidiff.inference import catalog, facts
+    from napari_hidiff.inference import catalog
+    from napari_hidiff.inference.card import file_size
 
     found = list(catalog.entries())
     if as_json:
@@ -45,7 +46,7 @@ def models_command(context: typer.Context, as_json: JsonOption = False) -> None:
         else:
             classes = ", ".join(label.name for label in one.card.classes[1:])
             channels, terms = ", ".join(one.card.channels), one.card.licence
-            table.add_row(one.name, one.kind, classes, channels, terms, facts.size(one.size))
+            table.add_row(one.name, one.kind, classes, channels, terms, file_size(one.size))
     console = Console()
     console.print(table)
     console.print(f"yours are in {catalog.folder()}", highlight=False, soft_wrap=True)
@@ -59,7 +60,8 @@ def show_command(
     """Print the card of a model: classes, what images it expects, data, licence, scores."""
     from rich.markup import escape
 
-    from napari_hidiff.inference import catalog, facts
+    from napari_hidiff.inference import catalog
+    from napari_hidiff.inference.card import card_rows, card_scores, file_size
 
     one = catalog.entry(name)
     if one.card is None:
@@ -68,17 +70,17 @@ def show_command(
         print_json(_record(one) | {"card": dataclasses.asdict(one.card)})
         return
     console = Console()
-    console.print(f"[bold]{escape(one.name)}[/bold] ({one.kind}, {facts.size(one.size)})")
+    console.print(f"[bold]{escape(one.name)}[/bold] ({one.kind}, {file_size(one.size)})")
     console.print(str(one.path), highlight=False, markup=False, soft_wrap=True)
     lines = Table.grid(padding=(0, 2))
     for value, label in enumerate(one.card.classes):
         if value:
             swatch = f"[{label.color}]■[/] {escape(label.name)} ({label.color}, label {value})"
             lines.add_row("Class", swatch)
-    for heading, text in facts.facts(one.card):
+    for heading, text in card_rows(one.card):
         lines.add_row(heading, escape(text))
     console.print(lines)
-    about, rows = facts.scores(one.card)
+    about, rows = card_scores(one.card)
     if rows:
         table = Table(*rows[0], title=about, title_justify="left")
         for row in rows[1:]:

@@ -1,10 +1,26 @@
-"""The command ``napari-hidiff-refine``: its arguments and its help."""
+"""The command ``napari-hidiff-refine``: its arguments and its help.
 
+``napari-hidiff-refine`` after its arguments: who refines what, what is said and reported.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import Progress, TaskID
 
+from napari_hidiff._version import __version__
+from napari_hidiff.batch import records
+from napari_hidiff.batch.jobs import Job, Order, Outcome, absolute, find_images, plan, read_list
+from napari_hidiff.batch.jobs import Progress as Counted
+from napari_hidiff.batch.records import Report, check_place
+from napari_hidiff.batch.refine import refine_one
 from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
@@ -15,7 +31,16 @@ from napari_hidiff.cli.console import (
     SeedOption,
     StepsOption,
     command_line,
+    load,
+    log,
+    make_folder,
+    print_json,
+    progress,
 )
+from napari_hidiff.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_hidiff.inference.model import HiDiff
 
 
 def refine_command(
@@ -112,7 +137,6 @@ def refine_command(
 
     **napari-hidiff-refine --list today.txt --model chase-vessels --output masks --workers auto**
     """
-    from napari_hidiff.cli.batch_command import Batch, run_batch
 
     settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
     batch = Batch(
@@ -131,3 +155,221 @@ def refine_command(
         dask=dask,
     )
     return run_batch(batch, command_line("napari-hidiff-refine"), json)
+
+
+NAME = "napari-hidiff-refine"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the command was given; see its help.
+
+    settings : sampler, steps, samples (None = the model's card) and seed.
+    workers : a number of processes, or ``auto``; dask : the address of a scheduler instead.
+    """
+
+    images: Sequence[Path]
+    listed: Path | None
+    model: str
+    output: Path
+    prior: Path | None
+    fixed: Path | None
+    overwrite: bool
+    resume: bool
+    settings: Mapping[str, Any]
+    device: str
+    engine: str
+    workers: str
+    dask: str | None
+
+
+def run_batch(batch: Batch, command: str, json: bool) -> int:
+    """Refine, say what becomes of every image, report; the exit status.
+
+    Raises InputError for what is wrong before the first image.
+    """
+    start = time.perf_counter()
+    workers = _workers(batch)
+    jobs = _plan(batch)
+    model = _load(batch, workers)
+    chosen = {key: batch.settings[key] for key in ("sampler", "steps", "samples")}
+    settings = model.settings(**chosen) | {"seed": batch.settings["seed"]}
+    order = _order(batch, settings)
+    done: Mapping[Path, dict[str, Any]] = {}
+    left: Sequence[Job] = jobs
+    if batch.resume:
+        wanted = records.Wanted(model.card.name, order.digest, settings)
+        left, done = records.split(jobs, wanted, batch.overwrite)
+        log(f"{len(done)} of {len(jobs)} images are done already")
+    make_folder(batch.output)
+    records.sweep(jobs)
+    if workers == 0:
+        workers = _auto(model, left, settings)
+    workers = workers if batch.dask else max(1, min(workers, len(left)))
+    report = Report(_head(command, model, order, workers, batch.dask), jobs, done)
+    stopped = False
+    try:
+        with _outcomes(batch, model, left, order, workers) as outcomes:
+            for outcome in outcomes:
+                report.add(outcome)
+                _say(outcome, report, json)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        if not (stopped and batch.dask):  # a cluster's workers finish the images they are at
+            records.sweep(jobs)
+        report.write(batch.output, time.perf_counter() - start)
+    if json:
+        print_json(report.value(time.perf_counter() - start))
+    if stopped:
+        log(
+            f"{NAME}: interrupted with {len(report.left)} of {len(jobs)} images left; the same "
+            "command with --resume goes on"
+        )
+        return 130
+    return 2 if report.failed else 0
+
+
+def _workers(batch: Batch) -> int:
+    """The number of processes, 0 for auto, -1 for those of a cluster."""
+    if batch.dask is not None:
+        if batch.workers != "1":
+            raise InputError("--workers starts processes here, --dask uses others: give one")
+        return -1
+    if batch.workers == "auto":
+        return 0
+    if not (batch.workers.isdecimal() and int(batch.workers) > 0):
+        raise InputError(f"--workers must be auto or a number from 1, not {batch.workers!r}")
+    return int(batch.workers)
+
+
+def _load(batch: Batch, workers: int) -> "HiDiff":
+    """The model; where others refine it is only asked for its card, and compiles nothing."""
+    if workers in (0, 1):
+        return load(batch.model, batch.device, batch.engine)
+    from napari_hidiff.inference.catalog import load_model
+
+    device = "cpu" if workers == -1 else batch.device  # this machine need not be like the others
+    engine = "auto" if workers == -1 and batch.engine == "packed" else batch.engine
+    return load_model(batch.model, device, engine, prepare=False)
+
+
+def _plan(batch: Batch) -> list[Job]:
+    """The jobs of all images that were given, however they were."""
+    if not batch.images and batch.listed is None:
+        raise InputError("no images: give files, folders or a --list")
+    listed = [] if batch.listed is None else read_list(batch.listed)
+    images = dict.fromkeys([*find_images(batch.images), *(line.image for line in listed)])
+    jobs = plan(
+        list(images),
+        batch.output,
+        batch.prior,
+        batch.fixed,
+        batch.overwrite,
+        batch.resume,
+        {line.image: line for line in listed},
+    )
+    check_place(batch.output, batch.overwrite)
+    return jobs if batch.dask is None else [absolute(job) for job in jobs]
+
+
+def _order(batch: Batch, settings: Mapping[str, Any]) -> Order:
+    from napari_hidiff.inference.catalog import available_models, find_model
+
+    file = find_model(batch.model)
+    name = batch.model if batch.model in available_models() else str(file.absolute())
+    digest = records.digest(file)
+    assert digest is not None  # it was loaded
+    run = secrets.token_hex(6)
+    return Order(name, digest, batch.device, batch.engine, dict(settings), run)
+
+
+def _auto(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) -> int:
+    from napari_hidiff.batch.processes import how_many
+
+    workers = how_many(model, jobs, settings) if jobs else 1
+    log(f"--workers auto: {workers}")
+    return workers
+
+
+def _head(
+    command: str, model: "HiDiff", order: Order, workers: int, dask: str | None
+) -> dict[str, Any]:
+    """What all images have in common, for the report."""
+    import torch
+
+    return {
+        "command": command,
+        "run": order.run,
+        "model": model.card.name,
+        "model_sha256": order.digest,
+        "classes": [label.name for label in model.card.classes],
+        "settings": dict(order.settings),
+        "asked": {"device": order.device, "engine": order.engine},
+        "workers": dask or workers,
+        "versions": {"napari-hidiff": __version__, "torch": torch.__version__},
+    }
+
+
+@contextmanager
+def _outcomes(
+    batch: Batch, model: "HiDiff", jobs: Sequence[Job], order: Order, workers: int
+) -> Iterator[Iterator[Outcome]]:
+    """The outcomes of the jobs, refined here or by others, under a progress bar."""
+    with progress() as bar:
+        task = bar.add_task("images", total=len(jobs))
+        if workers == 1 or not jobs:
+            yield _here(model, jobs, order, bar, task)
+            return
+        import torch
+
+        from napari_hidiff.batch import processes
+
+        threads: int | None = torch.get_num_threads()
+        if batch.dask is None:
+            cluster = processes.local(workers)
+        else:
+            cluster = processes.remote(batch.dask)
+            threads = threads if threads == 1 else None
+        with cluster as client:
+            refined = processes.refine_all(client, jobs, order, threads)
+            yield _counted(refined, bar, task)
+
+
+def _here(
+    model: "HiDiff", jobs: Sequence[Job], order: Order, bar: Progress, task: TaskID
+) -> Iterator[Outcome]:
+    """One image after the other, in this process."""
+    for position, job in enumerate(jobs):
+        bar.update(task, description=job.image.name, completed=position)
+        yield refine_one(model, job, order, partial(advance, bar, task, position))
+
+
+def _counted(outcomes: Iterator[Outcome], bar: Progress, task: TaskID) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        bar.update(task, description=outcome.job.image.name, advance=1)
+        yield outcome
+
+
+def advance(bar: Progress, task: TaskID, done: int, step: Counted) -> None:
+    """Move a progress bar that counts images: ``done`` of them, and this step of the next."""
+    bar.update(task, completed=done + step.index / step.total)
+
+
+def _say(outcome: Outcome, report: Report, json: bool) -> None:
+    """One line about an image on stderr, and the name of its mask on stdout."""
+    record = outcome.record
+    if record is None:
+        log(f"{NAME}: {outcome.error}")
+        return
+    count = f"{len(report.jobs) - len(report.left)} of {len(report.jobs)}"
+    what = "slices" if "slices" in record else "steps"
+    work = record.get("slices") or len(record["steps"])
+    log(f"{outcome.job.image}: {work} {what}, {record['seconds']:.1f} s ({count})")
+    if turn := record.get("orientation"):
+        log(
+            f"{outcome.job.image}: has EXIF orientation {turn}; the mask lies on it as it is "
+            "stored, not as photo viewers turn it"
+        )
+    if not json:
+        print(record["mask"], flush=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_hidiff.annotation.replay import Replay
     from napari_hidiff.annotation.sidecar import Kept
     from napari_hidiff.inference.model import HiDiff
-    from napari_hidiff.io.readings import Reading
+    from napari_hidiff.io.registry import Reading
 
 
 def replay_command(
@@ -96,7 +96,7 @@ class Models:
     """
 
     def __init__(self, files: list[Path], device: str | None) -> None:
-        from napari_hidiff.inference.loading import available_models, digest_of, find_model
+        from napari_hidiff.inference.catalog import available_models, digest_of, find_model
 
         found = [*map(find_model, files), *map(find_model, available_models())]
         self._files = {digest_of(path): path for path in reversed(found)}
@@ -131,7 +131,7 @@ def find(
     """
     from napari_hidiff.annotation import sidecar as sidecars
     from napari_hidiff.io.npz import main_array
-    from napari_hidiff.io.readings import readings
+    from napari_hidiff.io.registry import readings
 
     given, first = None, files[0]
     if first.suffix.lower() == ".npz" and main_array(first) is None:
@@ -160,7 +160,7 @@ def find(
 
 def _layers(images: Sequence[Path], number: int, array: "np.ndarray") -> "tuple[np.ndarray, ...]":
     """The arrays of several images, of which one is known; of one image alone none."""
-    from napari_hidiff.io.readings import readings
+    from napari_hidiff.io.registry import readings
 
     if len(images) == 1:
         return ()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.diffusion.process import Process, noise_for
-from napari_hidiff.probability import EPSILON, mask_of
+from napari_hidiff.masks import EPSILON, mask_of
 
 Denoiser = Callable[[Tensor, int], Tensor]
 Clamp = Callable[[Tensor], Tensor]

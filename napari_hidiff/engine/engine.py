@@ -7,9 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from napari_hidiff.engine.compile import Unpackable
-from napari_hidiff.errors import InputError
-from napari_hidiff.networks import Known, Refiner, Standing
+from napari_hidiff.errors import InputError, Unpackable
+from napari_hidiff.networks.refiner import Known, Refiner, Standing
 from napari_hidiff.networks.segmentor import one_line
 
 ENGINES = ("auto", "packed", "torch")
@@ -101,7 +100,7 @@ class Engine:
 
 def compiled(refiner: Refiner) -> Steps:
     """The refiner as packed kernels, all of them ready."""
-    from napari_hidiff.engine.compile import compile_refiner
+    from napari_hidiff.engine.packed_refiner import compile_refiner
 
     packed = compile_refiner(refiner)
     packed.warm_up()

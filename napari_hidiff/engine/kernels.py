@@ -4,14 +4,65 @@ All arrays are flat and C-contiguous; layouts are those of :mod:`napari_hidiff.e
 tensors are float32 [B, H, W, C]. Rows count through the batch, 0 .. B * H, so that a pool may hand
 out any range of them. Kernels hold no lock of Python's and start no threads of their own: numba's
 workqueue kills the process when two Python threads enter at once.
+
+Compiled kernels on disk: found again only if every source is the same, and never in the way.
 """
 
-import numpy as np
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from napari_hidiff.engine.cache import compiled
+import numpy as np
+from numba import njit
+from numba.core.caching import FunctionCache
+
 from napari_hidiff.engine.layout import BOTTOM, LEFT, RIGHT, TOP, WORD
 from napari_hidiff.engine.microkernels import make_dense, make_tile, sign_word
 from napari_hidiff.engine.simd import PIXELS
+
+SOURCES = ("layout", "simd", "microkernels", "kernels")
+
+
+def _digest() -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in SOURCES:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+class _Cache(FunctionCache):
+    """Numba's cache, which looks at the file of the function alone; ours looks at what it calls.
+
+    A folder that cannot be written or read costs the time of compiling and nothing else.
+    """
+
+    stamp = _digest()
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), self.stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever is wrong with a file there, compiling is the remedy
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:  # a full disk, or a folder that was taken away
+            return
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """The function as a kernel, kept on disk where numba finds a folder it may write to."""
+    kernel: Any = njit(nogil=True)(function)
+    with suppress(RuntimeError):  # no folder to write to, neither beside us nor at home
+        kernel._cache = _Cache(function)
+    return kernel
+
 
 NARROW = 16
 """Output channels in a block of the last convolution, which has few."""

@@ -1,7 +1,18 @@
-"""A trained binary refiner as a program of packed kernels: a drop-in for it inside HiDiff."""
+"""A trained binary refiner as a program of packed kernels: a drop-in for it inside HiDiff.
+
+The packed engine: a trained binary refiner as XNOR and popcount, on the CPU, by numba.
+
+bits    the layout of signs and weights
+lanes   vector arithmetic for whatever registers the processor has
+kernels row ranges of convolutions and what lies around them
+pool    rows dealt out to threads
+layers, attention, program
+        a refiner's modules as tables and calls of kernels
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,15 +20,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_hidiff.engine import kernels, pool
-from napari_hidiff.engine.attention import PackedXFormer
-from napari_hidiff.engine.layers import Layer, Reader, Signs, embed_times, enlarge
-from napari_hidiff.engine.layout import WORD
-from napari_hidiff.engine.memory import Memory, Shelf, Size, Values
+from napari_hidiff.engine.layers import Layer, PackedXFormer, Reader, Signs, embed_times, enlarge
+from napari_hidiff.engine.layout import WORD, Memory, Shelf, Size, Values
+from napari_hidiff.errors import Unpackable
 from napari_hidiff.networks.blocks import Block
-from napari_hidiff.networks.refiner import Known, Refiner
+from napari_hidiff.networks.refiner import Known, Refiner, Standing
 from napari_hidiff.networks.segmentor import MULTIPLE, STRIDES, pad_to_multiple, unpad
-from napari_hidiff.networks.standing import Standing
-from napari_hidiff.packed_errors import Unpackable
+
+if TYPE_CHECKING:
+    from napari_hidiff.networks.refiner import Refiner
 
 
 @dataclass(frozen=True)
@@ -282,3 +293,21 @@ def _only(condition: PackedCondition, n: int) -> PackedCondition:
         return condition
     parts = [np.split(x, condition.images)[n] for x in (condition.static, *condition.features)]
     return PackedCondition(1, parts[0], parts[1:], condition.residual[n : n + 1])
+
+
+__all__ = ["Unpackable", "compile_refiner"]
+
+
+def compile_refiner(refiner: "Refiner") -> "PackedRefiner":
+    """The refiner as a program of packed kernels, in evaluation mode, as it is now.
+
+    Raises
+    ------
+    Unpackable : with one line that says why torch has to run it instead.
+    """
+    try:
+        import numba  # noqa: F401
+    except (ImportError, OSError) as error:  # numba, or the compiler that it brings
+        raise Unpackable(f"numba does not run here ({type(error).__name__}: {error})") from error
+
+    return PackedRefiner(refiner)

@@ -1,22 +1,41 @@
-"""The card of a model: what it is, what it expects, how it is built, how it scored."""
+"""The card of a model: what it is, what it expects, how it is built, how it scored.
+
+A model's card in words: what the command ``napari-hidiff models`` and the window show of it.
+
+Versions of the software that a number depends on.
+"""
 
 import json
+import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import Label
+
+
+class Local(NamedTuple):
+    """What to refine of an image: the surroundings of some pixels.
+
+    where : bool [H, W], what was painted. standing : float32 [K, H, W], the probability that
+    stays everywhere else, and that the new one fades into.
+    """
+
+    where: np.ndarray
+    standing: np.ndarray
+
+
+SAMPLERS = ("one-step", "ddim", "ancestral")
+"""Names of the samplers that :meth:`HiDiff.refine` accepts (see :mod:`napari_hidiff.samplers`)."""
+
 
 FORMAT = 1
 LOCAL = {"reach": 48, "fade": 16}
 """Pixels around a stroke that a local refinement decides alone, and over which it then fades."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """One label value of a mask: its name and its colour ``#rrggbb``."""
-
-    name: str
-    color: str
 
 
 @dataclass(frozen=True)
@@ -79,3 +98,116 @@ class Card:
             return cls(**values)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise InputError(f"the model's card cannot be read ({error})") from error
+
+
+MEASURES = {"dice": "Dice", "iou": "IoU", "recall": "recall", "nsd": "NSD", "hd95": "HD95"}
+"""Scores that are shown, of those that a card holds."""
+MASKS = {"prior": "prior", "refined": "refined", "second_observer": "second observer"}
+RULES = {
+    "standardize": "mean 0, deviation 1 per channel; bit depth, gain and offset do not matter",
+    "zscore": "mean 0, deviation 1 of what is not 0, which stays 0",
+}
+
+Fact = tuple[str, str]
+"""A heading and a line."""
+
+
+def card_rows(card: Card) -> Iterator[Fact]:
+    """What a user should know before choosing the model, in this order; empty lines are left out.
+
+    Classes and scores are not among them: see ``card.classes`` and :func:`scores`.
+    """
+    lines = {
+        "Finds": card.summary,
+        "Channels": ", ".join(card.channels),
+        "Image size": _size(card),
+        "Spacing": " x ".join(f"{side:g}" for side in card.spacing) if card.spacing else "",
+        "Intensity": _intensity(card),
+        "Data": card.dataset,
+        "Licence": card.licence,
+        "Attribution": card.attribution,
+        "Trained": _training(card),
+        "Recommends": f"{card.defaults['sampler']}, {card.defaults['steps']} steps, "
+        f"{card.defaults['samples']} samples"
+        if card.defaults["sampler"] != "one-step"
+        else "one-step",
+        "Command": str(card.training.get("command", "")),
+        "Note": str(card.training.get("note", "")),
+        "Versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
+    }
+    return ((name, line) for name, line in lines.items() if line)
+
+
+def card_scores(card: Card) -> tuple[str, list[list[str]]]:
+    """What the scores were measured on, and a table: names of columns, then a row per mask.
+
+    Both are empty where nothing was measured.
+    """
+    found = card.scores.get("mean") or {}
+    held_out = card.training.get("held_out", {}).get("mean")
+    if not found and held_out:
+        rows = [["mask", "before", "after"]]
+        for name in ("prior", "refined"):
+            rows.append([name, *(f"{held_out[when][name]:.3f}" for when in ("before", "after"))])
+        count = len(card.training["held_out"]["cases"])
+        return f"Dice on {count} held-out corrections, before and after the fine-tuning", rows
+    measured = [key for key in MEASURES if all(key in found.get(name, {}) for name in found)]
+    if not found or not measured:
+        return "", []
+    unit = card.scores.get("surface", {}).get("unit", "pixels")
+    names = [MEASURES[key] + (f" ({unit})" if key == "hd95" else "") for key in measured]
+    rows = [["mask", *names]]
+    for key, name in MASKS.items():
+        if key in found:
+            rows.append([name, *(_number(found[key][measure]) for measure in measured)])
+    about = f"{card.scores.get('n', '?')} cases of {card.scores.get('dataset', '?')}"
+    return f"{about}, split {card.scores.get('split', '?')}", rows
+
+
+def file_size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
+
+
+def _size(card: Card) -> str:
+    if "size" not in card.looks:
+        return "not noted on this card"
+    (low_h, low_w), (high_h, high_w) = card.looks["size"]
+    text = f"{_span(low_h, high_h)} x {_span(low_w, high_w)} pixels in training"
+    longest = card.training.get("recipe", {}).get("longest_side")
+    return f"{text}, shrunk to {longest}" if longest else text
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _intensity(card: Card) -> str:
+    rule = card.intensity.get("rule", "standardize")
+    if rule == "window":
+        return f"values {card.intensity['low']:g} to {card.intensity['high']:g}, the rest clipped"
+    return RULES.get(rule, rule)
+
+
+def _training(card: Card) -> str:
+    cases = card.training.get("cases", {})
+    count, chosen = len(cases.get("train", ())), len(cases.get("val", ()))
+    origin = card.training.get("from")
+    if origin:
+        held = f", {chosen} held out" if chosen else ""
+        return f"fine-tuned from {origin['name']} on {count} more images{held}"
+    return f"on {count} cases, chosen on {chosen}" if count else ""
+
+
+PACKAGES = ("napari-hidiff", "torch", "monai", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """``{package: version}`` of Python and of the packages that decide a result."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -2,17 +2,27 @@
 
 A model's card is read from the head of its file: no weights, no torch. Nothing is ever downloaded,
 and a file that could run code (a pickle) is refused by its first bytes.
+
+From a name or a file to a model; a file is weights and a card and can run no code.
+
+The export of a model file: the same values in a smaller file, for inference only.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference import weights
 from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.model import HiDiff, networks
 from napari_hidiff.io.storage import whole
 
 MODELS = Path(__file__).parent / "models"
@@ -144,7 +154,6 @@ def add(file: Path, name: str | None = None, overwrite: bool = False) -> Entry:
         raise InputError(f"{file} is in your folder of models already")
     if target.exists() and not overwrite:
         raise InputError(f"{name}: you have a model of this name; choose another one or overwrite")
-    from napari_hidiff.inference.loading import load_model
 
     load_model(file, "cpu", "torch")  # weights that do not fit are found here, not in use
     with whole(target) as (part,):
@@ -210,3 +219,81 @@ def _entry(name: str, path: Path, kind: str) -> Entry:
     except OSError:
         size = 0
     return Entry(name, path, kind, card, problem, size)
+
+
+__all__ = ["MODELS", "available_models", "find_device", "find_model", "load_model"]
+
+
+def load_model(
+    name: str | Path, device: str = "auto", engine: str = "auto", prepare: bool = True
+) -> HiDiff:
+    """A model by its name (bundled, or of the user's folder), or a model file.
+
+    device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
+    engine : ``packed`` (binary kernels on the CPU), ``torch``, or ``auto``: packed where it can.
+    prepare : compile the packed kernels now: seconds, once on a machine about ten. Without it
+        torch runs until ``model.runs.prepare()`` was called, in a thread for example.
+
+    Raises
+    ------
+    InputError : no such model, a file that is broken or no model, an unknown device or engine.
+    """
+    path = find_model(name)
+    refuse_pickle(path)
+    where = find_device(device)
+    stored = weights.read(path)
+    segmentor, refiner = networks(stored.card)
+    stored.fill({"segmentor": segmentor, "refiner": refiner})
+    model = HiDiff(stored.card, segmentor, refiner, where, engine)
+    model.file, model.digest = path.name, digest_of(path)
+    if prepare:
+        model.runs.prepare()
+    return model
+
+
+def digest_of(path: Path) -> str:
+    """32 hexadecimal digits for the content of a model file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes CUDA or MPS where there is one, else the CPU."""
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(f"the device {name!r} cannot be used ({line})") from error
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+EXPORT_SUFFIX = ".safetensors"
+
+
+def export_file(name: str, target: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Write a bundled model, or that of a file, with its binary weights as bits.
+
+    Returns a record: path of the ``model``, of the ``file``, and the ``bytes`` of both.
+
+    Raises
+    ------
+    InputError : no such model, none with binary layers, or a target that cannot be written:
+        another suffix, the model itself, or a file that exists (unless ``overwrite``).
+    """
+    source = find_model(name)
+    if target.suffix != EXPORT_SUFFIX:
+        raise InputError(f"{target}: a model file ends in {EXPORT_SUFFIX}")
+    if target.exists():
+        if target.samefile(source):
+            raise InputError(f"{target}: is the model itself, which training would still need")
+        if not overwrite:
+            raise InputError(f"{target}: exists already; --overwrite replaces it")
+    before = source.stat().st_size
+    load_model(source, "cpu", "torch").save(target, export=True)
+    sizes = {"model": before, "file": target.stat().st_size}
+    return {"model": str(source), "file": str(target), "bytes": sizes}

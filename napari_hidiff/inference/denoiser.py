@@ -1,22 +1,29 @@
-"""What a model knows of the images it saw last, and its refiner at work on them, tile by tile."""
+"""What a model knows of the images it saw last, and its refiner at work on them, tile by tile.
 
-from collections.abc import Callable
+An image as a model looks at it.
+
+A bounded memory: what was computed last, up to so many bytes.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
 
 from napari_hidiff.engine.engine import Steps
 from napari_hidiff.inference import tiling
-from napari_hidiff.inference.picture import Picture
-from napari_hidiff.inference.recent import Recent
 from napari_hidiff.inference.tiling import Area, Surroundings, Tile
-from napari_hidiff.networks import Known, Refiner, Standing, probabilities
-from napari_hidiff.networks.segmentor import STRIDES, pad_to_multiple, unpad
+from napari_hidiff.networks.refiner import Known, Refiner, Standing, probabilities
+from napari_hidiff.networks.segmentor import STRIDES, margins, pad_to_multiple, unpad
 
 MOST = min(2**28, psutil.virtual_memory().total // 16)
 """Bytes that all models together remember of images, between their runs."""
@@ -42,6 +49,65 @@ class Sight:
         return self.prior.nbytes + self.known.nbytes
 
 
+class Sized(Protocol):
+    """A value that knows how many bytes it holds."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Value = TypeVar("Value", bound=Sized)
+
+
+class Recent(Generic[Value]):
+    """Values by key, the ones used last; safe among threads.
+
+    limit : bytes that all values may hold together; a value larger than that is not kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """The value of a key, computed if it is not there (by two threads at once, perhaps)."""
+        value = self.find(key)
+        if value is None:
+            value = compute()
+            self.keep(key, value)
+        return value
+
+    def find(self, key: Hashable) -> Value | None:
+        """The value of a key, or None where it is not there."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def keep(self, key: Hashable, value: Value) -> None:
+        """Remember a value, in place of an older one of its key."""
+        with self._lock:
+            if value.nbytes <= self.limit:
+                self._values[key] = value
+                self._values.move_to_end(key)
+        self.trim(self.limit)
+
+    def trim(self, limit: int) -> None:
+        """Forget what was used longest ago, until the values hold so many bytes at most."""
+        with self._lock:
+            while self.nbytes > limit:
+                self._values.popitem(last=False)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
+    @property
+    def nbytes(self) -> int:
+        """What the values hold together."""
+        return sum(value.nbytes for value in self._values.values())
+
+
 _sights: Recent[Sight] = Recent(REMEMBERED)
 _standings: Recent[Standing] = Recent(STANDING)
 _models = count()
@@ -57,6 +123,45 @@ def forget(but: int) -> None:
     and what prior and edits made of any: whoever forgets goes on to other images."""
     _sights.trim(but)
     _standings.trim(0)
+
+
+class Picture:
+    """An image float32 [H, W, C], normalised and padded only when somebody needs it so.
+
+    source : the array it was made from, of any dtype, which is quicker to recognise.
+    normalise : the model's intensity rule, or None where the values went through it already.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        source: np.ndarray,
+        normalise: Callable[[np.ndarray], np.ndarray] | None,
+        device: torch.device,
+    ) -> None:
+        self._image: np.ndarray | None = image
+        self._normalise, self._device = normalise, device
+        self.size: tuple[int, int] = image.shape[:2]
+        kind = f"{source.dtype} {source.shape} {normalise is None}"
+        digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16)
+        digest.update(kind.encode())
+        self.digest = digest.digest()
+        """Equal for equal images that are to be normalised alike."""
+
+    @property
+    def padded_size(self) -> tuple[int, int]:
+        """Height and width as multiples of 32."""
+        height, width = (side + sum(margins(side)) for side in self.size)
+        return height, width
+
+    @cached_property
+    def padded(self) -> Tensor:
+        """float32 [1, C, H', W'] on the device."""
+        image, self._image = self._image, None  # large images would be there twice
+        assert image is not None
+        scaled = image if self._normalise is None else self._normalise(image)
+        tensor = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None]
+        return pad_to_multiple(tensor.to(self._device))
 
 
 class Seen:

@@ -1,28 +1,36 @@
-"""HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine."""
+"""HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine.
 
+What a refinement will take, in seconds and bytes, before it is begun.
+"""
+
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from napari_hidiff import SAMPLERS
-from napari_hidiff.annotation.constraints import Local
 from napari_hidiff.diffusion import process_of
 from napari_hidiff.diffusion.samplers import Result, Step, stamp, stream
 from napari_hidiff.engine.engine import Engine
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import preprocessing, tiling, weights
-from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.denoiser import Seen
-from napari_hidiff.inference.estimate import Estimate, estimate, seconds_per_pixel
-from napari_hidiff.inference.picture import Picture
-from napari_hidiff.networks import Refiner, build_segmentor
-from napari_hidiff.networks.segmentor import pad_to_multiple
-from napari_hidiff.probability import entropy, mask_of
+from napari_hidiff.inference.card import SAMPLERS, Card, Local
+from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE, Picture, Seen
+from napari_hidiff.masks import entropy, mask_of
+from napari_hidiff.networks.refiner import Refiner, probabilities
+from napari_hidiff.networks.segmentor import margins, pad_to_multiple
+from napari_hidiff.networks.segmentor_registry import build_segmentor
+
+
+class Estimate(NamedTuple):
+    """What a refinement will take: seconds on this device, bytes of memory at its peak."""
+
+    seconds: float
+    bytes: int
 
 
 class HiDiff:
@@ -286,3 +294,55 @@ def networks(card: Card) -> tuple[nn.Module, Refiner]:
         len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
     )
     return segmentor, refiner
+
+
+REFINER_BYTES = {"torch": {1: 1558, 2: 460}, "packed": {1: 627, 2: 235}}
+"""Peak memory of one denoised pixel at width 32, by engine and the stem's stride, and"""
+SEGMENTOR_BYTES = 425
+"""of one segmented pixel (results/memory.json); the larger of both decides, one runs at a time."""
+KEPT_BYTES = 120
+"""Of a pixel of an image in tiles: what is known of it, and the arrays of its whole size."""
+SIDE = 256
+"""Pixels of a side of the image that is measured."""
+
+
+def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
+    """Measured seconds per pixel of the segmentor and of one refiner forward, on a blank image."""
+    image = torch.zeros(1, len(model.card.channels), SIDE, SIDE, device=model.device)
+    free = torch.full((1, SIDE, SIDE), -1, device=model.device)
+    refiner = model.runs.pick().refiner
+    with torch.inference_mode():
+        for _ in range(2):  # the first round pays for allocation and kernel choice
+            start = time.perf_counter()
+            logits, features = model.segmentor(image)
+            prior = probabilities(logits)
+            middle = time.perf_counter()
+            condition = refiner.condition(image, prior, free, features)
+            refiner(prior, model.process.steps, condition).sum().item()
+            end = time.perf_counter()
+    return (middle - start) / SIDE**2, (end - middle) / SIDE**2
+
+
+def estimate(
+    model: "HiDiff",
+    height: int,
+    width: int,
+    steps: int,
+    samples: int,
+    seconds: tuple[float, float],
+) -> Estimate:
+    """The cost of a segmentation and a refinement of an image, halos of its tiles included.
+
+    seconds : of segmentor and refiner, per pixel.
+    """
+    sides = [side + sum(margins(side)) for side in (height, width)]
+    segmented, refined = (
+        [tiling.pixels(tile.outer) for tile in tiling.cut(sides[0], sides[1], halo)]
+        for halo in (tiling.SEGMENTOR_HALO, tiling.HALO)
+    )
+    duration = seconds[0] * sum(segmented) + seconds[1] * sum(refined) * steps * samples
+    at_once = min(samples, max(1, PIXELS_AT_ONCE // max(refined)))
+    refiner = model.refiner
+    denoised = REFINER_BYTES[model.engine][refiner.stem] * refiner.entry.out_channels // 32
+    peak = max(SEGMENTOR_BYTES * max(segmented), denoised * max(refined) * at_once)
+    return Estimate(duration, peak + (KEPT_BYTES * height * width if len(refined) > 1 else 0))

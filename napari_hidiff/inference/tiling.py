@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hidiff.annotation.constraints import Local
+from napari_hidiff.inference.card import Local
+from napari_hidiff.networks.blocks import WINDOW
 from napari_hidiff.networks.segmentor import MULTIPLE, pad_to_multiple
-from napari_hidiff.networks.xformer import WINDOW
 
 GRID = MULTIPLE * WINDOW
 """Pixels of an attention window: 256."""

@@ -18,7 +18,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import check_labels
-from napari_hidiff.networks import probabilities
+from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor import MULTIPLE
 
 

@@ -12,8 +12,7 @@ from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io import record
 from napari_hidiff.io.extent import PACKED, STORED, check_extent
 from napari_hidiff.io.images import check_file
-from napari_hidiff.io.units import millimetres
-from napari_hidiff.io.volume import Source, lengths, rows, upright_volume
+from napari_hidiff.io.volume import Source, lengths, millimetres, rows, upright_volume
 from napari_hidiff.io.volume import Volume as Volume
 
 SUFFIXES = (".nii", ".nii.gz")

@@ -9,8 +9,7 @@ import numpy as np
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io import record
 from napari_hidiff.io.pictures import check_file
-from napari_hidiff.io.units import millimetres
-from napari_hidiff.io.volume import Source, Volume, rows, upright, upright_volume
+from napari_hidiff.io.volume import Source, Volume, millimetres, rows, upright, upright_volume
 
 SUFFIXES = (".nrrd", ".nhdr")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_hidiff.inference.card import Label
+from napari_hidiff.masks import Label
 
 NAME = "napari-hidiff"
 VERSION = 1

@@ -11,8 +11,7 @@ from napari_hidiff.io import record
 from napari_hidiff.io.extent import check_pages
 from napari_hidiff.io.pages import main_series, strict
 from napari_hidiff.io.pictures import CMYK, TIFF, check_file, doubt, is_separated
-from napari_hidiff.io.units import millimetres
-from napari_hidiff.io.volume import Source, Volume, rows, upright
+from napari_hidiff.io.volume import Source, Volume, millimetres, rows, upright
 
 
 def is_stack(path: Path) -> bool:

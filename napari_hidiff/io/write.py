@@ -11,13 +11,12 @@ from nibabel.fileholders import FileHolder
 from PIL import Image, PngImagePlugin
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Label
 from napari_hidiff.io import npz, record, tiff
 from napari_hidiff.io.images import TIFF
 from napari_hidiff.io.nifti import PLACE, is_nifti, stem
 from napari_hidiff.io.storage import whole
-from napari_hidiff.io.units import millimetres
-from napari_hidiff.io.volume import LPS, Source, canonical, lengths, upright
+from napari_hidiff.io.volume import LPS, Source, canonical, lengths, millimetres, upright
+from napari_hidiff.masks import Label
 
 COMMENT = 6
 """NIfTI's code of a header extension that holds text."""

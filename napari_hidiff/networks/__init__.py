@@ -1,9 +1,8 @@
 """The networks of HiDiff: a segmentor (any, behind an adapter) and the binarized refiner."""
 
-from napari_hidiff.networks.refiner import Condition, Known, Refiner, probabilities
+from napari_hidiff.networks.refiner import Condition, Known, Refiner, Standing, probabilities
 from napari_hidiff.networks.segmentor import Segmentor
 from napari_hidiff.networks.segmentor_registry import SEGMENTORS, build_segmentor, segmentor_options
-from napari_hidiff.networks.standing import Standing
 
 __all__ = [
     "SEGMENTORS",

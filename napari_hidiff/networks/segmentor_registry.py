@@ -1,20 +1,32 @@
-"""The segmentors by name: those made of MONAI's networks, those of smp, and any torch module."""
+"""The segmentors by name: those made of MONAI's networks, those of smp, and any torch module.
 
+Any torch module as a segmentor: ``mypackage.module:factory``.
+
+A model file names its segmentor, and building this one imports and runs a module of that name. A
+file that was downloaded must not choose what runs, so only modules are imported that the user
+trusts: by the environment variable ``NAPARI_HIDIFF_TRUST``, or by typing the name in a command.
+"""
+
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
+from importlib import import_module
 from typing import Any
 
+from torch import Tensor, nn
+
 from napari_hidiff.errors import InputError
-from napari_hidiff.networks.anything import AnyModule, trust
-from napari_hidiff.networks.segmentor import Segmentor, one_line
+from napari_hidiff.networks.segmentor import Segmentor, measure, one_line
 from napari_hidiff.networks.segmentor_libraries import (
+    SMP,
     AttentionUNet,
     FlexibleUNet,
     SegResNet,
     SwinUNETR,
     UNet,
 )
-from napari_hidiff.networks.smp_nets import SMP
 
 SEGMENTORS: dict[str, Callable[..., Segmentor]] = {
     "unet": UNet,
@@ -41,7 +53,7 @@ def build_segmentor(name: str, channels: int, classes: int, **options: Any) -> S
     Raises
     ------
     InputError : an unknown name or option, a library that is missing, or a ``module:factory``
-        whose module is not trusted (:mod:`napari_hidiff.networks.anything`).
+        whose module is not trusted (:mod:`napari_hidiff.networks.segmentor_registry`).
     """
     try:
         if _FACTORY.fullmatch(name):
@@ -87,3 +99,104 @@ def segmentor_options(text: str, layers: str = "", trusted: bool = False) -> dic
     if slash or name not in SEGMENTORS or name == "smp":
         raise InputError(f"segmentor must be one of {FORMS}, not {text!r}")
     return {"name": name}
+
+
+TRUST = "NAPARI_HIDIFF_TRUST"
+
+_trusted: set[str] = set()
+_outputs: ContextVar[dict[int, Any] | None] = ContextVar("outputs of named layers", default=None)
+
+
+def trust(module: str) -> None:
+    """Allow segmentors from ``module`` in this process, as ``NAPARI_HIDIFF_TRUST`` does."""
+    _trusted.add(module)
+
+
+class AnyModule(Segmentor):
+    """The module that ``factory(channels=C, classes=K, **options)`` returns.
+
+    factory : ``mypackage.module:function``. What it returns maps an image [B, C, H, W] to logits
+        [B, K, H, W], or to a tuple, list or dict whose first value is logits.
+    layers : dotted names of the four layers whose outputs [B, c, h, w] are the features at strides
+        4, 8, 16, 32; empty for a segmentor without features. Of a tuple the first value counts, of
+        a layer that runs more than once the last output.
+
+    Raises
+    ------
+    InputError : the module is not trusted, cannot be imported or makes no such network; a layer
+        is unknown or was not run; the number or the strides of the features are wrong.
+    """
+
+    def __init__(
+        self, channels: int, classes: int, factory: str, layers: Sequence[str] = (), **options: Any
+    ) -> None:
+        super().__init__()
+        what = f"segmentor {factory}"
+        try:
+            self.network = _imported(factory)(channels=channels, classes=classes, **options)
+        except InputError:
+            raise
+        except Exception as error:  # a foreign factory raises what it likes
+            raise InputError(f"{what} cannot be built: {one_line(error)}") from error
+        if not isinstance(self.network, nn.Module):
+            raise InputError(f"{what} returns a {type(self.network).__name__}, not a torch module")
+        self.layers = tuple(layers)
+        for index, layer in enumerate(self.layers):
+            try:
+                self.network.get_submodule(layer).register_forward_hook(partial(_keep, index))
+            except AttributeError as error:
+                known = ", ".join(name for name, _ in self.network.named_children())
+                raise InputError(
+                    f"{what} has no layer {layer!r}; at its top are {known}"
+                ) from error
+        measure(self, what, channels, classes)
+
+    def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        outputs: dict[int, Any] = {}
+        token = _outputs.set(outputs)
+        try:
+            logits = _first(self.network(image))
+        finally:
+            _outputs.reset(token)
+        silent = [layer for i, layer in enumerate(self.layers) if i not in outputs]
+        if silent:
+            raise InputError(f"the layers {', '.join(silent)} of the segmentor were not run")
+        return logits, [_first(outputs[i]) for i in range(len(self.layers))]
+
+
+def _keep(index: int, module: nn.Module, arguments: tuple, output: Any) -> None:
+    """A hook that knows no instance, so that copies of the module keep outputs of their own.
+
+    Where they go belongs to the forward pass of one thread.
+    """
+    outputs = _outputs.get()
+    if outputs is not None:
+        outputs[index] = output
+
+
+def _first(output: Any) -> Tensor:
+    if isinstance(output, Mapping):
+        return next(iter(output.values()))
+    return output[0] if isinstance(output, Sequence) else output
+
+
+def _imported(name: str) -> Any:
+    """The factory of ``module:function``; InputError unless the module is trusted."""
+    module, _, function = name.partition(":")
+    named = {part.strip() for part in os.environ.get(TRUST, "").split(",")}
+    if module not in _trusted | named:
+        raise InputError(
+            f"segmentor {name} is code outside napari-hidiff: building it imports and runs the "
+            f"module {module}; if you trust that module, set {TRUST}={module} (several names "
+            "are separated by commas)"
+        )
+    try:
+        factory = getattr(import_module(module), function, None)
+    except Exception as error:  # whatever the module does when it is imported
+        raise InputError(
+            f"segmentor {name}: the module {module} cannot be imported ({one_line(error)}); is its "
+            "folder in PYTHONPATH?"
+        ) from error
+    if not callable(factory):
+        raise InputError(f"segmentor {name}: the module {module} has no function {function!r}")
+    return factory

@@ -19,7 +19,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from napari_hidiff._qt import threads
-from napari_hidiff._qt.tasks import fit
+from napari_hidiff._qt.tasks import models
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.annotation.sidecar import VARIABLE
 
@@ -131,7 +131,7 @@ class Hand:
         """Wait until the widget has looked at image and model."""
         pause(1)  # for what was put off until the event loop runs
         self.settled()
-        self.wait(lambda: self.widget.fit.problem != fit.WAITING, "the check of the image")
+        self.wait(lambda: self.widget.fit.problem != models.WAITING, "the check of the image")
 
     def settled(self) -> None:
         """Wait until no look at image and model is due or under way."""
@@ -226,7 +226,7 @@ def known_plugins() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Image and model are looked at soon after each choice: no hand has to rest here."""
-    monkeypatch.setattr(fit, "SETTLE", 10)
+    monkeypatch.setattr(models, "SETTLE", 10)
 
 
 @pytest.fixture(autouse=True)

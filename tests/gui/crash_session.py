@@ -31,7 +31,7 @@ from qtpy.QtWidgets import QWidget
 import napari_hidiff._qt.widget
 import napari_hidiff.inference.model  # noqa: F401
 from napari_hidiff._qt.layers.autosave import Autosave
-from napari_hidiff.annotation.claims import Store
+from napari_hidiff.annotation.sidecar import Store
 
 BUTTON = Qt.MouseButton.LeftButton
 DUE = 1000

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_hidiff._qt.controls.settings import FEWEST
+from napari_hidiff.annotation.refinement import FEWEST
 from napari_hidiff.annotation.suggestions import alternatives
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier

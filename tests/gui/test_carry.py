@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import mean_dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.simulated_annotator import SCRIBBLE, Stroke, next_stroke, skeleton_path
 

@@ -9,11 +9,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton
 
 from napari_hidiff._qt.controls.class_list import ROWS, ClassesBox
-from napari_hidiff._qt.controls.signs import Sign
+from napari_hidiff._qt.controls.elements import Sign
 from napari_hidiff._qt.layers.mask_link import MaskLink
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.undo import FREE
-from napari_hidiff.inference.card import Label
+from napari_hidiff.masks import FREE, Label
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier

@@ -20,9 +20,8 @@ from superqt import QCollapsible
 
 from napari_hidiff._qt import commands, preferences
 from napari_hidiff._qt.controls import settings as choices
-from napari_hidiff._qt.controls.hint import STEPS
-from napari_hidiff._qt.controls.panel import KEYS
-from napari_hidiff._qt.samples import CASE
+from napari_hidiff._qt.controls.elements import KEYS, STEPS
+from napari_hidiff._qt.files import CASE
 from napari_hidiff._qt.widget import HiDiffWidget
 
 PLUGIN = "napari-hidiff"
@@ -69,7 +68,7 @@ def test_defaults_in_the_manifest_are_those_of_the_program(hand) -> None:
     work = manifest()["configurations"]["work"]["properties"]
     import napari_hidiff
 
-    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.SAMPLERS]
+    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.inference.card.SAMPLERS]
 
 
 def test_the_hint_shows_four_steps_until_it_is_dismissed(hand, preferences) -> None:

@@ -4,9 +4,10 @@ import threading
 from pathlib import Path
 
 from napari_hidiff._qt import threads
-from napari_hidiff._qt.tasks.fit import Fit
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff._qt.tasks.models import Fit
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.masks import Label
 
 
 def test_no_verdict_about_a_model_that_is_chosen_no_longer(

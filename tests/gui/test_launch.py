@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
-from napari_hidiff._qt import launch
-from napari_hidiff.cli.demo import Demo, Stage
+from napari_hidiff._qt import commands
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card, Label
+from napari_hidiff.inference.card import Card
 from napari_hidiff.io.images import SAMPLE
+from napari_hidiff.masks import Label
+from napari_hidiff.plot import Demo, Stage
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ CARD = Card(
 
 def test_demo_shows_image_truth_and_result_in_the_colours_of_the_card(make_napari_viewer, demo):
     viewer = make_napari_viewer()
-    launch.add_demo(viewer, demo, CARD)
+    commands.add_demo(viewer, demo, CARD)
     image, truth, result = viewer.layers
     assert isinstance(image, Image)
     assert image.rgb
@@ -40,10 +41,10 @@ def test_demo_shows_image_truth_and_result_in_the_colours_of_the_card(make_napar
 
 def test_widget_is_docked_and_preset(make_napari_viewer):
     viewer = make_napari_viewer()
-    widget = launch.dock(viewer)
-    launch.preset(widget, "cpu", 7)
+    widget = commands.dock(viewer)
+    commands.preset(widget, "cpu", 7)
     assert (widget.settings.device.value, widget.settings.seed.value) == ("cpu", 7)
-    launch.preset(widget, None, None)
+    commands.preset(widget, None, None)
     assert (widget.settings.device.value, widget.settings.seed.value) == ("cpu", 7)
 
 
@@ -53,11 +54,11 @@ def test_files_are_opened_and_unreadable_ones_named(make_napari_viewer, tmp_path
     Picture.fromarray(sample_pair[0][:64, :64]).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("not a picture")
     viewer = make_napari_viewer()
-    launch.add_files(viewer, [tmp_path / "a.png"])
+    commands.add_files(viewer, [tmp_path / "a.png"])
     assert [layer.name for layer in viewer.layers] == ["a"]
     with pytest.raises(InputError, match=r"b\.png: napari cannot open it"):
-        launch.add_files(viewer, [tmp_path / "b.png"])
+        commands.add_files(viewer, [tmp_path / "b.png"])
 
 
 def test_a_window_can_be_opened_here():
-    assert launch.window_problem() is None
+    assert commands.window_problem() is None

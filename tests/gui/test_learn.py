@@ -12,7 +12,7 @@ from napari_hidiff._qt.controls import settings
 from napari_hidiff.annotation.fine_tuning import TrainingSet
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import catalog
-from napari_hidiff.inference.loading import load_model
+from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.io.images import read_image, read_mask
 
 SHORT = ["--pretrain-iterations", "3", "--iterations", "4", "--crop", "32", "--batch", "2"]

@@ -10,9 +10,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QPushButton
 from superqt import QCollapsible
 
-from napari_hidiff._qt.controls.panel import KEYS
+from napari_hidiff._qt.controls.elements import KEYS
+from napari_hidiff._qt.controls.sections import KEYS as SLICE_KEYS
 from napari_hidiff._qt.controls.settings import EXPLAINED, refine_by
-from napari_hidiff._qt.controls.volume_box import KEYS as SLICE_KEYS
 from napari_hidiff.annotation import sidecar
 
 CONTROLS = (
@@ -57,7 +57,7 @@ def test_controls_are_named_explained_and_not_cut_off(hand) -> None:
 def test_every_sampler_is_explained() -> None:
     import napari_hidiff
 
-    assert tuple(EXPLAINED) == napari_hidiff.SAMPLERS
+    assert tuple(EXPLAINED) == napari_hidiff.inference.card.SAMPLERS
     assert refine_by(sampler="one-step", steps=5).total == 1
 
 
@@ -172,7 +172,7 @@ def test_starting_anew_moves_the_old_file_aside(open_hand, picture, sessions: Pa
     path = sidecar.path_of(sidecar.image_key(picture))
     fixed = np.full(picture.shape[:2], -1)
     fixed[:5] = 1
-    from napari_hidiff.annotation.session import SliceRecord
+    from napari_hidiff.annotation.journal import SliceRecord
 
     sidecar.save(path, fixed.shape, {(-1, -1): SliceRecord(fixed, None)}, [])
     old = path.read_bytes()

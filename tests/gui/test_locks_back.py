@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_hidiff.annotation import relock, sidecar
+from napari_hidiff.annotation import annotation, sidecar
 from napari_hidiff.annotation.replay import Replay
 from napari_hidiff.cli.replay import Models, differing
 
@@ -64,7 +64,7 @@ def test_a_frozen_class_comes_back_frozen_in_every_slice(open_hand, volume, four
     assert held.any((1, 2)).all(), "the class is in every slice"
     kept = closed(hand)
     assert set(kept.slices) == {(1, -1, -1)}, "two slices have neither strokes nor acceptance"
-    assert set(relock.frozen(kept.log)) == {2}
+    assert set(annotation.frozen(kept.log)) == {2}
 
     hand = gone_on(open_hand, volume, four)
     assert "Back: slice 1." in hand.said()
@@ -95,7 +95,7 @@ def test_a_frozen_class_comes_back_frozen_in_every_slice(open_hand, volume, four
     erased = hand.stroke((24, 5), (24, 60), mode="erase")
     assert (erased & held).any()
     kept = closed(hand)
-    assert relock.frozen(kept.log) == {}
+    assert annotation.frozen(kept.log) == {}
     hand = gone_on(open_hand, volume, four)
     assert not is_locked(hand, 2)
     assert not (hand.mask.data[erased] == 2).any()

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-from napari_hidiff._qt.controls.settings import CERTAIN, FIRM, NEAR
 from napari_hidiff.annotation.constraints import MARGIN, REACH
+from napari_hidiff.annotation.refinement import CERTAIN, FIRM, NEAR
 
 
 def refined(hand) -> np.ndarray:

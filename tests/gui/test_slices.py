@@ -5,10 +5,10 @@ import pytest
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
-from napari_hidiff.annotation import sweep
+from napari_hidiff.annotation import refinement
 from napari_hidiff.annotation.constraints import MARGIN, Guards
-from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.inference import volumes
+from napari_hidiff.masks import FREE
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 ONE_STEP = {"sampler": "one-step"}
@@ -179,7 +179,7 @@ def test_a_range_along_another_axis(hand, volume) -> None:
 
 
 def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch) -> None:
-    monkeypatch.setattr(sweep, "TOGETHER", 1)  # slice by slice
+    monkeypatch.setattr(refinement, "TOGETHER", 1)  # slice by slice
     hand.click("segment_slices")
     segmented = hand.mask.data.copy()
     hand.widget.settings.sampler.value = "ddim"

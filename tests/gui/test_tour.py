@@ -5,8 +5,8 @@ import pytest
 from qtpy.QtCore import Qt
 from scipy import ndimage
 
-from napari_hidiff.annotation.places import uncertain_places
-from napari_hidiff.probability import entropy
+from napari_hidiff.annotation.suggestions import uncertain_places
+from napari_hidiff.masks import entropy
 
 
 def centre(hand) -> np.ndarray:

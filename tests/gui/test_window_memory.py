@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_hidiff._qt import memory
+from napari_hidiff._qt import threads
 from napari_hidiff._qt.controls.settings import choose_box
-from napari_hidiff.annotation import sweep
+from napari_hidiff.annotation import refinement
+from napari_hidiff.annotation.refinement import segment_slices, slices_along
 from napari_hidiff.inference import denoiser
 from napari_hidiff.inference.stack import Stack
 
@@ -37,28 +38,28 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(
-    memory._malloc_trim is None, reason="this malloc keeps nothing that is known of"
+    threads._malloc_trim is None, reason="this malloc keeps nothing that is known of"
 )
 def test_freed_memory_goes_back_to_the_system() -> None:
     blocks = [bytearray(b"x") * 60_000 for _ in range(2000)]
     kept = blocks[::50]  # here and there one that is still in use
     del blocks
     before = resident()
-    memory.give_back()
+    threads.give_back()
     assert before - resident() > 60e6
     assert len(kept) == 40
 
 
 def test_a_sweep_leaves_little_behind_in_the_model(tiny, monkeypatch) -> None:
-    monkeypatch.setattr(sweep, "TOGETHER", 1)  # slice by slice, as large ones are
+    monkeypatch.setattr(refinement, "TOGETHER", 1)  # slice by slice, as large ones are
     volume = np.random.default_rng(0).normal(size=(6, 40, 40)).astype(np.float32)
-    where = sweep.slices((0, -1, -1), 0, 0, 5)
+    where = slices_along((0, -1, -1), 0, 0, 5)
     denoiser.forget(0)
-    list(sweep.segment(tiny(2, 1), Stack([volume]), where[:1]))
+    list(segment_slices(tiny(2, 1), Stack([volume]), where[:1]))
     alone = denoiser._sights.nbytes
     assert alone > 0
-    monkeypatch.setattr(sweep, "REMEMBERED", 2 * alone)
-    list(sweep.segment(tiny(2, 1), Stack([volume]), where))
+    monkeypatch.setattr(refinement, "REMEMBERED", 2 * alone)
+    list(segment_slices(tiny(2, 1), Stack([volume]), where))
     assert denoiser._sights.nbytes == 2 * alone
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog
 from scipy.ndimage import distance_transform_edt
 
-from napari_hidiff.annotation.undo import FREE
 from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.masks import FREE
 
 
 def missed(mask: np.ndarray, truth: np.ndarray) -> tuple[int, int, int, int]:

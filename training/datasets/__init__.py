@@ -10,16 +10,12 @@ from pathlib import Path
 
 from napari_hidiff.errors import InputError
 
-from .base import SPLITS, Dataset, DatasetFormat
+from .base import SPLITS, Case, Dataset, DatasetFormat, Sample
 from .brats import BRATS
-from .drive import DRIVE
 from .folder import FOLDER
-from .fundus import CHASE
-from .kvasir import KVASIR
+from .fundus import CHASE, DRIVE
 from .msd import MSD
-from .polyp import POLYP
-from .polyps import CVC
-from .sample import Case, Sample
+from .polyps import CVC, KVASIR, POLYP
 from .splits import read_split
 from .synapse import SYNAPSE
 

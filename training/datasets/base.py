@@ -3,24 +3,26 @@
 A module of this package describes one data set as its owner distributes it: one
 :class:`DatasetFormat` that recognises the folder and opens it as a :class:`Dataset`.  A case is a
 picture or a whole volume; what belongs to one patient or video is one group.
+
+One case: the files that it comes from, and what they hold.
+
+Pictures and slices at a smaller size, for work at the size that a screen or a network has.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import nibabel
 import numpy as np
 from nibabel.spatialimages import SpatialImage
+from skimage.transform import resize
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import read_image, read_labels
 from napari_hidiff.io.nifti import Volume, read_volume
 from napari_hidiff.io.pictures import check_turn
-
-from .resize import nearest, shrunk
-from .sample import Case, Sample
 
 SPLITS = ("train", "val", "test")
 
@@ -32,6 +34,52 @@ COLORS = ("#ff4040", "#40a0ff", "#40d060", "#ffc020", "#c060ff", "#20d0d0", "#ff
 def palette(labels: int) -> tuple[str, ...]:
     """A colour ``#rrggbb`` per label; black for the background."""
     return ("#000000", *(COLORS[i % len(COLORS)] for i in range(labels - 1)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image or volume with its truth, as files.
+
+    ``group`` names what a split must never divide (the patient, the video sequence).
+    ``images``: one file, or several (one per channel, one per slice) as the reader of the data
+    set wants them.  ``mask`` may be the same file where a file holds both.
+    """
+
+    id: str
+    group: str
+    images: tuple[Path, ...]
+    mask: Path
+    field_of_view: Path | None = None
+    second: Path | None = None
+    """The same image as a second human observer segmented it."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that image and truth come from, each once."""
+        more = (self.mask, *(path for path in (self.field_of_view,) if path is not None))
+        return tuple(dict.fromkeys((*self.images, *more)))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A case in memory.
+
+    image: ``[H, W, C]``, or ``[D, H, W, C]`` for a volume, in the file's dtype and range.
+    mask: uint8 ``[H, W]`` or ``[D, H, W]``, values ``0..labels-1`` with 0 the background.
+    field_of_view: bool like the mask, the pixels that count in a score; None where all do.
+    spacing: physical size of a pixel per axis of the mask (mm), None where nothing says it.
+    """
+
+    case: Case
+    image: np.ndarray
+    mask: np.ndarray
+    field_of_view: np.ndarray | None = None
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def volume(self) -> bool:
+        """Whether the case is a volume [D, H, W]."""
+        return self.mask.ndim == 3
 
 
 Reader = Callable[["Dataset", Case], Sample]
@@ -236,3 +284,45 @@ class DatasetFormat:
     def wanted(self) -> str:
         """One line: the layout that is looked for and where to get it."""
         return f"wanted: {self.layout}; {self.offered}"
+
+
+def shrunk(sample: Sample, longest_side: int) -> Sample:
+    """The sample with its pictures or slices at most ``longest_side`` pixels high and wide.
+
+    The image becomes float32 in its own range, smoothed against aliasing; labels are those of the
+    nearest pixel; the spacing grows. Nothing is ever enlarged, and slices stay as many.
+    """
+    height, width = sample.mask.shape[-2:]
+    factor = longest_side / max(height, width)
+    if factor >= 1:
+        return sample
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    slices = sample.image if sample.volume else sample.image[None]
+    image = np.stack([_smooth(plane, size) for plane in slices])
+    spacing = sample.spacing
+    if spacing is not None:
+        y, x = spacing[-2] * height / size[0], spacing[-1] * width / size[1]
+        spacing = (*spacing[:-2], y, x)
+    inside = sample.field_of_view
+    return replace(
+        sample,
+        image=image if sample.volume else image[0],
+        mask=nearest(sample.mask, size),
+        field_of_view=None if inside is None else nearest(inside, size),
+        spacing=spacing,
+    )
+
+
+def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Labels [..., H, W] at another size, each that of the pixel under its centre."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(size, labels.shape[-2:], strict=True)
+    )
+    return labels[..., rows[:, None], columns]
+
+
+def _smooth(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return resize(
+        plane.astype(np.float32), size, order=1, anti_aliasing=True, preserve_range=True
+    ).astype(np.float32)

@@ -9,8 +9,7 @@ a tenth of them that chooses (val).  Always the same ones.
 import re
 from pathlib import Path
 
-from .base import Dataset, DatasetFormat, palette, read_nifti
-from .sample import Case
+from .base import Case, Dataset, DatasetFormat, palette, read_nifti
 from .splits import random_split
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")

@@ -15,9 +15,8 @@ from rich.table import Table
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.preprocessing import SMALLEST
 
-from .base import Dataset
+from .base import Case, Dataset, Sample
 from .lacking import never_trained, no_foreground, paired_only, without_pair
-from .sample import Case, Sample
 
 AIR = -900
 """CT has air at -1000 HU; no other image of the supported kinds is so negative."""

@@ -19,10 +19,8 @@ from napari_hidiff.io.images import IMAGES, JPEG, read_image, read_mask
 from napari_hidiff.io.nifti import SUFFIXES, is_nifti, read_volume
 from napari_hidiff.io.registry import MASK_NAME
 
-from .base import RGB, Dataset, DatasetFormat, palette, read_nifti, read_picture
-from .pairs import paired
-from .sample import Case
-from .splits import random_split
+from .base import RGB, Case, Dataset, DatasetFormat, palette, read_nifti, read_picture
+from .splits import paired, random_split
 
 MOST_LABELS = 64
 IMAGE_FOLDERS, MASK_FOLDERS = ("images",), ("masks", "labels")

@@ -2,12 +2,16 @@
 
 Fraz et al. 2012, https://doi.org/10.1109/TBME.2012.2205687.  The first 20 images by name train, of
 which 17 to 20 are for choosing (val); the last 8 are the test set.  That divides no child.
+
+DRIVE: 40 fundus images with vessels and a field of view; 20 train, 20 test.
+
+Staal et al. 2004, https://doi.org/10.1109/TMI.2004.825627.  The last 4 of the training images are
+for choosing (val).  The current download has no ``test/1st_manual``: its test split is then empty.
 """
 
 from pathlib import Path
 
-from .base import RGB, Dataset, DatasetFormat
-from .sample import Case
+from .base import RGB, Case, Dataset, DatasetFormat
 from .splits import fixed_split
 
 EYES = tuple(f"Image_{child:02}{eye}" for child in range(1, 15) for eye in "LR")
@@ -56,4 +60,71 @@ CHASE = DatasetFormat(
     "https://researchinnovation.kingston.ac.uk/en/datasets/chasedb1-retinal-vessel-reference-dataset-4/",
     recognise=lambda root: any((root / f"{eye}.jpg").is_file() for eye in EYES),
     open=open_chase,
+)
+
+
+TRAIN = tuple(f"{number:02}" for number in range(21, 41))
+TEST = tuple(f"{number:02}" for number in range(1, 21))
+VAL = TRAIN[-4:]
+
+
+def open_drive(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
+    """Read ``training`` and ``test``; a test image without its truth is left out and noted."""
+    del seed, rule  # the split is fixed
+    found = {id_: image for id_ in TRAIN + TEST if (image := _image(root, id_)).is_file()}
+    without = [id_ for id_ in found if id_ in TEST and not _manual(root, id_, 1).is_file()]
+    cases = [_drive_case(root, id_) for id_ in found if id_ not in without]
+    splits, notes = fixed_split(cases, VAL, TEST)
+    if without:
+        notes += (f"{len(without)} test images have no truth in test/1st_manual",)
+    missing = [id_ for id_ in TRAIN + TEST if id_ not in found]
+    if missing:
+        notes += (f"{len(missing)} of 40 images are missing, {missing[0]} first",)
+    return Dataset(
+        name="drive",
+        classes=("background", "vessel"),
+        channels=RGB,
+        colors=("#000000", "#00d0ff"),
+        licence="research use, as the owner states it on registration",
+        attribution="DRIVE, Staal et al. 2004, doi 10.1109/TMI.2004.825627",
+        splits=splits,
+        notes=notes,
+    )
+
+
+def _part(id_: str) -> str:
+    return "training" if id_ in TRAIN else "test"
+
+
+def _image(root: Path, id_: str) -> Path:
+    return root / _part(id_) / "images" / f"{id_}_{_part(id_)}.tif"
+
+
+def _manual(root: Path, id_: str, observer: int) -> Path:
+    folder = "1st_manual" if observer == 1 else "2nd_manual"
+    return root / _part(id_) / folder / f"{id_}_manual{observer}.gif"
+
+
+def _drive_case(root: Path, id_: str) -> Case:
+    inside = root / _part(id_) / "mask" / f"{id_}_{_part(id_)}_mask.gif"
+    second = _manual(root, id_, 2)
+    return Case(
+        id=id_,
+        group=id_,
+        images=(_image(root, id_),),
+        mask=_manual(root, id_, 1),
+        field_of_view=inside,
+        second=second if second.is_file() else None,
+    )
+
+
+DRIVE = DatasetFormat(
+    name="drive",
+    title="DRIVE retinal vessels",
+    folders=("DRIVE",),
+    layout="training/images/21_training.tif, training/1st_manual/21_manual1.gif, "
+    "training/mask/21_training_mask.gif and the same under test/",
+    offered="DRIVE is offered at https://drive.grand-challenge.org/",
+    recognise=lambda root: any(_image(root, id_).is_file() for id_ in TRAIN + TEST),
+    open=open_drive,
 )

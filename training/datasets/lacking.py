@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from napari_hidiff.errors import InputError
 
-from .base import Dataset
-from .sample import Case
+from .base import Case, Dataset
 
 Present = Mapping[str, Collection[int]]
 """The labels of each case by its id, without the background."""

@@ -11,8 +11,7 @@ from typing import Any
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.nifti import stem
 
-from .base import Dataset, DatasetFormat, palette, read_nifti
-from .sample import Case
+from .base import Case, Dataset, DatasetFormat, palette, read_nifti
 from .splits import random_split
 
 ABDOMEN = {"rule": "window", "low": -125.0, "high": 275.0}

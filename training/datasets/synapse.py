@@ -13,8 +13,7 @@ import numpy as np
 
 from napari_hidiff.errors import InputError
 
-from .base import Dataset, DatasetFormat, palette, read_nifti, whole
-from .sample import Case, Sample
+from .base import Case, Dataset, DatasetFormat, Sample, palette, read_nifti, whole
 from .splits import fixed_split
 
 ORGANS = {

@@ -31,10 +31,9 @@ from .output import deliver, told
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
-    from napari_hidiff.training.prior_source import PriorSource
+    from napari_hidiff.training.priors import PriorSource
 
-    from .arms import Plan
-    from .scoring import Evaluation
+    from .scoring import Evaluation, Plan
 
 NAME = "napari-hidiff-evaluate"
 
@@ -129,7 +128,7 @@ def evaluate_command(
     seeds_used = tuple(range(seed, seed + seeds))
     command = shlex.join([NAME, *sys.argv[1:]])
     if experiment is not None and study:
-        from .ablations.command import Asked, carry_out
+        from .ablations.run import Asked, carry_out
 
         asked = Asked(split, seeds_used, _names(rows), size, settings or [], first_stage, kept)
         carry_out(
@@ -166,11 +165,10 @@ def evaluate_command(
         deliver(content, json, output, find(experiment).show)
         return
 
-    from napari_hidiff.training.prior_source import open_prior_source
+    from napari_hidiff.training.priors import open_prior_source
 
-    from .arms import Plan
-    from .report import report
-    from .tables import print_report
+    from .report import print_report, report
+    from .scoring import Plan
 
     source = None
     if prior_from is not None:

@@ -12,16 +12,20 @@
 A region is a union of classes and is scored like a class (BraTS: whole tumour, core, enhancing).
 Every image has every score, so that two methods are always compared on the same images; how many
 masks were empty is counted beside the scores (:func:`empty`).
+
+How far a mean difference over few images can be trusted.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from napari_hidiff.scores import dice
+from napari_hidiff.masks import dice
 
 METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
@@ -204,3 +208,29 @@ def _score_union(
         "hd95": hd95(mask, truth, spacing, distances),
         "nsd": nsd(mask, truth, tolerance, spacing, distances),
     }
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % interval; ``low`` and ``high`` are NaN for a single image."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(difference: ArrayLike, seed: int = 0, resamples: int = 10_000) -> Interval:
+    """Percentile bootstrap of the mean of paired differences.
+
+    difference: ``[N]``, one value per image (one method minus the other on the same image); the
+    images are drawn with replacement, so the interval speaks about other images of this kind.  The
+    same seed gives the same interval.  ValueError for an empty or non-finite input.
+    """
+    values = np.asarray(difference, np.float64)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"wanted finite differences [N] with N >= 1, got {difference!r}")
+    mean = float(values.mean())
+    if values.size == 1:
+        return Interval(mean, float("nan"), float("nan"))
+    drawn = np.random.default_rng(seed).integers(0, values.size, (resamples, values.size))
+    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    return Interval(mean, float(low), float(high))

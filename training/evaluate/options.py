@@ -1,15 +1,21 @@
-"""The options of ``napari-hidiff-evaluate``: types and help; the command has the defaults."""
+"""The options of ``napari-hidiff-evaluate``: types and help; the command has the defaults.
+
+What ``--list-experiments`` prints.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from napari_hidiff import SAMPLERS
+from napari_hidiff.inference.card import SAMPLERS
 from napari_hidiff.training.datasets import DATASETS, SPLITS
 from napari_hidiff.training.recipes import SIZES
 
-from .listed import print_list
+from .ablations.rows import STUDIES
+from .experiments import EXPERIMENTS
 
 MODELS, STUDY = "Experiments on a model", "Studies that train their models"
 
@@ -104,6 +110,21 @@ ExperimentOption = Annotated[
         metavar="NAME", help="Run an experiment instead; --list-experiments says which there are."
     ),
 ]
+
+
+def print_list(wanted: bool) -> None:
+    """Every experiment with what it asks and the section of the paper; then the command ends."""
+    if not wanted:
+        return
+    table = Table("experiment", "asks", "in the paper (HiDiff)", "needs")
+    for name, experiment in EXPERIMENTS.items():
+        table.add_row(name, experiment.title, experiment.section, "--model")
+    for name, study in STUDIES.items():
+        table.add_row(name, study.title, study.section, f"{len(study.rows)} trainings a seed")
+    Console().print(table)
+    raise typer.Exit
+
+
 ListOption = Annotated[
     bool,
     typer.Option(

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_hidiff._qt.controls.signs import SIDE, Sign, eye, padlock
-from napari_hidiff.inference.card import Label
+from napari_hidiff._qt.controls.elements import SIDE, Sign, eye, padlock
+from napari_hidiff.masks import Label
 
 ROWS, FEWEST = 6, 4
 """Rows that are shown at once, on a large and on a small screen; more scroll."""

@@ -22,24 +22,10 @@ from superqt import QCollapsible
 
 from napari_hidiff._qt.controls import elements
 from napari_hidiff._qt.controls.class_list import ClassesBox
-from napari_hidiff._qt.controls.settings import NEAR
+from napari_hidiff._qt.controls.elements import KEYS
+from napari_hidiff.annotation.refinement import NEAR
 
 WIDTH = 300
-KEYS = {
-    "segment": "G",
-    "step": "N",
-    "run": "U",
-    "stop": "Q",
-    "rerefine": "H",
-    "changes": "W",
-    "alternatives": "Shift+H",
-    "reject": "Shift+K",
-    "next_place": "J",
-    "accept": "K",
-    "back": ",",
-    "forth": ".",
-}
-"""Shortcuts, printed on the controls; free in napari and in its layers."""
 
 
 class Panel(QScrollArea):

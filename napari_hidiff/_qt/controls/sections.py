@@ -1,13 +1,32 @@
-"""One layer per channel: which layer is which channel of the model."""
+"""One layer per channel: which layer is which channel of the model.
+
+The controls for many slices at once; hidden where an image has only one.
+
+The section "Learn from corrections" of the panel. It shows and asks; it starts nothing.
+"""
 
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Image
-from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QPointF, Qt
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
 
-from napari_hidiff._qt.remembered import ARROWS, HEADING
-from napari_hidiff.inference.channels import guess
+from napari_hidiff._qt.controls import elements
+from napari_hidiff._qt.preferences import ARROWS, HEADING
+from napari_hidiff.inference.stack import guess
 
 NOTHING = "choose a layer …"
 
@@ -127,3 +146,222 @@ class ChannelBox(QWidget):
         else:
             mine.pop(channel, None)
         self._changed()
+
+
+KEYS = {
+    "segment_slices": "Shift+G",
+    "refine_slices": "Shift+U",
+    "carry_back": "Shift+B",
+    "carry_on": "Shift+F",
+    "take_back": "Shift+Q",
+}
+
+
+class VolumeBox(QWidget):
+    """Which slices, and what to do with them.
+
+    turned : called with the axis that the user wants slices along.
+    """
+
+    def __init__(self, turned: Callable[[int], None]) -> None:
+        super().__init__()
+        self.setObjectName("volume")
+        self.axis = QComboBox()
+        self.axis.setObjectName("axis")
+        self.axis.setToolTip("The axis that slices follow each other along; the view turns.")
+        self.axis.activated.connect(turned)
+        self.first, self.last = _spin("first_slice", "from "), _spin("last_slice", "to ")
+        self.segment = _button("segment_slices", "Segment", "The model's first mask of each slice.")
+        self.refine = _button(
+            "refine_slices",
+            "Refine",
+            "Refine each slice as set below, strokes fixed; slices without a mask are segmented.",
+        )
+        self.carry_back = _button(
+            "carry_back",
+            "◀ Carry",
+            "Carry what you corrected in the shown slice to the slices before it, one by one, "
+            "until one hardly changes.",
+        )
+        self.carry_on = _button(
+            "carry_on",
+            "Carry ▶",
+            "Carry what you corrected in the shown slice to the slices behind it, one by one, "
+            "until one hardly changes.",
+        )
+        self.take_back = _button(
+            "take_back", "Take back", "Take back what was done to many slices last, strokes stay."
+        )
+        self.line = QLabel()
+        self.line.setObjectName("slices")
+        self.line.setWordWrap(True)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        rows: tuple[tuple[QWidget, QWidget], ...] = (
+            (QLabel("<b>Slices</b>"), self.axis),
+            (self.first, self.last),
+            (self.segment, self.refine),
+            (self.carry_back, self.carry_on),
+            (self.take_back, self.line),
+        )
+        for row, pair in enumerate(rows):
+            for column, part in enumerate(pair):
+                grid.addWidget(part, row, column)
+        for column in (0, 1):
+            grid.setColumnStretch(column, 1)
+        self.setVisible(False)
+
+    @property
+    def buttons(self) -> tuple[QPushButton, ...]:
+        """All of them, each with the objectName of what it does."""
+        return (self.segment, self.refine, self.carry_back, self.carry_on, self.take_back)
+
+    def offer(self, names: Sequence[str], axis: int, count: int) -> None:
+        """Offer the axes of an image, of which ``axis`` has ``count`` slices one can go through.
+
+        The range becomes all slices where it was another axis, or another number of slices.
+        """
+        texts = [f"along {name}" for name in names]
+        if [self.axis.itemText(at) for at in range(self.axis.count())] != texts:
+            self.axis.clear()
+            self.axis.addItems(texts)
+        if self.axis.currentIndex() != axis or self.last.maximum() != count - 1:
+            for spin, value in ((self.first, 0), (self.last, count - 1)):
+                spin.setMaximum(count - 1)
+                spin.setValue(value)
+        self.axis.setCurrentIndex(axis)
+        self.setVisible(True)
+
+
+def _spin(name: str, prefix: str) -> QSpinBox:
+    spin = QSpinBox()
+    spin.setPrefix(prefix)
+    spin.setMinimumWidth(60)
+    spin.setObjectName(name)
+    spin.setToolTip("The slices to work on, first and last, both included.")
+    return spin
+
+
+def _button(name: str, text: str, tip: str) -> QPushButton:
+    return elements.button(name, f"{text} [{KEYS[name]}]", tip)
+
+
+LOSS, DICE = "#909090", "#35d05b"
+Points = Sequence[tuple[float, float]]
+
+
+class Curve(QWidget):
+    """The loss (grey, scaled to its own range) and the held-out Dice (green) over the run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("tune_curve")
+        self.setFixedHeight(72)
+        self.setToolTip("Grey: the loss. Green: Dice of held-out images, which decides nothing.")
+        self.losses: Points = ()
+        self.dice: Points = ()
+
+    def draw(self, losses: Points, dice: Points) -> None:
+        """Show these points, (0..1 of the run, value)."""
+        self.losses, self.dice = list(losses), list(dice)
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Two lines, and the last value of each."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        text = self.palette().windowText().color()
+        painter.setPen(QPen(QColor(text.red(), text.green(), text.blue(), 60)))
+        painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
+        for points, color, name in ((self.losses, LOSS, "loss"), (self.dice, DICE, "Dice")):
+            self._line(painter, points, QColor(color))
+            if points:
+                side = Qt.AlignmentFlag.AlignLeft if name == "loss" else Qt.AlignmentFlag.AlignRight
+                where = self.rect().adjusted(4, 2, -4, -2)
+                painter.drawText(
+                    where, side | Qt.AlignmentFlag.AlignTop, f"{name} {points[-1][1]:.3f}"
+                )
+        painter.end()
+
+    def _line(self, painter: QPainter, points: Points, color: QColor) -> None:
+        painter.setPen(QPen(color, 1.6))
+        if not points:
+            return
+        values = [value for _, value in points]
+        low, span = min(values), max(max(values) - min(values), 1e-6)
+        width, height, top = self.width() - 8, self.height() - 28, 22
+        line = [
+            QPointF(4 + x * width, top + height * (1 - (value - low) / span)) for x, value in points
+        ]
+        if len(line) == 1:
+            painter.drawEllipse(line[0], 2, 2)
+        painter.drawPolyline(QPolygonF(line))
+
+
+class LearnBox(QCollapsible):
+    """What is in the training set, and the fine-tuning under way."""
+
+    def __init__(self) -> None:
+        super().__init__("Learn from corrections")
+        self.setObjectName("learn")
+        self.contents = elements.text("learn_set")
+        self.add = elements.button(
+            "add_example",
+            "Add to training set",
+            "Store this image with its accepted mask; again for the same image: replace it.",
+        )
+        self.tune = elements.button(
+            "fine_tune",
+            "Fine-tune",
+            "Train a copy of the model on the set, beside your work, with low priority.",
+        )
+        self.stop = elements.button(
+            "tune_stop", "Stop", "Stop with a checkpoint; Go on goes on from it."
+        )
+        self.go_on = elements.button(
+            "tune_go_on", "Go on", "Go on with the fine-tuning that was stopped."
+        )
+        self.bar = QProgressBar()
+        self.bar.setObjectName("tune_progress")
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(6)
+        self.bar.setRange(0, 1000)
+        self.line = elements.text("tune_line")
+        self.curve = Curve()
+        self.table = elements.text("tune_table")
+        self.use = elements.button(
+            "use_tuned", "Use new model", "Choose the tuned model; the old one stays as it is."
+        )
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        for part in (
+            self.contents,
+            self.add,
+            elements.row(self.tune, self.go_on, self.stop),
+            self.bar,
+            self.line,
+            self.curve,
+            self.table,
+            self.use,
+        ):
+            column.addWidget(part)
+        self.addWidget(inside)
+        self.show_run(None, "")
+        self.show_scores("")
+
+    def show_run(self, share: float | None, line: str) -> None:
+        """The bar at 0..1, or no bar, and a line about the run."""
+        self.bar.setVisible(share is not None)
+        self.bar.setValue(int(1000 * (share or 0)))
+        self.line.setText(line)
+        self.line.setVisible(bool(line))
+        self.curve.setVisible(bool(self.curve.losses))
+
+    def show_scores(self, html: str) -> None:
+        """The table of scores before and after, with the button that takes the new model."""
+        self.table.setText(html)
+        self.table.setVisible(bool(html))
+        self.use.setVisible(bool(html))

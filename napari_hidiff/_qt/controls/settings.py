@@ -1,14 +1,13 @@
 """Choices and settings of the widget: annotated functions that magicgui builds boxes from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 from weakref import WeakMethod
 
 from magicgui import magicgui
 from magicgui.widgets import FunctionGui
 
-from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards
+from napari_hidiff.annotation.refinement import CERTAIN, FIRM, Settings
 from napari_hidiff.inference.card import Card
 
 FROM_FILE = "from a file …"
@@ -17,49 +16,12 @@ FROM_FILE = "from a file …"
 MANAGE = "about models …"
 """The entry of the model box that opens the manager."""
 
-NEAR, CERTAIN, FIRM = False, False, True
-"""Which guards of a re-refinement are on to begin with."""
-
-FEWEST = 8
-"""Samples that alternatives are drawn from, at least."""
 
 EXPLAINED = {
     "one-step": "one-step: one pass, nothing random; the fastest.",
     "ddim": "ddim: a few steps, mean of several samples; steady.",
     "ancestral": "ancestral: every step drawn at random; the most varied.",
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to refine: sampler, steps, samples and seed as in :meth:`HiDiff.steps`.
-
-    certain : whether a re-refinement changes only what it is surer of; firm : whether it leaves
-    toss-ups as they are (:class:`Guards`).
-    """
-
-    sampler: str
-    steps: int
-    samples: int
-    seed: int
-    certain: bool = CERTAIN
-    firm: bool = FIRM
-
-    @property
-    def total(self) -> int:
-        """How many steps a run takes."""
-        return 1 if self.sampler == "one-step" else self.steps
-
-    def guards(self, near: bool) -> Guards:
-        """What a re-refinement may change; ``near`` : only places near the strokes."""
-        return Guards(REACH if near else None, self.certain, MARGIN if self.firm else 0.0)
-
-    def with_samples(self, card: Card) -> "Settings":
-        """Settings that draw several samples: these, or else DDIM as the card has it."""
-        if self.sampler != "one-step" and self.samples > 1:
-            return self
-        steps, samples = card.defaults["steps"], max(FEWEST, card.defaults["samples"])
-        return replace(self, sampler="ddim", steps=steps, samples=samples)
 
 
 def choose(

@@ -15,8 +15,9 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.claims import Store
-from napari_hidiff.annotation.session import Index, SliceRecord
+from napari_hidiff.annotation.journal import SliceRecord
+from napari_hidiff.annotation.sidecar import Store
+from napari_hidiff.masks import Index
 
 PAUSE = 0.3
 """Seconds between two savings, at least."""

@@ -10,13 +10,13 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
-from napari_hidiff.annotation.session import ADDED, RELABELLED, REMOVED, Index
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.lazy import check_lazy
+from napari_hidiff.inference.stack import check_lazy
 from napari_hidiff.io.pictures import CMYK, is_cmyk
 from napari_hidiff.io.record import CLASSES
-from napari_hidiff.io.units import millimetres
+from napari_hidiff.io.volume import millimetres
+from napari_hidiff.masks import ADDED, RELABELLED, REMOVED, Index
 
 MADE = "napari-hidiff-made"
 """Where the metadata of a layer that was made beside a mask say what it shows."""

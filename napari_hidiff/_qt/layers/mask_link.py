@@ -15,8 +15,9 @@ from qtpy.QtCore import QTimer
 
 from napari_hidiff._qt.layers.strokes import Path, StrokeRecorder, brushed, enclosed
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.session import Index, Session, slicer
+from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import Index, slicer
 
 
 class MaskLink:

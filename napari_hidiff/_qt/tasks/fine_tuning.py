@@ -8,17 +8,16 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QTimer
 
 from napari_hidiff._qt import threads
-from napari_hidiff._qt.controls.learn_box import LearnBox
+from napari_hidiff._qt.controls.sections import LearnBox
 from napari_hidiff._qt.layers.layer_data import pixels
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.selection import Chosen
 from napari_hidiff.annotation import sidecar
-from napari_hidiff.annotation.background import Tuning, stopped_run
-from napari_hidiff.annotation.fine_tuning import HELD_OUT, TrainingSet
-from napari_hidiff.annotation.session import Index, slicer
+from napari_hidiff.annotation.fine_tuning import HELD_OUT, TrainingSet, Tuning, stopped_run
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import Card
+from napari_hidiff.masks import Index, slicer
 
 POLL = 400
 """Milliseconds between two looks at the process."""

@@ -21,7 +21,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hidiff._qt.threads import Job, attempt
-from napari_hidiff.inference import catalog, facts
+from napari_hidiff.inference import catalog
+from napari_hidiff.inference.card import card_rows, card_scores, file_size
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.tasks.models import Models
@@ -170,9 +171,9 @@ def page(one: catalog.Entry) -> str:
     if one.card is None:
         return f"{title}<p>It cannot be used: {escape(one.problem or '')}</p>"
     rows = [("Classes", "<br>".join(_swatch(k.name, k.color) for k in one.card.classes[1:]))]
-    rows += [(name, escape(text)) for name, text in facts.facts(one.card)]
-    rows.insert(-1, ("File", f"{facts.size(one.size)}, {escape(str(one.path))}"))
-    about, table = facts.scores(one.card)
+    rows += [(name, escape(text)) for name, text in card_rows(one.card)]
+    rows.insert(-1, ("File", f"{file_size(one.size)}, {escape(str(one.path))}"))
+    about, table = card_scores(one.card)
     cells = "".join(
         f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for name, text in rows
     )

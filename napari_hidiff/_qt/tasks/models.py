@@ -1,20 +1,26 @@
-"""The model box: which models there are, and the chosen one, loaded in a thread."""
+"""The model box: which models there are, and the chosen one, loaded in a thread.
+
+Whether the model can run on the shown slice, and what a run would take.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_hidiff._qt import threads
+from napari_hidiff._qt import messages, threads
+from napari_hidiff._qt.controls.panel import Panel
 from napari_hidiff._qt.controls.settings import FROM_FILE, MANAGE
+from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.catalog import SUFFIX, available_models
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.tasks.model_manager import ModelManager
-    from napari_hidiff.inference.model import HiDiff
+    from napari_hidiff.inference.model import Estimate, HiDiff
 
 
 class Models(QObject):
@@ -172,3 +178,112 @@ def _short(name: str) -> str:
     a file of the same name."""
     path = Path(name)
     return f"{path.parent.name}/{path.stem}" if path.suffix == SUFFIX else name
+
+
+WAITING = "Loading the model …"
+COST = "Measured on this machine, segmentation included; memory at its peak."
+SETTLE = 150
+"""Milliseconds without a change of choice or settings before the fit is checked again."""
+
+
+class Fit:
+    """Keeps the line on top of the panel and the cost of a run up to date.
+
+    shown : gives the slice on display, [H, W] or [H, W, C], or raises InputError.
+    settings : gives how to refine. changed : called after every verdict.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        models: Models,
+        shown: Callable[[], np.ndarray],
+        settings: Callable[[], Settings],
+        changed: Callable[[], None],
+    ) -> None:
+        self.problem: str | None = WAITING
+        """Why nothing can be run now; None when it can."""
+        self._panel, self._models = panel, models
+        self._shown, self._settings, self._changed = shown, settings, changed
+        self._about: Any = None  # what the verdict is about: model, kind of image
+        self._job: threads.Job | None = None
+        self._closed = False
+        self._timer = QTimer(panel)  # which lives until the widget was told of its end
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SETTLE)
+        self._timer.timeout.connect(self._check)
+
+    def check_soon(self) -> None:
+        """Something was chosen or set; look again when the hand rests."""
+        if not self._closed:
+            self._timer.start()
+
+    @property
+    def looking(self) -> bool:
+        """Whether a look at image and model is due or under way."""
+        return self._timer.isActive() or self._job is not None
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        self._timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+
+    def _check(self) -> None:
+        if self._closed:
+            return
+        model = self._models.model
+        if model is None:
+            self._panel.cost.setText("")
+        try:
+            image = self._shown()
+        except InputError as error:
+            self._judge(None, str(error), str(error))
+            return
+        if model is not None:
+            # A verdict stands while only settings, or slices of the same kind, change.
+            about = (id(model), image.shape, image.dtype)
+            if about != self._about:
+                self._judge(about, WAITING, WAITING)
+            if self._job is not None:
+                self._job.cancel()
+            self._job = threads.Job(
+                threads.describe,
+                model,
+                image,
+                self._settings(),
+                done=lambda found: self._described(about, model, found),
+                ended=self._looked,
+            )
+        elif self._models.none_known:
+            self._judge(None, messages.no_model(), messages.no_model(), without_model=True)
+        else:
+            self._judge(None, WAITING, WAITING)
+
+    def _described(
+        self,
+        about: Any,
+        model: "HiDiff",
+        found: "tuple[str | None, Estimate | None, list[str]]",
+    ) -> None:
+        if about != self._about or model is not self._models.model:  # chosen no longer
+            return
+        problem, estimate, doubts = found
+        self._panel.cost.setText(messages.cost(estimate, model.runs) if estimate else "")
+        self._panel.cost.setToolTip(model.runs.note or COST)
+        if problem is None:
+            self._judge(self._about, None, messages.fits(model.card, doubts))
+        else:
+            line = messages.no_fit(model.card.name, problem)
+            self._judge(self._about, problem, line, without_model=True)
+
+    def _looked(self) -> None:
+        self._job = None
+
+    def _judge(
+        self, about: Any, problem: str | None, line: str, without_model: bool = False
+    ) -> None:
+        self._about, self.problem = about, problem
+        self._panel.say(line, without_model)
+        self._changed()

@@ -8,20 +8,19 @@ from qtpy.QtCore import QObject
 
 from napari_hidiff._qt import threads
 from napari_hidiff._qt.controls.panel import Panel
-from napari_hidiff._qt.controls.settings import Settings
 from napari_hidiff._qt.layers.annotated_image import Bench
-from napari_hidiff._qt.tasks.run_view import Moments
-from napari_hidiff._qt.tasks.runs import Going, Samples, Target, source_of
-from napari_hidiff.annotation import refinement, walker
+from napari_hidiff._qt.tasks.run_view import Going, Moments, Samples, Target, source_of
+from napari_hidiff.annotation import refinement
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.journal import model_facts
-from napari_hidiff.annotation.session import Index, Prior, Session
-from napari_hidiff.annotation.undo import check_labels
+from napari_hidiff.annotation.refinement import Settings, SliceResult
+from napari_hidiff.annotation.session import Prior, Session
+from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import Index, check_labels
 
 if TYPE_CHECKING:
     from napari_hidiff.annotation.suggestions import Alternative
-    from napari_hidiff.annotation.sweep import Swept
     from napari_hidiff.diffusion.samplers import Step
     from napari_hidiff.inference.model import HiDiff
 
@@ -97,9 +96,9 @@ class Refinement(QObject):
     def sweep(
         self,
         bench: Bench,
-        slices: "Callable[..., Iterator[Swept]]",
+        slices: Callable[..., Iterator[SliceResult]],
         *args: Any,
-        each: "Callable[[Swept], None]",
+        each: Callable[[SliceResult], None],
         ended: Callable[[], None],
     ) -> None:
         """Go over many slices, ``slices(*args)``.
@@ -180,7 +179,7 @@ class Refinement(QObject):
             bench.link.write(target.index, mask, then=then, rejectable=True, what="walker")
 
         bench.annotation.note("walker", slice=target.index, **target.stack.facts)
-        self._start(walker.complete, np.array(target.image), fixed, done=done)
+        self._start(random_walk, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:
         """Take the mask for final, with the step in it that is outlined; raises InputError."""
@@ -192,7 +191,7 @@ class Refinement(QObject):
         def final(*_: np.ndarray) -> None:
             facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
             if step is not None and session.run is not None and model is not None:
-                from napari_hidiff.probability import entropy
+                from napari_hidiff.masks import entropy
 
                 uncertainty = entropy(session.run.shown[step].probability)
                 bench.show_uncertainty(index, uncertainty, model.labels)

@@ -10,18 +10,24 @@ import numpy as np
 from napari.utils.notifications import show_info
 
 from napari_hidiff._qt import messages
-from napari_hidiff._qt.controls.settings import Settings
-from napari_hidiff._qt.controls.volume_box import VolumeBox
+from napari_hidiff._qt.controls.sections import VolumeBox
 from napari_hidiff._qt.layers.annotated_image import Bench
 from napari_hidiff._qt.tasks.refinement import Refinement
-from napari_hidiff._qt.tasks.runs import Target
-from napari_hidiff.annotation import sweep
+from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.journal import model_facts
-from napari_hidiff.annotation.session import Index, Session, slicer
-from napari_hidiff.annotation.sweep import Swept
-from napari_hidiff.annotation.undo import FREE, check_labels
+from napari_hidiff.annotation.refinement import (
+    Settings,
+    SliceResult,
+    propagate,
+    refine_slices,
+    segment_slices,
+    slices_along,
+    slices_from_labels,
+)
+from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import FREE, Index, check_labels, slicer
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
@@ -73,10 +79,10 @@ class Sweeps:
         where = self._range(target, axis)
         args: tuple[Any, ...] = (model, target.stack, where)
         if labels is None:
-            self._start("segment", target, model, where, sweep.segment, *args)
+            self._start("segment", target, model, where, segment_slices, *args)
         else:
             check_labels(labels, model.labels, "The mask to start from")
-            self._start("segment", target, model, where, sweep.adopt, *args, labels)
+            self._start("segment", target, model, where, slices_from_labels, *args, labels)
 
     def refine(
         self,
@@ -109,7 +115,7 @@ class Sweeps:
         how = _sampling(settings)
         args = (model, target.stack, where, given, fixed, how)
         again = replace(guards, certain=False)
-        self._start("refine", target, model, where, sweep.refine, *args, how=how, guards=again)
+        self._start("refine", target, model, where, refine_slices, *args, how=how, guards=again)
 
     def carry(
         self, target: Target, model: "HiDiff", axis: int, settings: Settings, on: bool
@@ -126,7 +132,7 @@ class Sweeps:
         if np.array_equal(before, mask):
             raise InputError("Nothing to carry: correct this slice first.")
         step = 1 if on else -1
-        where = sweep.slices(index, axis, at + step, end)
+        where = slices_along(index, axis, at + step, end)
         whole, how = bench.mask.data, _sampling(settings)
 
         def standing(there: Index) -> np.ndarray:
@@ -134,7 +140,7 @@ class Sweeps:
 
         fixed = self._fixed(target, model)
         args = (model, target.stack, where, before, mask, standing, fixed, how)
-        self._start("carry", target, model, where, sweep.carry, *args, how=how)
+        self._start("carry", target, model, where, propagate, *args, how=how)
 
     def take_back(self) -> None:
         """Put every slice of the last sweep back, as one undo step, but for later changes."""
@@ -165,7 +171,7 @@ class Sweeps:
         target: Target,
         model: "HiDiff",
         where: list[Index],
-        slices: Callable[..., Iterator[Swept]],
+        slices: Callable[..., Iterator[SliceResult]],
         *args: Any,
         how: dict[str, Any] | None = None,
         guards: Guards | None = None,
@@ -174,7 +180,7 @@ class Sweeps:
         self._bench, self._last, self._news = bench, {}, set()
         refined = self._refined.setdefault(bench, set())
 
-        def each(swept: Swept) -> None:
+        def each(swept: SliceResult) -> None:
             nonlocal done
             done += 1
             session, mask = bench.session(swept.at), swept.mask
@@ -212,7 +218,7 @@ class Sweeps:
         first, last = self._box.first.value(), self._box.last.value()
         if first > last:
             raise InputError(f"The range runs from slice {first} to {last}: swap them.")
-        return sweep.slices(target.index, axis, first, last)
+        return slices_along(target.index, axis, first, last)
 
     def _fixed(self, target: Target, model: "HiDiff") -> dict[Index, np.ndarray]:
         found = {}

@@ -1,24 +1,38 @@
-"""A model on a data set that it was not trained on: does refinement still help?"""
+"""A model on a data set that it was not trained on: does refinement still help?
+
+Which classes of a model are those of a data set that it was not trained on.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from napari_hidiff.errors import InputError
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..arms import PRIOR, REFINED
 from ..experiments import OnCase, Options
-from ..report import plain
-from ..tables import interval as as_text
-from ..tables import new_table
-from .classes import Match, match, narrowed
-from .figures import CASES, FIGURES, apart, dices_of, draw_cases, means, row_of, surface
-from .study import Scored, Study, chosen_way, named_ways
+from ..output import interval as as_text
+from ..report import new_table, plain
+from ..scoring import PRIOR, REFINED
+from .study import (
+    CASES,
+    FIGURES,
+    Scored,
+    Study,
+    apart,
+    chosen_way,
+    dices_of,
+    draw_cases,
+    means,
+    named_ways,
+    row_of,
+    surface,
+)
 
 
 def run(
@@ -119,6 +133,23 @@ def _mean_dice(scored: Sequence[Scored], name: str, arm: str) -> float:
     return float(np.mean([case.arms[arm].per_class[name]["dice"] for case in scored]))
 
 
+@dataclass(frozen=True)
+class Match:
+    """pairs : label of the data set and of the model for every class that both know, in the order
+    of the data set.  only_dataset, only_model : names of the others, which are not scored."""
+
+    pairs: tuple[tuple[int, int], ...]
+    only_dataset: tuple[str, ...]
+    only_model: tuple[str, ...]
+
+    def labels(self, of_model: int) -> list[int]:
+        """The label within :func:`narrowed` for each of so many labels of the model."""
+        found = [0] * of_model
+        for new, (_, own) in enumerate(self.pairs, 1):
+            found[own] = new
+        return found
+
+
 def _notes(
     model: HiDiff, dataset: Dataset, matched: Match, own: dict[str, Any] | None
 ) -> list[str]:
@@ -136,3 +167,51 @@ def _notes(
             f"{', '.join(card.channels)}"
         )
     return notes
+
+
+def match(dataset: Sequence[str], model: Sequence[str]) -> Match:
+    """Match class names, background first in both, whatever their case.
+
+    Where both have one foreground class these are the same, whatever they are called: Kvasir-SEG's
+    polyp and a ``folder`` of adenomas.  InputError where no class is known to both.
+    """
+    if len(dataset) == len(model) == 2:
+        return Match(((1, 1),), (), ())
+    own = {name.casefold().strip(): label for label, name in enumerate(model) if label}
+    pairs = tuple(
+        (label, own[name.casefold().strip()])
+        for label, name in enumerate(dataset)
+        if label and name.casefold().strip() in own
+    )
+    if not pairs:
+        raise InputError(
+            f"no class is known to both: the model has {', '.join(model[1:])}; the data set "
+            f"{', '.join(dataset[1:])}"
+        )
+    known = [{pair[side] for pair in pairs} for side in (0, 1)]
+    rest = [
+        tuple(name for label, name in enumerate(names) if label and label not in met)
+        for names, met in zip((dataset, model), known, strict=True)
+    ]
+    return Match(pairs, *rest)
+
+
+def narrowed(dataset: Dataset, matched: Match) -> Dataset:
+    """The data set with the matched classes only, numbered 1, 2, ...; all else is background.
+
+    A region stays where each of its classes is matched.
+    """
+    new = {old: label for label, (old, _) in enumerate(matched.pairs, 1)}
+    kept = (0, *new)
+    codes = dataset.codes or {label: label for label in range(len(dataset.classes))}
+    return replace(
+        dataset,
+        classes=tuple(dataset.classes[label] for label in kept),
+        colors=tuple(dataset.colors[label] for label in kept),
+        codes={file: new.get(label, 0) for file, label in codes.items()},
+        regions={
+            name: tuple(new[label] for label in union)
+            for name, union in dataset.regions.items()
+            if set(union) <= set(new)
+        },
+    )

@@ -10,9 +10,9 @@ from typing import Any
 
 from napari_hidiff.io.storage import whole
 
-from .. import markdown
-from ..arms import PRIOR, REFINED
-from ..markdown import Content, interval, side, verdict
+from .. import output
+from ..output import Content, interval, side, verdict
+from ..scoring import PRIOR, REFINED
 
 FEW = 5
 """Cases below which an interval over them is not put into words."""
@@ -37,7 +37,7 @@ def page(content: Content) -> str:
 def _origin(content: Content) -> str:
     seeds = ", ".join(map(str, content["seeds"]))
     engines = ", ".join(content["engine"])
-    return markdown.origin(content, f"sampling seeds {seeds}; {engines} engine")
+    return output.origin(content, f"sampling seeds {seeds}; {engines} engine")
 
 
 def _steps_summary(content: Content) -> str:
@@ -67,7 +67,7 @@ def _steps_table(content: Content) -> str:
             continue
         apart = [interval(arm[key]["dice"]) if key in arm else "" for key in _APART]
         rows.append([f"`{name}`", str(arm["passes"]), *scores, *apart, f"{arm['seconds']:.2f}"])
-    return markdown.table(heads, rows)
+    return output.table(heads, rows)
 
 
 _APART = ("minus_prior", "minus_one_step")
@@ -101,7 +101,7 @@ def _small_table(content: Content) -> str:
     lowest = content["lowest"]
     if lowest["n"]:
         rows.append(["all", "smallest", str(lowest["n"]), "", *_compared(lowest, ways)])
-    return markdown.table(heads, rows)
+    return output.table(heads, rows)
 
 
 def _compared(part: Mapping[str, Any], ways: list[str]) -> list[str]:
@@ -127,7 +127,7 @@ def _cross_table(content: Content) -> str:
     if own := content["own"]:
         where = f"its own: {own['dataset']} ({own['split']}, n = {own['n']})"
         rows += [[where, arm, *_scores(mean), ""] for arm, mean in own["mean"].items()]
-    return markdown.table(["data", "mask", "Dice", "HD95", "NSD", "Dice - prior"], rows)
+    return output.table(["data", "mask", "Dice", "HD95", "NSD", "Dice - prior"], rows)
 
 
 def _scores(mean: Mapping[str, float | None]) -> list[str]:

@@ -11,13 +11,11 @@ from rich.console import Console
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..arms import PRIOR, REFINED
 from ..experiments import OnCase, Options
-from ..report import plain
-from ..tables import interval as as_text
-from ..tables import new_table
-from .figures import CASES, draw_cases, interval
-from .study import Scored, Study, chosen_way, named_ways, unions
+from ..output import interval as as_text
+from ..report import new_table, plain
+from ..scoring import PRIOR, REFINED
+from .study import CASES, Scored, Study, chosen_way, draw_cases, interval, named_ways, unions
 
 QUARTERS = ("smallest", "second", "third", "largest")
 

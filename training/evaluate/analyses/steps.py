@@ -1,37 +1,43 @@
-"""How many steps and samples pay? Every sampler of one model, against its prior and one pass."""
+"""How many steps and samples pay? Every sampler of one model, against its prior and one pass.
 
-from collections.abc import Sequence
+Dice against the passes of the refiner, as one picture.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..arms import ONE_STEP, PRIOR
 from ..experiments import OnCase, Options
-from ..report import plain
+from ..gallery import save
+from ..output import interval as as_text
+from ..report import new_table, plain
 from ..samplers import WAYS
-from ..tables import interval as as_text
-from ..tables import new_table
-from .curve import draw_curve
-from .figures import (
+from ..scoring import ONE_STEP, PRIOR
+from .study import (
     CASES,
     FIGURES,
+    Study,
     apart,
+    chosen_way,
     dices_of,
     draw_cases,
     interval,
     means,
+    named_ways,
     row_of,
     surface,
     values,
 )
-from .study import Study, chosen_way, named_ways
 
 CURVE = "curve.png"
 
@@ -122,3 +128,53 @@ def print_table(content: dict[str, Any], console: Console) -> None:
     console.print(table)
     for note in content["notes"]:
         console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
+
+
+APART = 1.035
+"""Ways with equal passes stand beside each other, by this factor."""
+
+Interval = Mapping[str, float | None]
+
+
+def draw_curve(path: Path, content: Mapping[str, Any]) -> None:
+    """From the object of ``steps``: the mean Dice of every way with its interval over cases on the
+    left, and what it adds to the prior, with the paired interval, on the right.
+
+    InputError if ``path`` cannot be written.
+    """
+    figure = Figure(figsize=(11, 4), dpi=90, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    prior = content["arms"][PRIOR]["mean"]["dice"]
+    _lines(left, content, lambda arm: arm["dice"])
+    left.axhline(prior, color="black", lw=1, ls="--", label=PRIOR)
+    _lines(right, content, lambda arm: arm["minus_prior"]["dice"])
+    right.axhline(0, color="black", lw=1, ls="--", label=PRIOR)
+    left.set_ylabel("Dice, 95 % interval over cases")
+    right.set_ylabel("Dice minus that of the prior, paired interval")
+    # Beside the curves: inside it hides whatever happens to be there.
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        passes = sorted({arm["passes"] for arm in content["arms"].values() if "passes" in arm})
+        axes.set_xticks(passes, [str(one) for one in passes])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("passes of the refiner for a mask")
+        axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def _lines(axes: Axes, content: Mapping[str, Any], value: Callable[[Any], Interval]) -> None:
+    """A line for the ways of one sampler with equally many samples."""
+    lines: dict[str, list[str]] = {}
+    for name, way in content["ways"].items():
+        kind = way["sampler"] + ("" if way["samples"] == 1 else f", {way['samples']} samples")
+        lines.setdefault(kind + (", unlinked" if way["unlink"] else ""), []).append(name)
+    for index, (kind, names) in enumerate(lines.items()):
+        shift = APART ** (index - (len(lines) - 1) / 2)
+        places = [content["arms"][name]["passes"] * shift for name in names]
+        found = [value(content["arms"][name]) for name in names]
+        middle = np.array([one["mean"] for one in found], float)
+        ends = np.array([[one[end] for one in found] for end in ("low", "high")], float)
+        # A single case has no interval: null in the object, NaN here.
+        reach = np.nan_to_num(np.abs(ends - middle))
+        axes.errorbar(places, middle, reach, fmt="o-", ms=4, lw=1.2, capsize=2, label=kind)

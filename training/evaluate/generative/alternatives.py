@@ -10,24 +10,27 @@ from rich.console import Console
 
 from napari_hidiff.annotation.suggestions import CLEAR, alternatives
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.probability import mask_of
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import mask_of, mean_dice
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..experiments import OnCase, Options
 from ..report import plain
-from .measures import (
+from .report import draw_alternatives, print_differences, print_means
+from .study import (
+    SAMPLES,
+    Figures,
+    View,
     at_level,
     centreline_dice,
     component_error,
+    differences,
     diversity,
     energy_distance,
+    last_step,
+    mean,
+    measured,
     overlap_distance,
 )
-from .report import draw_alternatives
-from .study import Figures, differences, mean, measured
-from .tables import print_differences, print_means
-from .views import SAMPLES, View, last_step
 
 NAME = "alternatives"
 SAMPLERS = ("ddim", "ancestral")

@@ -7,18 +7,26 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from napari_hidiff.annotation.places import uncertain_places
+from napari_hidiff.annotation.suggestions import uncertain_places
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.probability import entropy
+from napari_hidiff.masks import entropy
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..experiments import OnCase, Options
 from ..report import plain
-from .measures import auroc, found
-from .report import draw_uncertainty
-from .study import Figures, all_pairs, differences, mean, measured
-from .tables import print_best, print_means
-from .views import SAMPLES, View, last_step
+from .report import draw_uncertainty, print_best, print_means
+from .study import (
+    SAMPLES,
+    Figures,
+    View,
+    all_pairs,
+    auroc,
+    differences,
+    found,
+    last_step,
+    mean,
+    measured,
+)
 
 NAME = "uncertainty"
 VISITS = 20

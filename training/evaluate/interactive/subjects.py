@@ -1,19 +1,31 @@
-"""What an annotator works on: pictures, and some slices of every volume."""
+"""What an annotator works on: pictures, and some slices of every volume.
 
+Where strokes and answers meet: the plugin's session, or, for one arm, a mask without one.
+
+One answer to one stroke, small enough to be kept for a picture.
+"""
+
+import base64
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from napari_hidiff.annotation.session import Prior
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.session import Prior, Session
+from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.card import Local
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.scores import mean_dice
+from napari_hidiff.masks import FREE, mean_dice
 from napari_hidiff.training import simulated_annotator
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..slices import foreground_slices
+from ..experiments import foreground_slices
 
 AUTO = "auto"
 
@@ -105,3 +117,109 @@ class Opened:
             inside = None if counted is None else counted[z]
             self._last = Subject(place, image[z], planes[z], truth[z], inside, self._model)
         return self._last
+
+
+Steps = Callable[[np.ndarray, Local | None], Iterable[Step]]
+"""The steps of a re-refinement, given the fixed map int [H, W] and what has to be computed."""
+
+
+class Desk:
+    """A session driven as the plugin drives it: segment, paint, re-refine, write.
+
+    prior : of the segmentor; its mask is the first.  labels : of the model.
+    """
+
+    def __init__(self, prior: Prior, labels: int) -> None:
+        self.session = Session(np.zeros_like(prior.mask))
+        self.session.prior = prior
+        self.session.wrote(prior.mask)
+        self._labels = labels
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask as it stands, uint8 [H, W]; do not write."""
+        return self.session.timeline.content
+
+    @property
+    def fixed(self) -> np.ndarray:
+        """int32 [H, W], the label of every painted pixel, -1 elsewhere."""
+        return self.session.timeline.fixed
+
+    def paint(self, values: np.ndarray) -> None:
+        """A stroke int [H, W], -1 off it; it also fixes pixels that have its label already."""
+        timeline = self.session.timeline
+        timeline.painted(np.where(values != FREE, values, self.mask).astype(self.mask.dtype))
+        timeline.confirm(np.flatnonzero(values != FREE))
+
+    def refine(self, steps: Steps, total: int, prior: Prior, guards: Guards) -> None:
+        """A run of ``total`` steps from a prior, whose last step is written into the mask."""
+        session = self.session
+        session.prior = prior
+        run = session.start(total, self._labels, guards)
+        for step in steps(run.fixed, run.local):
+            session.add_step(step.mask, step.probability)
+        session.wrote(session.view(run.steps), run.steps)
+
+    def complete(self, mask: np.ndarray) -> None:
+        """Write a mask [H, W] that is not from a run around the painted pixels."""
+        self.session.wrote(self.session.timeline.around_fixed(mask))
+
+
+class OpenDesk(Desk):
+    """The same without a clamp. A session always restores painted pixels, so this arm alone keeps
+    its mask and its strokes itself."""
+
+    def __init__(self, prior: Prior, labels: int) -> None:
+        super().__init__(prior, labels)
+        self._mask = prior.mask.copy()
+        self._strokes = np.full(prior.mask.shape, FREE, np.int32)
+
+    @property
+    def mask(self) -> np.ndarray:
+        return self._mask
+
+    @property
+    def fixed(self) -> np.ndarray:
+        return self._strokes.copy()
+
+    def paint(self, values: np.ndarray) -> None:
+        where = values != FREE
+        self._strokes[where] = values[where]
+        self._mask = np.where(where, values, self._mask).astype(self._mask.dtype)
+
+    def refine(self, steps: Steps, total: int, prior: Prior, guards: Guards) -> None:
+        *_, last = steps(np.full_like(self._strokes, FREE), None)
+        self._mask = last.mask
+
+    def complete(self, mask: np.ndarray) -> None:
+        self._mask = mask.astype(self._mask.dtype)
+
+
+@dataclass
+class Moment:
+    """number : of the stroke, 0 before the first.  before, after : uint8 [H, W], the mask with
+    the stroke and after the answer.  fixed : int [H, W], all strokes so far.  where : bool
+    [H, W], the last of them.  gain : of Dice by the answer."""
+
+    number: int
+    before: np.ndarray
+    after: np.ndarray
+    fixed: np.ndarray
+    where: np.ndarray
+    gain: float = 0.0
+
+    def packed(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        planes = np.stack([self.before, self.after, self.fixed - FREE, self.where])
+        text = base64.b64encode(zlib.compress(planes.astype(np.uint8).tobytes(), 9)).decode()
+        shape = [int(side) for side in self.before.shape]
+        return {"number": self.number, "gain": self.gain, "shape": shape, "planes": text}
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> "Moment":
+        """The inverse of :meth:`packed`."""
+        raw = zlib.decompress(base64.b64decode(packed["planes"]))
+        planes = np.frombuffer(raw, np.uint8).reshape(4, *packed["shape"])
+        fixed = planes[2].astype(np.int32) + FREE
+        gain, where = packed["gain"], planes[3].astype(bool)
+        return cls(packed["number"], planes[0], planes[1], fixed, where, gain)
