@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -207,6 +208,15 @@ def extras_exist(line: Line, call: Call) -> None:
             assert (ROOT / word).is_file()
 
 
+def of_venv(line: Line, call: Call) -> None:
+    """The environment is made, and the file is there that activates it."""
+    *made, then, dot, script = line.words[1:]
+    assert (then, dot) == ("&&", ".")
+    done = subprocess.run([sys.executable, *made, "--without-pip"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.name == "nt" or Path(script).is_file()
+
+
 def torch_of_an_index(line: Line, call: Call) -> None:
     """Not run: it would replace torch. Names and options are those of pip's own parser."""
     assert line.words[:3] == ("pip", "install", "torch")
@@ -246,6 +256,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"python -m napari_hidiff\.training\.publish ", publishing),
     (r"make [a-z]+$", target_of_make),
     (r"sudo apt-get install ", packages_of_ci),
+    (r"python3\.11 -m venv ", of_venv),
     (r"pip install torch ", torch_of_an_index),
     (r"pip install ", extras_exist),
     (r"xvfb-run -a ", on_a_screen),

@@ -57,7 +57,7 @@ def test_a_report_has_every_figure_of_its_object(name, tiny, chase, tmp_path):
     for difference in found:
         assert output.interval(difference) in text
     if name != "small-objects":
-        assert re.search(r"(?i)(above|below|not to be told from) the prior", text)
+        assert re.search(r"(?i)(above|below|not significantly different from) the prior", text)
 
 
 def test_a_handful_of_cases_is_not_put_into_words(tiny, chase, tmp_path):

@@ -128,7 +128,7 @@ def test_a_seed_with_a_missing_case_does_not_count():
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [(-0.1, 0.1, "not to be told from"), (0.01, 0.1, "above"), (-0.2, -0.1, "below")],
+    [(-0.1, 0.1, "not significantly different from"), (0.01, 0.1, "above"), (-0.2, -0.1, "below")],
 )
 def test_a_verdict_goes_by_the_interval(low, high, words):
     difference = {"mean": (low + high) / 2, "low": low, "high": high}
@@ -139,7 +139,7 @@ def test_a_single_case_has_no_interval():
     content = table(SMALL, {"first": made_up(FIRST, (0,), cases=1)})
     cell = plain(content["rows"][0]["cells"]["one-step"])
     assert cell["to_prior"]["low"] is None
-    assert verdict(cell["to_prior"], "x").startswith("not to be told from x")
+    assert verdict(cell["to_prior"], "x").startswith("not significantly different from x")
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def side(difference: Difference) -> str:
     """On which side of 0 the interval of a difference lies."""
     low, high = difference["low"], difference["high"]
     if low is None or high is None or low <= 0 <= high:
-        return "not to be told from"
+        return "not significantly different from"
     return "above" if low > 0 else "below"
 
 
