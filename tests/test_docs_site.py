@@ -55,6 +55,14 @@ def test_every_page_is_there_and_fetches_nothing_from_elsewhere(site):
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), style.name
 
 
+def test_the_search_needs_no_server(site):
+    """A page opened from disk may start no worker and fetch no index: both come as scripts."""
+    assert (site / "search" / "search_index.js").read_text().startswith("var __index = {")
+    for page in site.glob("*.html"):
+        scripts = re.findall(r'<script src="([^"]+)"', page.read_text(encoding="utf-8"))
+        assert scripts[0].endswith("iframe-worker.js"), page.name
+
+
 def test_formulas_are_mathml(site):
     page = (site / "how-it-works.html").read_text(encoding="utf-8")
     assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') >= 5
@@ -80,7 +88,7 @@ def test_the_api_page_shows_the_public_names(site):
     page = (site / "api.html").read_text(encoding="utf-8")
     for name in napari_hidiff.__all__:
         assert name in page or name in ("SAMPLERS", "__version__"), name
-    for anchor in ("model.HiDiff", "bernoulli.BernoulliDiffusion", "card.Card", "refine.Result"):
+    for anchor in ("inference.model.HiDiff", "inference.card.Card", "diffusion.samplers.Result"):
         assert f'id="napari_hidiff.{anchor}"' in page
     assert ":class:" not in page
     assert not re.search(r"<p>[^<]*\w+ : [^<]*\n\w+ : ", page), "explanations run together"
