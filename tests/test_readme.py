@@ -28,6 +28,15 @@ def test_the_example_of_volumes_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("(3, 32, 40)\n")
 
 
+FILE = re.compile(r"`((?:benchmarks|docs|napari_hidiff|results|tests|training)/[\w./-]+\.(?:json|md|py|txt))")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_files_of_the_repository_that_a_page_names_exist(page):
+    for name in FILE.findall(text_of(page)):
+        assert (ROOT / name).is_file(), f"{page.name}: {name}"
+
+
 def test_the_readme_fits_on_two_screens():
     assert len(text_of(README).split()) <= 1000
 
