@@ -129,7 +129,7 @@ def refine_all(
     share = Share(_seats(client), threads)
     _check(client, jobs[0], order, share)
     waiting = [(job, 0) for job in reversed(jobs)]
-    flying: dict[Future, tuple[Job, int]] = {}
+    flying: dict[Future[Outcome], tuple[Job, int]] = {}
     try:
         while waiting or flying:
             seats = sum(client.nthreads().values())
@@ -243,11 +243,12 @@ def _seats(client: Client) -> dict[Any, Seat]:
     return seats
 
 
-def _outcome(future: Future, job: Job, times: int) -> Outcome | None:
+def _outcome(future: Future[Outcome], job: Job, times: int) -> Outcome | None:
     """What a finished future says; None: dask gave it up for deaths that may not be its own."""
     error = future.exception()
     if error is None:
-        return future.result()
+        found: Outcome | None = future.result()
+        return found
     if isinstance(error, KilledWorker) and times < LIVES:
         return None
     return Outcome(job, error=f"{job.image}: {type(error).__name__}: {first_line(error)}")
@@ -273,7 +274,8 @@ def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) 
     cost = _cost(model, max((job.image for job in jobs), key=_size), chosen)
     memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + STANDING + cost.bytes)
     worth = int(cost.seconds * len(jobs) / START)
-    return max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
+    found: int = max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
+    return found
 
 
 def _cost(model: "HiDiff", image: Path, chosen: Mapping[str, Any]) -> Estimate:

@@ -180,7 +180,8 @@ def _left_over(jobs: Sequence["Job"]) -> dict[Path, list[Path]]:
 
 def count(mask: np.ndarray, labels: int) -> list[int]:
     """How many pixels each label has."""
-    return np.bincount(mask.ravel(), minlength=labels).tolist()
+    found: list[int] = np.bincount(mask.ravel(), minlength=labels).tolist()
+    return found
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:

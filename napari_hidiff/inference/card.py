@@ -211,7 +211,8 @@ def _intensity(card: Card) -> str:
     rule = card.intensity.get("rule", "standardize")
     if rule == "window":
         return f"values {card.intensity['low']:g} to {card.intensity['high']:g}, the rest clipped"
-    return RULES.get(rule, rule)
+    text: str = RULES.get(rule, rule)
+    return text
 
 
 def _training(card: Card) -> str:
