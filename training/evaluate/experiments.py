@@ -93,8 +93,8 @@ def later(module: str, name: str) -> Callable[..., Any]:
 EXPERIMENTS: dict[str, Experiment] = {
     "interactive": Experiment(
         "a simulated annotator paints strokes and lets the model answer",
-        later("interactive.run", "run"),
-        later("interactive.tables", "print_report"),
+        later("interactive.study", "run"),
+        later("interactive.report", "print_report"),
         "none: the paper has no simulated annotator",
     ),
     "alternatives": Experiment(
@@ -111,25 +111,25 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "steps": Experiment(
         "how many steps and samples pay: every sampler against the prior and one pass",
-        later("measured.steps", "run"),
-        later("measured.steps", "print_table"),
+        later("analyses.steps", "run"),
+        later("analyses.steps", "print_table"),
         "IV, steps and samplers: the paper refines in T = 10 steps",
-        write=later("measured.markdown", "write_report"),
+        write=later("analyses.markdown", "write_report"),
     ),
     "small-objects": Experiment(
         "what refinement adds by the size of the object, the smallest quarter first",
-        later("measured.small_objects", "run"),
-        later("measured.small_objects", "print_table"),
+        later("analyses.small_objects", "run"),
+        later("analyses.small_objects", "print_table"),
         "IV, segmenting small objects",
-        write=later("measured.markdown", "write_report"),
+        write=later("analyses.markdown", "write_report"),
     ),
     "cross-dataset": Experiment(
         "a model on another data set than its own, classes matched by name",
-        later("measured.cross_dataset", "run"),
-        later("measured.cross_dataset", "print_table"),
+        later("analyses.cross_dataset", "run"),
+        later("analyses.cross_dataset", "print_table"),
         "IV, generalizing to new data sets: Synapse to MSD, Kvasir and CVC, CHASE and DRIVE",
         same_classes=False,
-        write=later("measured.markdown", "write_report"),
+        write=later("analyses.markdown", "write_report"),
     ),
 }
 """Every experiment that ``--experiment`` knows, by name."""
