@@ -20,10 +20,12 @@ from volume_layouts import SPACING, write_btcv, write_msd
 from napari_hidiff.inference import volumes
 from napari_hidiff.masks import Label, dice
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.analyses import cross_dataset, small_objects, steps, study
+from napari_hidiff.training.evaluate import study
+from napari_hidiff.training.evaluate.analyses import cross_dataset, small_objects, steps
 from napari_hidiff.training.evaluate.analyses.cross_dataset import match, narrowed
-from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, Options, Store, conduct
+from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, run_experiment
 from napari_hidiff.training.evaluate.metrics import hd95, nsd, paired_bootstrap
+from napari_hidiff.training.evaluate.study import Options, Records
 
 ARMS = ("one-step", "ddim-2x1", "ancestral-10x1")
 NAMES = ("steps", "small-objects", "cross-dataset")
@@ -61,16 +63,16 @@ def forwards(tiny: Any) -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch) -> list[Store]:
+def stores(monkeypatch: pytest.MonkeyPatch) -> list[Records]:
     """Every store that an experiment opens."""
-    opened: list[Store] = []
+    opened: list[Records] = []
 
-    class Seen(Store):
+    class Seen(Records):
         def __init__(self, folder: Path) -> None:
             super().__init__(folder)
             opened.append(self)
 
-    monkeypatch.setattr(study, "Store", Seen)
+    monkeypatch.setattr(study, "Records", Seen)
     return opened
 
 
@@ -86,8 +88,8 @@ def case_of(name: str, tiny: Any, chase: Path, task: Path) -> tuple[Any, Any, Se
 def shown(name: str, content: dict[str, Any], **about: Any) -> str:
     console = Console(file=StringIO(), width=160)
     first = {"model": "tiny", "dataset": "x", "split": "test", "seeds": [0], "engine": ["torch"]}
-    first |= {"n": len(content["images"]), "notes": []}
-    EXPERIMENTS[name].show(first | content | about, console)
+    first |= {"n": len(content["images"]), "notes": [], "title": EXPERIMENTS[name].title}
+    EXPERIMENTS[name].print(first | content | about, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -180,7 +182,7 @@ def test_steps_by_hand(tiny, chase, tmp_path):
         assert ("minus_one_step" in figures) == (arm not in ("prior", "one-step"))
     assert content["surface"] == {"unit": "pixels", "tolerance": 1.0}
     text = shown("steps", content)
-    assert "minus one-step" in text
+    assert "Dice - one pass" in text
     assert f"{content['arms']['ddim-2x1']['mean']['dice']:.4f}" in text
     with Image.open(tmp_path / "curve.png") as curve:
         assert curve.size == (990, 360)
@@ -196,7 +198,7 @@ def test_the_card_says_which_way_is_shown(tiny, chase, tmp_path):
     card = tiny().with_card(defaults={"sampler": "one-step", "steps": 3, "samples": 5})
     content = steps.run(card, dataset, cases, options, tmp_path)
     assert content["recommended"] == content["shown"] == "one-step"
-    assert "one-step (card)" in shown("steps", content)
+    assert "card recommends one-step" in shown("steps", content)
 
 
 @settings(max_examples=80, deadline=None)
@@ -343,8 +345,8 @@ def test_a_model_of_other_classes_by_hand(tiny, task, tmp_path):
     dataset = open_dataset("msd", task)
     cases = dataset.split("train")[:2]
     options = Options(sampler="one-step")
-    content = conduct(
-        "cross-dataset", model, "m", dataset, cases, options, tmp_path, "c", lambda *_: None
+    content = run_experiment(
+        "cross-dataset", model, dataset, cases, options, tmp_path, lambda *_: None
     )
     assert content["classes"] == {"organ": "ORGAN", "tumour": "tumour"}
     assert content["left_out"] == {"dataset": [], "model": ["spleen"]}
@@ -370,8 +372,8 @@ def test_a_model_of_other_classes_by_hand(tiny, task, tmp_path):
     assert set(content["per_class"]) == {"organ", "tumour"}
     text = shown("cross-dataset", content)
     assert "trained on elsewhere" in text
-    other = ("steps", model, "m", dataset, cases, options, tmp_path, "c", lambda *_: None)
-    assert "knows the classes" in message(conduct, *other)
+    other = ("steps", model, dataset, cases, options, tmp_path, lambda *_: None)
+    assert "knows the classes" in message(run_experiment, *other)
 
 
 def test_scores_of_the_card_stand_beside(tiny, tmp_path):
@@ -391,7 +393,7 @@ def test_scores_of_the_card_stand_beside(tiny, tmp_path):
     wanted = dice(mask[inside], sample.mask[inside])
     assert content["images"][0]["refined"]["dice"] == pytest.approx(wanted, abs=2e-6)
     text = shown("cross-dataset", content)
-    assert "own: chase (test, n = 8)" in text
+    assert "its own: chase (test, n = 8)" in text
     assert "0.7500" in text
     val = model.with_card(scores=scores | {"split": "val"})
     assert cross_dataset.run(val, *run)["own"] is None
@@ -419,8 +421,8 @@ def test_bad_options_get_one_line(name, options, part, tiny, chase, tmp_path):
 
 def test_channels_that_differ_in_number_are_refused(tiny, chase, tmp_path):
     dataset = open_dataset("chase", chase)
-    run = (dataset, dataset.split("test")[:1], Options(), tmp_path, "c", lambda *_: None)
-    assert "1 channels" in message(conduct, "cross-dataset", tiny(2, 1), "m", *run)
+    run = (dataset, dataset.split("test")[:1], Options(), tmp_path, lambda *_: None)
+    assert "1 channels" in message(run_experiment, "cross-dataset", tiny(2, 1), *run)
     assert not list(tmp_path.iterdir())
 
 

@@ -9,10 +9,18 @@ from layouts import write_chase
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import output
 from napari_hidiff.training.evaluate.analyses import steps
-from napari_hidiff.training.evaluate.analyses.markdown import PAGES, page
-from napari_hidiff.training.evaluate.experiments import Options, conduct
+from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, run_experiment
+from napari_hidiff.training.evaluate.study import Options
 
-WAYS = ("one-step", "ddim-2x1")
+ARMS = ("one-step", "ddim-2x1")
+PAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.report is not None]
+
+
+def page(content: dict[str, Any]) -> str:
+    """The page of an object."""
+    report = EXPERIMENTS[content["experiment"]].report
+    assert report is not None
+    return output.page(content, report(content))
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +48,9 @@ def differences(part: Any, of: str = "") -> list[dict[str, float]]:
 def test_a_report_has_every_figure_of_its_object(name, tiny, chase, tmp_path):
     dataset = open_dataset("chase", chase)
     cases = dataset.split("test")[:6]
-    options = Options(arms=WAYS, seeds=(0, 1))
     command = f"napari-hidiff-evaluate --experiment {name} --data /x --state 'a b' --json --seeds 2"
-    told = (tiny(), "tiny", dataset, cases, options, tmp_path, command)
-    content = conduct(name, *told, lambda done, case: None)
+    options = Options(arms=ARMS, seeds=(0, 1), model="tiny", command=command)
+    content = run_experiment(name, tiny(), dataset, cases, options, tmp_path, lambda *_: None)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert page(content) in text
     assert f"```bash\nnapari-hidiff-evaluate --experiment {name} --seeds 2\n```" in text
@@ -62,8 +69,10 @@ def test_a_report_has_every_figure_of_its_object(name, tiny, chase, tmp_path):
 
 def test_a_handful_of_cases_is_not_put_into_words(tiny, chase, tmp_path):
     dataset = open_dataset("chase", chase)
-    told = (tiny(), "tiny", dataset, dataset.split("test")[:2], Options(), tmp_path, "x")
-    content = conduct("small-objects", *told, lambda done, case: None)
+    cases, options = dataset.split("test")[:2], Options(command="x")
+    content = run_experiment(
+        "small-objects", tiny(), dataset, cases, options, tmp_path, lambda *_: None
+    )
     summary = page(content).split("\n| ")[0]
     assert content["lowest"]["n"] == 1
     assert "so few cases say next to nothing" in summary
@@ -72,7 +81,7 @@ def test_a_handful_of_cases_is_not_put_into_words(tiny, chase, tmp_path):
 
 def test_it_says_beforehand_how_much_there_is_to_do(tiny, chase, tmp_path):
     dataset = open_dataset("chase", chase)
-    cases, options = dataset.split("test")[:3], Options(arms=WAYS, seeds=(0, 1))
+    cases, options = dataset.split("test")[:3], Options(arms=ARMS, seeds=(0, 1))
 
     def told(among: Any) -> list[str]:
         said: list[Any] = []

@@ -11,9 +11,8 @@
 
 A region is a union of classes and is scored like a class (BraTS: whole tumour, core, enhancing).
 Every image has every score, so that two methods are always compared on the same images; how many
-masks were empty is counted beside the scores (:func:`empty`).
-
-How far a mean difference over few images can be trusted.
+masks were empty is counted beside the scores (:func:`empty`). :func:`paired_bootstrap` says how
+far a mean difference over few images can be trusted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -184,7 +183,7 @@ def surface_distances(
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
+    return np.asarray(mask & ~ndimage.binary_erosion(mask))
 
 
 def _share(flags: np.ndarray, inside: np.ndarray) -> float:
