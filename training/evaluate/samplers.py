@@ -22,7 +22,7 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import EPSILON
 from napari_hidiff.networks.refiner import Known, Standing, probabilities
 
-from .scoring import ONE_STEP, PRIOR, Arm, PreparedSample, settings_of
+from .scoring import ONE_STEP, PRIOR, Arm, PreparedSample
 from .study import Options
 
 
@@ -44,10 +44,7 @@ class SamplerSetting:
             focal_link_undone(model) if self.unlink else model,
             prepared.planes,
             prepared.prior,
-            sampler=self.sampler,
-            steps=self.steps,
-            samples=self.samples,
-            seed=seed,
+            sampling=model.sampling(self.sampler, self.steps, self.samples, seed),
         )
 
     @property
@@ -78,10 +75,10 @@ def setting_of(name: str) -> SamplerSetting:
 
 def recommended(model: HiDiff, options: Options) -> SamplerSetting:
     """The setting that the options ask for, or else the model's card."""
-    chosen = settings_of(model, options)
-    if chosen["sampler"] == ONE_STEP:
+    chosen = model.sampling(options.sampler, options.steps, options.samples)
+    if chosen.sampler == ONE_STEP:
         return SETTINGS[ONE_STEP]
-    return SamplerSetting(str(chosen["sampler"]), int(chosen["steps"]), int(chosen["samples"]))
+    return SamplerSetting(chosen.sampler, chosen.steps, chosen.samples)
 
 
 def settings_named(names: Iterable[str], model: HiDiff) -> dict[str, SamplerSetting]:

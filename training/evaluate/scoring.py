@@ -6,7 +6,7 @@ slice here, so that every array has a slice axis and no arm asks which of the tw
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -135,9 +135,8 @@ def check(
             f"{card.name} reads {len(card.channels)} channels ({', '.join(card.channels)}); "
             f"{dataset.name} images have {len(dataset.channels)} ({', '.join(dataset.channels)})"
         )
-    blank = np.zeros((32, 32, len(card.channels)), np.uint8)
-    for sampler in (options.sampler, *options.also):  # refused at once, nothing is computed
-        model.steps(blank, sampler=sampler, steps=options.steps, samples=options.samples)
+    for sampler in (options.sampler, *options.also):
+        model.sampling(sampler, options.steps, options.samples)
     seeds_of(options.sampler, options.seeds)
     unseen = [case.id for case in cases if case.second is None]
     if options.second_observer and unseen:
@@ -236,9 +235,8 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def settings_of(model: HiDiff, options: Options) -> dict[str, str | int]:
     """Sampler, steps and samples: those of the options, else those of the model's card."""
-    given = {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return {**model.card.defaults, **chosen}
+    chosen = asdict(model.sampling(options.sampler, options.steps, options.samples))
+    return {name: chosen[name] for name in ("sampler", "steps", "samples")}
 
 
 def seeds_of(sampler: str | None, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -255,19 +253,13 @@ def arms_of(model: HiDiff, dataset: Dataset, options: Options) -> dict[str, Arm]
     """The arms of the options by name."""
 
     def refined(sampler: str | None, damaged: bool = False) -> Arm:
-        used = str(sampler or settings_of(model, options)["sampler"])
+        sampling = model.sampling(sampler, options.steps, options.samples)
 
         def masks(prepared: PreparedSample) -> Iterator[np.ndarray]:
-            for seed in seeds_of(used, options.seeds):
-                probability = volumes.refine(
-                    model,
-                    prepared.planes,
-                    prepared.damaged if damaged else prepared.prior,
-                    sampler=used,
-                    steps=options.steps,
-                    samples=options.samples,
-                    seed=seed,
-                )
+            prior = prepared.damaged if damaged else prepared.prior
+            for seed in seeds_of(sampling.sampler, options.seeds):
+                seeded = replace(sampling, seed=seed)
+                probability = volumes.refine(model, prepared.planes, prior, sampling=seeded)
                 yield prepared.mask(model, probability)
 
         return masks

@@ -1,7 +1,7 @@
 """The arms of the experiment: a model, the random walker or nothing answers every stroke."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -161,18 +161,25 @@ def answer_of(
     if policy.answer != MODEL:
         raise ValueError(f"no answer is named {policy.answer!r}")
 
+    sampling = model.sampling(**settings, seed=seed)
+
     def answer(workspace: Workspace) -> None:
         prior = prior_of(policy, subject, workspace)
-        more: dict[str, Any] = dict(settings)
-        total = 1 if settings["sampler"] == "one-step" else settings["steps"]
+        total, start = sampling.passes, None
         if policy.middle:
             at = model.process.steps // 2
-            more["start"] = (workspace.mask, at)
-            total = 1 + sum(t < at for t in model.process.timesteps(settings["steps"]))
+            start = workspace.mask, at
+            total = 1 + sum(t < at for t in model.process.timesteps(sampling.steps))
 
         def steps(fixed: np.ndarray, local: Local | None) -> Iterable[Step]:
             return model.steps(
-                subject.plane, prior.given, fixed, seed=seed, normalised=True, local=local, **more
+                subject.plane,
+                prior.given,
+                fixed,
+                **asdict(sampling),
+                normalised=True,
+                start=start,
+                local=local,
             )
 
         workspace.refine(steps, total, prior, policy.guards)
