@@ -17,6 +17,7 @@ from napari_hidiff.training.evaluate.interactive.annotator import (
     AnnotatorRun,
     annotate,
     areas_for,
+    by_set,
     farther,
     nauc,
     strokes_to,
@@ -124,6 +125,24 @@ def test_a_summary_by_hand():
     assert rows["b"]["slices"] == [3, 7]
     assert rows["a"]["nauc_2"]["refine"] == pytest.approx((0.1 + 0.6 + 0.4) / 2)
     assert len(content["runs"]) == len(runs)
+
+
+def test_sets_are_summarised_apart():
+    policies = [POLICIES["paint"], POLICIES["refine"]]
+    runs = [
+        AnnotatorRun(SubjectId(case, None, "disc"), arm, 0, record([0.2, level, level]))
+        for case, paint, refine in (("x/1", 0.3, 0.5), ("x/2", 0.5, 0.5), ("y/1", 0.6, 0.4))
+        for arm, level in (("paint", paint), ("refine", refine))
+    ]
+    sets = by_set(runs, policies, 2)
+    assert {name: part["n"] for name, part in sets.items()} == {"x": 2, "y": 1}
+    assert sets["x"]["arms"]["paint"]["dice"] == pytest.approx([0.2, 0.4, 0.4])
+    assert sets["y"]["arms"]["refine"]["after"]["2"] == pytest.approx(0.4)
+    gain = sets["x"]["differences"]["refine_minus"]["paint"]["nauc_2"]["mean"]
+    assert gain == pytest.approx((0.15 + 0) / 2)
+    assert by_set(runs[:0], policies, 2) == {}
+    one = [AnnotatorRun(SubjectId("1", None, "disc"), "paint", 0, record([0.2, 0.3, 0.3]))]
+    assert by_set(one, policies, 2) == {}
 
 
 def test_arms_are_chosen_by_name():

@@ -1,10 +1,12 @@
 """The readable reports of experiments: made from the object alone, with every figure of it."""
 
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
 from layouts import write_chase
+from rich.console import Console
 
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import output
@@ -92,3 +94,23 @@ def test_it_says_beforehand_how_much_there_is_to_do(tiny, chase, tmp_path):
     assert [bool(re.fullmatch(line % 6, what)) for what in told(cases[:2])] == [True]
     assert [bool(re.fullmatch(line % 3, what)) for what in told(cases)] == [True]
     assert told(cases) == []
+
+
+def test_a_table_is_the_same_on_page_and_console():
+    rows = [["a", "`x`", "1"], ["a", "y", "22"], ["b", "x", "[bold]3"]]
+    table = output.Table(["set", "way", "n"], rows, words=2)
+    assert table.markdown().splitlines() == [
+        "| set | way | n |",
+        "|---|---|---|",
+        "| a | `x` | 1 |",
+        "| a | y | 22 |",
+        "| b | x | [bold]3 |",
+    ]
+    console = Console(file=StringIO(), width=60)
+    console.print(table.rich("title"))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    cells = [line.strip("\u2502 ").split() for line in printed.splitlines()]
+    assert ["a", "\u2502", "x", "\u2502", "1"] in cells
+    assert ["y", "\u2502", "22"] in cells, "the group is named once"
+    assert ["b", "\u2502", "x", "\u2502", "[bold]3"] in cells
+    assert "\u251c" in printed, "a line between the groups"

@@ -169,7 +169,7 @@ def test_a_given_run_serves_the_rows_that_share_its_segmentor(kvasir, tmp_path, 
     (run / "recipe.json").write_text(json.dumps(dataclasses.asdict(given)))
     for name in ("segmentor.pt", "fold0.pt", "last.pt", "priors/a.npy"):
         (run / name).write_text(name)
-    models = TrainedModels(tmp_path / "models", dataset, base, given=run)
+    models = TrainedModels(tmp_path / "models", dataset, base, first_stage=run)
     trained = []
     monkeypatch.setattr(
         TrainedModels, "_train", lambda self, recipe, run, resume: trained.append(recipe)

@@ -1,12 +1,11 @@
 """``napari-hidiff-evaluate``: prior and refined scores of a model on a split of a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
 
 from napari_hidiff.cli import console
 from napari_hidiff.cli.console import (
@@ -28,7 +27,7 @@ from napari_hidiff.training.datasets import Case, Dataset, open_dataset
 from . import options as of
 from .ablations.variants import ABLATIONS
 from .experiments import default_state, experiment_named, run_experiment
-from .output import Content, copy_pictures, deliver, progress
+from .output import Content, deliver, progress
 from .study import Options
 
 if TYPE_CHECKING:
@@ -141,70 +140,38 @@ def evaluate_command(
         command=command_line(NAME),
     )
     if experiment is not None and experiment in ABLATIONS:
-        content, show = _run_ablation(experiment, opened, cases, options, state, device, output)
-    else:
-        loaded = load(options.model, device, engine)
-        if longest_side is None:
-            longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))
-        opened = replace(opened, longest_side=longest_side)
-        if experiment is not None:
-            content, show = _run_experiment(
-                experiment, loaded, opened, cases, options, state, output
-            )
-        else:
-            content, show = _run_scores(loaded, opened, cases, options, prior_from)
-    deliver(content, json, output, show)
+        from .ablations.report import print_report
+        from .ablations.run import run_ablation
+
+        content, folder = run_ablation(experiment, opened, cases, options, state, device)
+        deliver(content, print_report, json, output, folder)
+        return
+    loaded = load(options.model, device, engine)
+    if longest_side is None:
+        longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))
+    opened = replace(opened, longest_side=longest_side)
+    if experiment is not None:
+        folder = state or default_state(experiment, options.model, opened, split)
+        with progress(NAME, len(cases)) as on_case:
+            content = run_experiment(experiment, loaded, opened, cases, options, folder, on_case)
+        deliver(content, experiment_named(experiment).print, json, output, folder)
+        return
+    from .report import print_report as print_scores
+
+    deliver(_scores(loaded, opened, cases, options, prior_from), print_scores, json, output)
 
 
-Outcome = tuple[Content, Callable[[Content, Console], None]]
-"""The object of a call, and the function that prints it for people."""
-
-
-def _run_ablation(
-    name: str,
-    dataset: Dataset,
-    cases: Sequence[Case],
-    options: Options,
-    state: Path | None,
-    device: str,
-    output: Path | None,
-) -> Outcome:
-    from .ablations.report import print_report
-    from .ablations.run import run_ablation
-
-    content, folder = run_ablation(name, dataset, cases, options, state, device)
-    if output is not None:
-        copy_pictures(content, folder, output)
-    return content, print_report
-
-
-def _run_experiment(
-    name: str,
-    model: "HiDiff",
-    dataset: Dataset,
-    cases: Sequence[Case],
-    options: Options,
-    state: Path | None,
-    output: Path | None,
-) -> Outcome:
-    folder = state or default_state(name, options.model, dataset, options.split)
-    with progress(NAME, len(cases)) as on_case:
-        content = run_experiment(name, model, dataset, cases, options, folder, on_case)
-    if output is not None:
-        copy_pictures(content, folder, output)
-    return content, experiment_named(name).print
-
-
-def _run_scores(
+def _scores(
     model: "HiDiff",
     dataset: Dataset,
     cases: Sequence[Case],
     options: Options,
     prior_from: Path | None,
-) -> Outcome:
+) -> Content:
+    """The object of a call without an experiment."""
     from napari_hidiff.training.priors import open_prior_source
 
-    from .report import print_report, report
+    from .report import report
     from .scoring import evaluate
 
     source = None
@@ -223,7 +190,7 @@ def _run_scores(
     content["longest_side"] = dataset.longest_side
     if prior_from is not None:
         content["prior_from"] = str(prior_from)
-    return content, print_report
+    return content
 
 
 def _refuse_misplaced(context: typer.Context, experiment: str | None) -> None:
@@ -242,12 +209,12 @@ def _refuse_misplaced(context: typer.Context, experiment: str | None) -> None:
 
 
 def _names(listed: str | None) -> tuple[str, ...] | None:
-    """What stands between commas; None for nothing said."""
+    """The names between commas; None for None."""
     return None if listed is None else tuple(filter(None, map(str.strip, listed.split(","))))
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """InputError for the first of these options that was given."""
+    """InputError for the first of these options that is on the command line."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

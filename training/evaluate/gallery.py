@@ -16,7 +16,7 @@ from napari_hidiff.plot import detail_window, displayable, show_picture
 WHOLE = 400
 """Images with a side of more pixels are shown in part, where prior and refined differ most."""
 TINTS = 128
-"""Colours of the picture: fewer make a smaller file, and nobody misses the others."""
+"""Colours of a picture's palette: fewer make a smaller file, and more can hardly be seen."""
 
 
 @dataclass(frozen=True)

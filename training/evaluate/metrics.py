@@ -221,7 +221,7 @@ def paired_bootstrap(difference: ArrayLike, seed: int = 0, resamples: int = 10_0
     """Percentile bootstrap of the mean of paired differences.
 
     difference: ``[N]``, one value per image (one method minus the other on the same image); the
-    images are drawn with replacement, so the interval speaks about other images of this kind.  The
+    images are drawn with replacement, so the interval is about other images of this kind.  The
     same seed gives the same interval.  ValueError for an empty or non-finite input.
     """
     values = np.asarray(difference, np.float64)

@@ -59,23 +59,27 @@ def progress(name: str, cases: int) -> Iterator[OnCase]:
 
 
 def deliver(
-    content: Content, as_json: bool, output: Path | None, show: Callable[[Content, Console], None]
+    content: Content,
+    show: Callable[[Content, Console], None],
+    as_json: bool,
+    output: Path | None,
+    folder: Path | None = None,
 ) -> None:
-    """Write the object to its file, and print it as JSON or as tables."""
+    """Write the object to its file, and print it as JSON or as tables.
+
+    folder : of its pictures, which are copied beside the file: ``name.json`` gets
+    ``name-PICTURE.png``.
+    """
     if output is not None:
         with whole(output) as (part,):
             part.write_text(as_text(content), encoding="utf-8")
+        for name in content.get("pictures", ()) if folder is not None else ():
+            with whole(output.with_name(f"{output.stem}-{name}")) as (part,):
+                shutil.copyfile(folder / name, part)
     if as_json:
         print(as_text(content))
     else:
         show(content, Console())
-
-
-def copy_pictures(content: Content, folder: Path, output: Path) -> None:
-    """Copy the object's pictures beside its file: ``name.json`` gets ``name-PICTURE.png``."""
-    for name in content.get("pictures", ()):
-        with whole(output.with_name(f"{output.stem}-{name}")) as (part,):
-            shutil.copyfile(folder / name, part)
 
 
 def as_text(content: Content) -> str:
@@ -155,13 +159,21 @@ class Table:
         return "\n".join([lines[0], "|---" * len(self.heads) + "|", *lines[1:]])
 
     def rich(self, title: str = "") -> RichTable:
-        """The table on the console; a line divides the rows where the first cell changes."""
-        table = new_table(title, self.heads[: self.words], self.heads[self.words :])
-        firsts = [row[0] for row in self.rows][1:]
-        several = self.words > 1
-        for row, following in zip(self.rows, [*firsts, ""], strict=True):
-            cells = [escape(cell.replace("`", "")) for cell in row]
-            table.add_row(*cells, end_section=several and following not in ("", row[0]))
+        """The table on the console: figures are aligned right, and where the screen is narrow lines
+        are broken and nothing is cut off. With several columns of words, rows with the same first
+        cell are a group, which is named once and ends in a line."""
+        table = RichTable(title=title or None, title_justify="left")
+        for number, head in enumerate(self.heads):
+            figures = number >= self.words
+            table.add_column(head, justify="right" if figures else "left", overflow="fold")
+        above = None
+        for row in self.rows:
+            first, *rest = (escape(cell.replace("`", "")) for cell in row)
+            same = self.words > 1 and first in ("", above)
+            if above is not None and self.words > 1 and not same:
+                table.add_section()
+            table.add_row("" if same else first, *rest)
+            above = above if same else first
         return table
 
 
@@ -194,23 +206,6 @@ def print_report(content: Content, report: Report, out: Console) -> None:
 def describe(content: Content) -> str:
     """Data set, split and number of cases."""
     return f"{content['dataset']}, {content['split']} split, n = {content['n']} cases"
-
-
-def new_table(title: str, heads: Iterable[str], columns: Iterable[str]) -> RichTable:
-    """A console table whose columns of figures are aligned right; where the screen is narrow,
-    lines are broken and nothing is cut off."""
-    table = RichTable(title=title or None, title_justify="left")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
-    return table
-
-
-def add_group(table: RichTable, name: str, rows: Sequence[Sequence[str]]) -> None:
-    """Rows under one name, which the first of them shows, and a line below the last."""
-    for index, row in enumerate(rows):
-        table.add_row(name * (index == 0), *row, end_section=index == len(rows) - 1)
 
 
 def print_line(line: str, out: Console, style: str | None = None) -> None:
@@ -260,7 +255,7 @@ def origin(content: Content, report: Report) -> str:
 
 
 def command(content: Content) -> str:
-    """The command without what belongs to one machine: folders of data and of kept work."""
+    """The command without the folders of one machine (data, records) and without ``--json``."""
     words, lasting = shlex.split(content["command"]), []
     skipping = False
     for word in words:

@@ -16,10 +16,9 @@ from napari_hidiff.training.datasets import Dataset
 from .metrics import METRICS, paired_bootstrap
 from .output import (
     Content,
-    add_group,
+    Table,
     figure,
     interval,
-    new_table,
     numbers,
     plain,
     print_line,
@@ -195,12 +194,9 @@ def print_report(content: Content, out: Console) -> None:
     unit, tolerance = content["surface"]["unit"], content["surface"]["tolerance"]
     print_line(f"hd95 in {unit}; nsd at {tolerance:g} {unit}", out)
     pairs = {PRIOR: content["difference"]} | content.get("difference_to", {})
-    apart = new_table(
-        "difference, 95 % interval over images", ("score",), [f"refined - {arm}" for arm in pairs]
-    )
-    for metric in METRICS:
-        apart.add_row(metric, *(interval(pair[metric]) for pair in pairs.values()))
-    out.print(apart)
+    heads = ["score", *(f"refined - {arm}" for arm in pairs)]
+    rows = [[m, *(interval(pair[m]) for pair in pairs.values())] for m in METRICS]
+    out.print(Table(heads, rows).rich("difference, 95 % interval over images"))
     if "damage" in content:
         print_line(_damage_line(content["damage"]), out)
     counts = ", ".join(f"{arm} {count:g}" for arm, count in content["empty_masks"].items())
@@ -215,26 +211,24 @@ def _print_images(content: Content, out: Console) -> None:
     if len(images) > MOST_ROWS:
         print_line(f"{len(images)} images: --json and --output list the scores of each", out)
         return
-    table = new_table("Dice", ("image",), arms)
-    for image in images:
-        table.add_row(image["id"], *(figure(image[arm]["dice"]) for arm in arms))
-    out.print(table)
+    rows = [[image["id"], *(figure(image[arm]["dice"]) for arm in arms)] for image in images]
+    out.print(Table(["image", *arms], rows).rich("Dice"))
 
 
 def _print_means(
     title: str, what: str, groups: Mapping[str, Mapping[str, dict[str, float]]], out: Console
 ) -> None:
     """A row for every arm of every group; the group is named once, a single one not at all."""
-    several = len(groups) > 1
-    table = new_table(title, (what, "mask") if several else ("mask",), METRICS)
-    for name, arms in groups.items():
-        rows = [[arm, *(figure(scores[m]) for m in METRICS)] for arm, scores in arms.items()]
-        if several:
-            add_group(table, name, rows)
-        else:
-            for row in rows:
-                table.add_row(*row)
-    out.print(table)
+    rows = [
+        [name, arm, *(figure(scores[metric]) for metric in METRICS)]
+        for name, arms in groups.items()
+        for arm, scores in arms.items()
+    ]
+    heads = [what, "mask", *METRICS]
+    if len(groups) == 1:
+        out.print(Table(heads[1:], [row[1:] for row in rows]).rich(title))
+    else:
+        out.print(Table(heads, rows, words=2).rich(title))
 
 
 def _title(content: Content) -> str:

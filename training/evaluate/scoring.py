@@ -166,8 +166,8 @@ class PreparedSample:
         planes = volumes.normalise(model, image)
         if source is None:
             return cls(sample, planes, volumes.prior(model, planes))
-        given = source.prior(sample.case.id, planes.transpose(0, 3, 1, 2))
-        return cls(sample, planes, given.swapaxes(0, 1))
+        prior = source.prior(sample.case.id, planes.transpose(0, 3, 1, 2))
+        return cls(sample, planes, prior.swapaxes(0, 1))
 
     def mask(self, model: HiDiff, probability: np.ndarray) -> np.ndarray:
         """The model's mask of a probability [K, D, H, W], uint8 of the truth's shape."""

@@ -1,7 +1,7 @@
-"""A resumable study: tasks on cases, each computed once, kept as a small file and found again.
+"""A resumable study: tasks on cases, each computed once and stored as a small record.
 
 All experiments work through their cases here. A record is found by a digest of everything that it
-depends on, so that a killed call goes on where it was and a second call computes nothing.
+depends on: a call that was stopped goes on where it was, and a second call computes nothing.
 """
 
 import base64
@@ -106,14 +106,14 @@ Cost = tuple[int, str, float]
 
 
 def silent(done: float, case: Case | str) -> None:
-    """An :data:`OnCase` that tells nobody."""
+    """An :data:`OnCase` that shows no progress."""
 
 
 class Study:
     """The tasks of many cases, with their records in a folder.
 
-    folder : made where it is missing; InputError where that fails.  compute : False collects what
-    is kept and computes nothing.
+    folder : made where it is missing; InputError where that fails.  compute : False collects
+    the stored records and computes nothing.
     """
 
     def __init__(self, folder: Path, on_case: OnCase = silent, compute: bool = True) -> None:
@@ -130,8 +130,8 @@ class Study:
     ) -> Iterator[tuple[Case, dict[Job, Record]]]:
         """Every case with its records by job, in the order of its tasks.
 
-        tasks : the tasks of a case; asked twice where ``cost`` is given, so that nothing that a
-        case loads stays in memory.  cost : of the tasks without a record, told before the first.
+        tasks : the tasks of a case; with ``cost`` it is called twice, so that no case stays in
+        memory.  cost : of the tasks without a record, announced before the first of them.
         before : cases done already, for progress.
         InputError: there is no case, or a record cannot be written.
         """
@@ -169,7 +169,7 @@ def span(seconds: float) -> str:
 
 
 FORMAT = 1
-"""Rises when strokes or figures change their meaning: kept files are then computed anew."""
+"""Raise it when strokes or figures change their meaning: records are then computed anew."""
 
 
 class Records:
@@ -185,20 +185,20 @@ class Records:
         file is torn, or where it belongs to other circumstances."""
         path, key = self._path(name, decides)
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            record: Record | None = kept["record"] if kept["key"] == key else None
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            record: Record | None = stored["record"] if stored["key"] == key else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record
 
     def get(self, name: str, decides: Mapping[str, Any], compute: Callable[[], Record]) -> Record:
-        """The kept record, or a new one that is kept from now on.
+        """The stored record, or a new one, which is stored.
 
         A new record comes back as it will be read later. InputError when it cannot be written.
         """
-        kept = self.find(name, decides)
-        if kept is not None:
-            return kept
+        stored = self.find(name, decides)
+        if stored is not None:
+            return stored
         path, key = self._path(name, decides)
         text = json.dumps({"key": key, "record": compute()}, allow_nan=False)
         with whole(path) as (part,):
@@ -235,12 +235,12 @@ def files_of(case: Case) -> list[int]:
 
 
 def pack_array(array: np.ndarray) -> str:
-    """Values 0..255 as a short text for a record; the shape has to be kept beside it."""
+    """Values 0..255 as a short text for a record, which also needs the shape."""
     raw = np.ascontiguousarray(array, np.uint8).tobytes()
     return base64.b64encode(zlib.compress(raw, 9)).decode()
 
 
 def unpack_array(text: str, shape: Sequence[int]) -> np.ndarray:
-    """The inverse of :func:`pack_array`, uint8 of the given shape."""
+    """The inverse of :func:`pack_array`, uint8 of that shape."""
     raw = zlib.decompress(base64.b64decode(text))
     return np.frombuffer(raw, np.uint8).reshape(tuple(shape))

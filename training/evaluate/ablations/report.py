@@ -1,7 +1,7 @@
 """An ablation for people: its table and what holds, its curves and the cases of its reference.
 
-Everything comes from the object that the command writes, so that a page can be made again from the
-kept file alone; only the pictures of cases need the model.
+A page is made from the object that the command writes, and can be made again from its file; only
+the pictures of cases need the model.
 """
 
 from collections.abc import Mapping, Sequence

@@ -67,19 +67,16 @@ def run_ablation(
     base = resolved(dataset.name, options.size, False, changes)
     dataset = replace(dataset, longest_side=base.longest_side)
     folder = state or Path("runs") / "studies" / dataset.name
-    ablation = ABLATIONS[name]
-    variants = _chosen(ablation, options.variants)
-    todo = len(variants) * len(options.seeds) * len(cases)
+    variants = _chosen(ABLATIONS[name], options.variants)
+    runs = [(variant, seed) for seed in options.seeds for variant in variants]
+    todo = len(runs) * len(cases)
     with progress(NAME, todo) as on_case:
-        models = TrainedModels(
-            folder,
-            dataset,
-            base,
-            str(find_device(device)),
-            options.first_stage,
-            lambda line: on_case(0.0, line),
-        )
-        runs = [(variant, seed) for seed in options.seeds for variant in variants]
+
+        def say(line: str) -> None:
+            on_case(0.0, line)
+
+        on = str(find_device(device))
+        models = TrainedModels(folder, dataset, base, on, options.first_stage, say)
         for variant, seed in runs:
             models.check(variant, seed)
         study = Study(folder / "scores", on_case, compute=not options.kept)
@@ -89,28 +86,43 @@ def run_ablation(
     beside = folder / name
     make_folder(beside)
     anew = study.records.computed > 0
-    pictures = _draw_reference(models, ablation, scores, cases, beside / "cases.png", anew)
-    content = plain(
+    picture = beside / "cases.png"
+    _draw_reference(models, ABLATIONS[name], scores, cases, picture, anew)
+    content = _content(name, variants[0], models, scores, len(cases), options)
+    content["pictures"] = [picture.name] if picture.exists() else []
+    content["pictures"] += write_report(content, beside)
+    return content, beside
+
+
+def _content(
+    name: str,
+    first: Variant,
+    models: TrainedModels,
+    scores: Mapping[str, Scores],
+    cases: int,
+    options: Options,
+) -> Content:
+    """The object of an ablation, with the recipe of its first variant."""
+    ablation, dataset = ABLATIONS[name], models.dataset
+    return plain(
         {
             "experiment": name,
             "title": ablation.title,
             "section": ablation.section,
             "dataset": dataset.name,
             "split": options.split,
-            "n": len(cases),
+            "n": cases,
             "seeds": list(options.seeds),
             "command": options.command,
             "versions": versions(),
             "hardware": hardware(torch.device(models.device)),
-            "recipe": asdict(variants[0].recipe(models.settled, 0)),
+            "recipe": asdict(first.recipe(models.settled, 0)),
             **table(ablation, scores),
             "calibration": _calibration(models, ablation, scores),
-            "pictures": pictures,
+            "pictures": [],
             "notes": [*dataset.notes, *NOTES],
         }
     )
-    content["pictures"] += write_report(content, beside)
-    return content, beside
 
 
 def score_variants(
@@ -125,7 +137,7 @@ def score_variants(
     """
     missing = [models.recipe(*run) for run in runs if not models.trained(*run)]
     if missing and study.compute:
-        first = "" if models.given else ", and the segmentor's before them"
+        first = "" if models.first_stage else ", and the segmentor's before them"
         seconds = total_seconds(missing, models.dataset)
         study.announce(len(missing), "training", seconds, f"{first}; then they are scored")
     scores: dict[str, dict[int, dict[str, Record]]] = {}
@@ -261,17 +273,16 @@ def _draw_reference(
     cases: Sequence[Case],
     path: Path,
     anew: bool,
-) -> list[str]:
-    """The picture of the reference's cases, by name; none where its model is gone.
+) -> None:
+    """Draw the cases of the reference, where its model is there.
 
-    anew : draw it though it is there.
+    anew : though the picture is there.
     """
     reference = ablation.variant(ablation.against)
     if done := scores.get(reference.name):
         seed = min(done)
         if models.trained(reference, seed) and (anew or not path.exists()):
             draw_cases(models, reference, seed, done[seed], cases, path)
-    return [path.name] if path.exists() else []
 
 
 def _calibration(

@@ -78,8 +78,8 @@ REFINERS = (
 class TrainedModels:
     """Models of one data set and one base recipe.
 
-    folder : where runs are kept.  base : sizes and iterations of every variant.  given : folder of
-    a finished run of ``napari-hidiff-train`` whose segmentor and priors are taken, or None.
+    folder : of the runs.  base : sizes and iterations of every variant.  first_stage : folder of a
+    finished run of ``napari-hidiff-train`` whose segmentor and priors are taken, or None.
     say : called with a line on what goes on.
     """
 
@@ -87,17 +87,17 @@ class TrainedModels:
     dataset: Dataset
     base: Recipe
     device: str = "cpu"
-    given: Path | None = None
+    first_stage: Path | None = None
     say: Callable[[str], None] = lambda line: None
 
     def recipe(self, variant: Variant, seed: int) -> Recipe:
-        """The recipe of a variant, with the first stage of the run that is given."""
+        """The recipe of a variant, with the first stage of another run, if any."""
         return variant.recipe(self.settled, seed)
 
     @cached_property
     def settled(self) -> Recipe:
-        """The base recipe, its first stage that of the given run; InputError for no such run."""
-        return _settled(self.base, self.given)
+        """The base recipe with that first stage; InputError where there is no such run."""
+        return _settled(self.base, self.first_stage)
 
     def run(self, variant: Variant, seed: int) -> Path:
         """The folder of a variant's training."""
@@ -105,13 +105,17 @@ class TrainedModels:
         return self.folder / f"{variant.name}-seed{seed}-{key[:8]}"
 
     def check(self, variant: Variant, seed: int) -> None:
-        """InputError where a variant was trained on another first stage than the given one."""
-        kept = self.run(variant, seed) / "segmentor.pt"
-        if self.given and self._takes_given(self.recipe(variant, seed)) and kept.exists():
-            given = self.given / "segmentor.pt"
-            if not (kept.samefile(given) or cmp(kept, given, shallow=False)):
+        """InputError where a variant was trained on another first stage than this one."""
+        own = self.run(variant, seed) / "segmentor.pt"
+        if (
+            self.first_stage
+            and self._shares_first_stage(self.recipe(variant, seed))
+            and own.exists()
+        ):
+            other = self.first_stage / "segmentor.pt"
+            if not (own.samefile(other) or cmp(own, other, shallow=False)):
                 raise InputError(
-                    f"{kept.parent}: was trained on another first stage than {self.given}: "
+                    f"{own.parent}: was trained on another first stage than {self.first_stage}: "
                     "choose another --state"
                 )
 
@@ -159,10 +163,10 @@ class TrainedModels:
         note_recipe(run, recipe)  # last: a folder with a recipe is whole
 
     def _first_stage(self, recipe: Recipe) -> Path:
-        """A run with the segmentor of a recipe, and others for the priors: the one that is given,
-        where it fits, or one that is trained now and serves all variants that it fits."""
-        if self.given and self._takes_given(recipe):
-            return self.given
+        """A run with the segmentor of a recipe, and others for the priors: ``first_stage`` where it
+        fits, or one that is trained now and serves all variants that it fits."""
+        if self.first_stage and self._shares_first_stage(recipe):
+            return self.first_stage
         plain = {name: getattr(self.base, name) for name in REFINERS}
         shared = replace(recipe, **plain, folds=self.base.folds, seed=0)
         shared = replace(shared, iterations=1, validate_every=1, validate_cases=1, rounds=0)
@@ -172,8 +176,8 @@ class TrainedModels:
             self._train(shared, run, resume=(run / "recipe.json").exists())
         return run
 
-    def _takes_given(self, recipe: Recipe) -> bool:
-        """Whether the segmentor of a recipe is that of the given run."""
+    def _shares_first_stage(self, recipe: Recipe) -> bool:
+        """Whether a recipe has the segmentor of ``first_stage``."""
         same = (n for n in FIRST_STAGE if n not in ("folds", "fold_iterations"))
         return all(getattr(recipe, n) == getattr(self.settled, n) for n in same)
 
@@ -192,20 +196,20 @@ def changed_fields(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in asdict(recipe).items() if value != usual[name]}
 
 
-def _settled(base: Recipe, given: Path | None) -> Recipe:
-    """The base recipe with the first stage of a run that was given."""
-    if given is None:
+def _settled(base: Recipe, run: Path | None) -> Recipe:
+    """The base recipe with the first stage of a finished run, if any."""
+    if run is None:
         return base
     try:
-        noted = json.loads((given / "recipe.json").read_text())
+        noted = json.loads((run / "recipe.json").read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{given}: not the folder of a run of napari-hidiff-train") from error
+        raise InputError(f"{run}: not the folder of a run of napari-hidiff-train") from error
     known = {field.name for field in fields(Recipe)}
     first = {name: noted[name] for name in FIRST_STAGE if name in noted and name in known}
     if first.get("dataset") != base.dataset:
-        raise InputError(f"{given}: was trained on {first.get('dataset')}, not {base.dataset}")
-    if not (given / "segmentor.pt").is_file():
-        raise InputError(f"{given}: has no segmentor.pt")
+        raise InputError(f"{run}: was trained on {first.get('dataset')}, not {base.dataset}")
+    if not (run / "segmentor.pt").is_file():
+        raise InputError(f"{run}: has no segmentor.pt")
     return replace(base, **first)
 
 

@@ -200,12 +200,12 @@ def narrowed(dataset: Dataset, matched: Match) -> Dataset:
     A region stays where each of its classes is matched.
     """
     new = {old: label for label, (old, _) in enumerate(matched.pairs, 1)}
-    kept = (0, *new)
+    labels = (0, *new)
     codes = dataset.codes or {label: label for label in range(len(dataset.classes))}
     return replace(
         dataset,
-        classes=tuple(dataset.classes[label] for label in kept),
-        colors=tuple(dataset.colors[label] for label in kept),
+        classes=tuple(dataset.classes[label] for label in labels),
+        colors=tuple(dataset.colors[label] for label in labels),
         codes={file: new.get(label, 0) for file, label in codes.items()},
         regions={
             name: tuple(new[label] for label in union)

@@ -33,7 +33,7 @@ from ..study import (
 )
 
 FORMAT = 1
-"""Rises when the figures of a record change their meaning: kept files are then computed anew."""
+"""Raise it when the figures of a record change their meaning: records are then computed anew."""
 METRICS = ("dice", "hd95", "nsd")
 """The scores that are reported."""
 CASES = "cases.png"
@@ -139,7 +139,7 @@ class ModelOnCases:
         ]
 
     def cost(self, missing: Sequence[tuple[Case, Task[Job]]]) -> Cost:
-        """The refinements among the tasks; the size of the first case stands for all."""
+        """Of the refinements among the tasks, all timed as if of the first case's size."""
         settings = [task.job.setting for _, task in missing if task.job.setting is not None]
         sample = self.dataset.load(missing[0][0])
         slices, size = len(sample.image) if sample.volume else 1, sample.mask.shape[-2:]

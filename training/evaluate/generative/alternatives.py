@@ -77,7 +77,8 @@ def run(
     """
 
     def measure(views: Sequence[View]) -> Figures:
-        return mean([_figures(model, view, tuple(options.seeds)) for view in views])
+        figures: Figures = mean([_figures(model, view, tuple(options.seeds)) for view in views])
+        return figures
 
     figures = figures_of_cases(NAME, measure, model, dataset, cases, options, state, on_case)
     content: Content = {

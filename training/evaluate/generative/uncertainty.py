@@ -57,7 +57,8 @@ def run(
     """
 
     def measure(views: Sequence[View]) -> Figures:
-        return mean([_figures(model, views, seed) for seed in options.seeds])
+        figures: Figures = mean([_figures(model, views, seed) for seed in options.seeds])
+        return figures
 
     figures = figures_of_cases(NAME, measure, model, dataset, cases, options, state, on_case)
     names = list(next(iter(figures.values()))["auroc"][PRIOR])
@@ -107,7 +108,7 @@ def lead(
 ) -> dict[str, Interval | None]:
     """How far the best map is ahead of every other one, ``"best - other"`` -> the interval.
 
-    pairs : the differences, each of which is kept in one of two directions.
+    pairs : ``"a - b"`` -> the interval, of every two maps in one direction.
     """
     best = max(values, key=lambda name: values[name])
     others = [name for name in values if name != best]

@@ -14,13 +14,13 @@ from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 
-from ..output import Content, Difference, figure, interval, new_table, plain
+from ..output import Content, Difference, Table, figure, interval, numbers, plain
 from ..scoring import check, foreground_slices
 from ..study import OnCase, Options, Record, Study, Task, files_of, fingerprint
 from .figures import Figures
 
 FORMAT = 3
-"""Rises when the figures of a case change their meaning: kept files are then computed anew."""
+"""Raise it when the figures of a case change their meaning: records are then computed anew."""
 SAMPLES = 16
 """S, how many samples are drawn."""
 DOT, MEAN = "#8a8a8a", "#d55e00"
@@ -116,10 +116,10 @@ def figures_of_cases(
         }
         return [Task(name, f"{name}-{case.id}", decides, compute)]
 
-    kept = {
+    records = {
         case.id: found[name]["figures"] for case, found in Study(state, on_case).run(cases, tasks)
     }
-    figures = {id_: own for id_, own in kept.items() if own is not None}
+    figures = {id_: own for id_, own in records.items() if own is not None}
     if not figures:
         raise InputError(f"{dataset.name}: no case has any foreground")
     return figures
@@ -127,25 +127,20 @@ def figures_of_cases(
 
 def headline(content: Content, how: str) -> str:
     """What was run, for people."""
-    seeds = ", ".join(map(str, content["seeds"]))
-    samples = content["samples"]
+    samples, seeds = content["samples"], numbers(content["seeds"])
     return f"{content['experiment']}: {how}{samples} samples, seeds {seeds}, n = {content['n']}"
 
 
 def print_means(title: str, values: Mapping[str, float | None], out: Console) -> None:
     """One row per arm or map."""
-    table = new_table(title, ("",), ("mean",))
-    for name, value in values.items():
-        table.add_row(name, figure(value))
-    out.print(table)
+    rows = [[name, figure(value)] for name, value in values.items()]
+    out.print(Table(["", "mean"], rows).rich(title))
 
 
 def print_differences(title: str, pairs: Mapping[str, Difference | None], out: Console) -> None:
     """One row per pair, with its interval."""
-    table = new_table(title, ("",), ("difference",))
-    for name, difference in pairs.items():
-        table.add_row(name, interval(difference, "-"))
-    out.print(table)
+    rows = [[name, interval(difference, "-")] for name, difference in pairs.items()]
+    out.print(Table(["", "difference"], rows).rich(title))
 
 
 def title_of(content: Content) -> str:

@@ -63,7 +63,7 @@ def annotate(
     workspace = (Workspace if policy.clamp else UnclampedWorkspace)(
         subject.prior, subject.model.labels
     )
-    log = Log(subject, workspace)
+    log = AnnotationLog(subject, workspace)
     rng = np.random.default_rng([seed, crc32(_name(subject.id).encode())])
     if answer is not None and policy.once:
         log.answered(answer, None)
@@ -83,7 +83,7 @@ def annotate(
     return log.record(most)
 
 
-class Log:
+class AnnotationLog:
     """The figures of a workspace as it is worked on."""
 
     def __init__(self, subject: Subject, workspace: Workspace) -> None:
@@ -103,7 +103,7 @@ class Log:
         self._painted.append((self._painted or [0])[-1] + pixels)
 
     def answered(self, answer: Answer, stroke: simulated_annotator.Stroke | None) -> None:
-        """Let the answer come, to a stroke or to none, and keep what it did."""
+        """Call the answer, to a stroke or to none, and log its effect."""
         subject, workspace = self._subject, self._workspace
         mask, fixed = workspace.mask.copy(), workspace.fixed
         start = time.perf_counter()
@@ -113,12 +113,12 @@ class Log:
         radius = 0.0 if stroke is None else stroke.radius
         before, after = subject.judged(mask), subject.judged(workspace.mask)
         gone = (before == subject.truth) & (after != subject.truth)
-        kept = self._answers
-        kept["before"].append(subject.dice(mask))
-        kept["after"].append(subject.dice(workspace.mask))
-        kept["seconds"].append(seconds)
-        kept["changed"].append(int(((mask != workspace.mask) & ~where).sum()))
-        kept["lost_far"].append(int((gone & farther(where, FAR * radius)).sum()))
+        figures = self._answers
+        figures["before"].append(subject.dice(mask))
+        figures["after"].append(subject.dice(workspace.mask))
+        figures["seconds"].append(seconds)
+        figures["changed"].append(int(((mask != workspace.mask) & ~where).sum()))
+        figures["lost_far"].append(int((gone & farther(where, FAR * radius)).sum()))
         self._fixed_changed += int(((fixed != FREE) & (fixed != workspace.mask)).sum())
         self._remember(Answered(len(self._dice), mask, workspace.mask.copy(), fixed, where))
 
@@ -228,7 +228,7 @@ def mean_curve(runs: Sequence[AnnotatorRun]) -> list[float]:
 
 
 def harm(runs: Sequence[AnnotatorRun]) -> Content:
-    """What answers did besides raising Dice; shares and means are over all answers of an arm."""
+    """Harm of answers; shares and means are over all answers of an arm."""
     records = [run.record for run in runs]
     answers = sum(len(record["seconds"]) for record in records)
     found: Content = {

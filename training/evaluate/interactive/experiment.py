@@ -71,7 +71,7 @@ class Annotators:
         return [task(job) for job in jobs]
 
     def cost(self, missing: Sequence[tuple[Case, Task[Job]]]) -> Cost:
-        """At most so long: an annotator with one stroke, in each arm, stands for all of the arm."""
+        """An upper bound: in each arm one annotator is timed with one stroke."""
         each: dict[Policy, float] = {}
         for case, task in missing:
             policy = task.job.policy
@@ -85,7 +85,7 @@ class Annotators:
         return len(missing), "annotator", sum(each[task.job.policy] for _, task in missing)
 
     def _subjects(self, case: Case) -> list[SubjectId]:
-        """The subjects of a case, kept so that a later call need not load it."""
+        """The subjects of a case, stored so that a later call need not load it."""
         options = self.options
         decides = {
             "data": self._data,
@@ -130,7 +130,7 @@ class Annotators:
 
 
 def record_name(job: Job) -> str:
-    """The name under which an annotator's record is kept."""
+    """The name of an annotator's record."""
     at = "" if job.subject.slice is None else f"-{job.subject.slice}"
     return f"{job.policy.name}-s{job.seed}-{job.subject.case}{at}"
 

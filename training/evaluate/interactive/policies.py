@@ -188,7 +188,7 @@ def answer_of(
 
 
 def prior_of(policy: Policy, subject: Subject, workspace: Workspace) -> Prior:
-    """The prior of a re-refinement, given the current mask."""
+    """The prior of a re-refinement of the current mask."""
     first = subject.prior
     if policy.prior in (CURRENT, BOTH):
         card, mask = subject.model.card, workspace.mask.copy()
@@ -201,8 +201,8 @@ def prior_of(policy: Policy, subject: Subject, workspace: Workspace) -> Prior:
         even = np.full_like(first.probability, 1 / max(2, len(first.probability)))
         return Prior(even, even, subject.model.mask_of(even))
     if not policy.clamp:
-        held = torch.from_numpy(workspace.fixed.astype(np.int64))
-        stamped = stamp(torch.from_numpy(first.probability), held).numpy()
+        fixed = torch.from_numpy(workspace.fixed.astype(np.int64))
+        stamped = stamp(torch.from_numpy(first.probability), fixed).numpy()
         return Prior(stamped, stamped, first.mask)
     return first
 

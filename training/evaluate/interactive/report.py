@@ -3,7 +3,7 @@
 Everything in the tables is in the JSON object too.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ from napari_hidiff.plot import (
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..gallery import new_figure, save
-from ..output import Content, interval, new_table, numbers, print_line, print_notes
+from ..output import Content, Table, interval, numbers, print_line, print_notes
 from ..study import Record
 from .annotator import REFINE, AnnotatorRun
 from .subjects import Answered, SubjectId
@@ -70,11 +70,10 @@ def _print_rows(
 ) -> None:
     """A table with a row per arm; ``row`` gives its cells by column."""
     cells = {name: row(arm) for name, arm in arms.items()}
-    table = new_table(title, ("arm",), next(iter(cells.values())))
+    rows = [[name, *values.values()] for name, values in cells.items()]
+    table = Table(["arm", *next(iter(cells.values()))], rows).rich(title)
     table.columns[0].no_wrap = True
     table.columns[0].min_width = max(map(len, cells))
-    for name, values in cells.items():
-        table.add_row(name, *values.values())
     console.print(table)
 
 
@@ -110,14 +109,11 @@ def _harm(arm: Content) -> dict[str, str]:
 def _print_differences(differences: Content, console: Console) -> None:
     titles = {"refine_minus": "refine minus", "minus_paint": "minus paint"}
     for key, title in titles.items():
-        rows = differences.get(key, {})
-        if not rows:
-            continue
-        columns: Iterable[str] = next(iter(rows.values()))
-        table = new_table(f"{title}, 95 % interval over cases", ("arm",), columns)
-        for name, values in rows.items():
-            table.add_row(name, *map(interval, values.values()))
-        console.print(table)
+        arms = differences.get(key)
+        if arms:
+            rows = [[name, *map(interval, values.values())] for name, values in arms.items()]
+            table = Table(["arm", *next(iter(arms.values()))], rows)
+            console.print(table.rich(f"{title}, 95 % interval over cases"))
 
 
 CURVES, HELPED, HARMED = PICTURES = ("curves.png", "helped.png", "harmed.png")

@@ -106,7 +106,7 @@ class LazyCase:
         return [SubjectId(id_, z, kind_of(stroke, truth[z])) for z in chosen]
 
     def subject(self, id_: SubjectId) -> Subject:
-        """One of the subjects; the last one is kept."""
+        """One of the subjects; the last one stays in memory."""
         if self._last is None or self._last.id != id_:
             sample = self._sample
             at = ... if id_.slice is None else id_.slice
@@ -118,7 +118,7 @@ class LazyCase:
 
 
 Steps = Callable[[np.ndarray, Local | None], Iterable[Step]]
-"""The steps of a re-refinement, given the fixed map int [H, W] and what has to be computed."""
+"""(fixed map int [H, W], region to compute) -> the steps of a re-refinement."""
 
 
 class Workspace:
@@ -135,7 +135,7 @@ class Workspace:
 
     @property
     def mask(self) -> np.ndarray:
-        """The mask as it stands, uint8 [H, W]; do not write."""
+        """The current mask, uint8 [H, W]; do not write."""
         return self.session.timeline.content
 
     @property
@@ -195,7 +195,7 @@ class UnclampedWorkspace(Workspace):
 
 @dataclass
 class Answered:
-    """One answer to one stroke, small enough to be kept for a picture.
+    """One answer to one stroke, for a picture.
 
     number : of the stroke, 0 before the first.  before, after : uint8 [H, W], the mask with the
     stroke and after the answer.  fixed : int [H, W], all strokes so far.  where : bool [H, W], the
