@@ -18,6 +18,7 @@ DRIVE_SIZE = 565, 584
 @pytest.fixture
 def evaluate(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The object that the command prints; it is called again and computes nothing then."""
+    monkeypatch.setenv("COLUMNS", "160")  # no cell of a table is broken
 
     def call(*arguments: Any) -> dict[str, Any]:
         words = [*map(str, arguments), "--seeds", "2", "--state", str(tmp_path / "state")]

@@ -144,11 +144,12 @@ class Study:
         for done, case in enumerate(cases):
             planned, found = tasks(case), {}
             for number, task in enumerate(planned):
-                if self.missing(task):
-                    if not self.compute:
-                        continue
+                record = self.records.find(task.name, task.decides)
+                if record is None and self.compute:
                     self.on_case(before + done + number / len(planned), case)
-                found[task.job] = self.records.get(task.name, task.decides, task.compute)
+                    record = self.records.add(task.name, task.decides, task.compute())
+                if record is not None:
+                    found[task.job] = record
             yield case, found
 
     def missing(self, task: Task[Job]) -> bool:
@@ -178,7 +179,7 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.computed = 0
-        """How many records were not there."""
+        """How many records were added."""
 
     def find(self, name: str, decides: Mapping[str, Any]) -> Record | None:
         """The record of this name and these circumstances; None where there is none, where the
@@ -192,20 +193,19 @@ class Records:
         return record
 
     def get(self, name: str, decides: Mapping[str, Any], compute: Callable[[], Record]) -> Record:
-        """The stored record, or a new one, which is stored.
-
-        A new record comes back as it will be read later. InputError when it cannot be written.
-        """
+        """The stored record, or a new one, which is stored."""
         stored = self.find(name, decides)
-        if stored is not None:
-            return stored
+        return self.add(name, decides, compute()) if stored is None else stored
+
+    def add(self, name: str, decides: Mapping[str, Any], record: Record) -> Record:
+        """Store a record; it comes back as it will be read. InputError: it cannot be written."""
         path, key = self._path(name, decides)
-        text = json.dumps({"key": key, "record": compute()}, allow_nan=False)
+        text = json.dumps({"key": key, "record": record}, allow_nan=False)
         with whole(path) as (part,):
             part.write_text(text, encoding="utf-8")
         self.computed += 1
-        record: Record = json.loads(text)["record"]
-        return record
+        stored: Record = json.loads(text)["record"]
+        return stored
 
     def _path(self, name: str, decides: Mapping[str, Any]) -> tuple[Path, str]:
         key = digest({"format": FORMAT, "name": name, **decides})

@@ -46,7 +46,7 @@ def annotate(
     most: int,
     seed: int = 0,
     wrong: float = 0.0,
-) -> Content:
+) -> Record:
     """Up to ``most`` strokes on a subject; what happened, as JSON-able data.
 
     Entries: ``dice`` [most + 1], after so many strokes and their answers; it stays at its last
@@ -130,7 +130,7 @@ class AnnotationLog:
         if self._harmed is None or gain < self._harmed.gain:
             self._harmed = moment
 
-    def record(self, most: int) -> Content:
+    def record(self, most: int) -> Record:
         """Everything, the curves continued to ``most`` strokes."""
         rest = most + 1 - len(self._dice)
         return {
