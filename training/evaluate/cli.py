@@ -27,13 +27,11 @@ from napari_hidiff.training.datasets import Case, Dataset, open_dataset
 from . import options as of
 from .ablations.variants import ABLATIONS
 from .experiments import default_state, experiment_named, run_experiment
-from .output import Content, deliver, progress
+from .output import NAME, Content, deliver, progress
 from .study import Options
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
-
-NAME = "napari-hidiff-evaluate"
 
 SCORES_ONLY = ("also", "damage", "second_observer", "tolerance", "prior_from", "skip_bad")
 """Options that no experiment takes."""

@@ -28,6 +28,8 @@ from napari_hidiff.masks import dice
 
 METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
+REPORTED = ("dice", "hd95", "nsd")
+"""The scores that experiments report."""
 
 TOLERANCE = 1.0
 """Distance, in units of the spacing, at which a surface still counts as met."""

@@ -26,6 +26,7 @@ from napari_hidiff.training.datasets import Case
 
 from .study import OnCase, span
 
+NAME = "napari-hidiff-evaluate"
 Content = dict[str, Any]
 """The JSON object of an evaluation."""
 Difference = Mapping[str, float | None]
@@ -134,6 +135,12 @@ def side(difference: Difference) -> str:
 def figure(value: float | None, digits: int = 4) -> str:
     """A score; ``-`` where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def score_cells(scores: Mapping[str, float | None]) -> list[str]:
+    """Dice, HD95 and NSD as cells of a table."""
+    digits = {"dice": 4, "hd95": 2, "nsd": 4}
+    return [figure(scores.get(metric), count) for metric, count in digits.items()]
 
 
 def numbers(values: Iterable[int]) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from napari_hidiff.training.datasets import Case
 
 from .. import gallery, output
-from ..output import Content, Report, Table, figure, interval, numbers, print_line, verdict
+from ..output import Content, Report, Table, interval, numbers, print_line, score_cells, verdict
 from ..samplers import arms_with, setting_of
 from ..scoring import PRIOR, PreparedSample
 from ..study import Record
@@ -42,9 +42,8 @@ def _table(content: Content) -> Table:
         for index, (setting, cell) in enumerate(row["cells"].items()):
             first = index == 0
             head = [row["title"] * first, setting, str(len(row["seeds"])) * first]
-            scores = [figure(cell["dice"]), figure(cell["hd95"], 2), figure(cell["nsd"])]
             apart = [interval(cell.get(key)) for key in ("to_prior", "to_reference")]
-            rows.append([*head, *scores, *apart])
+            rows.append([*head, *score_cells(cell), *apart])
     heads = ["", "way", "seeds", "Dice", "HD95", "NSD", "Dice - prior"]
     return Table([*heads, f"Dice - ({_reference(content)})"], rows, words=2)
 

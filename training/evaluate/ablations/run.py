@@ -19,8 +19,8 @@ from napari_hidiff.inference.catalog import find_device
 from napari_hidiff.training.datasets import Case, Dataset
 from napari_hidiff.training.recipes import Recipe
 
-from ..metrics import paired_bootstrap
-from ..output import Content, plain, progress
+from ..metrics import REPORTED, paired_bootstrap
+from ..output import NAME, Content, plain, progress
 from ..report import hardware
 from ..samplers import arms_with, plain_settings, setting_of
 from ..scoring import PRIOR, PreparedSample, score_case
@@ -29,10 +29,8 @@ from .report import draw_cases, write_report
 from .trainings import TrainedModels, changed_fields, total_seconds
 from .variants import ABLATIONS, Ablation, Variant
 
-NAME = "napari-hidiff-evaluate"
 VALIDATED = 8
 """Validation cases of a training: its last weights are taken, whatever they score."""
-METRICS = ("dice", "hd95", "nsd")
 NOTES = (
     "one segmentor serves all rows that share its recipe (seed 0); a training seed is that of "
     "the refiner: weights, crops, noise",
@@ -167,7 +165,7 @@ def _tasks(
             prepared = PreparedSample.of(models.dataset.load(case), model())
             scores = score_case(prepared, models.dataset, arms_with(model(), settings, seed))
             return {
-                name: {metric: arm.mean[metric] for metric in METRICS} | {"seconds": arm.seconds}
+                name: {metric: arm.mean[metric] for metric in REPORTED} | {"seconds": arm.seconds}
                 for name, arm in scores.arms.items()
             }
 
@@ -216,7 +214,7 @@ def _row(variant: Variant, scores: Scores, reference: tuple[Scores, str]) -> Con
         "cells": {},
     }
     for setting in (PRIOR, *variant.settings) if done else ():
-        cell: Content = {m: float(_values(done, setting, m).mean()) for m in METRICS}
+        cell: Content = {m: float(_values(done, setting, m).mean()) for m in REPORTED}
         cell["seconds"] = float(_values(done, setting, "seconds").mean())
         if setting != PRIOR:
             gain = _values(done, setting, "dice") - _values(done, PRIOR, "dice")

@@ -14,13 +14,13 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..output import Content, Report, Table, figure, interval, plain, verdict
+from ..metrics import REPORTED
+from ..output import Content, Report, Table, figure, interval, plain, score_cells, verdict
 from ..samplers import plain_settings, recommended, settings_named
 from ..scoring import PRIOR, REFINED
 from ..study import OnCase, Options, silent
 from .scored import (
     CASES,
-    METRICS,
     ModelOnCases,
     ScoredCase,
     dices_of,
@@ -28,7 +28,6 @@ from .scored import (
     draw_cases,
     means,
     row_of,
-    scores_of,
     settings_line,
     surface,
 )
@@ -93,10 +92,10 @@ def report(content: Content) -> Report:
     rows = []
     for arm, mean in content["mean"].items():
         apart = interval(content["minus_prior"][arm]["dice"]) if arm != PRIOR else ""
-        rows.append([here, arm, *scores_of(mean), apart])
+        rows.append([here, arm, *score_cells(mean), apart])
     if own := content["own"]:
         where = f"its own: {own['dataset']} ({own['split']}, n = {own['n']})"
-        rows += [[where, arm, *scores_of(mean), ""] for arm, mean in own["mean"].items()]
+        rows += [[where, arm, *score_cells(mean), ""] for arm, mean in own["mean"].items()]
     table = Table(["data", "mask", "Dice", "HD95", "NSD", "Dice - prior"], rows, words=2)
     about = f"`{content['model']}`"
     return Report(about, summary, table, settings_line(content), _by_metric_and_class(content))
@@ -105,7 +104,7 @@ def report(content: Content) -> Report:
 def _by_metric_and_class(content: Content) -> dict[str, Table]:
     """Every difference, and Dice by class where there are several."""
     apart = content["minus_prior"]
-    rows = [[metric, *(interval(one[metric]) for one in apart.values())] for metric in METRICS]
+    rows = [[metric, *(interval(one[metric]) for one in apart.values())] for metric in REPORTED]
     heads = ["score", *(f"{arm} - prior" for arm in apart)]
     unit, tolerance = content["surface"]["unit"], content["surface"]["tolerance"]
     title = f"difference, 95 % interval over cases; hd95 in {unit}, nsd at {tolerance:g} {unit}"
@@ -124,7 +123,7 @@ def _own(model: HiDiff) -> dict[str, Any] | None:
         return None
     about = {key: scores.get(key) for key in ("dataset", "split", "n", "surface", "settings")}
     arms = {arm: scores["mean"][arm] for arm in (PRIOR, REFINED) if arm in scores["mean"]}
-    return about | {"mean": {arm: {m: row.get(m) for m in METRICS} for arm, row in arms.items()}}
+    return about | {"mean": {arm: {m: row.get(m) for m in REPORTED} for arm, row in arms.items()}}
 
 
 def _mean_dice(scored: Sequence[ScoredCase], name: str, arm: str) -> float:

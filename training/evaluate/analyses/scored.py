@@ -16,8 +16,8 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..gallery import Row, best_median_worst, draw, richest
-from ..metrics import TOLERANCE, paired_bootstrap
-from ..output import Content, figure, numbers
+from ..metrics import REPORTED, TOLERANCE, paired_bootstrap
+from ..output import Content, numbers
 from ..samplers import SamplerSetting
 from ..scoring import MM, PIXELS, PRIOR, PreparedSample, score_case, seeds_of
 from ..study import (
@@ -34,8 +34,6 @@ from ..study import (
 
 FORMAT = 1
 """Raise it when the figures of a record change their meaning: records are then computed anew."""
-METRICS = ("dice", "hd95", "nsd")
-"""The scores that are reported."""
 CASES = "cases.png"
 """Best, median and worst case."""
 TRUTH = "truth"
@@ -238,7 +236,7 @@ def values(scored: Sequence[ScoredCase], arm: str, metric: str) -> np.ndarray:
 
 def means(scored: Sequence[ScoredCase], arm: str) -> dict[str, float]:
     """Every reported score of an arm, mean over cases."""
-    return {metric: float(values(scored, arm, metric).mean()) for metric in METRICS}
+    return {metric: float(values(scored, arm, metric).mean()) for metric in REPORTED}
 
 
 def mean_interval(each: Sequence[float] | np.ndarray) -> dict[str, float]:
@@ -248,7 +246,7 @@ def mean_interval(each: Sequence[float] | np.ndarray) -> dict[str, float]:
 
 def difference(scored: Sequence[ScoredCase], arm: str, other: str) -> Intervals:
     """The paired differences of two arms over cases."""
-    return {m: mean_interval(values(scored, arm, m) - values(scored, other, m)) for m in METRICS}
+    return {m: mean_interval(values(scored, arm, m) - values(scored, other, m)) for m in REPORTED}
 
 
 def surface(scored: Sequence[ScoredCase]) -> dict[str, str | float]:
@@ -264,7 +262,7 @@ def dices_of(scored: Sequence[ScoredCase], arm: str) -> dict[str, tuple[float, f
 
 def row_of(case: ScoredCase) -> dict[str, str | dict[str, float]]:
     """The id of a case, and its scores by arm."""
-    arms = {name: {m: arm.mean[m] for m in METRICS} for name, arm in case.arms.items()}
+    arms = {name: {m: arm.mean[m] for m in REPORTED} for name, arm in case.arms.items()}
     return {"id": case.case.id, **arms}
 
 
@@ -272,12 +270,6 @@ def settings_line(content: Content) -> str:
     """Seeds and engine of an analysis."""
     engines = ", ".join(content["engine"])
     return f"sampling seeds {numbers(content['seeds'])}; {engines} engine"
-
-
-def scores_of(mean: Mapping[str, float | None]) -> list[str]:
-    """Dice, HD95 and NSD as cells."""
-    digits = {"dice": 4, "hd95": 2, "nsd": 4}
-    return [figure(mean.get(metric), count) for metric, count in digits.items()]
 
 
 def draw_cases(

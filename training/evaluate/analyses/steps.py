@@ -12,7 +12,7 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..gallery import TINTS, new_figure, save
-from ..output import Content, Difference, Report, Table, figure, interval, plain, side
+from ..output import Content, Difference, Report, Table, figure, interval, plain, score_cells, side
 from ..samplers import SETTINGS, plain_settings, recommended, settings_named
 from ..scoring import ONE_STEP, PRIOR
 from ..study import OnCase, Options, silent
@@ -25,7 +25,6 @@ from .scored import (
     mean_interval,
     means,
     row_of,
-    scores_of,
     settings_line,
     surface,
     values,
@@ -107,7 +106,7 @@ def report(content: Content) -> Report:
     heads = ["way", "passes", "Dice", hd95, "NSD", "Dice - prior", "Dice - one pass", "seconds"]
     rows = []
     for name, arm in content["arms"].items():
-        scores = scores_of(arm["mean"])
+        scores = score_cells(arm["mean"])
         if name == PRIOR:
             rows.append([name, "", *scores, "", "", ""])
             continue

@@ -14,6 +14,7 @@ from napari_hidiff.training.datasets import Case, Dataset
 
 from ..gallery import new_figure, save
 from ..output import Content, plain, print_line
+from ..scoring import ONE_STEP, PRIOR
 from ..study import OnCase, Options, silent
 from .figures import (
     Figures,
@@ -45,7 +46,7 @@ COUNT = 3
 LEVELS = (0.3, 0.5, 0.7)
 """The fair rival: as many masks of the one-step probability, at these levels."""
 
-PRIOR, ONE_STEP, LEVELLED, DRAWN_LEVELS = "prior", "one-step", "levels", "random levels"
+LEVELLED, DRAWN_LEVELS = "levels", "random levels"
 HIGHER = {"dice": True, "ged": False, "cldice": True, "components": False, "diversity": None}
 """The figures, and whether more is better."""
 LABELS = {

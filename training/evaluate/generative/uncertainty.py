@@ -14,6 +14,7 @@ from napari_hidiff.training.datasets import Case, Dataset
 
 from ..gallery import new_figure, save
 from ..output import Content, plain, print_line
+from ..scoring import ONE_STEP, PRIOR
 from ..study import OnCase, Options, silent
 from .figures import Figures, Interval, auroc, differences, errors_found, mean
 from .views import (
@@ -30,8 +31,7 @@ from .views import (
 
 NAME = "uncertainty"
 VISITS = 20
-PRIOR, ONE_STEP = "prior", "one-step"
-SEGMENTOR, ONCE, MANY, MUTUAL = "segmentor", "one-step", "samples", "mutual information"
+SEGMENTOR, MANY, MUTUAL = "segmentor", "samples", "mutual information"
 IDEAL = "ideal"
 """Places of the errors themselves: no map can be much better."""
 
@@ -180,13 +180,13 @@ def maps_of(prior: np.ndarray, once: np.ndarray, each: np.ndarray) -> Maps:
     """
     maps = {
         SEGMENTOR: entropy(prior),
-        ONCE: entropy(once),
+        ONE_STEP: entropy(once),
         MANY: entropy(each.mean(0)),
         MUTUAL: mutual_information(each),
     }
     pairs = {
         f"{how} of segmentor and {other}": combined
-        for other in (MANY, ONCE)
+        for other in (MANY, ONE_STEP)
         for how, combined in combine(maps[SEGMENTOR], maps[other]).items()
     }
     return maps | pairs
