@@ -5,7 +5,8 @@ from typing import Any
 
 from studies_page import KVASIR, RESULTS, shown, unwrapped
 
-from napari_hidiff.training.evaluate.analyses.markdown import PAGES, page
+from napari_hidiff.training.evaluate.experiments import EXPERIMENTS
+from napari_hidiff.training.evaluate.output import page
 
 INTRO = f"""
 How trained models answer the [questions of the paper](experiments.md), on their test images; every
@@ -34,9 +35,10 @@ trend.
 def results() -> dict[str, dict[str, Any]]:
     """The committed objects by the name of their file, in the order of experiments."""
     found = {}
-    for experiment in PAGES:
-        for path in sorted(RESULTS.glob(f"*-{experiment}.json"), reverse=True):
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.report is not None:
+            for path in sorted(RESULTS.glob(f"*-{name}.json"), reverse=True):
+                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -45,7 +47,9 @@ def measured_page(note: str) -> str:
     parts = ["# Questions to one model, measured", note, unwrapped(INTRO)]
     for stem, content in results().items():
         name = stem.removesuffix(f"-{content['experiment']}")
-        parts += [f"## {content['experiment']}, {name}", page(content).strip()]
+        report = EXPERIMENTS[content["experiment"]].report
+        assert report is not None
+        parts += [f"## {content['experiment']}, {name}", page(content, report(content)).strip()]
         parts += [unwrapped(text) for name, text in COMMENTS.items() if name == stem]
         parts += shown(stem, content)
         kept = f"[{stem}.json](../results/{stem}.json)"

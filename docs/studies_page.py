@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from napari_hidiff.training.evaluate.ablations.report import page
-from napari_hidiff.training.evaluate.ablations.rows import STUDIES
+from napari_hidiff.training.evaluate.ablations.report import report
+from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS
+from napari_hidiff.training.evaluate.output import page
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
@@ -79,8 +80,8 @@ def unwrapped(text: str) -> str:
 def results() -> dict[str, dict[str, Any]]:
     """The committed objects of the studies by the name of their file, in the order of studies."""
     found = {}
-    for study in STUDIES:
-        for path in sorted(RESULTS.glob(f"*-{study}.json")):
+    for ablation in ABLATIONS:
+        for path in sorted(RESULTS.glob(f"*-{ablation}.json")):
             found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -100,7 +101,7 @@ def studies_page(note: str) -> str:
     parts = ["# Studies that train", note, unwrapped(INTRO), unwrapped(SHORT)]
     for stem, content in results().items():
         where = NAMES.get(content["dataset"], content["dataset"])
-        parts += [f"## {content['experiment']}, {where}", page(content).strip()]
+        parts += [f"## {content['experiment']}, {where}", page(content, report(content)).strip()]
         parts += shown(stem, content)
         kept = f"[{stem}.json](../results/{stem}.json)"
         parts.append(f"Everything, with the Dice of every case: {kept}.")

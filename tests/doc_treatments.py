@@ -23,7 +23,7 @@ from doc_pages import ROOT, Line
 from PIL import Image
 
 from napari_hidiff.io.storage import SESSIONS
-from napari_hidiff.training.evaluate.ablations.rows import STUDIES
+from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS
 from napari_hidiff.training.recipes import RECIPES
 
 Call = Callable[..., int]
@@ -249,7 +249,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-refine ", run),
     (r"dask (scheduler|worker)", of_dask),
     (r"napari-hidiff-train ", check_or_dry_run),
-    (rf"napari-hidiff-evaluate --experiment ({'|'.join(STUDIES)}) ", tabulated),
+    (rf"napari-hidiff-evaluate --experiment ({'|'.join(ABLATIONS)}) ", tabulated),
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
     (r"python -m benchmarks\.", parsed),
