@@ -25,7 +25,7 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff, networks
 from napari_hidiff.io.storage import whole
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parents[1] / "models"
 SUFFIX = ".safetensors"
 VARIABLE = "NAPARI_HIDIFF_MODELS"
 """Name of the environment variable that says where the user's models are kept."""

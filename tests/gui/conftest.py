@@ -1,6 +1,7 @@
 """A real napari window with the widget docked, and a hand that moves the mouse in it."""
 
 import gc
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,9 +208,14 @@ class Hand:
         return "\n".join(str(note.message) for note in self.notes)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def lighter_collections(tiny_file: Path) -> None:
-    """napari collects garbage whenever a layer goes; spare it what stays: all that is imported."""
+@pytest.fixture(autouse=True, scope="session")
+def lighter_collections(qapp: QApplication, tiny_file: Path) -> None:
+    """napari collects garbage whenever a layer goes; spare it what stays: all that is imported.
+
+    Once only: of a window that was frozen nothing would ever be freed.
+    """
+    for name in ("napari.viewer", "napari._qt.qt_main_window", "napari_hidiff.inference.model"):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
