@@ -24,13 +24,14 @@ from napari_hidiff.annotation.refinement import (
     refine_slices,
 )
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.preprocessing import soften
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.masks import Index
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate.metrics import paired_bootstrap
 
-SETTINGS = {"sampler": "one-step", "steps": 1, "samples": 1, "seed": 0}
+SAMPLING = Sampling("one-step", steps=1, samples=1)
 RULES = ("correction", "mask", "blend")
 """The prior of the next slice: its own mask with the correction in it; the mask of the slice
 before, softened; the mean of that and the segmentor's prior of the slice."""
@@ -73,7 +74,7 @@ def measure(model: Any, sample: Any, name: str) -> dict[str, Any]:
     """One case: its Dice before, and what every rule adds to it."""
     stack, truth = Stack([np.ascontiguousarray(sample.image[..., 0])]), sample.mask
     where = [(at, -1, -1) for at in range(len(truth))]
-    refined = list(refine_slices(model, stack, where, {}, {}, SETTINGS))
+    refined = list(refine_slices(model, stack, where, {}, {}, SAMPLING))
     before = np.stack([one.mask for one in refined])
     at = int((before != truth).sum((1, 2)).argmax())
     others = np.arange(len(truth)) != at
@@ -105,7 +106,7 @@ def carried(
         def standing(index: Index) -> np.ndarray:
             return before[index[0]]
 
-        swept = propagate(model, stack, where, before[at], mask, standing, {}, SETTINGS)
+        swept = propagate(model, stack, where, before[at], mask, standing, {}, SAMPLING)
         return [(one.at[0], one.mask) for one in swept]
     found = []
     for index in where:
@@ -113,7 +114,7 @@ def carried(
         if rule == "blend":
             prior = (prior + refined[index[0]].prior) / 2
         planes = stack.normalised(model, index)[None]
-        probability = volumes.together(model, planes, [prior], [None], **SETTINGS).probability
+        probability = volumes.together(model, planes, [prior], [None], SAMPLING).probability
         new = model.mask_of(probability[:, 0])
         if changed_part(before[index[0]], new) < SETTLED:
             break

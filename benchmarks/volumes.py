@@ -36,7 +36,7 @@ def measure(model: HiDiff, volume: np.ndarray, sampler: str) -> dict[str, Any]:
         volumes.PIXELS_AT_ONCE = together
         for _ in range(2):
             start = time.process_time()
-            refined = volumes.refine(model, volume, prior, sampler=sampler)
+            refined = volumes.refine(model, volume, prior, sampling=model.sampling(sampler))
             spent = time.process_time() - start
         masks.append(model.mask_of(refined, axis=0))
         seconds.append(round(spent, 2))

@@ -62,7 +62,10 @@ class Runs:
         """The flat positions, int64 [n]."""
         ends = np.cumsum(self.lengths, dtype=np.int64)
         total = int(ends[-1]) if ends.size else 0
-        return np.arange(total) + np.repeat(self.starts - (ends - self.lengths), self.lengths)
+        array: np.ndarray = np.arange(total) + np.repeat(
+            self.starts - (ends - self.lengths), self.lengths
+        )
+        return array
 
     def column(self, number: int) -> np.ndarray:
         """One of the values, for every pixel: [n]."""
@@ -160,16 +163,16 @@ def mask_of(probability: np.ndarray, axis: int = -3) -> np.ndarray:
 
     axis : that of the K classes; 0 for a volume [K, D, H, W].
     """
-    if probability.shape[axis] == 1:
-        return (probability.take(0, axis) >= 0.5).astype(np.uint8)
-    return probability.argmax(axis).astype(np.uint8)
+    one = probability.shape[axis] == 1
+    mask = probability.take(0, axis) >= 0.5 if one else probability.argmax(axis)
+    return np.asarray(mask, np.uint8)
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:
     """Entropy in nats of each pixel's class distribution [K, H, W], float32 [H, W]."""
     p = np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
     p = p.clip(EPSILON, 1)
-    return -(p * np.log(p)).sum(0).astype(np.float32)
+    return np.asarray(-(p * np.log(p)).sum(0), np.float32)
 
 
 SAME, ADDED, REMOVED, RELABELLED = range(4)

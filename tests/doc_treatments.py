@@ -21,6 +21,7 @@ import pytest
 from doc_pages import ROOT, Line
 from PIL import Image
 
+from napari_hidiff.io.storage import SESSIONS
 from napari_hidiff.training.evaluate.ablations.rows import STUDIES
 from napari_hidiff.training.recipes import RECIPES
 
@@ -75,7 +76,6 @@ def after_a_session(line: Line, call: Call) -> None:
     from sessions import record
 
     from napari_hidiff import load_model
-    from napari_hidiff.annotation import sidecar
     from napari_hidiff.inference.stack import Stack
 
     named = line.words[line.words.index("--model") + 1] if "--model" in line.words else None
@@ -92,7 +92,7 @@ def after_a_session(line: Line, call: Call) -> None:
         arrays = [np.asarray(Image.open(picture))]
         stack, index = Stack(arrays, "last"), (-1, -1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(sidecar.VARIABLE, str(Path("kept").absolute()))
+        patch.setenv(SESSIONS, str(Path("kept").absolute()))
         kept, mask = record(model, stack, arrays[0], index)
         if line.words[2].endswith(".npz"):
             shutil.copy(kept, line.words[2])

@@ -12,6 +12,7 @@ from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.journal import model_facts
 from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.cli import app
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.masks import slicer
 
 SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
@@ -37,8 +38,8 @@ def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.nd
         run = slice_.start(2, 2, Guards(near=3, margin=0.1))
         facts = model_facts(model) | SETTINGS | vars(run.guards)
         entry = annotation.note("run", slice=index, **facts)
-        how = (SETTINGS[name] for name in ("sampler", "steps", "samples", "seed"))
-        for step in refinement.steps(model, stack, index, slice_.prior.given, run, *how):
+        how = Sampling(*(SETTINGS[name] for name in ("sampler", "steps", "samples", "seed")))
+        for step in refinement.steps(model, stack, index, slice_.prior.given, run, how):
             slice_.add_step(step.mask, step.probability)
             entry |= {"taken": step.index, "engine": step.engine}
         plane[...] = annotation.around_fixed(index, slice_.view(2))

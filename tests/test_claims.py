@@ -14,6 +14,7 @@ from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.journal import SliceRecord, repeatable
 from napari_hidiff.annotation.sidecar import OLD, Store, claim, tidy
+from napari_hidiff.io.storage import SESSIONS
 from napari_hidiff.masks import FREE
 
 SHAPE = (40, 50)
@@ -40,7 +41,7 @@ def kept(path: Path) -> int:
 def test_two_windows_on_one_image_keep_two_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(sidecar.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SESSIONS, str(tmp_path))
     path = sidecar.path_of(KEY)
     one, two = Store(path, KEY, replace=False), Store(path, KEY, replace=False)
     for round_ in range(1, 4):

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference import weights
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import MODELS, export_file, load_model
 from napari_hidiff.inference.model import HiDiff
@@ -147,9 +146,9 @@ def test_an_unsaved_model_is_exported_as_its_file_would_be(tiny, tmp_path):
 
 def test_training_is_refused_with_one_line(files):
     original, export = (load_model(file, "cpu", "torch") for file in files["tiny"])
-    weights.check_trainable(original)
+    original.check_trainable()
     with pytest.raises(InputError, match=r"^tiny is an export for inference.*made from$") as caught:
-        weights.check_trainable(export)
+        export.check_trainable()
     assert "\n" not in str(caught.value)
 
 

@@ -236,7 +236,7 @@ def test_small_objects_by_hand(tiny, task, tmp_path, monkeypatch):
         sample = dataset.load(case)
         planes = volumes.normalise(model, sample.image)
         prior = volumes.prior(model, planes)
-        once = volumes.refine(model, planes, prior, sampler="one-step")
+        once = volumes.refine(model, planes, prior, sampling=model.sampling("one-step"))
         truths[case.id] = sample.mask
         masks[case.id] = [p.argmax(0) for p in (prior, once)]
     gains: dict[str, list[float]] = {}
@@ -355,7 +355,7 @@ def test_a_model_of_other_classes_by_hand(tiny, task, tmp_path):
         sample = dataset.load(case)
         planes = volumes.normalise(model, sample.image)
         prior = volumes.prior(model, planes)
-        once = volumes.refine(model, planes, prior, sampler="one-step")
+        once = volumes.refine(model, planes, prior, sampling=model.sampling("one-step"))
         for arm, probability in (("prior", prior), ("refined", once)):
             mask = probability.argmax(0)
             pairs = ((3, 1), (1, 2))  # label of the model, of the data set

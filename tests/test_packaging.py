@@ -21,8 +21,6 @@ from napari_hidiff.io.images import sample
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {"napari_hidiff": ROOT / "napari_hidiff", "napari_hidiff.training": ROOT / "training"}
-WINDOW = {"magicgui", "napari", "qtpy", "superqt", "vispy"}
-"""What only the rooms under ``_qt`` may import."""
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +93,6 @@ def test_what_is_imported_is_declared_and_pinned(setup):
     assert not unused, "declared in setup.cfg and imported nowhere"
     pinned = {normal(line.partition("==")[0]) for line in lines(read("constraints.txt"))}
     assert requirements(setup, "qt", "train", "docs", "dev", "mutation") <= pinned
-
-
-def test_arrows_point_one_way():
-    for name, file in modules():
-        for imported in imports(name, file):
-            top = imported.partition(".")[0]
-            if top in WINDOW:
-                assert name.startswith("napari_hidiff._qt"), f"{file} imports {imported}"
-            if imported.startswith("napari_hidiff.training"):
-                assert name.startswith("napari_hidiff.training"), f"{file} imports {imported}"
-            if imported.startswith("napari_hidiff._qt"):
-                allowed = ("napari_hidiff._qt", "napari_hidiff.cli")
-                assert name.startswith(allowed), f"{file} imports {imported}"
-            assert top != "training", f"{file}: import napari_hidiff.training instead"
 
 
 def test_importing_the_package_loads_neither_torch_nor_qt():

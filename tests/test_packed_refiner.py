@@ -183,9 +183,9 @@ def test_the_bundled_model_gives_the_same_masks(sample_pair, sampler):
 
 CHILD = """
 import os, sys, torch
-from napari_hidiff.packed import pool
+from napari_hidiff.engine import pool
 from test_packed_refiner import make, scene
-from napari_hidiff.packed import compile_refiner
+from napari_hidiff.engine.packed_refiner import compile_refiner
 pool.WORTH = 1
 torch.set_num_threads(1)  # OpenMP's threads do not survive a fork; ours are asked for by hand
 pool.torch = type("Torch", (), {"get_num_threads": staticmethod(lambda: 3)})

@@ -12,6 +12,7 @@ from sessions import record, replay
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.io.images import read_mask
+from napari_hidiff.io.storage import SESSIONS
 
 INDEX = (-1, -1)
 
@@ -32,7 +33,7 @@ def picture(tmp_path) -> Path:
 @pytest.fixture
 def session(tiny_model, picture, tmp_path, monkeypatch) -> tuple[Path, np.ndarray]:
     """A session with strokes, two runs and an undo: its sidecar and its mask uint8 [H, W]."""
-    monkeypatch.setenv(sidecar.VARIABLE, str(tmp_path / "kept"))
+    monkeypatch.setenv(SESSIONS, str(tmp_path / "kept"))
     image = np.asarray(Image.open(picture))
     return record(tiny_model, Stack([image], "last"), image)
 

@@ -12,12 +12,12 @@ from volume_files import affine_of, blob, write_nifti, write_series
 
 from napari_hidiff import load_model
 from napari_hidiff._qt.files import read_layer
-from napari_hidiff.annotation import sidecar
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.io.images import read_mask
 from napari_hidiff.io.nifti import read_volume
 from napari_hidiff.io.npz import read_npz
 from napari_hidiff.io.registry import labels, read
+from napari_hidiff.io.storage import SESSIONS
 
 SHAPE = (64, 48, 5)
 INDEX = (2, -1, -1)
@@ -25,7 +25,7 @@ INDEX = (2, -1, -1)
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path, monkeypatch):
-    monkeypatch.setenv(sidecar.VARIABLE, str(tmp_path / "kept"))
+    monkeypatch.setenv(SESSIONS, str(tmp_path / "kept"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.journal import SliceRecord
 from napari_hidiff.errors import InputError
+from napari_hidiff.io.storage import SESSIONS
 from napari_hidiff.masks import FREE
 
 SHAPE = (3, 40, 50)
@@ -115,9 +116,9 @@ def test_the_key_belongs_to_the_content() -> None:
 
 
 def test_the_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(sidecar.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SESSIONS, str(tmp_path))
     assert sidecar.path_of("abc") == tmp_path / "abc.npz"
-    monkeypatch.delenv(sidecar.VARIABLE)
+    monkeypatch.delenv(SESSIONS)
     assert sidecar.folder().name == "sessions"
 
 

@@ -12,11 +12,12 @@ from napari_hidiff.annotation.refinement import (
 )
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.stack import Stack, guess
 from napari_hidiff.masks import FREE
 
-SETTINGS = {"sampler": "one-step", "steps": 1, "samples": 1, "seed": 0}
+SAMPLING = Sampling("one-step", steps=1, samples=1)
 
 
 def scan(depth=5, height=37, width=50, seed=0):
@@ -90,8 +91,8 @@ def test_a_sweep_is_the_volume_refined(tiny, labels):
     assert [one.at for one in segmented] == along(5)
     expected = model.mask_of(volumes.prior(model, planes), 0)
     np.testing.assert_array_equal([one.mask for one in segmented], expected)
-    refined = list(refine_slices(model, stack, along(5), {}, {}, SETTINGS))
-    expected = volumes.refine(model, planes, **SETTINGS)
+    refined = list(refine_slices(model, stack, along(5), {}, {}, SAMPLING))
+    expected = volumes.refine(model, planes, sampling=SAMPLING)
     np.testing.assert_array_equal(np.stack([one.probability for one in refined], 1), expected)
 
 
@@ -102,13 +103,13 @@ def test_masks_to_start_from_and_strokes_of_single_slices(tiny):
     fixed[10:14, 20:30] = 2
     at, other = (1, -1, -1), (3, -1, -1)
     swept = list(
-        refine_slices(model, Stack([volume]), along(5), {at: start}, {other: fixed}, SETTINGS)
+        refine_slices(model, Stack([volume]), along(5), {at: start}, {other: fixed}, SAMPLING)
     )
     assert [one.given is None for one in swept] == [True, False, True, True, True]
     np.testing.assert_array_equal(model.mask_of(swept[1].prior), start)
     np.testing.assert_array_equal(swept[3].mask[10:14, 20:30], 2)
     assert np.all(swept[3].probability[2, 10:14, 20:30] == 1)
-    plain = list(refine_slices(model, Stack([volume]), along(5), {}, {}, SETTINGS))
+    plain = list(refine_slices(model, Stack([volume]), along(5), {}, {}, SAMPLING))
     for number in (0, 2, 4):  # slices share a batch and nothing else
         assert np.abs(swept[number].probability - plain[number].probability).max() < 1e-5
 
@@ -123,7 +124,7 @@ def test_a_correction_is_carried_until_nothing_changes(tiny):
     mask[20:30, 20:30] = 1
     fixed = np.full((40, 40), FREE)
     fixed[20:25, 20:30] = 0  # the annotator knows better in slice 3
-    args = (standing[1], mask, lambda at: standing[at[0]], {(3, -1, -1): fixed}, SETTINGS)
+    args = (standing[1], mask, lambda at: standing[at[0]], {(3, -1, -1): fixed}, SAMPLING)
     swept = list(propagate(model, Stack([volume]), along(6)[2:], *args))
     assert [one.at[0] for one in swept] == [2, 3, 4, 5]
     assert swept[0].mask[20:30, 20:30].all()

@@ -51,7 +51,7 @@ def test_a_volume_is_refined_as_its_slices_are(tiny, labels, sampler, kind):
         start = drawn if labels == 2 else drawn / drawn.sum(0)
     seen = []
     settings = {"sampler": sampler, "steps": 3, "samples": 2, "seed": 7}
-    refined = volumes.refine(model, volume, start, seen.append, **settings)
+    refined = volumes.refine(model, volume, start, seen.append, model.sampling(**settings))
     assert seen == [0, 2, 4]
     assert refined.shape == (model.classes, *volume.shape[:3])
     assert refined.dtype == np.float32
@@ -59,7 +59,7 @@ def test_a_volume_is_refined_as_its_slices_are(tiny, labels, sampler, kind):
         alone = None if start is None else start[..., index, :, :]
         result = model.refine(plane, alone, normalised=True, **settings)
         assert same(refined[:, index], result.probability)
-    other = volumes.refine(model, volume, start, **settings | {"seed": 8})
+    other = volumes.refine(model, volume, start, sampling=model.sampling(**settings | {"seed": 8}))
     assert same(other, refined) == (sampler == "one-step")
 
 
@@ -84,7 +84,7 @@ def test_the_chunks_make_no_difference(tiny, monkeypatch):
         hook = model.segmentor.register_forward_pre_hook(
             lambda module, inputs, sizes=sizes: sizes.append(len(inputs[0]))
         )
-        runs.append(volumes.refine(model, volume, sampler="one-step"))
+        runs.append(volumes.refine(model, volume, sampling=model.sampling("one-step")))
         hook.remove()
         assert max(sizes) == min(together, 7)
     assert same(runs[0], runs[1])
@@ -115,9 +115,6 @@ def test_slices_share_one_draw_of_noise():
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"sampler": "euler"}, "one-step"),
-        ({"steps": 99}, "steps"),
-        ({"samples": 0}, "samples"),
         ({"prior": np.zeros((4, 37, 50), int)}, "4 slices"),
         ({"prior": np.zeros((5, 37, 51), int)}, "shape"),
         ({"prior": np.full((5, 37, 50), 2)}, "label 2"),
@@ -129,6 +126,15 @@ def test_what_does_not_fit_is_refused(tiny, change, part):
     volume = volumes.normalise(model, scan())
     with pytest.raises(InputError, match=part):
         volumes.refine(model, volume, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [({"sampler": "euler"}, "one-step"), ({"steps": 99}, "steps"), ({"samples": 0}, "samples")],
+)
+def test_a_sampling_that_no_model_knows_is_refused(tiny, change, part):
+    with pytest.raises(InputError, match=part):
+        tiny(2, 1).sampling(**change)
 
 
 def test_a_volume_that_the_model_cannot_read_is_refused(tiny):

@@ -56,12 +56,18 @@ class Stored:
     @property
     def image(self) -> np.ndarray:
         """Normalised image, float16 [D, C, H, W], memory-mapped."""
-        return np.load(self.path.with_name(self.path.name + ".image.npy"), mmap_mode="r")
+        array: np.ndarray = np.load(
+            self.path.with_name(self.path.name + ".image.npy"), mmap_mode="r"
+        )
+        return array
 
     @property
     def truth(self) -> np.ndarray:
         """Labels, uint8 [D, H, W], memory-mapped."""
-        return np.load(self.path.with_name(self.path.name + ".truth.npy"), mmap_mode="r")
+        array: np.ndarray = np.load(
+            self.path.with_name(self.path.name + ".truth.npy"), mmap_mode="r"
+        )
+        return array
 
     @property
     def prior(self) -> np.ndarray | None:

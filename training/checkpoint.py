@@ -47,6 +47,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state saved in ``path``, on the CPU; InputError if it cannot be read."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"{path} is not a readable checkpoint") from error

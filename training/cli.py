@@ -32,7 +32,7 @@ def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
         changes = {field.name: given.pop(field.name) for field in fields}
         command(changes={k: v for k, v in changes.items() if v is not None}, **given)
 
-    def option(field: dataclasses.Field) -> inspect.Parameter:
+    def option(field: "dataclasses.Field[Any]") -> inspect.Parameter:
         kind: Any = field.type
         usual = f" ({field.default} in the paper's size)" if field.default != "" else ""
         text = f"{field.metadata['help']}{usual}"

@@ -16,7 +16,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import find_model, load_model, root_name
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.inference.weights import check_trainable
 from napari_hidiff.masks import mean_dice
 from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.datasets import Case, Dataset
@@ -47,7 +46,7 @@ ANONYMOUS = frozenset({"grey", "red", "green", "blue", "foreground"})
 def starting_model(name: str) -> HiDiff:
     """The model to start from, on the CPU; InputError: none, broken, or an export."""
     model = load_model(name, device="cpu", engine="torch", prepare=False)
-    check_trainable(model)
+    model.check_trainable()
     return model
 
 

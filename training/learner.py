@@ -206,7 +206,8 @@ def synchronised(module: nn.Module, cuda: bool) -> nn.Module:
     if not _several():
         return module
     if cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return found
     for parent in module.modules():
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm2d:
@@ -247,7 +248,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             variance_so_far.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         out = centred * scale[:, None, None] + self.bias[:, None, None]
-        return out.to(x.dtype)
+        result: Tensor = out.to(x.dtype)
+        return result
 
 
 def _several() -> bool:

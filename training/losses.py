@@ -36,7 +36,8 @@ def bernoulli_kl(q: Tensor, p: Tensor) -> Tensor:
     # A plain xlogy(q, q) has an infinite slope at 0, and q moves with the prior that made it.
     low, high = q.clamp(min=EPSILON), (1 - q).clamp(min=EPSILON)
     entropy = torch.special.xlogy(q, low) + torch.special.xlogy(1 - q, high)
-    return entropy - torch.special.xlogy(q, p) - torch.special.xlogy(1 - q, 1 - p)
+    out: Tensor = entropy - torch.special.xlogy(q, p) - torch.special.xlogy(1 - q, 1 - p)
+    return out
 
 
 def focal(eps_hat: Tensor, eps: Tensor, gamma: float = 2.0) -> Tensor:
@@ -66,7 +67,8 @@ class RefinerLoss(nn.Module):
     def forward(self, logits: Tensor, y0: Tensor, y_t: Tensor, prior: Tensor, t: Tensor) -> Tensor:
         """A scalar from logits of y0, y0 and y_t in {0, 1}, the prior, all [B, K, H, W]; t [B]."""
         if self.mode == "ce-dice":
-            return self.segmentation(logits, y0)
+            out: Tensor = self.segmentation(logits, y0)
+            return out
         assert isinstance(self.process, BernoulliDiffusion)
         y0_hat = probabilities(logits).clamp(EPSILON, 1 - EPSILON)
         prior = self.process.end(prior.clamp(EPSILON, 1 - EPSILON))

@@ -72,7 +72,8 @@ def _vague(prior: np.ndarray, rng: Rng) -> np.ndarray:
     sigma = rng.uniform(1, 4)
     blurred = ndimage.gaussian_filter(prior, (0, sigma, sigma))
     uniform = 1 / max(2, len(prior))
-    return uniform + rng.uniform(0.3, 0.9) * (blurred - uniform)
+    array: np.ndarray = uniform + rng.uniform(0.3, 0.9) * (blurred - uniform)
+    return array
 
 
 DAMAGE = (_missed, _missed, _invented, _thickened, _thinned, _vague)
@@ -89,7 +90,8 @@ def _region(shape: tuple[int, ...], rng: Rng) -> np.ndarray:
     coarse = ndimage.gaussian_filter(coarse, rng.uniform(0.6, 2))
     zoom = [side / small for side, small in zip(shape, coarse.shape, strict=True)]
     field = ndimage.zoom(coarse, zoom, order=1, grid_mode=True, mode="nearest")
-    return (field > np.quantile(field, 1 - rng.uniform(0.05, 0.4))).astype(np.float32)
+    array: np.ndarray = (field > np.quantile(field, 1 - rng.uniform(0.05, 0.4))).astype(np.float32)
+    return array
 
 
 ARRAYS = (".npy", ".npz")

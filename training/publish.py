@@ -17,7 +17,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.ood import looks_of
-from napari_hidiff.inference.weights import check_trainable
 from napari_hidiff.training.datasets import open_dataset
 
 LARGEST = 10_000_000
@@ -86,7 +85,7 @@ def publish_command(
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
     loaded = load_model(model, device="cpu", engine="torch")
-    check_trainable(loaded)  # whoever has a bundled model can go on training it
+    loaded.check_trainable()  # whoever has a bundled model can go on training it
     size = model.stat().st_size  # weights decide it, and they stay
     if size > LARGEST:
         raise InputError(

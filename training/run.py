@@ -43,7 +43,8 @@ class Run:
     @property
     def main(self) -> bool:
         """Whether this process is the one that writes, validates and speaks."""
-        return self.accelerator.is_main_process
+        answer: bool = self.accelerator.is_main_process
+        return answer
 
     @property
     def place(self) -> dict[str, int]:

@@ -72,7 +72,7 @@ def pretrain(
         for iteration, group in enumerate(groups, done + 1):
             learner.module.train()
 
-            def losses(group=group):
+            def losses(group: list[dict[str, Tensor]] = group) -> Iterator[Tensor]:
                 for batch in group:
                     batch = to_device(batch, run.accelerator.device, real)
                     with run.accelerator.autocast():
@@ -249,7 +249,8 @@ class Alternation:
             condition = plain.condition(image, prior, fixed, features)
             logits = refiner(noisy.y_t, noisy.t, condition)
         parts = (widened(logits), y0, noisy.y_t, prior, noisy.t)
-        return self.loss(*(gathered(part) for part in parts))
+        out: Tensor = self.loss(*(gathered(part) for part in parts))
+        return out
 
     def _draw(self, y0: Tensor, prior: Tensor, fixed: Tensor, numbers: Tensor, use: int) -> Noisy:
         stream = self.recipe.seed * 8 + use

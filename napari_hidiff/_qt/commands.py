@@ -14,7 +14,7 @@ import napari
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -197,8 +197,7 @@ def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
         except InputError:
             raise
         except Exception as error:  # readers are plugins: they raise anything
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: napari cannot open it: {reason}") from error
+            raise InputError(f"{path}: napari cannot open it: {first_line(error)}") from error
 
 
 def dock(viewer: "Viewer") -> "HiDiffWidget":

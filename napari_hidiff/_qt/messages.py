@@ -82,7 +82,7 @@ def moment(step: int, total: int, shares: list[float] | None, where: str) -> str
 def drawing(settings: "Settings") -> str:
     """What happens where alternatives are wanted and there are no samples yet."""
     return (
-        f"Drawing {settings.samples} samples ({settings.sampler}, {settings.total} steps, "
+        f"Drawing {settings.samples} samples ({settings.sampler}, {settings.passes} steps, "
         f"seed {settings.seed}) to find alternatives; the mask stays as it is."
     )
 

@@ -87,8 +87,9 @@ def around(strokes: np.ndarray, reach: int) -> np.ndarray:
 def of_labels(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The probability [H, W] that a distribution [K, H, W] gives to the labels of a mask."""
     if len(probability) == 1:
-        return np.where(mask > 0, probability[0], 1 - probability[0])
-    return np.take_along_axis(probability, mask[None].astype(np.int64), 0)[0]
+        array: np.ndarray = np.asarray(np.where(mask > 0, probability[0], 1 - probability[0]))
+        return array
+    return np.asarray(np.take_along_axis(probability, mask[None].astype(np.int64), 0)[0])
 
 
 Part = tuple[int | slice, ...] | EllipsisType
@@ -140,7 +141,8 @@ class Locks:
         if not self._labels:
             return np.zeros(np.shape(after), bool)
         labels = list(self._labels)
-        return (before != after) & (np.isin(before, labels) | np.isin(after, labels))
+        array: np.ndarray = (before != after) & (np.isin(before, labels) | np.isin(after, labels))
+        return array
 
     def around(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """``after``, with the pixels as in ``before`` where a frozen class would change."""

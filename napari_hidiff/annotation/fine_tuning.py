@@ -23,11 +23,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_hidiff.annotation import sidecar
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import check_image
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import user_folder, whole
 from napari_hidiff.io.write import write_labels
 from napari_hidiff.masks import Index
 
@@ -40,10 +39,8 @@ KEY = 12
 
 
 def folder() -> Path:
-    """Where training sets are: ``$NAPARI_HIDIFF_TRAINING_SETS``, else beside the sidecars."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    return sidecar.folder().parent / "training-sets"
+    """Where training sets are: ``$NAPARI_HIDIFF_TRAINING_SETS``, else beside the sessions."""
+    return user_folder(VARIABLE, "training-sets")
 
 
 class TrainingSet:

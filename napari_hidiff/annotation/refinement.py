@@ -7,15 +7,15 @@ Slices of one size go through the model together, up to :data:`TOGETHER` pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards
 from napari_hidiff.annotation.session import Prior, Run
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Card
+from napari_hidiff.inference.card import Card, Sampling
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.masks import FREE, Index, slicer
 
@@ -28,24 +28,20 @@ NEAR, CERTAIN, FIRM = False, False, True
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to refine: sampler, steps, samples and seed as in :meth:`HiDiff.steps`.
+class Settings(Sampling):
+    """How to refine, and what a re-refinement may change.
 
     certain : whether a re-refinement changes only what it is surer of; firm : whether it leaves
     toss-ups as they are (:class:`Guards`).
     """
 
-    sampler: str
-    steps: int
-    samples: int
-    seed: int
     certain: bool = CERTAIN
     firm: bool = FIRM
 
     @property
-    def total(self) -> int:
-        """How many steps a run takes."""
-        return 1 if self.sampler == "one-step" else self.steps
+    def sampling(self) -> Sampling:
+        """The part that the model needs."""
+        return Sampling(self.sampler, self.steps, self.samples, self.seed)
 
     def guards(self, near: bool) -> Guards:
         """What a re-refinement may change; ``near`` : only places near the strokes."""
@@ -80,10 +76,7 @@ def steps(
     index: Index,
     prior: np.ndarray,
     run: Run,
-    sampler: str,
-    steps: int,
-    samples: int,
-    seed: int,
+    sampling: Sampling,
 ) -> Iterator["Step"]:
     """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
     image, normalised = stack.read(model, index)
@@ -91,10 +84,7 @@ def steps(
         image,
         prior,
         run.fixed,
-        sampler=sampler,
-        steps=steps,
-        samples=samples,
-        seed=seed,
+        **asdict(sampling),
         normalised=normalised,
         local=run.local,
     )
@@ -164,14 +154,13 @@ def refine_slices(
     where: Sequence[Index],
     given: Mapping[Index, np.ndarray],
     fixed: Mapping[Index, np.ndarray],
-    settings: Mapping[str, Any],
+    sampling: Sampling,
 ) -> Iterator[SliceResult]:
     """Every slice refined, with its strokes fixed.
 
     given : integer masks [H, W] to start from, of the slices that do not start from the segmentor.
     fixed : int [H, W], ``FREE`` or a label, of the slices with strokes.
-    settings : sampler, steps, samples and seed as for :meth:`HiDiff.steps`; every slice has the
-        same seed.
+    sampling : how; every slice has the same seed.
 
     InputError when the model cannot read a slice, or something does not fit.
     """
@@ -180,7 +169,7 @@ def refine_slices(
     for part in _parts(stack, where):
         planes = np.stack([stack.normalised(model, index) for index in part])
         starts, kept = [given.get(index) for index in part], [fixed.get(index) for index in part]
-        prior, probability = volumes.together(model, planes, starts, kept, **settings)
+        prior, probability = volumes.together(model, planes, starts, kept, sampling)
         for number, index in enumerate(part):
             own = probability[:, number]
             yield SliceResult(index, starts[number], prior[:, number], own, model.mask_of(own))
@@ -194,7 +183,7 @@ def propagate(
     mask: np.ndarray,
     standing: Callable[[Index], np.ndarray],
     fixed: Mapping[Index, np.ndarray],
-    settings: Mapping[str, Any],
+    sampling: Sampling,
     settled: float = SETTLED,
 ) -> Iterator[SliceResult]:
     """A correction handed on: each slice is refined from its own mask with the correction in it.
@@ -203,7 +192,7 @@ def propagate(
     of the corrected slice before and after; where they are the same, the neighbour's own mask is
     its prior. (To take the whole mask of the neighbour instead does harm: ``python -m
     benchmarks.carry``.) standing(index) : the mask that a slice has now, integer [H, W].
-    fixed, settings : as for :func:`refine`.
+    fixed, sampling : as for :func:`refine_slices`.
 
     What changed in a slice is handed on in turn, until one changes by less than ``settled``; that
     one is not handed out.
@@ -211,7 +200,7 @@ def propagate(
     for index in where:
         stands = standing(index)
         given = np.where(mask != before, mask, stands)
-        (swept,) = refine_slices(model, stack, [index], {index: given}, fixed, settings)
+        (swept,) = refine_slices(model, stack, [index], {index: given}, fixed, sampling)
         own = fixed.get(index)
         after = swept.mask if own is None else np.where(own == FREE, swept.mask, own)
         if changed_part(stands, after) < settled:

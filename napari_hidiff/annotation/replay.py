@@ -9,7 +9,7 @@ How each kind of entry of a log is repeated: a function for every action of the 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from napari_hidiff.annotation.journal import Entry, records, repeatable
 from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.stack import Channels, Stack
 from napari_hidiff.masks import Index, Label, slicer, unpack
 
@@ -190,7 +191,7 @@ def last_uses(log: list[Entry]) -> dict[int, int]:
     return {at: last[start] for at, start in uses.items()}
 
 
-_SETTINGS = ("sampler", "steps", "samples", "seed")
+_SAMPLING = ("sampler", "steps", "samples", "seed")
 
 
 @dataclass
@@ -369,10 +370,10 @@ def _take(replay: "Replay", index: Index, step: int) -> None:
         # Until its kernels are compiled a model runs on torch: on what it ran is in the entry.
         model = replay.model(entry, entry["engine"])
         stack = replay.stack(len(model.card.channels))
-        settings: dict[str, Any] = {key: entry[key] for key in _SETTINGS}
+        sampling = Sampling(*(entry[key] for key in _SAMPLING))
         given = _prior(session).given
         assert session.run is not None
-        going.run = refinement.steps(model, stack, index, given, session.run, **settings)
+        going.run = refinement.steps(model, stack, index, given, session.run, sampling)
     while session.run is not None and not session.run.finished and session.run.steps < step:
         taken = next(going.run, None)
         if taken is None:

@@ -4,8 +4,6 @@ The surroundings (a napari widget, a test, a script) report what happened to the
 to write into it; nothing here touches a layer, and neither Qt, napari nor torch is needed. Pixels
 that the user painted are fixed: every mask that a session hands out has them.
 :mod:`napari_hidiff.annotation` has all slices of a mask.
-
-One refinement of a slice as a session keeps it: where it began, its steps, what was written.
 """
 
 import zlib
@@ -15,25 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_hidiff.annotation.constraints import Guards, Locks
-from napari_hidiff.annotation.journal import SliceRecord
 from napari_hidiff.annotation.undo import Timeline
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Local
 from napari_hidiff.masks import (
-    ADDED,
     FREE,
-    RELABELLED,
-    REMOVED,
-    SAME,
-    Changes,
-    Index,
     check_labels,
-    difference,
-    slicer,
 )
-
-__all__ = ["Changes", "Index", "Prior", "Run", "Session", "Shown", "SliceRecord"]
-__all__ += ["ADDED", "RELABELLED", "REMOVED", "SAME", "difference", "slicer"]
 
 
 class Shown(NamedTuple):

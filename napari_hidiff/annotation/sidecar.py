@@ -30,12 +30,11 @@ import numpy as np
 from napari_hidiff.annotation.journal import SliceRecord, packed, records
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.stack import planes
+from napari_hidiff.io.storage import SESSIONS, user_folder
 from napari_hidiff.masks import FREE, Index, shown
 
 FORMAT = 2
 """Files of format 1, without what it takes to repeat the log, are read too."""
-VARIABLE = "NAPARI_HIDIFF_SESSIONS"
-"""Name of the environment variable that says where sidecars are kept."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,8 @@ class Kept:
 
 
 def folder() -> Path:
-    """Where sidecars are: ``$NAPARI_HIDIFF_SESSIONS``, else among the user's application data."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "napari-hidiff" / "sessions"
+    """Where sidecars are: ``$NAPARI_HIDIFF_SESSIONS``, else in the application data."""
+    return user_folder(SESSIONS, "sessions")
 
 
 def image_key(image: Any) -> str:

@@ -8,7 +8,7 @@ How many processes a batch is worth on this machine.
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import groupby
@@ -25,8 +25,7 @@ from distributed.scheduler import KilledWorker
 from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome
 from napari_hidiff.batch.records import digest, read_record
 from napari_hidiff.batch.refine import attempt, held, refine_one
-from napari_hidiff.cli.console import log
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.catalog import find_model, load_model
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE, REMEMBERED, STANDING
 from napari_hidiff.inference.model import Estimate
@@ -106,8 +105,7 @@ def remote(address: str) -> Iterator[Client]:
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"no dask scheduler answers at {address}: {reason}") from error
+        raise InputError(f"no dask scheduler answers at {address}: {first_line(error)}") from error
     with client:
         if not client.nthreads():
             raise InputError(f"the dask scheduler at {address} has no workers")
@@ -115,18 +113,23 @@ def remote(address: str) -> Iterator[Client]:
 
 
 def refine_all(
-    client: Client, jobs: Sequence[Job], order: Order, threads: int | None = None
+    client: Client,
+    jobs: Sequence[Job],
+    order: Order,
+    threads: int | None = None,
+    on_idle: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
     """The outcome of every job, as they come.
 
-    threads : see :class:`Share`. An image whose worker dies goes to another one, at most
+    threads : see :class:`Share`. on_idle is called now and then while no worker is left.
+    An image whose worker dies goes to another one, at most
     :data:`LIVES` times. Raises InputError before the first image where a worker cannot take part,
     and when the scheduler is lost.
     """
     share = Share(_seats(client), threads)
     _check(client, jobs[0], order, share)
     waiting = [(job, 0) for job in reversed(jobs)]
-    flying: dict[Future, tuple[Job, int]] = {}
+    flying: dict[Future[Outcome], tuple[Job, int]] = {}
     try:
         while waiting or flying:
             seats = sum(client.nthreads().values())
@@ -140,7 +143,7 @@ def refine_all(
                 finished = wait(list(flying), PATIENCE, "FIRST_COMPLETED").done
             except TimeoutError:
                 if not client.nthreads():
-                    log("no worker is left; waiting for one (Ctrl+C stops, --resume goes on)")
+                    on_idle()
                 continue
             for future in finished:
                 job, times = flying.pop(future)
@@ -220,10 +223,9 @@ def _check(client: Client, job: Job, order: Order, share: Share) -> None:
     try:
         answers = client.run(_start, job, order, share)
     except Exception as error:  # whatever another machine's Python says about our module
-        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"the workers cannot start ({type(error).__name__}: {reason}); they need this version "
-            "of napari-hidiff"
+            f"the workers cannot start ({type(error).__name__}: {first_line(error)}); they need "
+            "this version of napari-hidiff"
         ) from error
     for address, line in answers.items():
         if line:
@@ -241,15 +243,15 @@ def _seats(client: Client) -> dict[Any, Seat]:
     return seats
 
 
-def _outcome(future: Future, job: Job, times: int) -> Outcome | None:
+def _outcome(future: Future[Outcome], job: Job, times: int) -> Outcome | None:
     """What a finished future says; None: dask gave it up for deaths that may not be its own."""
     error = future.exception()
     if error is None:
-        return future.result()
+        found: Outcome | None = future.result()
+        return found
     if isinstance(error, KilledWorker) and times < LIVES:
         return None
-    line = (str(error).splitlines() or [""])[0]
-    return Outcome(job, error=f"{job.image}: {type(error).__name__}: {line}")
+    return Outcome(job, error=f"{job.image}: {type(error).__name__}: {first_line(error)}")
 
 
 PROGRAM = 700 * 2**20
@@ -272,7 +274,8 @@ def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) 
     cost = _cost(model, max((job.image for job in jobs), key=_size), chosen)
     memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + STANDING + cost.bytes)
     worth = int(cost.seconds * len(jobs) / START)
-    return max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
+    found: int = max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
+    return found
 
 
 def _cost(model: "HiDiff", image: Path, chosen: Mapping[str, Any]) -> Estimate:

@@ -20,7 +20,7 @@ from napari_hidiff._version import __version__
 from napari_hidiff.batch.jobs import Job, Outcome
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.dicom import in_folder, is_dicom
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import sha256, whole
 
 if TYPE_CHECKING:
     from napari_hidiff.batch.jobs import Job
@@ -55,19 +55,14 @@ def digest(path: Path | None) -> str | None:
         return None
     try:
         if path.is_file() and not is_dicom(path):
-            return _sha256(path)
+            return sha256(path)
         folder = path if path.is_dir() else path.parent
         files = in_folder(folder) or sorted(file for file in path.rglob("*") if file.is_file())
-        lines = [f"{_sha256(file)} {file.relative_to(folder)}" for file in files]
+        lines = [f"{sha256(file)} {file.relative_to(folder)}" for file in files]
         named = [] if path == folder else [path.name]  # which of several series
         return hashlib.sha256("\n".join(named + lines).encode()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sources(job: "Job", model: str) -> dict[str, str | None]:
@@ -185,7 +180,8 @@ def _left_over(jobs: Sequence["Job"]) -> dict[Path, list[Path]]:
 
 def count(mask: np.ndarray, labels: int) -> list[int]:
     """How many pixels each label has."""
-    return np.bincount(mask.ravel(), minlength=labels).tolist()
+    found: list[int] = np.bincount(mask.ravel(), minlength=labels).tolist()
+    return found
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome, Progress
 from napari_hidiff.batch.records import count, finished, head, sources
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference import volumes
 from napari_hidiff.io.images import (
     fixed_labels,
@@ -71,6 +71,7 @@ def refine_volume(
     volume = replace(volume, array=volume.array[:0])  # grey values are not needed any more
     del array
     masks = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
+    sampling = model.sampling(**settings)
     for here in _runs(shape, model.labels):
 
         def on_slice(index: int, first: int = here.start) -> None:
@@ -79,7 +80,7 @@ def refine_volume(
         planes = image[here]
         prior = volumes.prior(model, planes) if given is None else given[here]
         known = None if fixed is None else fixed[here]
-        probability = volumes.refine(model, planes, prior, on_slice, fixed=known, **settings)
+        probability = volumes.refine(model, planes, prior, on_slice, sampling, known)
         before = model.mask_of(prior, 0) if given is None else prior
         masks[0][here] = before if known is None else np.where(known >= 0, known, before)
         masks[1][here] = model.mask_of(probability, 0)
@@ -224,7 +225,7 @@ def refine_one(
     except InputError as error:
         return Outcome(job, error=str(error))
     except Exception as error:  # out of memory, a bug: an overnight batch goes on with the others
-        line = f"{job.image}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        line = f"{job.image}: {type(error).__name__}: {first_line(error)}"
         return Outcome(job, error=line, trace=traceback.format_exc())
 
 

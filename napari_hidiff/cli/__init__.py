@@ -1,17 +1,11 @@
-"""The commands; their entry points import what they need when they are called."""
+"""The commands. Their entry points are imported when they are called."""
 
-from typing import NoReturn
-
-
-def main() -> NoReturn:
-    """Entry point of ``napari-hidiff``."""
-    from napari_hidiff.cli.app import main
-
-    main()
+from typing import Any
 
 
-def refine_main() -> NoReturn:
-    """Entry point of ``napari-hidiff-refine``."""
-    from napari_hidiff.cli.app import refine_main
+def __getattr__(name: str) -> Any:
+    if name in ("main", "refine_main"):
+        from napari_hidiff.cli import app
 
-    refine_main()
+        return getattr(app, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,7 @@
 """The entry points, and of ``napari-hidiff`` the commands open, demo and export.
 
 Nothing heavy is imported before the arguments are understood, so that ``--help`` answers at once.
-
-The bundled model on the bundled sample: what refinement does, as numbers and as a picture.
+The demo refines the bundled sample with the bundled model and shows it in numbers and a picture.
 """
 
 import sys
@@ -44,11 +43,11 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import SAMPLE, sample
 from napari_hidiff.io.write import write_labels
 from napari_hidiff.masks import Label, mean_dice
-from napari_hidiff.plot import Demo, Stage
 
 if TYPE_CHECKING:
     from napari_hidiff.diffusion.samplers import Step
     from napari_hidiff.inference.model import HiDiff
+    from napari_hidiff.plot import Demo, Stage
 
 window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
@@ -193,17 +192,19 @@ def run_demo(
     model: "HiDiff",
     settings: dict[str, Any],
     on_step: Callable[["Step"], None] = lambda step: None,
-) -> Demo:
+) -> "Demo":
     """Segment the sample, refine it step by step, score every mask.
 
     settings: sampler, steps, samples (None = the model's card) and seed.  Raises InputError if the
     model cannot read the sample.
     """
+    from napari_hidiff.plot import Demo, Stage
+
     image, truth = sample()
     start = time.perf_counter()
     run = model.steps(image, **settings)
 
-    def stage(name: str, mask: np.ndarray) -> Stage:
+    def stage(name: str, mask: np.ndarray) -> "Stage":
         return Stage(name, mask, mean_dice(mask, truth, model.labels))
 
     stages = [stage("prior", model.mask_of(model.prior(image)))]
@@ -219,7 +220,7 @@ def run_demo(
     return Demo(image, truth, stages, record)
 
 
-def save_demo(demo: Demo, output: Path, classes: Sequence[Label]) -> dict[str, str]:
+def save_demo(demo: "Demo", output: Path, classes: Sequence[Label]) -> dict[str, str]:
     """Write the picture and the mask into ``output``; returns their paths by name.
 
     classes: of the mask, background first.

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,6 @@ from napari_hidiff.batch import records
 from napari_hidiff.batch.jobs import Job, Order, Outcome, absolute, find_images, plan, read_list
 from napari_hidiff.batch.jobs import Progress as Counted
 from napari_hidiff.batch.records import Report, check_place
-from napari_hidiff.batch.refine import refine_one
 from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
@@ -192,8 +191,7 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     workers = _workers(batch)
     jobs = _plan(batch)
     model = _load(batch, workers)
-    chosen = {key: batch.settings[key] for key in ("sampler", "steps", "samples")}
-    settings = model.settings(**chosen) | {"seed": batch.settings["seed"]}
+    settings = asdict(model.sampling(**batch.settings))
     order = _order(batch, settings)
     done: Mapping[Path, dict[str, Any]] = {}
     left: Sequence[Job] = jobs
@@ -332,14 +330,20 @@ def _outcomes(
             cluster = processes.remote(batch.dask)
             threads = threads if threads == 1 else None
         with cluster as client:
-            refined = processes.refine_all(client, jobs, order, threads)
+            refined = processes.refine_all(client, jobs, order, threads, _say_idle)
             yield _counted(refined, bar, task)
+
+
+def _say_idle() -> None:
+    log("no worker is left; waiting for one (Ctrl+C stops, --resume goes on)")
 
 
 def _here(
     model: "HiDiff", jobs: Sequence[Job], order: Order, bar: Progress, task: TaskID
 ) -> Iterator[Outcome]:
     """One image after the other, in this process."""
+    from napari_hidiff.batch.refine import refine_one
+
     for position, job in enumerate(jobs):
         bar.update(task, description=job.image.name, completed=position)
         yield refine_one(model, job, order, partial(advance, bar, task, position))

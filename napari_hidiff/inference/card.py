@@ -30,7 +30,26 @@ class Local(NamedTuple):
 
 
 SAMPLERS = ("one-step", "ddim", "ancestral")
-"""Names of the samplers that :meth:`HiDiff.refine` accepts (see :mod:`napari_hidiff.samplers`)."""
+"""Names of the samplers (:mod:`napari_hidiff.diffusion.samplers`)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a refinement draws its mask; :meth:`HiDiff.sampling` checks it and fills in the card's.
+
+    sampler : one of :data:`SAMPLERS`. steps : 1..T, and samples : masks drawn, at least 1; the
+    one-step sampler takes one of each, whatever they say. seed : of the noise.
+    """
+
+    sampler: str
+    steps: int
+    samples: int
+    seed: int = 0
+
+    @property
+    def passes(self) -> int:
+        """How many times the network denoises, which is how many steps are shown."""
+        return 1 if self.sampler == "one-step" else self.steps
 
 
 FORMAT = 1
@@ -192,7 +211,8 @@ def _intensity(card: Card) -> str:
     rule = card.intensity.get("rule", "standardize")
     if rule == "window":
         return f"values {card.intensity['low']:g} to {card.intensity['high']:g}, the rest clipped"
-    return RULES.get(rule, rule)
+    text: str = RULES.get(rule, rule)
+    return text
 
 
 def _training(card: Card) -> str:

@@ -1,31 +1,26 @@
-"""Which models there are: bundled ones, those in the user's folder, and files.
+"""Which models there are (bundled ones, those in the user's folder, files), and how one is loaded.
 
-A model's card is read from the head of its file: no weights, no torch. Nothing is ever downloaded,
-and a file that could run code (a pickle) is refused by its first bytes.
-
-From a name or a file to a model; a file is weights and a card and can run no code.
-
-The export of a model file: the same values in a smaller file, for inference only.
+A card is read from the head of a file, without weights and without torch. Nothing is ever
+downloaded, and a file that could run code (a pickle) is refused by its first bytes.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from napari_hidiff.annotation import sidecar
-from napari_hidiff.errors import InputError
-from napari_hidiff.inference import weights
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.model import HiDiff, networks
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import sha256, user_folder, whole
 
-MODELS = Path(__file__).parents[1] / "models"
+if TYPE_CHECKING:
+    import torch
+
+    from napari_hidiff.inference.model import HiDiff
+
+MODELS = Path(str(files("napari_hidiff"))) / "models"
 SUFFIX = ".safetensors"
 VARIABLE = "NAPARI_HIDIFF_MODELS"
 """Name of the environment variable that says where the user's models are kept."""
@@ -54,10 +49,8 @@ class Entry:
 
 
 def folder() -> Path:
-    """The user's models: ``$NAPARI_HIDIFF_MODELS``, else beside the folder of the sidecars."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    return sidecar.folder().parent / "models"
+    """Where the user's models are: ``$NAPARI_HIDIFF_MODELS``, else beside the sessions."""
+    return user_folder(VARIABLE, "models")
 
 
 def available_models() -> list[str]:
@@ -221,12 +214,9 @@ def _entry(name: str, path: Path, kind: str) -> Entry:
     return Entry(name, path, kind, card, problem, size)
 
 
-__all__ = ["MODELS", "available_models", "find_device", "find_model", "load_model"]
-
-
 def load_model(
     name: str | Path, device: str = "auto", engine: str = "auto", prepare: bool = True
-) -> HiDiff:
+) -> "HiDiff":
     """A model by its name (bundled, or of the user's folder), or a model file.
 
     device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
@@ -238,6 +228,9 @@ def load_model(
     ------
     InputError : no such model, a file that is broken or no model, an unknown device or engine.
     """
+    from napari_hidiff.inference import weights
+    from napari_hidiff.inference.model import HiDiff, networks
+
     path = find_model(name)
     refuse_pickle(path)
     where = find_device(device)
@@ -253,26 +246,26 @@ def load_model(
 
 def digest_of(path: Path) -> str:
     """32 hexadecimal digits for the content of a model file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256(path)[:32]
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` takes CUDA or MPS where there is one, else the CPU."""
+def find_device(name: str) -> "torch.device":
+    """The device of a name; ``auto`` takes CUDA or MPS where there is one, else the CPU.
+
+    InputError where torch cannot use it.
+    """
+    import torch
+
     if name != "auto":
         try:
             device = torch.device(name)
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            line = str(error).splitlines()[0]
-            raise InputError(f"the device {name!r} cannot be used ({line})") from error
+            raise InputError(f"the device {name!r} cannot be used ({first_line(error)})") from error
         return device
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-EXPORT_SUFFIX = ".safetensors"
 
 
 def export_file(name: str, target: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -286,8 +279,8 @@ def export_file(name: str, target: Path, overwrite: bool = False) -> dict[str, A
         another suffix, the model itself, or a file that exists (unless ``overwrite``).
     """
     source = find_model(name)
-    if target.suffix != EXPORT_SUFFIX:
-        raise InputError(f"{target}: a model file ends in {EXPORT_SUFFIX}")
+    if target.suffix != SUFFIX:
+        raise InputError(f"{target}: a model file ends in {SUFFIX}")
     if target.exists():
         if target.samefile(source):
             raise InputError(f"{target}: is the model itself, which training would still need")

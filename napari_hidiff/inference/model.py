@@ -1,11 +1,9 @@
-"""HiDiff = segmentor + refiner + preprocessing + card; load it, ask it for a prior, refine.
-
-What a refinement will take, in seconds and bytes, before it is begun.
-"""
+"""HiDiff = segmentor + refiner + preprocessing + card: ask it for a prior, refine, and how long
+that will take."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ from napari_hidiff.diffusion.samplers import Result, Step, stamp, stream
 from napari_hidiff.engine.engine import Engine
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import preprocessing, tiling, weights
-from napari_hidiff.inference.card import SAMPLERS, Card, Local
+from napari_hidiff.inference.card import SAMPLERS, Card, Local, Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE, Picture, Seen
 from napari_hidiff.masks import entropy, mask_of
 from napari_hidiff.networks.refiner import Refiner, probabilities
@@ -81,6 +79,14 @@ class HiDiff:
             segmentor, refiner = networks(card)
         return cls(card, segmentor, refiner)
 
+    def check_trainable(self) -> None:
+        """InputError with one clear line if training cannot go on from this model's weights."""
+        if self.exported:
+            raise InputError(
+                f"{self.card.name} is an export for inference: it holds signs where training needs "
+                "weights; take the model that it was made from"
+            )
+
     def check_image(self, image: np.ndarray) -> None:
         """InputError with one clear line if this model cannot read the image."""
         preprocessing.check_image(image, self.card.channels)
@@ -105,25 +111,29 @@ class HiDiff:
             raise InputError("a prior holds probabilities between 0 and 1")
         return prior.astype(np.float32)
 
-    def settings(
-        self, sampler: str | None, steps: int | None, samples: int | None
-    ) -> dict[str, Any]:
-        """``sampler``, ``steps`` and ``samples`` of a refinement; None = what the card recommends.
+    def sampling(
+        self,
+        sampler: str | None = None,
+        steps: int | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> Sampling:
+        """How a refinement draws its mask; None = what the card recommends.
 
         InputError for an unknown sampler and for numbers that are out of range.
         """
-        settings = dict(self.card.defaults)
         chosen = {"sampler": sampler, "steps": steps, "samples": samples}
-        settings |= {key: value for key, value in chosen.items() if value is not None}
-        if settings["sampler"] not in SAMPLERS:
+        settings = self.card.defaults | {k: v for k, v in chosen.items() if v is not None}
+        sampling = Sampling(**settings, seed=seed)
+        if sampling.sampler not in SAMPLERS:
             raise InputError(
-                f"the sampler must be one of {', '.join(SAMPLERS)}, not {settings['sampler']!r}"
+                f"the sampler must be one of {', '.join(SAMPLERS)}, not {sampling.sampler!r}"
             )
-        if not 1 <= settings["steps"] <= self.process.steps:
-            raise InputError(f"steps must lie in 1..{self.process.steps}, not {settings['steps']}")
-        if settings["samples"] < 1:
-            raise InputError(f"samples must be at least 1, not {settings['samples']}")
-        return settings
+        if not 1 <= sampling.steps <= self.process.steps:
+            raise InputError(f"steps must lie in 1..{self.process.steps}, not {sampling.steps}")
+        if sampling.samples < 1:
+            raise InputError(f"samples must be at least 1, not {sampling.samples}")
+        return sampling
 
     def mask_of(self, probability: np.ndarray, axis: int = -3) -> np.ndarray:
         """uint8 [..., H, W] from float [..., K, H, W]: >= .5 for K = 1, else the argmax.
@@ -175,18 +185,18 @@ class HiDiff:
         given = None if prior is None else self.check_prior(prior, size)
         labels = np.full(size, -1, np.int8) if fixed is None else fixed
         labels = preprocessing.check_labels(labels, size, self.labels, "fixed map")
-        settings = self.settings(sampler, steps, samples)
+        sampling = self.sampling(sampler, steps, samples, seed)
         if start is not None:
             mask = preprocessing.check_labels(start[0], size, self.labels, "mask to start from")
             if not 1 <= start[1] <= self.process.steps:
                 raise InputError(f"a start lies in 1..{self.process.steps}, not {start[1]}")
-            settings["start"] = (mask, start[1])
+            start = mask, start[1]
         if local is not None and (
             local.where.shape != size or local.standing.shape != (self.classes, *size)
         ):
             raise InputError("what a local refinement is about does not have the image's size")
         small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
-        return self._steps(picture, given, small, local, seed=seed, **settings)
+        return self._steps(picture, given, small, sampling, start, local)
 
     def refine(
         self,
@@ -222,13 +232,11 @@ class HiDiff:
         samples: int | None = None,
     ) -> Estimate:
         """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
-        settings = self.settings(sampler, steps, samples)
+        sampling = self.sampling(sampler, steps, samples)
         engine = self.engine  # once: a thread may get another one ready meanwhile
         if engine not in self._seconds:
             self._seconds[engine] = seconds_per_pixel(self)
-        passes = 1 if settings["sampler"] == "one-step" else settings["steps"]
-        drawn = 1 if settings["sampler"] == "one-step" else settings["samples"]
-        return estimate(self, shape[0], shape[1], passes, drawn, self._seconds[engine])
+        return estimate(self, shape[0], shape[1], sampling, self._seconds[engine])
 
     def save(self, path: Path | str, export: bool = False) -> None:
         """Write weights (float16) and card as one safetensors file, in place of an older one.
@@ -256,8 +264,9 @@ class HiDiff:
         picture: Picture,
         given: np.ndarray | None,
         fixed_map: np.ndarray,
+        sampling: Sampling,
+        start: tuple[np.ndarray, int] | None,
         local: Local | None,
-        **settings: Any,
     ) -> Iterator[Step]:
         name, refiner = self.runs.pick()
         # Inference mode belongs to a thread and a generator may change threads between steps,
@@ -273,11 +282,11 @@ class HiDiff:
 
         surroundings = None if local is None else tiling.surroundings(local, **self.card.local)
         denoise = self._seen.denoiser(refiner, picture, padded, surroundings)
-        if "start" in settings:
-            mask, at = settings["start"]
-            free = torch.zeros_like(prior[0])
-            settings["start"] = stamp(free, torch.from_numpy(mask).to(self.device)), at
-        run = stream(self.process, denoise, prior[0], fixed, **settings)
+        begin = None
+        if start is not None:
+            nothing, mask = torch.zeros_like(prior[0]), torch.from_numpy(start[0])
+            begin = stamp(nothing, mask.to(self.device)), start[1]
+        run = stream(self.process, denoise, prior[0], fixed, **asdict(sampling), start=begin)
         while True:
             with torch.inference_mode():
                 step = next(run, None)
@@ -324,12 +333,7 @@ def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
 
 
 def estimate(
-    model: "HiDiff",
-    height: int,
-    width: int,
-    steps: int,
-    samples: int,
-    seconds: tuple[float, float],
+    model: "HiDiff", height: int, width: int, sampling: Sampling, seconds: tuple[float, float]
 ) -> Estimate:
     """The cost of a segmentation and a refinement of an image, halos of its tiles included.
 
@@ -340,7 +344,9 @@ def estimate(
         [tiling.pixels(tile.outer) for tile in tiling.cut(sides[0], sides[1], halo)]
         for halo in (tiling.SEGMENTOR_HALO, tiling.HALO)
     )
-    duration = seconds[0] * sum(segmented) + seconds[1] * sum(refined) * steps * samples
+    samples = 1 if sampling.sampler == "one-step" else sampling.samples
+    denoised_pixels = sum(refined) * sampling.passes * samples
+    duration = seconds[0] * sum(segmented) + seconds[1] * denoised_pixels
     at_once = min(samples, max(1, PIXELS_AT_ONCE // max(refined)))
     refiner = model.refiner
     denoised = REFINER_BYTES[model.engine][refiner.stem] * refiner.entry.out_channels // 32

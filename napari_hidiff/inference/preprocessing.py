@@ -180,4 +180,5 @@ def soften(mask: np.ndarray, classes: int, sigma: float, confidence: float) -> n
     blurred = gaussian(onehot, sigma=(0, sigma, sigma), mode="nearest") if sigma > 0 else onehot
     uniform = 1 / labels
     prior = uniform + (confidence - uniform) / (1 - uniform) * ((onehot + blurred) / 2 - uniform)
-    return (prior[1:] if classes == 1 else prior).astype(np.float32)
+    array: np.ndarray = (prior[1:] if classes == 1 else prior).astype(np.float32)
+    return array

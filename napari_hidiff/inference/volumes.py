@@ -7,6 +7,7 @@ is a volume of one slice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from napari_hidiff.diffusion.samplers import stamp, stream
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import check_labels
@@ -55,16 +57,13 @@ def refine(
     volume: np.ndarray,
     prior: np.ndarray | None = None,
     on_slice: Callable[[int], None] = lambda index: None,
-    sampler: str | None = None,
-    steps: int | None = None,
-    samples: int | None = None,
-    seed: int = 0,
+    sampling: Sampling | None = None,
     fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """The mean probability float32 [K, D, H, W] of every refined slice of a *normalised* volume.
 
     prior : float32 [K, D, H, W], an integer mask [D, H, W], or None for the segmentor's.
-    sampler, steps, samples, seed : as for :meth:`HiDiff.refine`; every slice has the same seed.
+    sampling : None = what the card recommends; every slice has the same seed.
     fixed : int [D, H, W], -1 = free, else the label that a voxel keeps.
     ``on_slice(index)`` is called with the first of the slices that are refined next.
 
@@ -79,7 +78,7 @@ def refine(
         numbers = range(here.start, here.stop)
         starts = [None if prior is None else prior[..., at, :, :] for at in numbers]
         kept = [None if fixed is None else fixed[at] for at in numbers]
-        part = together(model, volume[here], starts, kept, sampler, steps, samples, seed)
+        part = together(model, volume[here], starts, kept, sampling)
         refined.append(part.probability)
     return np.concatenate(refined, 1)
 
@@ -96,23 +95,21 @@ def together(
     planes: np.ndarray,
     given: Sequence[np.ndarray | None],
     fixed: Sequence[np.ndarray | None],
-    sampler: str | None = None,
-    steps: int | None = None,
-    samples: int | None = None,
-    seed: int = 0,
+    sampling: Sampling | None = None,
 ) -> Together:
     """Refine *normalised* slices [B, H, W, C] of one size as one batch.
 
     given : for every slice a prior as for :meth:`HiDiff.refine`, None = the segmentor's.
     fixed : for every slice int [H, W], -1 = free, or None.
+    sampling : None = what the card recommends.
 
     InputError when something does not fit, before anything is computed.
     """
+    how = asdict(sampling or model.sampling())
     if len(planes) == 1:  # the model remembers what it saw of one slice, and tiles a large one
         prior = model.prior(planes[0], normalised=True) if given[0] is None else given[0]
-        alone = model.refine(planes[0], prior, fixed[0], sampler, steps, samples, seed, True)
+        alone = model.refine(planes[0], prior, fixed[0], **how, normalised=True)
         return Together(_checked(model, prior)[:, None], alone.probability[:, None])
-    settings = model.settings(sampler, steps, samples)
     size = (planes.shape[1], planes.shape[2])
     starts = [None if one is None else model.check_prior(one, size) for one in given]
     maps = [np.full(size, -1) if one is None else one for one in fixed]
@@ -135,7 +132,7 @@ def together(
             return torch.stack(parts, 1)
 
         # One more axis for the samples, which a fixed voxel is fixed in alike.
-        run = stream(model.process, denoise, start, kept[:, None], seed=seed, **settings)
+        run = stream(model.process, denoise, start, kept[:, None], **how)
         *_, last = run
     return Together(shown.swapaxes(0, 1), last.probability.swapaxes(0, 1))
 

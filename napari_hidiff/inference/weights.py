@@ -27,7 +27,7 @@ from napari_hidiff.io.storage import whole
 from napari_hidiff.networks.binary import BinaryConv2d, weight_scale
 
 if TYPE_CHECKING:
-    from napari_hidiff.inference.model import HiDiff
+    pass
 
 LATENT, BITS = "latent", "bits"
 """Forms of the weights; a file names its own in its metadata, and is latent where it does not."""
@@ -142,15 +142,6 @@ def write(path: Path | str, card: Card, parts: Parts, export: bool = False) -> N
 def is_export(module: nn.Module) -> bool:
     """Whether the binary weights of a network were loaded from bits."""
     return any(convolution.stored_scale is not None for _, convolution in _binary(module))
-
-
-def check_trainable(model: "HiDiff") -> None:
-    """InputError with one clear line if training cannot go on from a model's weights."""
-    if model.exported:
-        raise InputError(
-            f"{model.card.name} is an export for inference: it holds signs where training needs "
-            "weights; take the model that it was made from"
-        )
 
 
 def _binary(module: nn.Module) -> Iterator[tuple[str, BinaryConv2d]]:

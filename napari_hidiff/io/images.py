@@ -161,7 +161,8 @@ def _seen(picture: Picture, pixels: np.ndarray, path: FilePath) -> np.ndarray:
     if (alike or palette is None) and not np.isin(alpha, (0, opaque)).all():
         raise InputError(f"{path}: is half transparent in places; save the mask without alpha")
     if alike:
-        return alpha == opaque
+        array: np.ndarray = alpha == opaque
+        return array
     if pixels[alpha == 0].any():
         raise InputError(f"{path}: has labels where it is transparent; save the mask without alpha")
     return pixels

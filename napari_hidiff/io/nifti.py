@@ -80,7 +80,8 @@ def _voxels(path: Path, loaded: Any) -> np.ndarray:
         voxels = np.asanyarray(type(loaded).from_file_map({"image": holder}).dataobj)
         while stream.read(2**20):  # the checksum comes last, and is tested there
             pass
-    return voxels
+    array: np.ndarray = voxels
+    return array
 
 
 def _source(path: Path, image: Any) -> Source:

@@ -1,11 +1,39 @@
-"""Files that appear whole or not at all."""
+"""Where the user's files lie, files that appear whole or not at all, and their digests."""
 
+import hashlib
+import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_hidiff.errors import InputError, refused
+
+SESSIONS = "NAPARI_HIDIFF_SESSIONS"
+"""Name of the environment variable that says where sessions are stored."""
+
+
+def user_folder(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, else ``name`` beside the sessions, which are
+    in the user's application data unless :data:`SESSIONS` says otherwise."""
+    if chosen := os.environ.get(variable):
+        return Path(chosen).expanduser()
+    if sessions := os.environ.get(SESSIONS):
+        return Path(sessions).expanduser().parent / name
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "napari-hidiff" / name
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

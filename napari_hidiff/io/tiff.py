@@ -109,7 +109,8 @@ def _ordered(path: Path, series: Any) -> np.ndarray:
         raise InputError(f"{path}: has axes {series.axes} {series.shape}; wanted one stack")
     array = series.asarray().reshape([series.shape[series.axes.index(axis)] for axis in axes])
     array = array.transpose([axes.index(axis) for axis in (*deep, "Y", "X", *channels)])
-    return array if deep else array[None]
+    result: np.ndarray = array if deep else array[None]
+    return result
 
 
 def _source(path: Path, tiff: Any, shape: tuple[int, ...]) -> Source:

@@ -33,7 +33,8 @@ class _SignActivation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradients[0] * (2 - 2 * x.abs()).clamp(min=0)
+        out: Tensor = gradients[0] * (2 - 2 * x.abs()).clamp(min=0)
+        return out
 
 
 class _SignWeight(torch.autograd.Function):
@@ -47,12 +48,14 @@ class _SignWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
         (w,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradients[0] * (w.abs() <= 1)
+        out: Tensor = gradients[0] * (w.abs() <= 1)
+        return out
 
 
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, else -1; straight-through gradient for activations."""
-    return _SignActivation.apply(x)
+    out: Tensor = _SignActivation.apply(x)
+    return out
 
 
 def weight_scale(weight: Tensor) -> Tensor:
@@ -66,7 +69,8 @@ def weight_scale(weight: Tensor) -> Tensor:
 def binarize_weight(weight: Tensor, scale: Tensor | None = None) -> Tensor:
     """sign(W) times a scale per output channel, by default :func:`weight_scale`."""
     scale = weight_scale(weight) if scale is None else scale
-    return _SignWeight.apply(weight) * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    out: Tensor = _SignWeight.apply(weight) * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    return out
 
 
 class TimeThreshold(nn.Module):

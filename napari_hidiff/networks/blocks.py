@@ -35,9 +35,10 @@ class TimeEmbedding(nn.Module):
         like = next(self.parameters())
         time = torch.as_tensor(t, dtype=like.dtype, device=like.device).reshape(-1, 1) / self.steps
         frequencies = torch.arange(1, TIME_FREQUENCIES + 1).to(time) * (math.pi / 2)
-        return self.mlp(
+        out: Tensor = self.mlp(
             torch.cat([torch.sin(time * frequencies), torch.cos(time * frequencies)], 1)
         )
+        return out
 
 
 class TimeActivation(nn.Module):
@@ -52,7 +53,8 @@ class TimeActivation(nn.Module):
 
     def forward(self, u: Tensor, time: Tensor) -> Tensor:
         gamma, zeta = self.shifts(time)[:, :, None, None].chunk(2, 1)
-        return F.prelu(u - gamma, self.slope.to(u.dtype)) + zeta
+        out: Tensor = F.prelu(u - gamma, self.slope.to(u.dtype)) + zeta
+        return out
 
 
 class Folded(NamedTuple):
@@ -89,7 +91,8 @@ def fold(
 def normalise(convolution: nn.Module, norm: nn.Module, x: Tensor, time: Tensor) -> Tensor:
     """BN(convolution(x, t))."""
     if norm.training or not isinstance(convolution, BinaryConv2d):
-        return norm(convolution(x, time))
+        out: Tensor = norm(convolution(x, time))
+        return out
     assert isinstance(norm, nn.BatchNorm2d)
     folded = fold(convolution, norm, None, time)
     return affine(convolution.sums(x, time), folded)
@@ -105,7 +108,8 @@ def update(
 ) -> Tensor:
     """TA(BN(convolution(x, t)) + shortcut)."""
     if norm.training or not isinstance(convolution, BinaryConv2d):
-        return activation(norm(convolution(x, time)) + shortcut, time)
+        out: Tensor = activation(norm(convolution(x, time)) + shortcut, time)
+        return out
     assert isinstance(norm, nn.BatchNorm2d)
     folded = fold(convolution, norm, activation, time)
     u = affine(convolution.sums(x, time), folded)
@@ -190,7 +194,8 @@ class XFormer(nn.Module):
 
     def forward(self, f_d: Tensor, f_p: Tensor, time: Tensor) -> Tensor:
         f_p = self.prior(f_p, f_d, time)
-        return self.diffusion(f_d, f_p, time)
+        out: Tensor = self.diffusion(f_d, f_p, time)
+        return out
 
 
 class CrossBlock(nn.Module):
@@ -222,7 +227,8 @@ class CrossBlock(nn.Module):
             for norm, (project, source) in zip(self.norms, projections, strict=False)
         )
         x = update(self.out, self.norms[3], self.activation, self.attend(q, k, v), x, time)
-        return self.reduce(self.expand(x, time), time)
+        out: Tensor = self.reduce(self.expand(x, time), time)
+        return out
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(d) + position) v within each window; [B, C, h, w] in and out."""

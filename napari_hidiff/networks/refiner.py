@@ -288,7 +288,8 @@ class Level(nn.Module):
         self.second = Block(outputs, outputs, time_width, convolution)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.second(self.first(x, time), time)
+        out: Tensor = self.second(self.first(x, time), time)
+        return out
 
 
 class UpLevel(nn.Module):
@@ -303,7 +304,8 @@ class UpLevel(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
         x = self.grow(F.interpolate(x, scale_factor=2, mode="nearest"), time)
-        return self.join(torch.cat([x, skip], 1), time)
+        out: Tensor = self.join(torch.cat([x, skip], 1), time)
+        return out
 
 
 def probabilities(logits: Tensor) -> Tensor:

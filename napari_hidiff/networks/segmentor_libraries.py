@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,9 @@ class FlexibleUNet(Segmentor):
         return self.network.segmentation_head(decoded), list(features[-len(STRIDES) :])
 
 
-def _without_classifier(module: nn.Module, state: dict, prefix: str, *arguments: object) -> None:
+def _without_classifier(
+    module: nn.Module, state: dict[str, Any], prefix: str, *arguments: object
+) -> None:
     """Leave out EfficientNet's classifier, which earlier model files hold."""
     unused = tuple(f"{prefix}network.encoder.{part}." for part in ("_conv_head", "_bn1", "_fc"))
     for key in [key for key in state if key.startswith(unused)]:

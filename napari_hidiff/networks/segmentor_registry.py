@@ -164,7 +164,7 @@ class AnyModule(Segmentor):
         return logits, [_first(outputs[i]) for i in range(len(self.layers))]
 
 
-def _keep(index: int, module: nn.Module, arguments: tuple, output: Any) -> None:
+def _keep(index: int, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
     """A hook that knows no instance, so that copies of the module keep outputs of their own.
 
     Where they go belongs to the forward pass of one thread.
@@ -176,8 +176,11 @@ def _keep(index: int, module: nn.Module, arguments: tuple, output: Any) -> None:
 
 def _first(output: Any) -> Tensor:
     if isinstance(output, Mapping):
-        return next(iter(output.values()))
-    return output[0] if isinstance(output, Sequence) else output
+        output = next(iter(output.values()))
+    elif isinstance(output, Sequence):
+        output = output[0]
+    first: Tensor = output
+    return first
 
 
 def _imported(name: str) -> Any:

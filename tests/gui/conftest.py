@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 from napari_hidiff._qt import threads
 from napari_hidiff._qt.tasks import models
 from napari_hidiff._qt.widget import HiDiffWidget
-from napari_hidiff.annotation.sidecar import VARIABLE
+from napari_hidiff.io.storage import SESSIONS
 
 PATIENCE = 300.0
 """Seconds until a state that does not come is a failure: long, as machines may be busy."""
@@ -243,7 +243,7 @@ def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for sidecars."""
     folder = tmp_path / "sessions"
-    monkeypatch.setenv(VARIABLE, str(folder))
+    monkeypatch.setenv(SESSIONS, str(folder))
     return folder
 
 

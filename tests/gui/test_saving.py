@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_hidiff.annotation import sidecar
+from napari_hidiff.io.storage import SESSIONS
 
 
 def start(hand) -> None:
@@ -18,7 +19,7 @@ def test_a_folder_that_refuses_is_one_warning_and_loses_nothing(
 ) -> None:
     obstacle = tmp_path / "not a folder"
     obstacle.write_text("in the way")
-    monkeypatch.setenv(sidecar.VARIABLE, str(obstacle / "sessions"))
+    monkeypatch.setenv(SESSIONS, str(obstacle / "sessions"))
     hand = open_hand(picture, rgb=True)
     start(hand)
     hand.stroke((40, 30), (40, 60))

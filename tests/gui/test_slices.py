@@ -61,7 +61,7 @@ def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
     hand.click("refine_slices")
     strokes = np.full(volume.shape, FREE)
     strokes[2] = fixed
-    refined = volumes.refine(model, planes, fixed=strokes, **ONE_STEP)
+    refined = volumes.refine(model, planes, sampling=model.sampling(**ONE_STEP), fixed=strokes)
     np.testing.assert_array_equal(hand.mask.data, model.mask_of(refined, 0))
     np.testing.assert_array_equal(hand.mask.data[2][fixed != FREE], fixed[fixed != FREE])
     after = hand.mask.data.copy()
@@ -88,7 +88,9 @@ def test_a_second_sweep_leaves_toss_ups_as_they_are(hand, volume) -> None:
 
     def answer(seed, fixed=None):
         settings.seed.value = seed
-        probability = volumes.refine(model, planes, fixed=fixed, seed=seed, **how)
+        probability = volumes.refine(
+            model, planes, sampling=model.sampling(seed=seed, **how), fixed=fixed
+        )
         return probability, model.mask_of(probability, 0)
 
     first = answer(0)[1]
@@ -151,7 +153,9 @@ def test_a_mask_of_the_user_is_what_all_slices_start_from(hand, volume) -> None:
     assert hand.widget.bench.annotation.fixed_count == 0
     hand.click("refine_slices")
     model = hand.widget.models.loaded()
-    refined = volumes.refine(model, normalised(hand, volume), labels, **ONE_STEP)
+    refined = volumes.refine(
+        model, normalised(hand, volume), labels, sampling=model.sampling(**ONE_STEP)
+    )
     np.testing.assert_array_equal(hand.mask.data, model.mask_of(refined, 0))
     np.testing.assert_array_equal(mine.data, labels)  # it is only read
 

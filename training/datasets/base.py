@@ -323,6 +323,7 @@ def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _smooth(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return resize(
+    array: np.ndarray = resize(
         plane.astype(np.float32), size, order=1, anti_aliasing=True, preserve_range=True
     ).astype(np.float32)
+    return array

@@ -1,4 +1,6 @@
-"""CHASE_DB1: 28 fundus images of both eyes of 14 children, with two observers' vessels.
+"""Two sets of fundus images with vessels, drawn by two observers.
+
+CHASE_DB1: 28 fundus images of both eyes of 14 children, with two observers' vessels.
 
 Fraz et al. 2012, https://doi.org/10.1109/TBME.2012.2205687.  The first 20 images by name train, of
 which 17 to 20 are for choosing (val); the last 8 are the test set.  That divides no child.
@@ -15,7 +17,7 @@ from .base import RGB, Case, Dataset, DatasetFormat
 from .splits import fixed_split
 
 EYES = tuple(f"Image_{child:02}{eye}" for child in range(1, 15) for eye in "LR")
-VAL, TEST = EYES[16:20], EYES[20:]
+CHASE_VAL, CHASE_TEST = EYES[16:20], EYES[20:]
 
 
 def open_chase(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
@@ -23,7 +25,7 @@ def open_chase(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
     del seed, rule  # the split is fixed
     found = [eye for eye in EYES if (root / f"{eye}.jpg").is_file()]
     missing = [eye for eye in EYES if eye not in found]
-    splits, notes = fixed_split([_case(root, eye) for eye in found], VAL, TEST)
+    splits, notes = fixed_split([_chase_case(root, eye) for eye in found], CHASE_VAL, CHASE_TEST)
     if missing:
         notes += (f"{len(missing)} of 28 images are missing, {missing[0]} first",)
     return Dataset(
@@ -39,7 +41,7 @@ def open_chase(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
     )
 
 
-def _case(root: Path, eye: str) -> Case:
+def _chase_case(root: Path, eye: str) -> Case:
     mask, second = root / f"{eye}_1stHO.png", root / f"{eye}_2ndHO.png"
     return Case(
         id=eye,
@@ -63,21 +65,27 @@ CHASE = DatasetFormat(
 )
 
 
-TRAIN = tuple(f"{number:02}" for number in range(21, 41))
-TEST = tuple(f"{number:02}" for number in range(1, 21))
-VAL = TRAIN[-4:]
+DRIVE_TRAIN = tuple(f"{number:02}" for number in range(21, 41))
+DRIVE_TEST = tuple(f"{number:02}" for number in range(1, 21))
+DRIVE_VAL = DRIVE_TRAIN[-4:]
 
 
 def open_drive(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
     """Read ``training`` and ``test``; a test image without its truth is left out and noted."""
     del seed, rule  # the split is fixed
-    found = {id_: image for id_ in TRAIN + TEST if (image := _image(root, id_)).is_file()}
-    without = [id_ for id_ in found if id_ in TEST and not _manual(root, id_, 1).is_file()]
+    found = {
+        id_: image
+        for id_ in DRIVE_TRAIN + DRIVE_TEST
+        if (image := _drive_image(root, id_)).is_file()
+    }
+    without = [
+        id_ for id_ in found if id_ in DRIVE_TEST and not _drive_manual(root, id_, 1).is_file()
+    ]
     cases = [_drive_case(root, id_) for id_ in found if id_ not in without]
-    splits, notes = fixed_split(cases, VAL, TEST)
+    splits, notes = fixed_split(cases, DRIVE_VAL, DRIVE_TEST)
     if without:
         notes += (f"{len(without)} test images have no truth in test/1st_manual",)
-    missing = [id_ for id_ in TRAIN + TEST if id_ not in found]
+    missing = [id_ for id_ in DRIVE_TRAIN + DRIVE_TEST if id_ not in found]
     if missing:
         notes += (f"{len(missing)} of 40 images are missing, {missing[0]} first",)
     return Dataset(
@@ -92,27 +100,27 @@ def open_drive(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
     )
 
 
-def _part(id_: str) -> str:
-    return "training" if id_ in TRAIN else "test"
+def _drive_part(id_: str) -> str:
+    return "training" if id_ in DRIVE_TRAIN else "test"
 
 
-def _image(root: Path, id_: str) -> Path:
-    return root / _part(id_) / "images" / f"{id_}_{_part(id_)}.tif"
+def _drive_image(root: Path, id_: str) -> Path:
+    return root / _drive_part(id_) / "images" / f"{id_}_{_drive_part(id_)}.tif"
 
 
-def _manual(root: Path, id_: str, observer: int) -> Path:
+def _drive_manual(root: Path, id_: str, observer: int) -> Path:
     folder = "1st_manual" if observer == 1 else "2nd_manual"
-    return root / _part(id_) / folder / f"{id_}_manual{observer}.gif"
+    return root / _drive_part(id_) / folder / f"{id_}_manual{observer}.gif"
 
 
 def _drive_case(root: Path, id_: str) -> Case:
-    inside = root / _part(id_) / "mask" / f"{id_}_{_part(id_)}_mask.gif"
-    second = _manual(root, id_, 2)
+    inside = root / _drive_part(id_) / "mask" / f"{id_}_{_drive_part(id_)}_mask.gif"
+    second = _drive_manual(root, id_, 2)
     return Case(
         id=id_,
         group=id_,
-        images=(_image(root, id_),),
-        mask=_manual(root, id_, 1),
+        images=(_drive_image(root, id_),),
+        mask=_drive_manual(root, id_, 1),
         field_of_view=inside,
         second=second if second.is_file() else None,
     )
@@ -125,6 +133,8 @@ DRIVE = DatasetFormat(
     layout="training/images/21_training.tif, training/1st_manual/21_manual1.gif, "
     "training/mask/21_training_mask.gif and the same under test/",
     offered="DRIVE is offered at https://drive.grand-challenge.org/",
-    recognise=lambda root: any(_image(root, id_).is_file() for id_ in TRAIN + TEST),
+    recognise=lambda root: any(
+        _drive_image(root, id_).is_file() for id_ in DRIVE_TRAIN + DRIVE_TEST
+    ),
     open=open_drive,
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 
 from .base import Case, Dataset, DatasetFormat, Sample, palette, read_nifti, whole
 from .splits import fixed_split
@@ -104,7 +104,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as file:
             image, label = np.asarray(file["image"]), np.asarray(file["label"])
     except Exception as error:  # zip and zlib raise many kinds for damaged bytes
-        raise InputError(f"{path}: cannot be read as a slice of Synapse: {_why(error)}") from error
+        raise InputError(
+            f"{path}: cannot be read as a slice of Synapse: {first_line(error)}"
+        ) from error
     return _of_dimensions(path, image, 2), _of_dimensions(path, label, 2)
 
 
@@ -115,7 +117,9 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with h5py.File(path, "r") as file:
             image, label = np.asarray(file["image"]), np.asarray(file["label"])
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as a volume of Synapse: {_why(error)}") from error
+        raise InputError(
+            f"{path}: cannot be read as a volume of Synapse: {first_line(error)}"
+        ) from error
     return _of_dimensions(path, image, 3), _of_dimensions(path, label, 3)
 
 
@@ -125,10 +129,6 @@ def _of_dimensions(path: Path, array: np.ndarray, dimensions: int) -> np.ndarray
             f"{path}: holds {array.dtype} {array.shape}; wanted {dimensions}-D numbers"
         )
     return array
-
-
-def _why(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _transunet(root: Path) -> tuple[list[Case], set[str], tuple[str, ...]]:

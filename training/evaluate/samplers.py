@@ -45,10 +45,7 @@ class Way:
             used,
             subject.planes,
             subject.prior,
-            sampler=self.sampler,
-            steps=self.steps,
-            samples=self.samples,
-            seed=seed,
+            sampling=model.sampling(self.sampler, self.steps, self.samples, seed),
         )
 
     @property

@@ -273,10 +273,7 @@ def arms_of(model: HiDiff, dataset: Dataset, plan: Plan) -> dict[str, Arm]:
                     model,
                     subject.planes,
                     start,
-                    sampler=used,
-                    steps=plan.steps,
-                    samples=plan.samples,
-                    seed=seed,
+                    sampling=model.sampling(used, plan.steps, plan.samples, seed),
                 )
                 yield mask(subject, probability)
 

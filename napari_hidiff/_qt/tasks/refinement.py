@@ -142,12 +142,13 @@ class Refinement(QObject):
             or session.run is None
             or session.run.finished
         ):
-            run = session.start(settings.total, model.labels, restart)
+            run = session.start(settings.passes, model.labels, restart)
             if session.prior is None:
                 raise InputError("Segment first: there is nothing to refine yet.")
-            how = settings.sampler, settings.steps, settings.samples, settings.seed
             prior = session.prior.given
-            steps = refinement.steps(model, target.stack, target.index, prior, run, *how)
+            steps = refinement.steps(
+                model, target.stack, target.index, prior, run, settings.sampling
+            )
             entry = bench.annotation.note(
                 "run",
                 slice=target.index,
@@ -165,7 +166,7 @@ class Refinement(QObject):
             going.steps,
             single,
             step=self._on_step,
-            progress={"total": settings.total, "desc": "HiDiff refine"},
+            progress={"total": settings.passes, "desc": "HiDiff refine"},
         )
 
     def complete(self, target: Target) -> None:

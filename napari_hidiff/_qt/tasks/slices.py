@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ from napari_hidiff.annotation.refinement import (
 )
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.masks import FREE, Index, check_labels, slicer
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Sweeps:
             elif labels is not None and not begun:
                 given[index] = labels[slicer(index)].copy()
         fixed = self._fixed(target, model)
-        how = _sampling(settings)
+        how = settings.sampling
         args = (model, target.stack, where, given, fixed, how)
         again = replace(guards, certain=False)
         self._start("refine", target, model, where, refine_slices, *args, how=how, guards=again)
@@ -133,7 +134,7 @@ class Sweeps:
             raise InputError("Nothing to carry: correct this slice first.")
         step = 1 if on else -1
         where = slices_along(index, axis, at + step, end)
-        whole, how = bench.mask.data, _sampling(settings)
+        whole, how = bench.mask.data, settings.sampling
 
         def standing(there: Index) -> np.ndarray:
             return whole[slicer(there)].copy()
@@ -173,7 +174,7 @@ class Sweeps:
         where: list[Index],
         slices: Callable[..., Iterator[SliceResult]],
         *args: Any,
-        how: dict[str, Any] | None = None,
+        how: Sampling | None = None,
         guards: Guards | None = None,
     ) -> None:
         bench, began, done = target.bench(), time.monotonic(), 0
@@ -184,7 +185,7 @@ class Sweeps:
             nonlocal done
             done += 1
             session, mask = bench.session(swept.at), swept.mask
-            facts = model_facts(model) | {"kind": what, **(how or {})}
+            facts = model_facts(model) | {"kind": what, **(asdict(how) if how else {})}
             before_it = _refined(session, swept.at in refined)
             if guards is not None and before_it:
                 stands, shown = session.timeline, swept.probability
@@ -236,8 +237,3 @@ def _refined(session: Session, swept: bool) -> bool:
     if session.run is not None:
         return session.run.written is not None
     return swept and session.begun and session.prior is None
-
-
-def _sampling(settings: Settings) -> dict[str, Any]:
-    names = ("sampler", "steps", "samples", "seed")
-    return {name: getattr(settings, name) for name in names}
