@@ -7,8 +7,9 @@ import nibabel
 import pytest
 from test_interactive_command import run_command
 
-from napari_hidiff.training import trainer
+from napari_hidiff.training import trainer, validation
 from napari_hidiff.training.evaluate.ablations import run as scored
+from napari_hidiff.training.evaluate.ablations import trainings
 from napari_hidiff.training.evaluate.ablations.report import report
 from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS
 from napari_hidiff.training.evaluate.output import page
@@ -46,6 +47,8 @@ def hippocampus(real_data, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_a_study_runs_whole_and_then_does_no_work(name, hippocampus, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(validation, "PLANES", 1)
+    monkeypatch.setattr(trainings, "TRIES", 1)
     output = tmp_path / "table.json"
     arguments = ["--experiment", name, *hippocampus, "--output", output]
     status, out, err = run_command(capsys, monkeypatch, *arguments)

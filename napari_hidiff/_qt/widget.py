@@ -13,7 +13,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_hidiff._qt import messages, preferences, threads
+from napari_hidiff._qt import garbage, messages, preferences, threads
 from napari_hidiff._qt.controller import Listening, ask_where
 from napari_hidiff._qt.controls import settings as choices
 from napari_hidiff._qt.controls.elements import Hint
@@ -90,6 +90,8 @@ class HiDiffWidget(QWidget):
         remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         threads.watch(self)
+        self._garbage = garbage.collector()
+        self._garbage.start(self)
         self._listening = Listening(self, viewer)
 
     @property
@@ -286,6 +288,7 @@ class HiDiffWidget(QWidget):
         self.models.close()
         self.classes.close()
         self._listening.close()
+        self._garbage.stop(self)
 
 
 def show_status(widget: "HiDiffWidget") -> None:

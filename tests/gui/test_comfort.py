@@ -19,10 +19,10 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_hidiff._qt import commands, preferences
-from napari_hidiff._qt.controls import settings as choices
 from napari_hidiff._qt.controls.elements import KEYS, STEPS
 from napari_hidiff._qt.files import CASE
 from napari_hidiff._qt.widget import HiDiffWidget
+from napari_hidiff.annotation.refinement import NEAR
 
 PLUGIN = "napari-hidiff"
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -60,18 +60,9 @@ def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file)
     assert hand.mask.opacity == pytest.approx(0.35)
 
 
-def test_defaults_in_the_manifest_are_those_of_the_program(hand) -> None:
-    assert preferences.sampler() is None
-    assert preferences.near() == choices.NEAR
-    assert preferences.hint()
-    assert hand.widget.settings.sampler.value == "ddim"  # the tiny model's card
-    work = manifest()["configurations"]["work"]["properties"]
-    import napari_hidiff
-
-    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.inference.card.SAMPLERS]
-
-
-def test_the_hint_shows_four_steps_until_it_is_dismissed(hand, preferences) -> None:
+def test_the_hint_stays_until_it_is_dismissed_and_sections_open_as_they_were_left(
+    hand, preferences, sessions
+) -> None:
     assert hand.control("hint").isVisible()
     assert len(STEPS) == 4
     hand.click("got_it")
@@ -82,8 +73,6 @@ def test_the_hint_shows_four_steps_until_it_is_dismissed(hand, preferences) -> N
     get_plugin_settings(PLUGIN).look.hint = True  # in the Preferences
     assert reopened(hand).findChild(QWidget, "hint").isVisible()
 
-
-def test_sections_open_as_they_were_left(hand, sessions) -> None:
     section = hand.widget.findChild(QCollapsible, "more")
     assert not section.isExpanded()
     section.toggleButton().click()
@@ -95,7 +84,18 @@ def test_sections_open_as_they_were_left(hand, sessions) -> None:
     assert not reopened(hand).findChild(QCollapsible, "more").isExpanded()
 
 
-def test_everything_that_can_be_operated_has_a_tooltip(hand, tiny, tmp_path) -> None:
+def test_defaults_are_those_of_the_manifest_and_every_control_has_a_tooltip(
+    hand, tiny, tmp_path
+) -> None:
+    assert preferences.sampler() is None
+    assert preferences.near() == NEAR
+    assert preferences.hint()
+    assert hand.widget.settings.sampler.value == "ddim"  # the tiny model's card
+    work = manifest()["configurations"]["work"]["properties"]
+    import napari_hidiff
+
+    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.inference.card.SAMPLERS]
+
     path = tmp_path / "three.safetensors"
     tiny(labels=4).save(path)
     hand.use(path)
