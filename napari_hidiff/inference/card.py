@@ -33,6 +33,10 @@ class Card:
     local : how far a local refinement reaches, see :data:`LOCAL`; ``fade`` is at least 1.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
     spacing : physical size of a training pixel, or None where the images have none.
+    prompted : whether the model waits for a prompt (a stroke, a box, a mask) before it answers: it
+        was trained on objects of any kind, and its own prior is 1/2 everywhere.
+    longest_side : pixels of the longer side that training images were brought to; 0 where they
+        kept their own size.
     looks : what training images look like (:func:`looks.looks_of`); empty on older cards.
     """
 
@@ -57,11 +61,18 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Any] = field(default_factory=dict)
+    prompted: bool = False
+    longest_side: int = 0
 
     @property
     def outputs(self) -> int:
         """K, the channels of the network's mask: 1 for one foreground class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def hypotheses(self) -> int:
+        """N, the masks that the refiner offers beside its answer."""
+        return int(self.refiner.get("hypotheses", 0))
 
     def to_json(self) -> str:
         """The card as one JSON object, with the version of its format."""
