@@ -4,7 +4,6 @@ The flips of the paper are derived: eps = y_t XOR y0, eps_hat = |y_t - y0_hat|.
 """
 
 import torch
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from napari_hidiff.diffusion.bernoulli import POSTERIORS, BernoulliDiffusion
@@ -16,6 +15,8 @@ from napari_hidiff.training.recipes import LOSSES
 
 def segmentation_loss(classes: int) -> nn.Module:
     """L_CE + L_Dice on logits [B, K, H, W] against one-hot (K > 1) or binary masks."""
+    from monai.losses import DiceCELoss
+
     if classes == 1:
         return DiceCELoss(sigmoid=True, batch=True)
     return DiceCELoss(softmax=True, batch=True)

@@ -128,7 +128,8 @@ class PackedRefiner:
         times = torch.as_tensor(t).reshape(-1).tolist()
         if len(set(times)) > 1:
             parts = [
-                self.answers(y_t[n : n + 1], time, _only(condition, n)) for n, time in enumerate(times)
+                self.answers(y_t[n : n + 1], time, _only(condition, n))
+                for n, time in enumerate(times)
             ]
             return torch.cat(parts)
         time = int(times[0])
