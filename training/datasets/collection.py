@@ -83,10 +83,9 @@ def held_out(dataset: Dataset, names: Collection[str]) -> Dataset:
         raise InputError(f"no set {unknown[0]!r} to hold out; known are {', '.join(sorted(known))}")
     if not known - set(names):
         raise InputError("every set is held out: there is nothing to train on")
-    train, val = [], []
-    for case in cases:
-        (val if set_of(case) in names else train).append(case)
-    return replace(dataset, splits={"train": tuple(train), "val": tuple(val), "test": ()})
+    train = tuple(case for case in cases if set_of(case) not in names)
+    val = tuple(case for case in cases if set_of(case) in names)
+    return replace(dataset, splits={"train": train, "val": val, "test": ()})
 
 
 def read_union(dataset: Dataset, case: Case) -> Sample:

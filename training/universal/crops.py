@@ -11,8 +11,12 @@ from napari_hidiff.training.universal.pictures import Pictures
 
 SMALLEST = 24
 """Pixels that an object in a crop needs to become its target."""
+LARGEST = 0.7
+"""Share of the crop that it may fill."""
 MADE_UP, UNION, NESTED = 0.2, 0.2, 0.5
 """Shares of superpixels as targets, of all labels as one, and of labels with what they enclose."""
+NOISE = 0.2
+"""Most deviation of the noise, in deviations of the picture."""
 ZOOM, STRETCH, TURNED = 0.5, 0.15, 0.6
 """Logarithms of the largest zoom and stretch; share of crops that are turned by any angle."""
 
@@ -94,7 +98,7 @@ def targets(
     batch = len(labels)
     weights = _weights(labels, 1, pictures.within.shape[-1])
     empty = weights.sum(1) == 0
-    parts = _weights(superpixels, 0, pictures.parts)
+    parts = _weights(superpixels, 0, pictures.parts) + torch.finfo(torch.float32).tiny
     at = draws.pick(torch.where(empty[:, None], parts, weights))
     label = labels.flatten(1).gather(1, at[:, None])
     alone = labels == label[..., None]
@@ -122,7 +126,8 @@ def altered(image: Tensor, draws: Draws) -> Tensor:
     image = image ** torch.exp(draws.uniform(batch, 1, 1, 1, low=-0.4, high=0.4))
     blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="reflect"), 3, 1)
     image = torch.where(some(0.2), blurred, image)
-    return image + draws.normal(*image.shape) * draws.uniform(batch, 1, 1, 1, high=0.04)
+    noise = draws.normal(*image.shape) * draws.uniform(batch, 1, 1, 1, high=NOISE)
+    return image + noise * image.std((1, 2, 3), keepdim=True)
 
 
 def standardized(image: Tensor) -> Tensor:
@@ -160,12 +165,14 @@ def _nearest(maps: Tensor, which: Tensor, where: Tensor) -> Tensor:
 
 def _weights(labels: Tensor, lowest: int, top: int) -> Tensor:
     """Chances of pixels [B, C * C] to name the target: small objects come nearly as often as large
-    ones, labels under ``lowest`` and of few pixels never; all are below ``top``."""
+    ones, labels under ``lowest``, of few pixels, or of most of the crop never; all are below
+    ``top``."""
     flat = labels.flatten(1)
     counts = flat.new_zeros(len(flat), top, dtype=torch.float32)
     counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
     own = counts.gather(1, flat)
-    return torch.where((flat >= lowest) & (own >= SMALLEST), own**-0.75, 0)
+    fits = (own >= SMALLEST) & (own <= LARGEST * flat.shape[1])
+    return torch.where((flat >= lowest) & fits, own**-0.75, 0)
 
 
 def _chance(draws: Draws, batch: int, share: float) -> Tensor:

@@ -19,8 +19,8 @@ BACKGROUND_STROKE, BOXED, CLAIMED, PROMPTED = 0.25, 0.05, 0.15, 0.5
 other labels fixed to it; and of masks as priors that get a first stroke."""
 ROUNDS = 0.6
 """Share of the updates with rounds of strokes on the model's own answers."""
-ALONG, THICK = 0.7, 0.1
-"""Shares of the strokes on thin and on thick objects that are scribbles, in the long run."""
+ALONG = 0.7
+"""Share of the strokes that may be scribbles, on thin structures, or lines."""
 OTHERS = 0.05
 """Weight of the mean of the hypotheses' losses beside their smallest."""
 
@@ -125,7 +125,7 @@ class Annotator:
         coins: torch.Generator,
         elsewhere: float = strokes.ELSEWHERE,
     ) -> Tensor:
-        along = slender | _chosen(THICK, len(target), draws) if _coin(ALONG, coins) else None
+        along = slender if _coin(ALONG, coins) else None
         new = strokes.next_strokes(mask != target, target, draws, along, elsewhere)
         return strokes.painted(fixed, new, target)
 

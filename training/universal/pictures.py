@@ -29,6 +29,8 @@ from napari_hidiff.training.datasets.resize import nearest
 
 SCALES = (60, 120, 250, 500)
 """Of Felzenszwalb's superpixels; one per picture."""
+SUPERPIXELS = "superpixels"
+"""Name of the folder that keeps them."""
 ENCLOSED = 0.6
 """A label lies inside another if so much of the rim around it is of that one."""
 MOST = 150
@@ -130,11 +132,12 @@ def fitted(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.ndarray
     return image, labels.astype(np.int16)
 
 
-def superpixels_of(image: np.ndarray, cache: Path) -> np.ndarray:
+def superpixels_of(image: np.ndarray, source: Path, cache: Path) -> np.ndarray:
     """Superpixels int16 [H, W] of a picture uint8 [H, W, 3], from 1; from the cache where it has
-    them. The picture itself decides their scale."""
-    digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()[:32]
-    path = cache / f"{digest}.png"
+    them for this source file and size. The file decides their scale."""
+    size = "x".join(map(str, image.shape[:2]))
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:24]
+    path = cache / f"{digest}-{size}.png"
     if path.is_file():
         return np.asarray(Image.open(path)).astype(np.int16)
     scale = SCALES[int(digest[0], 16) % len(SCALES)]
@@ -150,7 +153,9 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
     """Image [3, S, S], labels [S, S], superpixels [S, S] and the size of the picture in them."""
     image, labels = fitted(*read_pair(case), side)
-    parts = superpixels_of(image, cache) if cache is not None else np.ones_like(labels)
+    parts = (
+        superpixels_of(image, case.images[0], cache) if cache is not None else np.ones_like(labels)
+    )
     height, width = labels.shape
     room = (0, side - height), (0, side - width)
     return (
@@ -175,7 +180,7 @@ def _enclosures(
     within = np.zeros((count, largest, largest), bool)
     within[:] = np.eye(largest, dtype=bool)
     for number in range(count):
-        own = np.flatnonzero(sets == number)
+        own = np.flatnonzero(sets == number).tolist()
         masks = [labels[i] for i in own]
         folder = cases[own[0]].images[0].parent.parent
         if (stated_kind(folder) or found_kind(masks)) == CLASSES:

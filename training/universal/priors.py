@@ -23,8 +23,10 @@ def draw(target: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
     target : bool [B, H, W].
     """
     mask = target.float()[:, None]
-    weights = torch.tensor([*KINDS.values()], device=target.device).expand(len(target), -1)
-    kind = dict(zip(KINDS, F.one_hot(draws.pick(weights), len(KINDS)).bool().T, strict=True))
+    chance, kind, low = draws.uniform(len(target)), {}, 0.0
+    for name, share in KINDS.items():
+        kind[name] = (chance >= low) & (chance < low + share)
+        low += share
     prior = torch.full_like(mask, 0.5)
     for name, made in (
         ("damaged", softened(damaged(mask, draws))),

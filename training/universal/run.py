@@ -29,10 +29,12 @@ from napari_hidiff.training.processes import accelerator_for, widened
 from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.universal import crops, learn
-from napari_hidiff.training.universal.pictures import Pictures, read_pictures
+from napari_hidiff.training.universal.pictures import SUPERPIXELS, Pictures, read_pictures
 
 LOOK_EVERY = 25
 """Updates between two looks at the loss, each of which makes a GPU wait."""
+SAY_EVERY = 30.0
+"""Seconds between two lines about it."""
 SAVE_AFTER = 120.0
 """Seconds between two checkpoints."""
 WARMUP = 0.03
@@ -131,6 +133,7 @@ class Training:
         self.recipe, self.card, self.folder, self.watch = recipe, card, folder, watch
         self.accelerator, self.device = accelerator, accelerator.device
         torch.manual_seed(recipe.seed)
+        torch.backends.cudnn.benchmark = True  # all crops have one size
         self.clock = Clock(recipe.iterations, recipe.minutes)
         module = learn.Prompted(*networks(card))
         self.learner = Learner(
@@ -160,23 +163,28 @@ class Training:
         chances = pictures.chances()
         autocast = self.accelerator.autocast
         annotator = learn.Annotator(self.averaged, self.process, recipe.rounds, autocast)
-        saved, total = clock.seconds, 1000 if recipe.minutes else recipe.iterations
-        shown = round(clock.part * total)
+        saved = told = clock.seconds
+        total = 1000 if recipe.minutes else recipe.iterations
+        shown, over, losses = round(clock.part * total), clock.part >= 1, []
         with self.watch.progress("universal refiner", shown, total) as advance:
-            while clock.part < 1:
-                loss = self._update(pictures, chances, annotator)
+            while not over:
+                losses.append(self._update(pictures, chances, annotator))
                 clock.update += 1
                 over, stop = clock.part >= 1, self.watch.stopping
-                if clock.update % LOOK_EVERY == 0 or over or stop:
-                    value = self.learner.finite(loss)
+                if len(losses) == LOOK_EVERY or over or stop:
+                    value = self.learner.finite(torch.stack(losses).mean())
+                    losses.clear()
                     self.watch.scalar("loss/universal", value, clock.update)
-                    for _ in range(round(clock.part * total) - shown):
+                    if clock.seconds - told > SAY_EVERY or over:
+                        told = clock.seconds
+                        self.watch.say(f"{told:.0f} s, {clock.update} updates: loss {value:.4f}")
+                    now = round(clock.part * total)
+                    for _ in range(now - shown):
                         advance(loss=value)
-                    shown = round(clock.part * total)
-                if over or stop or clock.seconds - saved > SAVE_AFTER:
-                    self.learner.finite(loss)  # what is saved is sound
-                    checkpoint.save(self.last, self._state())
-                    saved = clock.seconds
+                    shown = now
+                    if over or stop or clock.seconds - saved > SAVE_AFTER:
+                        checkpoint.save(self.last, self._state())
+                        saved = clock.seconds
                 if stop and not over:
                     self.watch.stopped("universal refiner", clock.update)
         self.watch.say(f"{clock.update} updates in {clock.seconds:.0f} s")
@@ -209,7 +217,10 @@ class Training:
 
     def finish(self, val: Pictures | None) -> Path:
         """Score, write the report and the model in both forms."""
-        facts = {"updates": self.clock.update, "seconds": round(self.clock.seconds, 1)}
+        facts: dict[str, Any] = {
+            "updates": self.clock.update,
+            "seconds": round(self.clock.seconds, 1),
+        }
         facts |= {"device": _device_name(self.device)}
         card = replace(self.card, training=self.card.training | facts)
         model = self.model()
@@ -257,7 +268,7 @@ def _pictures(
     cases = dataset.split(split) if split == "train" else dataset.splits[split]
     if not cases:
         return None
-    kept = cache / "superpixels" if split == "train" else None
+    kept = cache / SUPERPIXELS if split == "train" else None
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
     with watch.progress(f"reading {split}", 0, len(cases)) as advance:

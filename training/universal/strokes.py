@@ -14,8 +14,8 @@ from napari_hidiff.training.universal.crops import Draws
 
 ELSEWHERE = 0.25
 """Share of the strokes that lie on any error instead of the deepest."""
-LINES = 0.15
-"""Share of the strokes on thick structures that are lines."""
+LINES = 0.2
+"""Share of the strokes on other structures that are lines, where scribbles are asked for."""
 REACH = 24
 """Depths are told apart up to so many pixels."""
 
