@@ -225,11 +225,16 @@ UNIVERSAL: dict[str, dict[str, Any]] = {
         "ema": 0.995,
         "one_step": 0.9,
         "iterations": 8000,
-        "validate_cases": 36,
+        "validate_cases": 120,
         "sampler": "one-step",
     },
 }
-UNIVERSAL["small"] = UNIVERSAL["paper"] | {"width": 32, "crop": 160, "batch": 16}
+UNIVERSAL["small"] = UNIVERSAL["paper"] | {
+    "width": 32,
+    "crop": 160,
+    "batch": 16,
+    "validate_cases": 36,
+}
 UNIVERSAL["quick"] = UNIVERSAL["small"] | {"crop": 128, "batch": 8, "iterations": 1500}
 """The universal refiner by size: any object in any image, from a prompt (``--dataset collection``).
 """

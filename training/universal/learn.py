@@ -85,9 +85,9 @@ class Annotator:
             for _ in range(rounds):
                 answer = self._answer(image, prior, fixed)
                 fixed = self._stroke((answer >= 0.5)[:, 0], target, fixed, slender, draws, coins)
-            if answer is None:
-                answer = self._answer(image, prior, fixed)
-        return Prompts(torch.where(own[:, None, None, None], answer, prior), fixed)
+        if answer is not None:
+            prior = torch.where(own[:, None, None, None], answer, prior)
+        return Prompts(prior, fixed)
 
     def _first(
         self,

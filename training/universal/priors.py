@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from napari_hidiff.training.universal.crops import Draws
 from napari_hidiff.training.universal.strokes import box
 
-KINDS = {"even": 0.5, "own": 0.1, "damaged": 0.12, "moved": 0.12, "vague": 0.1, "box": 0.06}
-"""Shares: 1/2 everywhere, the model's own answer, a mask with errors, a mask of a neighbouring
-slice, a soft probability, a box."""
+KINDS = {"even": 0.5, "own": 0.12, "damaged": 0.11, "moved": 0.11, "vague": 0.1, "box": 0.06}
+"""Shares: 1/2 everywhere; the model's own answer, where there is one already, else 1/2; a mask with
+errors; a mask of a neighbouring slice; a soft probability; a box."""
 SIGMA, CONFIDENCE = 1.0, 0.9
 """Of the rule that softens masks, as on the card."""
 FOUND, OUTSIDE = 0.5, 0.05

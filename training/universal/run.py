@@ -48,6 +48,7 @@ class Clock:
     interrupted included.
 
     minutes : 0 counts updates. update, before : where a resumed run goes on, in updates, seconds.
+    Minutes run from :meth:`start` on, so that compiling takes nothing from the schedule.
     """
 
     iterations: int
@@ -55,12 +56,16 @@ class Clock:
     update: int = 0
     before: float = 0.0
 
-    def __post_init__(self) -> None:
-        self._began = time.monotonic()
+    began: float | None = None
+
+    def start(self) -> None:
+        """Let the minutes run, unless they do."""
+        if self.began is None:
+            self.began = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        return self.before + time.monotonic() - self._began
+        return self.before + (0 if self.began is None else time.monotonic() - self.began)
 
     @property
     def part(self) -> float:
@@ -102,7 +107,7 @@ def train(
     """
     if skip_bad:
         raise InputError("--skip-bad: take bad pairs out of the collection instead")
-    accelerator = accelerator_for(recipe, device)
+    accelerator = accelerator_for(replace(recipe, compile=False), device)
     if accelerator.num_processes > 1:
         raise InputError("a universal refiner trains in one process")
     card = blank_card(recipe, dataset, command)
@@ -145,6 +150,8 @@ class Training:
             accelerator,
             factor=lambda update: self.clock.rate(update),
         )
+        forward = learn.Prompted.forward
+        self.forward = torch.compile(forward) if recipe.compile else forward
         self.process = process_of(card.diffusion)
         self.draws = crops.Draws(torch.Generator(self.device).manual_seed(recipe.seed))
         self.coins = torch.Generator().manual_seed(recipe.seed)
@@ -170,6 +177,7 @@ class Training:
             while not over:
                 losses.append(self._update(pictures, chances, annotator))
                 clock.update += 1
+                clock.start()
                 over, stop = clock.part >= 1, self.watch.stopping
                 if len(losses) == LOOK_EVERY or over or stop:
                     value = self.learner.finite(torch.stack(losses).mean())
@@ -203,9 +211,9 @@ class Training:
                 self.process, batch.target, prior, recipe.one_step, draws, self.coins
             )
             y_t = stamp(y_t, fixed)
-        self.learner.module.train()
+        network = self.learner.plain.train()
         with self.accelerator.autocast():
-            logits = self.learner.module(image, prior, fixed, y_t, t)
+            logits = self.forward(network, image, prior, fixed, y_t, t)
         loss = learn.prompted_loss(widened(logits), batch.target, t == self.process.steps)
         self.accelerator.backward(loss)
         self.learner.update()
@@ -216,32 +224,31 @@ class Training:
         return HiDiff(self.card, self.averaged.segmentor, self.averaged.refiner, self.device)
 
     def finish(self, val: Pictures | None) -> Path:
-        """Score, write the report and the model in both forms."""
+        """Write the model in both forms and the report; what takes longest, the scores, last."""
         facts: dict[str, Any] = {
             "updates": self.clock.update,
             "seconds": round(self.clock.seconds, 1),
+            "device": _device_name(self.device),
         }
-        facts |= {"device": _device_name(self.device)}
-        card = replace(self.card, training=self.card.training | facts)
-        model = self.model()
-        report: dict[str, Any] = dict(facts)
+        self._write(facts)
         if val is not None:
             self.watch.note(stage="scoring")
-            scores = prompted_scores(
-                Batched(model), val, STROKES, self.recipe.validate_cases, _workers()
-            )
-            report["validation"] = scores
-            card = replace(card, training=card.training | {"validation": scores})
+            asked, most = Batched(self.model()), self.recipe.validate_cases
+            scores = prompted_scores(asked, val, STROKES, most, _workers())
+            self._write(facts | {"validation": scores})
             for row in scores:
                 self.watch.say(f"{row['set']} ({row['strokes']}, n {row['n']}): {row['dice']}")
-        model = model.with_card(training=card.training)
         path = self.folder / "model.safetensors"
-        model.save(path)
-        if self.recipe.convolution == "binary":
-            model.save(self.folder / "model-export.safetensors", export=True)
-        write_json(self.folder / "report.json", report)
         self.watch.note(stage="finished", model=str(path))
         return path
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        """The model under a card with what is known of it, and the same as a report."""
+        model = self.model().with_card(training=self.card.training | facts)
+        model.save(self.folder / "model.safetensors")
+        if self.recipe.convolution == "binary":
+            model.save(self.folder / "model-export.safetensors", export=True)
+        write_json(self.folder / "report.json", facts)
 
     def _state(self) -> dict[str, Any]:
         return {
