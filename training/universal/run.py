@@ -211,7 +211,7 @@ class Training:
                 self.process, batch.target, prior, recipe.one_step, draws, self.coins
             )
             y_t = stamp(y_t, fixed)
-        network = self.learner.plain.train()
+        network = cast(learn.Prompted, self.learner.plain.train())
         with self.accelerator.autocast():
             logits = self.forward(network, image, prior, fixed, y_t, t)
         loss = learn.prompted_loss(widened(logits), batch.target, t == self.process.steps)
