@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import call
 from PIL import Image
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.training import cli
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.check import check
 from napari_hidiff.training.datasets.collection import (
@@ -18,6 +20,7 @@ from napari_hidiff.training.datasets.collection import (
     report,
     set_of,
 )
+from napari_hidiff.training.universal import pack
 from napari_hidiff.training.universal.pictures import read_pictures
 
 SIDE = 48
@@ -144,3 +147,42 @@ def test_what_is_no_list_of_cases_or_no_kind_is_refused(root):
     (root / "axons" / "set.json").write_text('{"kind": "round"}')
     with pytest.raises(InputError, match="kind must be one of instances, classes, single"):
         open_dataset("collection", root)
+
+
+def test_a_packed_collection_is_the_same_but_smaller(root, tmp_path):
+    out = tmp_path / "packed"
+    assert call(pack.main, root, out, "--side", 32).returncode == 0
+    before, after = open_dataset("collection", root), open_dataset("collection", out)
+    for split, cases in before.splits.items():
+        assert [(c.id, c.group) for c in cases] == [(c.id, c.group) for c in after.splits[split]]
+    assert [(row["kind"], row["labels"]) for row in report(after)] == [
+        ("classes", 2),
+        ("instances", 8),
+    ]
+    cases = [case for split in after.splits.values() for case in split]
+    made = {path.name: path.stat().st_mtime_ns for path in (out / "superpixels").iterdir()}
+    assert len(made) == len({case.images[0].read_bytes() for case in cases})
+    pictures = read_pictures(cases, 32, out / "superpixels")
+    assert made == {p.name: p.stat().st_mtime_ns for p in (out / "superpixels").iterdir()}
+    assert pictures.superpixels.min() >= 1
+    assert pictures.labels.flatten(1).amax(1).min() >= 2
+    assert call(pack.main, root, out).returncode == 2
+
+
+def test_the_command_reports_per_set_and_knows_what_belongs_together(root):
+    def train(*words: object):
+        return call(cli.main, "--data", root, *words)
+
+    content = json.loads(train("--dataset", "collection", "--check", "--json").stdout)
+    assert [(row["set"], row["kind"]) for row in content["sets"]] == [
+        ("axons", "classes"),
+        ("cells", "instances"),
+    ]
+    held = ("--hold-out", "cells", "--minutes", 2, "--size", "quick", "--dry-run")
+    content = json.loads(train("--dataset", "collection", *held).stdout)
+    assert {name.split("/")[0] for name in content["cases"]["val"]} == {"cells"}
+    assert (content["recipe"]["minutes"], content["recipe"]["hypotheses"]) == (2, 3)
+    for wrong in (("folder", "--minutes", 2), ("collection", "--paper")):
+        refused = train("--dataset", *wrong)
+        assert refused.returncode == 2
+        assert len(refused.stderr.strip().splitlines()) == 1

@@ -137,6 +137,9 @@ def train_command(
     napari-hidiff-train --dataset folder --data mine --from chase-vessels fine-tunes a model: it
     starts from its weights, and every 4th image is held out for scores before and after.
 
+    napari-hidiff-train --dataset collection --data sets --minutes 8 trains a universal refiner on
+    every set in the folder sets: it segments any object from a stroke, a box or a mask.
+
     On several GPUs: accelerate launch -m napari_hidiff.training --dataset brats ...
     """
     from napari_hidiff.training.datasets import open_dataset
