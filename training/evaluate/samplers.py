@@ -144,6 +144,10 @@ class UnlinkedRefiner:
         y0_hat = (y_t - flips).abs().clamp(EPSILON, 1 - EPSILON)
         return (y0_hat.logit() if y0_hat.shape[1] == 1 else y0_hat.log()).to(torch.float32)
 
+    def answers(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
+        """The same: such a refiner offers no hypotheses."""
+        return self(y_t, t, condition)
+
 
 class UnlinkedEngine(Engine):
     """An engine whose refiners are :class:`UnlinkedRefiner`."""
