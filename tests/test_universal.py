@@ -16,11 +16,11 @@ from napari_hidiff.training.checkpoint import load_checkpoint
 from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.collection import held_out
-from napari_hidiff.training.evaluate.prompted import Batched, OneByOne, curves_of, targets
 from napari_hidiff.training.progress import Stopped, Watch
 from napari_hidiff.training.universal import crops, learn
 from napari_hidiff.training.universal.pictures import read_pictures
 from napari_hidiff.training.universal.run import Clock, train
+from napari_hidiff.training.universal.validation import Batched, OneByOne, curves_of, targets
 
 SIDE = 64
 

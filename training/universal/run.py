@@ -16,7 +16,6 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff, networks
 from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.datasets import Dataset
-from napari_hidiff.training.evaluate.prompted import Batched, prompted_scores
 from napari_hidiff.training.learner import Learner, accelerator_for, widened
 from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import Recipe
@@ -29,6 +28,7 @@ from napari_hidiff.training.run import (
 )
 from napari_hidiff.training.universal import crops, learn
 from napari_hidiff.training.universal.pictures import SUPERPIXELS, Pictures, read_pictures
+from napari_hidiff.training.universal.validation import Batched, prompted_scores
 
 LOOK_EVERY = 25
 """Updates between two looks at the loss, each of which makes a GPU wait."""
