@@ -66,7 +66,7 @@ class Film:
             duration=self.milliseconds,
             loop=0,
             quality=QUALITY,
-            method=6,
+            method=4,
         )
         print(f"{path}: {len(self.frames)} frames, {path.stat().st_size / 1e3:.0f} kB")
 

@@ -115,15 +115,25 @@ def one_thread(imported: None) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def collected() -> Iterator[None]:
+    """What a file left behind, and freed memory, given back."""
+    yield
+    from napari_hidiff._qt.threads import give_back
+
+    gc.collect()
+    give_back()
+
+
+@pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """What models remember of a file's images (up to a gigabyte), and freed memory, given back."""
+    """What models remember of a test's images (hundreds of megabytes), given back."""
     yield
     from napari_hidiff._qt.threads import give_back
     from napari_hidiff.inference import denoiser
 
-    denoiser.forget(0)
-    gc.collect()
-    give_back()
+    if denoiser.remembered():
+        denoiser.forget(0)
+        give_back()
 
 
 @pytest.fixture(autouse=True)

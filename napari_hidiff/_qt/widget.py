@@ -8,7 +8,7 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
-from napari_hidiff._qt import messages, preferences, threads
+from napari_hidiff._qt import garbage, messages, preferences, threads
 from napari_hidiff._qt.actions import Tasks
 from napari_hidiff._qt.controller import Controller
 from napari_hidiff._qt.controls.panel import Panel
@@ -61,6 +61,8 @@ class HiDiffWidget(QWidget):
         preferences.remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         threads.watch(self)
+        self._garbage = garbage.collector()
+        self._garbage.start(self)
         tasks = Tasks(
             self.annotated_images, self.selection, self.models, self.fit, self.work, self.slices
         )
@@ -206,3 +208,4 @@ class HiDiffWidget(QWidget):
         self.models.close()
         self.classes.close()
         self.controller.close()
+        self._garbage.stop(self)

@@ -14,7 +14,8 @@ from napari.layers import Image, Labels
 from napari.qt.threading import WorkerBase
 from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManifest
-from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
+from qtpy.QtCore import QEvent, QEventLoop, QPoint, Qt, QTimer
+from qtpy.QtGui import QAction
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
@@ -233,8 +234,17 @@ class Hand:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def lighter_collections(tiny_file: Path) -> None:
-    """napari collects garbage whenever a layer goes; spare it what stays: all that is imported."""
+def lighter_collections(qapp: QApplication, tiny_file: Path) -> None:
+    """napari collects garbage whenever a layer goes; spare it what stays: all that is imported.
+
+    What a file before left behind is thawed first, or it would never be freed. Entries of the
+    menus of closed windows belong to the QApplication, which keeps them, and they their window's
+    whole registry of commands.
+    """
+    for entry in qapp.findChildren(QAction, options=Qt.FindChildOption.FindDirectChildrenOnly):
+        entry.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 

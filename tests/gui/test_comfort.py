@@ -59,20 +59,6 @@ def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file)
     assert hand.mask.opacity == pytest.approx(0.35)
 
 
-def test_defaults_in_the_manifest_are_those_of_the_program(hand) -> None:
-    assert preferences.sampler() is None
-    assert preferences.near() == NEAR
-    assert preferences.after_stroke() is None
-    assert preferences.radiological()
-    assert hand.widget.settings.sampler.value == "ddim"  # the tiny model's card
-    work = manifest()["configurations"]["work"]["properties"]
-    keys = manifest()["configurations"]["keys"]["properties"]
-    assert {name: facts["default"] for name, facts in keys.items()} == KEYS
-    import napari_hidiff
-
-    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.inference.card.SAMPLERS]
-
-
 def test_sections_open_as_they_were_left(hand, sessions) -> None:
     section = hand.widget.findChild(QCollapsible, "learn")
     assert not section.isExpanded()
@@ -86,7 +72,21 @@ def test_sections_open_as_they_were_left(hand, sessions) -> None:
     assert not reopened(hand).findChild(QCollapsible, "learn").isExpanded()
 
 
-def test_everything_that_can_be_operated_has_a_tooltip(hand, tiny, tmp_path) -> None:
+def test_defaults_are_those_of_the_manifest_and_every_control_has_a_tooltip(
+    hand, tiny, tmp_path
+) -> None:
+    assert preferences.sampler() is None
+    assert preferences.near() == NEAR
+    assert preferences.after_stroke() is None
+    assert preferences.radiological()
+    assert hand.widget.settings.sampler.value == "ddim"  # the tiny model's card
+    keys = manifest()["configurations"]["keys"]["properties"]
+    assert {name: facts["default"] for name, facts in keys.items()} == KEYS
+    work = manifest()["configurations"]["work"]["properties"]
+    import napari_hidiff
+
+    assert work["sampler"]["enum"] == [preferences.BY_CARD, *napari_hidiff.inference.card.SAMPLERS]
+
     path = tmp_path / "three.safetensors"
     tiny(labels=4).save(path)
     hand.use(path)

@@ -1,5 +1,6 @@
 """How the widget comes and goes: menu, shortcuts, closing, crashing, going on."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -126,9 +127,12 @@ def test_closing_the_dock_during_a_run_leaves_no_trace(hand, sessions: Path, cap
 def test_closing_the_window_during_a_run_leaves_no_trace(hand, capfd) -> None:
     hand.click("segment")
     gate = last(hand)
+    assert not gc.isenabled(), "a thread may collect what the main thread alone may"
     hand.viewer.close()
+    assert not gc.isenabled(), "a thread is still at work"
     gate.open()
     hand.quiet()
+    hand.wait(gc.isenabled, "Python's own collections")
     assert [note for note in hand.notes if str(note.severity) == "error"] == []
     assert "Traceback" not in capfd.readouterr().err
 

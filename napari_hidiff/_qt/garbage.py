@@ -1,0 +1,78 @@
+"""Garbage, collected in the main thread alone while a widget is open.
+
+Python looks for garbage cycles in whichever thread happens to allocate. Such a cycle may hold Qt
+objects: a closed window is one. A worker thread that deletes them waits for a lock of Qt, which the
+main thread may hold while it waits for the interpreter (the GIL), which the worker thread holds:
+neither goes on. So Python's own collections are off while a widget is open or a thread of Qt's pool
+works, and a timer of the main thread collects instead, as often as Python's thresholds ask for it.
+"""
+
+import gc
+from weakref import WeakSet
+
+from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
+
+PAUSE = 100
+"""Milliseconds between two looks at how much was allocated."""
+GROWTH = 1.25
+"""How much more old objects make a collection of all worth its time: what CPython asks for."""
+
+
+class Collector(QObject):
+    """Collects garbage in the thread of ``app`` from the first :meth:`start` on.
+
+    It ends when everybody who started it has stopped it or is gone, and Qt's threads are idle, or
+    when the event loop of ``app`` ends: nobody in the main thread would collect then. Where
+    Python's collections are off already, they are somebody else's, and it does nothing.
+    """
+
+    def __init__(self, app: QCoreApplication) -> None:
+        super().__init__(app)
+        self._users: WeakSet[object] = WeakSet()
+        self._old = 0  # objects in the oldest generation after the last collection of all
+        self._timer = QTimer(self)
+        self._timer.setInterval(PAUSE)
+        self._timer.timeout.connect(self._look)
+        app.aboutToQuit.connect(self._end)
+
+    def start(self, user: object) -> None:
+        """Collect here and nowhere else as long as ``user`` needs it."""
+        self._users.add(user)
+        if gc.isenabled():
+            gc.disable()
+            self._timer.start()
+
+    def stop(self, user: object) -> None:
+        """``user`` needs it no more."""
+        self._users.discard(user)
+        self._look()
+
+    def _look(self) -> None:
+        if self._users or QThreadPool.globalInstance().activeThreadCount():
+            self._collect()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._timer.isActive():
+            self._timer.stop()
+            gc.enable()
+
+    def _collect(self) -> None:
+        """Collect what CPython would collect now."""
+        counts = zip(gc.get_count(), gc.get_threshold(), strict=True)
+        young, middle, old = (count > threshold for count, threshold in counts)
+        if not young:
+            return
+        if old and len(gc.get_objects(generation=2)) > GROWTH * self._old:
+            gc.collect()
+            self._old = len(gc.get_objects(generation=2))
+        else:
+            gc.collect(1 if middle else 0)
+
+
+def collector() -> Collector:
+    """The one of this process, made at first; there must be a QApplication."""
+    app = QCoreApplication.instance()
+    assert app is not None, "no QApplication yet"
+    return app.findChild(Collector) or Collector(app)
