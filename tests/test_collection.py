@@ -178,7 +178,7 @@ def test_the_command_reports_per_set_and_knows_what_belongs_together(root):
         ("axons", "classes"),
         ("cells", "instances"),
     ]
-    held = ("--hold-out", "cells", "--minutes", 2, "--size", "quick", "--dry-run")
+    held = ("--hold-out", "cells", "--minutes", 2, "--size", "quick", "--dry-run", "--json")
     content = json.loads(train("--dataset", "collection", *held).stdout)
     assert {name.split("/")[0] for name in content["cases"]["val"]} == {"cells"}
     assert (content["recipe"]["minutes"], content["recipe"]["hypotheses"]) == (2, 3)

@@ -218,10 +218,15 @@ def test_dry_run_prints_the_recipe_and_trains_nothing(data, tmp_path):
         "--width",
         64,
         "--dry-run",
+        "--json",
     )
     plan = json.loads(done.stdout)
     assert plan["recipe"]["width"] == 64
     assert set(plan["cases"]) == {"train", "val", "test"}
+    told = run("--dataset", "folder", "--data", data, "--device", "cpu", "--dry-run")
+    lines = told.stdout.splitlines()
+    assert len(lines) == 6
+    assert "width 32" in lines[2], "there is no GPU"
     assert not (tmp_path / "no").exists()
 
 
