@@ -24,7 +24,7 @@ AGAIN = 200
 
 
 def segment() -> None:
-    """Show the model's first mask."""
+    """Find what the model finds in the shown slice."""
     _press("segment")
 
 
@@ -44,7 +44,7 @@ def stop() -> None:
 
 
 def rerefine() -> None:
-    """Start again with everything painted so far."""
+    """Update the mask with everything painted so far."""
     _press("rerefine")
 
 
@@ -54,18 +54,43 @@ def alternatives() -> None:
 
 
 def reject() -> None:
-    """Take the last result back."""
+    """Drop what is outlined, or take the last result back."""
     _press("reject")
 
 
 def next_place() -> None:
-    """Go to the next uncertain place."""
+    """Go to the next doubtful place."""
     _press("next_place")
 
 
 def accept() -> None:
-    """Take the mask for final."""
+    """Take the mask for final, or not any more."""
     _press("accept")
+
+
+def paint() -> None:
+    """Take the brush for the mask."""
+    _press("paint")
+
+
+def erase() -> None:
+    """Take the eraser for the mask."""
+    _press("erase")
+
+
+def refine_slices() -> None:
+    """Find or update every slice."""
+    _press("refine_slices")
+
+
+def carry() -> None:
+    """Carry a correction to the slices before and behind this one."""
+    _press("carry")
+
+
+def export() -> None:
+    """Save the mask to a file."""
+    _press("export")
 
 
 def _press(name: str) -> None:

@@ -162,7 +162,8 @@ def test_a_frozen_class_on_the_real_hippocampus(open_hand) -> None:
 def test_the_palette_has_every_action_of_the_loop() -> None:
     listed = [entry["python_name"] for entry in manifest()["commands"]]
     loop = {"segment", "step", "run", "stop", "rerefine", "alternatives", "reject", "accept"}
-    for name in loop | {"next_place"}:
+    rest = {"next_place", "paint", "erase", "refine_slices", "carry", "export"}
+    for name in loop | rest:
         assert f"napari_hidiff._qt.commands:{name}" in listed
         assert callable(getattr(commands, name))
 
