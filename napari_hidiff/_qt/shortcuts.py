@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 
@@ -24,9 +25,11 @@ class Shortcuts:
         for name, action in actions.items():
             key = preferences.key(name) or preferences.KEYS[name]
             try:
+                if not _is_key(key):
+                    raise ValueError(f"{key} is no key")
                 viewer.bind_key(key, _without_viewer(action))
                 self._bound.append(key)
-            except (ValueError, TypeError):
+            except ValueError:
                 taken.append(key)
         if taken:
             show_info(f"HiDiff leaves keys that are in use alone: {' '.join(taken)}")
@@ -36,6 +39,12 @@ class Shortcuts:
         for key in self._bound:
             self._viewer.bind_key(key, None)
         self._bound.clear()
+
+
+def _is_key(key: str) -> bool:
+    """Whether napari knows a key of this name; it takes any other text for an empty one."""
+    known = str(coerce_keybinding(key)).strip()
+    return bool(known) and not known.endswith("+")
 
 
 def _without_viewer(action: Callable[[], Any]) -> Callable[[Viewer], None]:
