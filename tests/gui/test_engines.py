@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_hidiff._qt import messages
 from napari_hidiff.engine import engine as engines
 
 
@@ -16,6 +17,7 @@ def test_torch_refines_until_the_kernels_are_ready(open_hand, picture, tiny_file
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
+    monkeypatch.setattr(messages, "WORTH_SAYING", 0.0)
     hand = open_hand(picture, rgb=True, model=tiny_file)
     model, cost = hand.widget.models.model, hand.control("cost")
     hand.wait(lambda: "until fast kernels are ready" in cost.text(), "the line tells of it")
