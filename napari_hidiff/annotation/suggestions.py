@@ -22,7 +22,8 @@ DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
 difference."""
 CLEAR = 1.25
-"""A ratio for ``clear`` that clusters of mere noise do not reach (tests/test_alternatives.py)."""
+"""A ratio for ``clear`` that clusters of mere noise do not reach
+(tests/annotation/test_suggestions_alternatives.py)."""
 
 
 class Alternative(NamedTuple):
