@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from volume_files import affine_of, blob, write_nifti, write_series
 
 from napari_hidiff._qt.files import get_reader, placement, suggestion
-from napari_hidiff._qt.layers.annotated_image import Bench
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.layers.layer_data import check_layer, check_place
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.nifti import read_volume
@@ -38,7 +38,7 @@ def case(tmp_path):
 
 def bench_of(viewer, image, tiny, channels=1):
     card = tiny(4, channels).card
-    return Bench(viewer, image, card, lambda: False, lambda: None)
+    return AnnotatedImage(viewer, image, card, lambda: False, lambda: None)
 
 
 def paint(bench):

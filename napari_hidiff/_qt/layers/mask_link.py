@@ -45,6 +45,11 @@ class MaskLink:
         self._closed = False
         self.refused: Callable[[frozenset[int]], None] = lambda labels: None
         """Called with the frozen classes that a stroke wanted to change, and did not."""
+        self.stroke_ended: Callable[[], None] = lambda: None
+        """Called after every finished stroke, once napari has filed it under its history."""
+        self._ended = QTimer()
+        self._ended.setSingleShot(True)
+        self._ended.timeout.connect(lambda: self.stroke_ended())
         self._recorder = StrokeRecorder(layer, self._on_stroke)
         layer.events.labels_update.connect(self._on_update)
         layer.events.paint.connect(self._on_paint)
@@ -58,6 +63,7 @@ class MaskLink:
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.set_data.disconnect(self._on_set_data)
         self._waiting.clear()
+        self._ended.stop()
 
     def session(self, index: Index) -> Session:
         """The session of a slice of the mask.
@@ -190,6 +196,7 @@ class MaskLink:
         self._announced = not self._stroke_open
         self.keep()
         self._close_stroke()
+        self._ended.start()
 
     def _on_set_data(self, event: Any = None) -> None:
         if self._writing:
@@ -271,6 +278,7 @@ class MaskLink:
             touched = inside if self.layer.mode == "polygon" else np.union1d(touched, inside)
         same = session.timeline.content.ravel()[touched] == label
         if self.annotation.confirm(index, touched[same]):
+            self._ended.start()
             self._changed()
 
 
