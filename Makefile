@@ -77,8 +77,15 @@ pictures: $(STAMP)  ## the pictures and the animation of the site and the README
 	$(SCREEN) $(BIN)/python docs/make_tour.py
 	$(SCREEN) $(BIN)/python docs/make_volume.py
 
-build: $(STAMP)  ## source archive and wheel in dist/
+# Metadata and the rendering of the README are checked as the package index does; it takes 100 MB,
+# we allow 20.
+build: $(STAMP)  ## source archive and wheel in dist/, checked for metadata, rendering and size
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	@large=$$(find dist -type f -size +20000k); test -z "$$large" || \
+	    { echo "over 20 MB: $$large" >&2; exit 1; }
+	@ls -l dist
 
 clean:  ## remove what the targets above made, but for .venv
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -10,11 +10,15 @@ tests/test_docs_site.py fails when a page is not what this script would write.
 import configparser
 import importlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from unittest.mock import patch
 
 from measured_page import measured_page
 from studies_page import studies_page
+from typer import Typer
+from typer.main import get_command
 
 from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import Card, card_rows
@@ -31,20 +35,20 @@ SCORES = {
     "hd95": "HD95",
 }
 ARMS = {
-    "prior": "prior (segmentor alone)",
+    "prior": "first mask (segmentor alone)",
     "refined": "refined",
     "ddim": "refined with DDIM",
-    "one-step": "refined in one step",
+    "one-step": "refined in one pass",
     "ancestral": "refined with ancestral sampling",
-    "damaged": "damaged prior",
-    "repaired": "damaged prior, refined",
+    "damaged": "damaged first mask",
+    "repaired": "damaged first mask, refined",
     "second_observer": "second human observer",
 }
 STROKES = {
     "paint": "painting alone",
     "once": "refined once, then painted",
     "refine": "re-refined, changes anywhere",
-    "refine-firm": "re-refined, toss-ups stay (the default)",
+    "refine-firm": "re-refined, uncertain pixels stay (the default)",
 }
 
 
@@ -58,26 +62,13 @@ def entry_points() -> dict[str, str]:
 
 def parser_of(name: str) -> Any:
     """The parser of an installed command, a click command or group."""
-    from typer.main import get_command
-
-    from napari_hidiff.cli import console
-
     module, _, function = entry_points()[name].partition(":")
     main = getattr(importlib.import_module(module), function)
-    apps: list[Any] = []
-
-    def catch(app: Any, _: str) -> None:
-        apps.append(app)
-
-    # An entry point hands its application to console.run: let it hand it to us.
-    names = main.__globals__
-    assert names["run"] is console.run
-    names["run"] = catch
-    try:
+    called: list[Typer] = []
+    # An entry point calls its application, and leaves: keep the application in place of the call.
+    with patch.object(Typer, "__call__", lambda app, **_: called.append(app)), suppress(SystemExit):
         main()
-    finally:
-        names["run"] = console.run
-    return get_command(apps[0])
+    return get_command(called[0])
 
 
 def commands_page() -> str:
@@ -85,9 +76,9 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         NOTE,
-        "Every command explains itself with `--help`. Exit status: 0 done, 2 bad input (one line "
-        "on stderr says what is wrong), 130 interrupted. With `--json` exactly one object goes to "
-        "stdout, logs go to stderr.",
+        "Every command has `--help`. Exit status: 0 done, 2 bad input (one line on stderr says "
+        "what is wrong), 130 interrupted. With `--json` the command prints exactly one object on "
+        "stdout; logs go to stderr.",
     ]
     for name in entry_points():
         parser = parser_of(name)
@@ -184,9 +175,8 @@ def cards_page() -> str:
     parts = [
         "# Model cards",
         NOTE,
-        "What the cards of the bundled models say. A card travels in the model's file "
-        "(`model.card`); `napari-hidiff-train` writes it. None of these models is a medical "
-        "device.",
+        "A card is part of the model's file (`model.card`); `napari-hidiff-train` writes it. These "
+        "are the cards of the bundled models. Neither model is a medical device.",
     ]
     for model in catalog.entries():
         if model.kind == "bundled" and model.card is not None:
@@ -245,14 +235,15 @@ def score_parts(scores: dict[str, Any]) -> list[str]:
     ]
     if (dice := scores.get("difference", {}).get("dice")) and dice.get("low") is not None:
         parts.append(
-            f"Refined minus prior, Dice: {dice['mean']:+.4f} "
-            f"[{dice['low']:+.4f}, {dice['high']:+.4f}] (95 % interval over images)."
+            f"Refined minus first mask, Dice: {dice['mean']:+.4f} "
+            f"[{dice['low']:+.4f}, {dice['high']:+.4f}] (95 % interval over {scores['n']} cases, "
+            "one trained model)."
         )
     if damage := scores.get("damage"):
         parts.append(
-            f"A fixed [damage](evaluation.md#more-arms) of the prior costs "
-            f"{damage['lost']['mean']:.3f} Dice, of which refinement regains "
-            f"{damage['share']:.0%}."
+            f"A fixed [damage](evaluation.md#more-arms) of the first masks, of the kinds that the "
+            f"model was trained on, costs {damage['lost']['mean']:.3f} Dice, of which refinement "
+            f"regains {damage['share']:.0%}."
         )
     return parts
 

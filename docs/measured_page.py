@@ -1,32 +1,33 @@
-"""The page of what was asked of single models, from the objects under results/."""
+"""The page of the questions to single models, from the objects under results/."""
 
 import json
 from typing import Any
 
 from studies_page import KVASIR, RESULTS, shown, unwrapped
 
-from napari_hidiff.training.evaluate.analyses.markdown import PAGES, page
+from napari_hidiff.training.evaluate.experiments import EXPERIMENTS
+from napari_hidiff.training.evaluate.output import page
 
 INTRO = f"""
-What trained models answer to the [questions of the paper](experiments.md), on their test images;
-every table is one command. `chase-vessels` and `hippocampus` are the bundled models;
-{KVASIR}. Neither that model nor images of Kvasir-SEG may be passed on: run the command to see
-its cases. Differences are means over cases with the 95 % interval of a paired bootstrap over cases;
-where an interval holds 0, the two cannot be told apart. Seconds were taken beside other work: they
-compare with one another, not with those of other pages.
+How trained models answer the [questions of the paper](experiments.md), on their test images; every
+table is one command. `chase-vessels` and `hippocampus` are the bundled models; {KVASIR}. Neither
+that model nor images of Kvasir-SEG may be distributed: run the command to see its cases. *Prior* is
+the first mask, that of the segmentor. Differences are means over cases with the 95 % interval of a
+paired bootstrap over cases; a difference is significant where the interval excludes 0. Seconds were
+measured beside other work: compare them with one another, not with those of other pages.
 """
 COMMENTS = {
     "kvasir-small-objects": """
-Polyps do differ in size. The gain is in the second quarter; on the smallest nothing can be told,
-and on the largest one pass takes away. Intervals of 20 images are wide.
+Polyps do differ in size. The gain is in the second quarter; on the smallest there is no significant
+difference, and on the largest one pass lowers Dice. Intervals over 20 images are wide.
 """,
     "hippocampus-small-objects": """
 Within this data set the largest part is hardly twice as large as the smallest: a study of small
-objects in the paper's sense needs organs or lesions of very different size.
+objects in the paper's sense needs organs or lesions of very different sizes.
 """,
     "chase-vessels-small-objects": """
-The object is the whole vessel tree, and its size differs little from eye to eye: no trend can be
-read from it.
+The object is the whole vessel tree, whose size differs little from eye to eye: this cannot show a
+trend.
 """,
 }
 
@@ -34,9 +35,10 @@ read from it.
 def results() -> dict[str, dict[str, Any]]:
     """The committed objects by the name of their file, in the order of experiments."""
     found = {}
-    for experiment in PAGES:
-        for path in sorted(RESULTS.glob(f"*-{experiment}.json"), reverse=True):
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.report is not None:
+            for path in sorted(RESULTS.glob(f"*-{name}.json"), reverse=True):
+                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -45,7 +47,9 @@ def measured_page(note: str) -> str:
     parts = ["# Questions to one model, measured", note, unwrapped(INTRO)]
     for stem, content in results().items():
         name = stem.removesuffix(f"-{content['experiment']}")
-        parts += [f"## {content['experiment']}, {name}", page(content).strip()]
+        report = EXPERIMENTS[content["experiment"]].report
+        assert report is not None
+        parts += [f"## {content['experiment']}, {name}", page(content, report(content)).strip()]
         parts += [unwrapped(text) for name, text in COMMENTS.items() if name == stem]
         parts += shown(stem, content)
         kept = f"[{stem}.json](../results/{stem}.json)"

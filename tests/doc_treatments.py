@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from doc_pages import ROOT, Line
 from PIL import Image
 
 from napari_hidiff.io.storage import SESSIONS
-from napari_hidiff.training.evaluate.ablations.rows import STUDIES
+from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS
 from napari_hidiff.training.recipes import RECIPES
 
 Call = Callable[..., int]
@@ -207,6 +208,15 @@ def extras_exist(line: Line, call: Call) -> None:
             assert (ROOT / word).is_file()
 
 
+def of_venv(line: Line, call: Call) -> None:
+    """The environment is made, and the file is there that activates it."""
+    *made, then, dot, script = line.words[1:]
+    assert (then, dot) == ("&&", ".")
+    done = subprocess.run([sys.executable, *made, "--without-pip"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.name == "nt" or Path(script).is_file()
+
+
 def torch_of_an_index(line: Line, call: Call) -> None:
     """Not run: it would replace torch. Names and options are those of pip's own parser."""
     assert line.words[:3] == ("pip", "install", "torch")
@@ -239,13 +249,14 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-refine ", run),
     (r"dask (scheduler|worker)", of_dask),
     (r"napari-hidiff-train ", check_or_dry_run),
-    (rf"napari-hidiff-evaluate --experiment ({'|'.join(STUDIES)}) ", tabulated),
+    (rf"napari-hidiff-evaluate --experiment ({'|'.join(ABLATIONS)}) ", tabulated),
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
     (r"python -m benchmarks\.", parsed),
     (r"python -m napari_hidiff\.training\.publish ", publishing),
     (r"make [a-z]+$", target_of_make),
     (r"sudo apt-get install ", packages_of_ci),
+    (r"python3\.11 -m venv ", of_venv),
     (r"pip install torch ", torch_of_an_index),
     (r"pip install ", extras_exist),
     (r"xvfb-run -a ", on_a_screen),

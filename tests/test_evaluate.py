@@ -24,12 +24,12 @@ from napari_hidiff.training.evaluate.scoring import (
     REPAIRED,
     SECOND,
     Evaluation,
-    Plan,
-    Subject,
+    PreparedSample,
     arms_of,
     evaluate,
     score_case,
 )
+from napari_hidiff.training.evaluate.study import Options
 
 MODEL = "chase-vessels"
 SMALL = {"name": "unet", "filters": [4, 4, 6, 8, 8, 8]}
@@ -72,7 +72,7 @@ def restless():
 def subject(model, sample, prior):
     """A picture that starts from a given prior, float32 [K, H, W]."""
     planes = volumes.normalise(model, sample.image[None])
-    return Subject(sample, planes, prior[:, None])
+    return PreparedSample(sample, planes, prior[:, None])
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,9 @@ def chase(tmp_path_factory):
 
 def test_every_image_and_arm_is_scored_as_the_model_answers(restless, chase):
     cases = chase.split("test")[:3]
-    plan = Plan(seeds=(5, 6), also=("one-step",), damage=True, second_observer=True)
+    options = Options(seeds=(5, 6), also=("one-step",), damage=True, second_observer=True)
     seen = []
-    result = evaluate(restless, chase, cases, plan, lambda done, case: seen.append((done, case)))
+    result = evaluate(restless, chase, cases, options, lambda done, case: seen.append((done, case)))
     assert seen == list(enumerate(cases))
     assert [image.id for image in result.images] == [case.id for case in cases]
     assert result.arms == (PRIOR, REFINED, "one-step", DAMAGED, REPAIRED, SECOND)
@@ -107,7 +107,7 @@ def test_every_image_and_arm_is_scored_as_the_model_answers(restless, chase):
 
 
 def test_the_sampler_without_randomness_runs_once(model, chase):
-    result = evaluate(model, chase, chase.split("test")[:1], Plan((4, 5, 6), sampler="one-step"))
+    result = evaluate(model, chase, chase.split("test")[:1], Options((4, 5, 6), sampler="one-step"))
     assert result.seeds == (4,)
     assert result.engines == {"torch"}
 
@@ -117,7 +117,7 @@ def test_drive_is_scored_inside_its_field_of_view(restless, tmp_path):
     case = dataset.split("test")[0]
     sample = dataset.load(case)
     everywhere = np.ones((1, *sample.mask.shape), np.float32)
-    arms = arms_of(restless, dataset, Plan(sampler="one-step"))
+    arms = arms_of(restless, dataset, Options(sampler="one-step"))
     row = score_case(subject(restless, sample, everywhere), dataset, arms)
     inside = sample.field_of_view
     assert row.arms[PRIOR].mean["accuracy"] == pytest.approx(sample.mask[inside].mean())
@@ -133,7 +133,7 @@ def test_several_classes_are_reported_by_name(tmp_path):
     dataset = open_dataset("folder", root)
     classes = tuple(Label(name, "#808080") for name in dataset.classes)
     model = untrained(classes)
-    result = evaluate(model, dataset, dataset.split("val"), Plan(seeds=(0,)))
+    result = evaluate(model, dataset, dataset.split("val"), Options(seeds=(0,)))
     content = report(result, dataset, "val", model, "m", "c")
     assert list(content["per_class"]) == ["disc", "vessel"]
     mean = np.mean([by_arm[REFINED]["dice"] for by_arm in content["per_class"].values()])
@@ -152,18 +152,18 @@ def test_what_does_not_fit_is_refused_before_anything_runs(model, chase, tmp_pat
     with pytest.raises(InputError, match="1 channels"):
         evaluate(untrained(channels=("grey",)), chase, cases)
     with pytest.raises(InputError, match="negative"):
-        evaluate(model, chase, cases, Plan(tolerance=-1))
+        evaluate(model, chase, cases, Options(tolerance=-1))
     with pytest.raises(InputError, match="seed"):
-        evaluate(model, chase, cases, Plan(seeds=()))
+        evaluate(model, chase, cases, Options(seeds=()))
     drive = open_dataset("drive", layouts.write_drive(tmp_path / "DRIVE", range(21, 23)))
     with pytest.raises(InputError, match="second observer for 21"):
-        evaluate(model, drive, drive.split("train"), Plan(second_observer=True))
+        evaluate(model, drive, drive.split("train"), Options(second_observer=True))
 
 
 def test_the_report_is_complete_and_plain(restless, chase):
     cases = chase.split("test")[:4]
-    plan = Plan(seeds=(0, 1), also=("one-step",), damage=True, second_observer=True)
-    result = evaluate(restless, chase, cases, plan)
+    options = Options(seeds=(0, 1), also=("one-step",), damage=True, second_observer=True)
+    result = evaluate(restless, chase, cases, options)
     content = report(result, chase, "test", restless, "name", "command line")
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     wanted = "dataset split model seeds n command versions images mean difference empty_masks"
@@ -188,7 +188,7 @@ def test_the_report_is_complete_and_plain(restless, chase):
 
 def test_scores_on_training_images_say_so(model, chase):
     model = model.with_card(attribution=chase.attribution)
-    result = evaluate(model, chase, chase.split("train")[:1], Plan(seeds=(0,)))
+    result = evaluate(model, chase, chase.split("train")[:1], Options(seeds=(0,)))
     content = report(result, chase, "train", model, "m", "c")
     assert "trained on 1" in content["notes"][0]
     card = {"cases": {"train": [], "val": [result.images[0].id]}}
@@ -204,7 +204,7 @@ def test_empty_masks_are_counted(model, chase):
     sample = chase.load(case)
     nothing = Sample(case, sample.image, np.zeros_like(sample.mask), None, None)
     never = np.full((1, *sample.mask.shape), 0.01, np.float32)
-    arms = arms_of(model, chase, Plan(seeds=(0,)))
+    arms = arms_of(model, chase, Options(seeds=(0,)))
     rows = [score_case(subject(model, s, never), chase, arms) for s in (sample, nothing)]
     result = Evaluation(rows, (0,), {})
     content = report(result, chase, "test", model, "m", "c")
@@ -212,14 +212,14 @@ def test_empty_masks_are_counted(model, chase):
     assert [image[REFINED]["dice"] for image in content["images"]] == [0, 1]
 
 
-def regained_share(model, dataset, samples, priors, plan):
+def regained_share(model, dataset, samples, priors, options):
     """The report's share of lost Dice that comes back, from given priors."""
-    arms = arms_of(model, dataset, plan)
+    arms = arms_of(model, dataset, options)
     rows = [
         score_case(subject(model, sample, prior), dataset, arms)
         for sample, prior in zip(samples, priors, strict=True)
     ]
-    result = Evaluation(rows, plan.seeds, {})
+    result = Evaluation(rows, options.seeds, {})
     return report(result, dataset, "test", model, "m", "c")["damage"]
 
 
@@ -231,7 +231,7 @@ def test_an_identity_refiner_regains_nothing(model, tmp_path):
         np.where(dataset.load_second(sample), 0.9, 0.05).astype(np.float32)[None]
         for sample in samples
     ]
-    repair = regained_share(model, dataset, samples, priors, Plan((0,), "one-step", damage=True))
+    repair = regained_share(model, dataset, samples, priors, Options((0,), "one-step", damage=True))
     assert repair["lost"]["mean"] > 0.05
     assert repair["regained"]["mean"] == 0
     assert repair["share"] < REGAINED
@@ -241,7 +241,7 @@ def test_a_refiner_that_knows_the_truth_regains_more_than_was_lost(model, chase)
     """The share is what it says: the truth as the repaired mask gives (1 - damaged) / lost."""
     sample = chase.load(chase.split("test")[0])
     prior = np.where(chase.load_second(sample), 0.9, 0.05).astype(np.float32)[None]
-    arms = arms_of(model, chase, Plan((0,), "one-step", damage=True))
+    arms = arms_of(model, chase, Options((0,), "one-step", damage=True))
     arms[REPAIRED] = lambda subject: iter([subject.sample.mask])
     row = score_case(subject(model, sample, prior), chase, arms)
     content = report(Evaluation([row], (0,), {}), chase, "test", model, "m", "c")
@@ -254,16 +254,16 @@ def test_the_bundled_model_repairs_the_bundled_sample(chase):
     image, truth = bundled_sample()
     case = Case("sample", "sample", chase.split("test")[0].images, chase.split("test")[0].mask)
     model = napari_hidiff.load_model(MODEL, device="cpu")
-    plan = Plan(seeds=(0,), damage=True)
+    options = Options(seeds=(0,), damage=True)
     samples = [Sample(case, image, truth, None, None)]
-    repair = regained_share(model, chase, samples, [model.prior(image)], plan)
+    repair = regained_share(model, chase, samples, [model.prior(image)], options)
     assert repair["lost"]["mean"] > 0.05
     assert repair["share"] >= REGAINED
 
 
 def test_the_second_observer_of_chase(model, real_data):
     dataset = open_dataset("chase", real_data("CHASEDB1"))
-    arms = {SECOND: arms_of(model, dataset, Plan(second_observer=True))[SECOND]}
+    arms = {SECOND: arms_of(model, dataset, Options(second_observer=True))[SECOND]}
     no_prior = np.zeros((1, 960, 999), np.float32)
     samples = [dataset.load(case) for case in dataset.split("test")]
     rows = [score_case(subject(model, sample, no_prior), dataset, arms) for sample in samples]

@@ -29,12 +29,12 @@ from napari_hidiff.training.evaluate.scoring import (
     REPAIRED,
     SECOND,
     Evaluation,
-    Plan,
-    Subject,
+    PreparedSample,
     arms_of,
     evaluate,
     score_case,
 )
+from napari_hidiff.training.evaluate.study import Options
 from napari_hidiff.training.priors import open_prior_source
 
 CLASSES = ("background", "shell", "core", "dot")
@@ -140,8 +140,8 @@ def by_slice(model, sample, start=None, sampler=None, seed=0):
 
 
 def test_every_arm_is_scored_as_a_volume_in_mm(model, scans, one_by_one):
-    plan = Plan((3, 4), also=("one-step",), damage=True, second_observer=True, tolerance=2.0)
-    result = evaluate(model, scans, scans.split("test")[1:2], plan)
+    options = Options((3, 4), also=("one-step",), damage=True, second_observer=True, tolerance=2.0)
+    result = evaluate(model, scans, scans.split("test")[1:2], options)
     assert result.arms == (PRIOR, REFINED, "one-step", DAMAGED, REPAIRED, SECOND)
     row = result.images[0]
     assert (row.id, row.unit) == ("north/2", "mm")
@@ -171,19 +171,19 @@ def test_every_arm_is_scored_as_a_volume_in_mm(model, scans, one_by_one):
 
 
 def test_the_seed_of_a_volume_decides(model, scans):
-    subject = Subject.of(scans.load(scans.split("test")[0]), model)
-    arms = arms_of(model, scans, Plan((5,)))
+    subject = PreparedSample.of(scans.load(scans.split("test")[0]), model)
+    arms = arms_of(model, scans, Options((5,)))
     first, again = (next(arms[REFINED](subject)) for _ in range(2))
     assert np.array_equal(first, again)
     assert first.shape == SHAPE
-    other = next(arms_of(model, scans, Plan((6,)))[REFINED](subject))
+    other = next(arms_of(model, scans, Options((6,)))[REFINED](subject))
     assert not np.array_equal(first, other)
 
 
 def test_regions_are_reported_and_their_mean_is_the_score(model, scans, one_by_one):
     scans = replace(scans, regions=REGIONS)
     cases = scans.split("test")
-    result = evaluate(model, scans, cases, Plan((0,), "one-step"))
+    result = evaluate(model, scans, cases, Options((0,), "one-step"))
     content = report(result, scans, "test", model, "m", "c")
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     names = [*CLASSES[1:], *REGIONS]
@@ -208,7 +208,7 @@ def test_regions_are_reported_and_their_mean_is_the_score(model, scans, one_by_o
 
 def test_sets_are_summarised(model, scans):
     content = report(
-        evaluate(model, scans, scans.split("test"), Plan((0,), "one-step")),
+        evaluate(model, scans, scans.split("test"), Options((0,), "one-step")),
         scans,
         "test",
         model,
@@ -237,31 +237,31 @@ def test_a_bad_case_ends_it_or_is_skipped_and_listed(model, scans, tmp_path):
     scans = broken(scans, tmp_path)
     cases = scans.split("test")
     with pytest.raises(InputError, match=r"short\.nii\.gz"):
-        evaluate(model, scans, cases, Plan((0,), "one-step"))
-    result = evaluate(model, scans, cases, Plan((0,), "one-step", skip_bad=True))
+        evaluate(model, scans, cases, Options((0,), "one-step"))
+    result = evaluate(model, scans, cases, Options((0,), "one-step", skip_bad=True))
     content = report(result, scans, "test", model, "m", "c")
     assert [image["id"] for image in content["images"]] == ["north/1", "south/1"]
     assert content["n"] == 2
     assert [case["id"] for case in content["skipped"]] == ["north/2"]
     assert "short.nii.gz" in content["skipped"][0]["why"]
     with pytest.raises(InputError, match=r"none of the 1 cases can be used; .*short\.nii\.gz"):
-        evaluate(model, scans, cases[1:2], Plan((0,), "one-step", skip_bad=True))
+        evaluate(model, scans, cases[1:2], Options((0,), "one-step", skip_bad=True))
 
 
 def test_cases_without_spacing_are_in_pixels_and_a_mixture_is_noted(model, scans):
     first, second = (scans.load(one) for one in scans.split("test")[:2])
-    arms = {PRIOR: arms_of(model, scans, Plan())[PRIOR]}
+    arms = {PRIOR: arms_of(model, scans, Options())[PRIOR]}
     arms[REFINED] = arms[PRIOR]
     rows = []
     for sample in (first, replace(second, spacing=None)):
-        rows.append(score_case(Subject.of(sample, model), scans, arms, 2.5))
+        rows.append(score_case(PreparedSample.of(sample, model), scans, arms, 2.5))
     mixed = report(Evaluation(rows, (0,), {}, 2.5), scans, "test", model, "m", "c")
     assert mixed["surface"] == {"unit": "mm or pixels", "tolerance": 2.5}
     assert "1 images have no spacing" in mixed["notes"][0]
     alone = report(Evaluation(rows[1:], (0,), {}, 2.5), scans, "test", model, "m", "c")
     assert alone["surface"]["unit"] == "pixels"
     assert alone["notes"] == []
-    prior = Subject.of(second, model).prior.argmax(0)
+    prior = PreparedSample.of(second, model).prior.argmax(0)
     wanted = score(prior, second.mask, 4, None, None, 2.5).mean
     assert rows[1].arms[PRIOR].mean == pytest.approx(wanted)
 
@@ -274,8 +274,8 @@ def shown(content):
 
 def test_the_tables_show_classes_regions_sets_and_skipped_cases(model, scans, tmp_path):
     scans = replace(broken(scans, tmp_path), regions=REGIONS)
-    plan = Plan((0,), "one-step", also=("ddim",), damage=True, tolerance=2.0, skip_bad=True)
-    result = evaluate(model, scans, scans.split("test"), plan)
+    options = Options((0,), "one-step", also=("ddim",), damage=True, tolerance=2.0, skip_bad=True)
+    result = evaluate(model, scans, scans.split("test"), options)
     content = report(result, scans, "test", model, "m", "c")
     text = shown(content)
     names = (*CLASSES[1:], *REGIONS, "north (n = 1)", "south (n = 1)")
@@ -298,8 +298,8 @@ def test_every_arm_starts_from_another_source_of_priors(scans, tmp_path):
         file.parent.mkdir(exist_ok=True)
         shutil.copy(one.second, file)
     source = open_prior_source(tmp_path, model.card)
-    plan = Plan((0,), "one-step", damage=True, second_observer=True)
-    result = evaluate(model, scans, cases, plan, source=source)
+    options = Options((0,), "one-step", damage=True, second_observer=True)
+    result = evaluate(model, scans, cases, options, source=source)
     for row in result.images:
         second = row.arms[SECOND]
         assert row.arms[PRIOR].mean == second.mean
@@ -307,7 +307,7 @@ def test_every_arm_starts_from_another_source_of_priors(scans, tmp_path):
         assert row.arms[DAMAGED].mean == row.arms[REPAIRED].mean
         assert row.arms[DAMAGED].mean["dice"] < second.mean["dice"]
     with pytest.raises(InputError, match="south/1: no mask"):
-        evaluate(model, scans, scans.split("test"), plan, source=source)
+        evaluate(model, scans, scans.split("test"), options, source=source)
 
 
 def test_real_volumes(real_data):
@@ -315,7 +315,7 @@ def test_real_volumes(real_data):
     dataset = open_dataset("msd", real_data("Task04_Hippocampus"))
     model = model_of(dataset.classes)
     cases = dataset.split("test")[:2]
-    result = evaluate(model, dataset, cases, Plan((0,), also=("one-step",)))
+    result = evaluate(model, dataset, cases, Options((0,), also=("one-step",)))
     content = report(result, dataset, "test", model, "m", "c")
     assert content["surface"] == {"unit": "mm", "tolerance": 1.0}
     assert list(content["per_class"]) == list(dataset.classes[1:])
@@ -328,5 +328,5 @@ def test_real_volumes(real_data):
         assert image["one-step"] != image[PRIOR]
     perfect = {PRIOR: lambda subject: iter([subject.sample.mask])}
     sample: Sample = dataset.load(cases[0])
-    best = score_case(Subject.of(sample, model), dataset, perfect).arms[PRIOR].mean
+    best = score_case(PreparedSample.of(sample, model), dataset, perfect).arms[PRIOR].mean
     assert best == {"dice": 1, "iou": 1, "recall": 1, "accuracy": 1, "hd95": 0, "nsd": 1}

@@ -8,10 +8,11 @@ import pytest
 from test_interactive_command import run_command
 
 from napari_hidiff.training import trainer, validation
-from napari_hidiff.training.evaluate.ablations import table as scored
+from napari_hidiff.training.evaluate.ablations import run as scored
 from napari_hidiff.training.evaluate.ablations import trainings
-from napari_hidiff.training.evaluate.ablations.report import table
-from napari_hidiff.training.evaluate.ablations.rows import STUDIES
+from napari_hidiff.training.evaluate.ablations.report import report
+from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS
+from napari_hidiff.training.evaluate.output import page
 
 TINY = (
     *("iterations=1", "batch=2", "crop=32", "workers=0", "validate_cases=1", "precision=fp32"),
@@ -44,7 +45,7 @@ def hippocampus(real_data, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_a_study_runs_whole_and_then_does_no_work(name, hippocampus, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(validation, "PLANES", 1)
     monkeypatch.setattr(trainings, "TRIES", 1)
@@ -53,9 +54,11 @@ def test_a_study_runs_whole_and_then_does_no_work(name, hippocampus, capsys, mon
     status, out, err = run_command(capsys, monkeypatch, *arguments)
     assert status == 0, err
     content = json.loads(output.read_text())
-    assert [row["name"] for row in content["rows"]] == [row.name for row in STUDIES[name].rows]
-    for row, known in zip(content["rows"], STUDIES[name].rows, strict=True):
-        assert set(row["cells"]) == {"prior", *known.ways}
+    assert [row["name"] for row in content["rows"]] == [
+        row.name for row in ABLATIONS[name].variants
+    ]
+    for row, known in zip(content["rows"], ABLATIONS[name].variants, strict=True):
+        assert set(row["cells"]) == {"prior", *known.settings}
         assert row["seeds"] == [0]
         for way, cell in row["cells"].items():
             assert 0 <= cell["dice"] <= 1
@@ -63,7 +66,7 @@ def test_a_study_runs_whole_and_then_does_no_work(name, hippocampus, capsys, mon
             assert cell["dice"] == pytest.approx(sum(given) / 2, abs=2e-6)
         assert row["name"] in out
     assert content["n"] == 2
-    assert "not run" not in table(content)
+    assert "not run" not in page(content, report(content))
     assert "to do: about" in err or name == "refiner-control"
     for picture in content["pictures"]:
         assert output.with_name(f"table-{picture}").stat().st_size > 1000

@@ -14,10 +14,9 @@ from napari_hidiff.training.evaluate.gallery import (
     Row,
     best_median_worst,
     draw,
-    packed,
     richest,
-    unpacked,
 )
+from napari_hidiff.training.evaluate.study import pack_array, unpack_array
 
 RED, BLUE = "#ff0000", "#0000ff"
 scores = st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(0, 4), min_size=1)
@@ -54,9 +53,9 @@ def test_the_richest_slice_is_the_first_of_equals() -> None:
 
 def test_packed_masks_come_back() -> None:
     mask = np.random.default_rng(0).integers(0, 9, (7, 11)).astype(np.uint8)
-    np.testing.assert_array_equal(unpacked(packed(mask), (7, 11)), mask)
+    np.testing.assert_array_equal(unpack_array(pack_array(mask), (7, 11)), mask)
     turned = mask.T
-    np.testing.assert_array_equal(unpacked(packed(turned), (11, 7)), turned)
+    np.testing.assert_array_equal(unpack_array(pack_array(turned), (11, 7)), turned)
 
 
 def pixels_of(path: Path, color: str) -> int:

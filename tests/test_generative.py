@@ -1,19 +1,16 @@
 """The figures of the generative studies, each against a slow or hand-made answer."""
 
 import math
-from io import StringIO
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from napari_hidiff.annotation.suggestions import Place, radius
 from napari_hidiff.masks import dice, entropy
-from napari_hidiff.training.evaluate.generative.report import as_text, print_best
-from napari_hidiff.training.evaluate.generative.study import (
+from napari_hidiff.training.evaluate.generative.figures import (
     at_level,
     auroc,
     centreline_dice,
@@ -21,16 +18,17 @@ from napari_hidiff.training.evaluate.generative.study import (
     differences,
     diversity,
     energy_distance,
-    found,
+    errors_found,
     mean,
     overlap_distance,
 )
 from napari_hidiff.training.evaluate.generative.uncertainty import (
     combine,
+    lead,
     maps_of,
     mutual_information,
 )
-from napari_hidiff.training.evaluate.report import plain
+from napari_hidiff.training.evaluate.output import interval, plain
 
 
 def masks(*rows: str) -> list[np.ndarray]:
@@ -151,8 +149,8 @@ def test_errors_found_by_visits():
     errors[10, 10:20] = True
     assert radius(errors.shape) == 2
     places = [Place(10, 10, 1.0), Place(30, 40, 0.9), Place(10, 12, 0.8)]
-    assert found(errors, places, 5) == pytest.approx([0.3, 0.3, 0.5, 0.5, 0.5])
-    assert found(errors, [], 3) == [0, 0, 0]
+    assert errors_found(errors, places, 5) == pytest.approx([0.3, 0.3, 0.5, 0.5, 0.5])
+    assert errors_found(errors, [], 3) == [0, 0, 0]
 
 
 def test_mutual_information_is_what_samples_disagree_about():
@@ -209,18 +207,23 @@ def test_differences_are_paired_over_the_cases_that_have_both():
     assert got["a - c"] is None
     single = differences({"x": figures["x"]}, ("f", "m"), [("a", "b")])
     assert single["a - b"] == {"mean": 0.4, "low": None, "high": None, "n": 1}
-    assert as_text(got["b - a"]) == "-0.3000 [-0.4000, -0.2000]"
-    assert as_text(single["a - b"]) == "+0.4000"
-    assert as_text(got["a - c"]) == "-"
+    assert interval(got["b - a"]) == "-0.3000 [-0.4000, -0.2000]"
+    assert interval(single["a - b"]) == "+0.4000"
+    assert interval(got["a - c"], "-") == "-"
 
 
 def test_the_best_is_shown_ahead_whichever_way_the_pair_is_kept():
-    console = Console(file=StringIO(), width=100)
-    pairs = {"a - b": {"mean": -0.2, "low": -0.3, "high": -0.1, "n": 4}}
-    print_best("title", {"a": 0.5, "b": 0.7, "c": None}, pairs, console)
-    text = console.file.getvalue()
-    assert "b - a" in text
-    assert "+0.2000 [+0.1000, +0.3000]" in text
+    pairs = {
+        "a - b": {"mean": -0.2, "low": -0.3, "high": -0.1, "n": 4},
+        "b - c": {"mean": 0.1, "low": None, "high": None, "n": 1},
+        "b - d": None,
+    }
+    ahead = lead({"a": 0.5, "b": 0.7, "c": 0.6, "d": 0.1}, pairs)
+    assert interval(ahead["b - a"]) == "+0.2000 [+0.1000, +0.3000]"
+    assert interval(ahead["b - c"]) == "+0.1000"
+    assert ahead["b - d"] is None
+    turned = lead({"a": 0.5, "d": 0.7}, {"a - d": None})
+    assert turned == {"d - a": None}
 
 
 def test_json_holds_no_nan():

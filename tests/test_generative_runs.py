@@ -1,7 +1,6 @@
 """The generative studies on pictures and volumes: views of cases, whole runs, what resumes."""
 
 import json
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -16,22 +15,17 @@ from volume_layouts import write_msd
 from napari_hidiff.inference import volumes
 from napari_hidiff.masks import dice, entropy
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.experiments import foreground_slices
 from napari_hidiff.training.evaluate.generative import alternatives, uncertainty
-from napari_hidiff.training.evaluate.generative.study import (
-    SAMPLES,
+from napari_hidiff.training.evaluate.generative.figures import (
     auroc,
     energy_distance,
-    last_step,
     overlap_distance,
-    views_of,
 )
+from napari_hidiff.training.evaluate.generative.views import SAMPLES, last_step, views_of
+from napari_hidiff.training.evaluate.scoring import foreground_slices
+from napari_hidiff.training.evaluate.study import Options
 
-
-@dataclass(frozen=True)
-class Options:
-    seeds: tuple[int, ...] = (0,)
-    slices: int = 2
+OPTIONS = Options(seeds=(0,), slices=2)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +110,7 @@ def forwards(tiny):
 
 def shown(study, content) -> str:
     console = Console(file=StringIO(), width=140)
-    study.print_table(content, console)
+    study.print_tables(content, console)
     return console.file.getvalue()
 
 
@@ -125,7 +119,7 @@ def test_alternatives_run(told, tmp_path, forwards):
     cases = dataset.split("val")[:2]
     met = []
     content = alternatives.run(
-        model, dataset, cases, Options(), tmp_path, lambda done, case: met.append((done, case.id))
+        model, dataset, cases, OPTIONS, tmp_path, lambda done, case: met.append((done, case.id))
     )
     assert met == [(0, cases[0].id), (1, cases[1].id)]
     assert json.loads(json.dumps(content, allow_nan=False)) == content
@@ -160,16 +154,16 @@ def test_alternatives_run(told, tmp_path, forwards):
         assert picture.format == "PNG"
 
     forwards.clear()
-    assert alternatives.run(model, dataset, cases, Options(), tmp_path) == content
+    assert alternatives.run(model, dataset, cases, OPTIONS, tmp_path) == content
     assert not forwards
 
 
 def test_uncertainty_run_resumes_and_mends(told, tmp_path, forwards):
     dataset, model = told
     cases = dataset.split("val")[:2]
-    uncertainty.run(model, dataset, cases[:1], Options(), tmp_path)
+    uncertainty.run(model, dataset, cases[:1], OPTIONS, tmp_path)
     forwards.clear()
-    content = uncertainty.run(model, dataset, cases, Options(), tmp_path)
+    content = uncertainty.run(model, dataset, cases, OPTIONS, tmp_path)
     once = len(forwards)
     perfect, row = (content["cases"][case.id] for case in cases)
     assert set(perfect["auroc"]["prior"].values()) == {None}  # no error to find
@@ -199,14 +193,14 @@ def test_uncertainty_run_resumes_and_mends(told, tmp_path, forwards):
     second.write_text(second.read_text()[:-20])  # torn
     (tmp_path / "uncertainty-other.json").write_text("{}")
     forwards.clear()
-    assert uncertainty.run(model, dataset, cases, Options(), tmp_path) == content
+    assert uncertainty.run(model, dataset, cases, OPTIONS, tmp_path) == content
     assert 0 < len(forwards) <= once + 2
     assert json.loads(second.read_text())["record"]["figures"] == row
 
     kept = json.loads(first.read_text())
     first.write_text(json.dumps(kept | {"key": "of another model"}))
     forwards.clear()
-    assert uncertainty.run(model, dataset, cases, Options(), tmp_path) == content
+    assert uncertainty.run(model, dataset, cases, OPTIONS, tmp_path) == content
     assert forwards
 
 
@@ -214,7 +208,7 @@ def test_uncertainty_of_volumes_pools_slices(tmp_path, tiny):
     dataset = open_dataset("msd", write_msd(tmp_path / "Task01_Thing"))
     model = tiny(len(dataset.classes), 1)
     case = dataset.split("train")[0]
-    content = uncertainty.run(model, dataset, [case], Options(), tmp_path / "state")
+    content = uncertainty.run(model, dataset, [case], OPTIONS, tmp_path / "state")
     views = views_of(model, dataset, case, 2)
     priors = [model.prior(view.image, normalised=True) for view in views]
     scores = np.concatenate([entropy(p).ravel() for p in priors])
@@ -235,6 +229,6 @@ def test_settings_that_cannot_be_are_one_line(chase, tiny, tmp_path):
             study.run, tiny(), dataset, cases, Options(slices=0), tmp_path / "state"
         )
         assert "seed" in message(study.run, tiny(), dataset, cases, Options(()), tmp_path)
-        assert "no case" in message(study.run, tiny(), dataset, [], Options(), tmp_path)
-        assert "classes" in message(study.run, tiny(3), dataset, cases, Options(), tmp_path)
+        assert "no case" in message(study.run, tiny(), dataset, [], OPTIONS, tmp_path)
+        assert "classes" in message(study.run, tiny(3), dataset, cases, OPTIONS, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -11,13 +11,13 @@ from scipy import ndimage
 from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case
-from napari_hidiff.training.evaluate.experiments import Options, Store, fingerprint
 from napari_hidiff.training.evaluate.interactive import annotator, policies
 from napari_hidiff.training.evaluate.interactive.annotator import (
     TOLERANCE,
-    Done,
+    AnnotatorRun,
     annotate,
     areas_for,
+    by_set,
     farther,
     nauc,
     strokes_to,
@@ -25,11 +25,12 @@ from napari_hidiff.training.evaluate.interactive.annotator import (
 )
 from napari_hidiff.training.evaluate.interactive.policies import (
     POLICIES,
-    chosen,
-    seeds_of,
-    settings_of,
+    arm_seeds,
+    arm_settings,
+    arms_named,
 )
-from napari_hidiff.training.evaluate.interactive.subjects import Moment, Place, Subject
+from napari_hidiff.training.evaluate.interactive.subjects import Answered, Subject, SubjectId
+from napari_hidiff.training.evaluate.study import Options, Records, fingerprint
 
 SIZE = (32, 40)
 STROKES = 3
@@ -44,13 +45,13 @@ def subject(tiny):
     smooth = ndimage.gaussian_filter(rng.normal(size=SIZE), 4)
     truth = np.digitize(smooth, np.quantile(smooth, [0.5, 0.8])).astype(np.uint8)
     plane = model.intensity(image)
-    return Subject(Place("drawn", None, "disc"), image, plane, truth, None, model)
+    return Subject(SubjectId("drawn", None, "disc"), image, plane, truth, None, model)
 
 
 def play(subject, arm, strokes=STROKES, seed=0, wrong=0.0, **options):
     """The record of one annotator."""
     policy, model = POLICIES[arm], subject.model
-    settings = settings_of(policy, model, Options(**options))
+    settings = arm_settings(policy, model, Options(**options))
     answer = policies.answer_of(policy, subject, model, settings, seed)
     return annotate(subject, policy, answer, strokes, seed, wrong)
 
@@ -82,8 +83,8 @@ def record(dice, **more):
 
 def test_a_summary_by_hand():
     """Two cases, one of two slices: slices and seeds of a case are averaged first."""
-    a, b = Place("a", None, "disc"), Place("b", 3, "disc")
-    c = Place("b", 7, "disc")
+    a, b = SubjectId("a", None, "disc"), SubjectId("b", 3, "disc")
+    c = SubjectId("b", 7, "disc")
     harmful = {
         "before": [0.6, 0.8],
         "after": [0.6 - 2 * TOLERANCE, 0.8 - TOLERANCE / 2],
@@ -93,13 +94,13 @@ def test_a_summary_by_hand():
         "fixed_changed": 2,
     }
     runs = [
-        Done(a, "paint", 0, record([0.2, 0.4, 0.6])),
-        Done(b, "paint", 0, record([0.4, 0.6, 0.8])),
-        Done(c, "paint", 0, record([0.6, 0.8, 1.0])),
-        Done(a, "refine", 0, record([0.2, 0.6, 0.8], **harmful)),
-        Done(b, "refine", 0, record([0.4, 0.8, 0.8])),
-        Done(b, "refine", 1, record([0.4, 1.0, 1.0])),
-        Done(c, "refine", 0, record([0.6, 0.9, 0.9])),
+        AnnotatorRun(a, "paint", 0, record([0.2, 0.4, 0.6])),
+        AnnotatorRun(b, "paint", 0, record([0.4, 0.6, 0.8])),
+        AnnotatorRun(c, "paint", 0, record([0.6, 0.8, 1.0])),
+        AnnotatorRun(a, "refine", 0, record([0.2, 0.6, 0.8], **harmful)),
+        AnnotatorRun(b, "refine", 0, record([0.4, 0.8, 0.8])),
+        AnnotatorRun(b, "refine", 1, record([0.4, 1.0, 1.0])),
+        AnnotatorRun(c, "refine", 0, record([0.6, 0.9, 0.9])),
     ]
     content = summarise(runs, [POLICIES["paint"], POLICIES["refine"]], 2)
     paint, refine = content["arms"]["paint"], content["arms"]["refine"]
@@ -126,25 +127,46 @@ def test_a_summary_by_hand():
     assert len(content["runs"]) == len(runs)
 
 
+def test_sets_are_summarised_apart():
+    policies = [POLICIES["paint"], POLICIES["refine"]]
+    runs = [
+        AnnotatorRun(SubjectId(case, None, "disc"), arm, 0, record([0.2, level, level]))
+        for case, paint, refine in (("x/1", 0.3, 0.5), ("x/2", 0.5, 0.5), ("y/1", 0.6, 0.4))
+        for arm, level in (("paint", paint), ("refine", refine))
+    ]
+    sets = by_set(runs, policies, 2)
+    assert {name: part["n"] for name, part in sets.items()} == {"x": 2, "y": 1}
+    assert sets["x"]["arms"]["paint"]["dice"] == pytest.approx([0.2, 0.4, 0.4])
+    assert sets["y"]["arms"]["refine"]["after"]["2"] == pytest.approx(0.4)
+    gain = sets["x"]["differences"]["refine_minus"]["paint"]["nauc_2"]["mean"]
+    assert gain == pytest.approx((0.15 + 0) / 2)
+    assert by_set(runs[:0], policies, 2) == {}
+    one = [AnnotatorRun(SubjectId("1", None, "disc"), "paint", 0, record([0.2, 0.3, 0.3]))]
+    assert by_set(one, policies, 2) == {}
+
+
 def test_arms_are_chosen_by_name():
-    assert [p.name for p in chosen(Options(arms=("once", "paint", "once")))] == ["once", "paint"]
-    assert "control" not in [policy.name for policy in chosen(Options())]
-    assert "unknown arm 'pain': choose from paint," in message(chosen, Options(arms=("pain",)))
-    assert "at least one arm" in message(chosen, Options(arms=()))
-    assert "--control" in message(chosen, Options(arms=("control",)))
+    assert [p.name for p in arms_named(Options(arms=("once", "paint", "once")))] == [
+        "once",
+        "paint",
+    ]
+    assert "control" not in [policy.name for policy in arms_named(Options())]
+    assert "unknown arm 'pain': choose from paint," in message(arms_named, Options(arms=("pain",)))
+    assert "at least one arm" in message(arms_named, Options(arms=()))
+    assert "--control" in message(arms_named, Options(arms=("control",)))
 
 
 def test_only_what_is_random_runs_with_every_seed(tiny):
     model = tiny(labels=3)  # its card recommends ddim
     options = Options(seeds=(3, 4))
     once = Options(seeds=(3, 4), sampler="one-step")
-    assert list(seeds_of(POLICIES["refine"], model, options)) == [3, 4]
-    assert list(seeds_of(POLICIES["refine"], model, once)) == [3]
-    assert list(seeds_of(POLICIES["refine-ddim"], model, once)) == [3, 4]
+    assert list(arm_seeds(POLICIES["refine"], model, options)) == [3, 4]
+    assert list(arm_seeds(POLICIES["refine"], model, once)) == [3]
+    assert list(arm_seeds(POLICIES["refine-ddim"], model, once)) == [3, 4]
     for arm in ("paint", "walker"):
-        assert list(seeds_of(POLICIES[arm], model, options)) == [3]
-    assert list(seeds_of(POLICIES["paint-wrong"], model, options)) == [3, 4]
-    assert settings_of(POLICIES["berdiff"], model, once) == {
+        assert list(arm_seeds(POLICIES[arm], model, options)) == [3]
+    assert list(arm_seeds(POLICIES["paint-wrong"], model, options)) == [3, 4]
+    assert arm_settings(POLICIES["berdiff"], model, once) == {
         "sampler": "ancestral",
         "steps": model.process.steps,
         "samples": 2,
@@ -169,7 +191,7 @@ def test_a_network_that_overwrites_strokes_may_do_so_only_without_a_clamp(subjec
     model = HiDiff(mine.card, mine.segmentor, copy.deepcopy(mine.refiner))
     generator = torch.Generator().manual_seed(1)
     torch.nn.init.normal_(model.refiner.head.weight, std=5, generator=generator)
-    stubborn = Subject(subject.place, subject.image, subject.plane, subject.truth, None, model)
+    stubborn = Subject(subject.id, subject.image, subject.plane, subject.truth, None, model)
     loose, clamped = (play(stubborn, arm, strokes=6) for arm in ("no-clamp", "refine"))
     assert loose["fixed_changed"] > 0
     assert clamped["fixed_changed"] == 0
@@ -196,7 +218,7 @@ def test_all_arms_start_from_the_segmentor_but_the_one_that_refines_first(subjec
 
 def test_harm_is_counted_against_the_mask_with_the_stroke(subject):
     found = play(subject, "refine")
-    best = Moment.unpacked(found["helped"])
+    best = Answered.unpacked(found["helped"])
     gains = np.subtract(found["after"], found["before"])
     assert best.gain == pytest.approx(gains.max())
     assert found["harmed"]["gain"] == pytest.approx(gains.min())
@@ -212,7 +234,7 @@ def test_harm_is_counted_against_the_mask_with_the_stroke(subject):
 
 def test_a_guard_keeps_the_answer_near_the_strokes(subject):
     reach = POLICIES["refine-near"].guards.near
-    moment = Moment.unpacked(play(subject, "refine-near", strokes=1)["helped"])
+    moment = Answered.unpacked(play(subject, "refine-near", strokes=1)["helped"])
     pieces, _ = ndimage.label(moment.before != moment.after, np.ones((3, 3)))
     near = ~farther(moment.where, reach + 1)
     assert set(np.unique(pieces[pieces > 0])) == set(np.unique(pieces[near & (pieces > 0)]))
@@ -229,7 +251,7 @@ def test_wrong_strokes_are_drawn_alike_in_both_arms(subject):
 def test_pixels_outside_the_field_of_view_are_nobodys_errors(subject):
     counted = np.zeros(SIZE, bool)
     counted[8:24, 8:30] = True
-    place, model = subject.place, subject.model
+    place, model = subject.id, subject.model
     inside = Subject(place, subject.image, subject.plane, subject.truth, counted, model)
     found = play(inside, "paint", strokes=400)
     assert found["dice"][-1] == 1
@@ -283,7 +305,7 @@ def test_the_walker_goes_on_from_strokes_and_cores(subject):
 
 
 def test_a_store_keeps_finds_and_computes_anew(tmp_path):
-    store, decides = Store(tmp_path), {"seed": 1}
+    store, decides = Records(tmp_path), {"seed": 1}
     kept = store.get("a/b", decides, lambda: {"x": 1.25, "y": (1, 2)})
     assert kept == {"x": 1.25, "y": [1, 2]}
     assert store.get("a/b", decides, dict) == kept, "nothing is computed again"
@@ -317,7 +339,7 @@ def test_a_moment_comes_back_as_it_was():
     rng = np.random.default_rng(0)
     before, after = rng.integers(0, 9, (2, 5, 7)).astype(np.uint8)
     fixed, where = rng.integers(-1, 9, (5, 7)), rng.random((5, 7)) > 0.5
-    back = Moment.unpacked(Moment(3, before, after, fixed, where, -0.25).packed())
+    back = Answered.unpacked(Answered(3, before, after, fixed, where, -0.25).packed())
     assert (back.number, back.gain) == (3, -0.25)
     for name, array in (("before", before), ("after", after), ("fixed", fixed), ("where", where)):
         np.testing.assert_array_equal(getattr(back, name), array)
@@ -325,7 +347,7 @@ def test_a_moment_comes_back_as_it_was():
 
 def test_another_copy_of_the_data_is_noticed(tmp_path):
     """Records notice another copy of the data by the sizes of its files."""
-    from napari_hidiff.training.evaluate.experiments import files_of
+    from napari_hidiff.training.evaluate.study import files_of
 
     image, mask = tmp_path / "i.png", tmp_path / "m.png"
     image.write_bytes(b"123")

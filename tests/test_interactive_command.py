@@ -16,9 +16,9 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Label, mean_dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import cli
-from napari_hidiff.training.evaluate.experiments import Options
 from napari_hidiff.training.evaluate.interactive.annotator import nauc
-from napari_hidiff.training.evaluate.interactive.study import run
+from napari_hidiff.training.evaluate.interactive.experiment import run
+from napari_hidiff.training.evaluate.study import Options
 
 ARMS = ("paint", "refine", "once", "no-clamp", "control")
 
@@ -95,7 +95,7 @@ def test_the_command_from_end_to_end(files, capsys, monkeypatch, tmp_path):
     assert set(content["differences"]["refine_minus"]) == set(ARMS) - {"refine"}
     assert set(content["differences"]["minus_paint"]) == set(ARMS) - {"paint"}
     assert any("control's own segmentor differs" in note for note in content["notes"])
-    assert "to go" in err
+    assert "annotators to do: about" in err
     for picture in ("curves", "helped", "harmed"):
         beside = tmp_path / f"scores-{picture}.png"
         assert beside.read_bytes() == (state / f"{picture}.png").read_bytes()

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_hidiff.training.evaluate import cli
-from napari_hidiff.training.evaluate.analyses import study
-from napari_hidiff.training.evaluate.experiments import Store
+from napari_hidiff.training.evaluate import cli, study
+from napari_hidiff.training.evaluate.study import Records
 
 DRIVE_SIZE = 565, 584
 
@@ -19,18 +18,19 @@ DRIVE_SIZE = 565, 584
 @pytest.fixture
 def evaluate(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The object that the command prints; it is called again and computes nothing then."""
+    monkeypatch.setenv("COLUMNS", "160")  # no cell of a table is broken
 
     def call(*arguments: Any) -> dict[str, Any]:
         words = [*map(str, arguments), "--seeds", "2", "--state", str(tmp_path / "state")]
         monkeypatch.setattr(sys, "argv", ["napari-hidiff-evaluate", *words])
-        made: list[Store] = []
+        made: list[Records] = []
 
-        class Seen(Store):
+        class Seen(Records):
             def __init__(self, folder: Path) -> None:
                 super().__init__(folder)
                 made.append(self)
 
-        monkeypatch.setattr(study, "Store", Seen)
+        monkeypatch.setattr(study, "Records", Seen)
         said = []
         for more in (["--json", "--output", str(tmp_path / "x.json")], ["--json"], []):
             monkeypatch.setattr(sys, "argv", ["napari-hidiff-evaluate", *words, *more])
@@ -64,7 +64,7 @@ def test_steps_of_the_hippocampus(evaluate, real_data):
         assert 0.5 < arm["mean"]["hd95"] < 3
     seconds = [content["arms"][name]["seconds"] for name in ("one-step", "ddim-3x5")]
     assert 0 < seconds[0] < seconds[1]
-    assert "one-step (card)" in content["printed"]
+    assert "card recommends one-step" in content["printed"]
 
 
 @pytest.mark.slow
@@ -114,4 +114,4 @@ def test_vessels_of_another_data_set(evaluate, chase_data, tmp_path):
     assert content["own"]["mean"]["refined"]["dice"] == pytest.approx(0.797, abs=5e-4)
     for scores in content["mean"].values():
         assert 0.55 < scores["dice"] < 0.85
-    assert "own: chase (test, n = 8)" in content["printed"]
+    assert "its own: chase (test, n = 8)" in content["printed"]

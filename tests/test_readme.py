@@ -14,22 +14,36 @@ def code(page, word: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, CHINESE], ids=lambda page: page.name)
-def test_the_python_example_runs(page, tiny_file, tmp_path, monkeypatch, capsys):
+def test_the_example_of_the_api_runs(tiny_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(code(page, "load_model").replace('"chase-vessels"', repr(str(tiny_file))), {})
+    exec(code(DOCS / "api.md", "load_model").replace('"chase-vessels"', repr(str(tiny_file))), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 1 ")
     assert lines[1].startswith("(960, 999) 0.")
 
 
-@pytest.mark.parametrize(
-    ("page", "printed"), [("api.md", "(960, 999) "), ("annotate-volume.md", "(3, 32, 40)\n")]
-)
-def test_the_python_examples_of_the_docs_run(page, printed, tmp_path, monkeypatch, capsys):
+def test_the_example_of_volumes_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(code(DOCS / page, ""), {})
-    assert capsys.readouterr().out.startswith(printed)
+    exec(code(DOCS / "annotate-volume.md", ""), {})
+    assert capsys.readouterr().out.startswith("(3, 32, 40)\n")
+
+
+FILE = re.compile(
+    r"`((?:benchmarks|docs|napari_hidiff|results|tests|training)/[\w./-]+\.(?:json|md|py|txt)"
+    r"|(?:\w+/)+\w+\.py)"
+)
+"""A file by its path, or a module by its path in the package."""
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_files_of_the_repository_that_a_page_names_exist(page):
+    for name in FILE.findall(text_of(page)):
+        found = (ROOT / name).is_file() or (ROOT / "napari_hidiff" / name).is_file()
+        assert found, f"{page.name}: {name}"
+
+
+def test_the_readme_fits_on_two_screens():
+    assert len(text_of(README).split()) <= 1000
 
 
 def test_files_that_the_readme_names_exist():

@@ -1,4 +1,4 @@
-"""The numbers in the README and on the model's card are those of the result files."""
+"""The numbers of docs/results.md, the README and the model's card are those of the result files."""
 
 import json
 from pathlib import Path
@@ -11,25 +11,40 @@ from napari_hidiff.training.publish import LARGEST, interactive_scores_of, score
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = json.loads((ROOT / "results" / "chase-vessels-test.json").read_text(encoding="utf-8"))
 ROWS = {
-    "prior (segmentor alone)": "prior",
-    "refined (one step, the default)": "refined",
+    "first mask (segmentor alone)": "prior",
+    "refined (one pass, the default)": "refined",
     "refined (DDIM, 3 steps, mean of 5 samples)": "ddim",
     "second human observer": "second_observer",
 }
 
 
-def test_the_readme_quotes_the_result_file():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    results = readme.split("<!-- results: begin")[1].split("<!-- results: end")[0]
+def test_the_page_quotes_the_result_file():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    results = page.split("### Vessels")[1].split("\n### ")[0]
     for row, arm in ROWS.items():
         scores = REPORT["mean"][arm]
-        cells = [f"{scores[m]:.3f}" for m in ("dice", "iou", "recall", "accuracy")]
+        cells = [f"{scores[m]:.3f}" for m in ("dice", "iou", "recall", "accuracy", "nsd")]
         assert f"| {row} | {' | '.join(cells)} | {scores['hd95']:.1f} |" in results
-    for dice in (REPORT["difference"]["dice"], REPORT["difference_to"]["ddim"]["dice"]):
-        assert f"{dice['mean']:+.4f} [{dice['low']:+.4f}, {dice['high']:+.4f}]" in results
+    changes = REPORT["difference"]
+    for change in (changes["dice"], changes["nsd"], REPORT["difference_to"]["ddim"]["dice"]):
+        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**change) in results
+    assert "{mean:+.1f} [{low:+.1f}, {high:+.1f}]".format(**changes["hd95"]) in results
     damage = REPORT["damage"]
-    assert f"{damage['share']:.0%}" in results
+    assert f"costs {damage['lost']['mean']:.3f} Dice, of which one pass regains" in results
+    assert f"regains {damage['share']:.0%}" in results
     assert REPORT["command"] in results
+    samples = json.loads((ROOT / "results" / "chase-alternatives.json").read_text(encoding="utf-8"))
+    first, refined = (samples["mean"]["cldice"][arm] for arm in ("prior", "one-step"))
+    assert f"first mask is {first:.3f}, of the refined one {refined:.3f}" in results
+
+
+def test_the_readme_quotes_the_same_scores():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    change, dice = REPORT["difference"]["dice"], REPORT["mean"]["refined"]["dice"]
+    assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}] on vessels".format(**change) in readme
+    assert f"one model, {REPORT['n']} test images" in readme
+    assert f"vessels {dice:.3f} (16 images for training" in readme
+    assert f"regains {REPORT['damage']['share']:.0%} of the lost Dice on vessels" in readme
 
 
 def test_the_means_are_those_of_the_images():

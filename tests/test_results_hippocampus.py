@@ -1,4 +1,4 @@
-"""The second bundled model: its card, its result file and what the README says of it."""
+"""The second bundled model: its card, its result file and what the pages say of it."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ from napari_hidiff.training.publish import LARGEST, interactive_scores_of, score
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = json.loads((ROOT / "results" / "hippocampus-test.json").read_text(encoding="utf-8"))
 ROWS = {
-    "prior (segmentor alone)": "prior",
-    "refined (one step, the default)": "refined",
+    "first mask (segmentor alone)": "prior",
+    "refined (one pass, the default)": "refined",
     "refined (DDIM, 3 steps, mean of 5 samples)": "ddim",
 }
 
 
-def test_the_readme_quotes_the_result_file():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    results = readme.split("<!-- results: begin")[1].split("<!-- results: end")[0]
+def test_the_page_quotes_the_result_file():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    results = page.split("### Hippocampus")[1].split("\n## ")[0]
     for row, arm in ROWS.items():
         scores = REPORT["mean"][arm]
         cells = [f"{scores[m]:.3f}" for m in ("dice", "iou", "recall", "nsd")]
@@ -31,6 +31,10 @@ def test_the_readme_quotes_the_result_file():
     assert f"lose {damage['lost']['mean']:.3f} Dice" in results
     assert f"regains {damage['share']:.0%}" in results
     assert REPORT["command"] in results
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    change = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**REPORT["difference"]["dice"])
+    assert f"{change} on the hippocampus" in readme
+    assert f"hippocampus {REPORT['mean']['refined']['dice']:.3f}, where" in readme
 
 
 def test_volumes_of_held_out_cases_were_scored_in_mm():
@@ -64,7 +68,7 @@ def test_the_bundled_model_has_its_card_in_order():
 
 
 def test_the_recipes_give_what_the_cards_say():
-    """Each command of the README, as the recipe that its model was trained with."""
+    """Each command of docs/results.md, as the recipe that its model was trained with."""
     folds = {"pretrain_iterations": 2500, "fold_iterations": 2500}
     for name, dataset, changes in (
         ("chase-vessels", "chase", {}),

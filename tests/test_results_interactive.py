@@ -172,20 +172,51 @@ def test_the_figures_of_observers_samplers_and_variants_are_quoted_too():
         assert report["command"] in text
 
 
-def test_the_readme_quotes_the_same_files():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    reports = [read(name) for name in SECTIONS.values()]
-    for report in reports:
-        arms, ahead = report["arms"], report["differences"]["refine_minus"]
-        cells = [f"{arms[arm]['nauc']['20']:.3f}" for arm in ("paint", "refine", "once")]
-        gains = [ahead[arm]["nauc_20"] for arm in ("paint", "once")]
-        cells += [f"{g['mean']:+.3f} [{g['low']:+.3f}, {g['high']:+.3f}]" for g in gains]
-        assert f"| {' | '.join(cells)} |" in text
+NAMES = {
+    "kvasir-interactive": ("Kvasir-SEG, 80 images at 128 px", "polyps (Kvasir-SEG), 80 images"),
+    "hippocampus-interactive": (
+        "hippocampus, 34 volumes, 3 slices each",
+        "hippocampus, 34 volumes",
+    ),
+    "chase-vessels-interactive": ("CHASE_DB1, 8 images", "vessels (CHASE_DB1), 8 images"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_short_tables_quote_the_same_files(name):
+    """That of docs/results.md and the smaller one of the README."""
+    page, readme = (
+        (ROOT / file).read_text(encoding="utf-8") for file in ("docs/results.md", "README.md")
+    )
+    report = read(name)
+    ahead = report["differences"]["refine_minus"]
+
+    def area(arm: str) -> str:
+        found = report["arms"].get(arm)
+        return f"{found['nauc']['20']:.3f}" if found else "-"
+
+    def gain(arm: str) -> str:
+        return "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**ahead[arm]["nauc_20"])
+
+    first = f"{report['arms']['paint']['after']['0']:.3f}"
+    row, short = NAMES[name]
+    areas = [area(arm) for arm in ("paint", "refine", "once", "control", "walker")]
+    assert f"| {' | '.join([row, first, *areas, gain('paint'), gain('once')])} |" in page
+    areas = [area(arm) for arm in ("paint", "refine", "control", "walker")]
+    assert f"| {' | '.join([short, first, *areas, gain('paint')])} |" in readme
+
+
+def test_the_sentences_below_them_quote_the_same_files():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    reports = [read(name) for name in NAMES]
     for arm in ("refine", "refine-firm"):
         shares = [f"{report['arms'][arm]['lowered']:.0%}" for report in reports]
-        assert f"{shares[0]}, {shares[1]} and {shares[2]}" in text
-    strokes = TEST["arms"]["refine"]["as_painting"]["strokes"]
-    assert f"{strokes} strokes with re-refinement reach the Dice that 20 painted" in text
+        assert f"{shares[0]}, {shares[1]} and {shares[2]}" in page
+    strokes = [report["arms"]["refine"]["as_painting"]["strokes"] for report in reports]
+    assert f"{strokes[0]} strokes with re-refinement reach the Dice that 20 painted" in page
+    assert f"hippocampus it takes {strokes[1]}, on CHASE_DB1 {strokes[2]}" in page
+    assert f"{strokes[0]} strokes with Re-refine reach the Dice of 20 strokes without" in readme
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -43,36 +43,36 @@ def test_every_difference_follows_from_the_cases(path):
             assert cell["to_prior"]["high"] == pytest.approx(high, abs=0.1 * spread)
 
 
-def test_the_readme_quotes_the_page():
-    """Its three numbers, from the objects; results.md repeats them with their intervals."""
-    control = json.loads((RESULTS / "hippocampus-refiner-control.json").read_text())
-    output = json.loads((RESULTS / "hippocampus-output.json").read_text())
-    (ours,) = (row for row in control["rows"] if row["name"] == "ours")
-    (paper,) = (row for row in output["rows"] if row["name"] == "paper")
-    (longer,) = (row for row in output["rows"] if row["name"] == "paper-longer")
-    found = (
-        ours["cells"]["ddim-3x5"]["to_reference"],
-        paper["cells"]["ancestral-10x1"]["to_prior"],
-        paper["cells"]["ancestral-10x1-unlinked"]["to_prior"],
+INTERVAL = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def test_the_short_answers_quote_the_objects():
+    """Those on top of docs/studies.md; docs/results.md repeats the first."""
+    control, output, polyps, polyps_output = (
+        json.loads((RESULTS / f"{name}.json").read_text())
+        for name in (
+            "hippocampus-refiner-control",
+            "hippocampus-output",
+            "kvasir-refiner-control",
+            "kvasir-output",
+        )
     )
-    polyps = json.loads((RESULTS / "kvasir-refiner-control.json").read_text())
-    (theirs,) = (row for row in polyps["rows"] if row["name"] == "ours")
-    readme, results = (ROOT / "README.md").read_text(), (DOCS / "results.md").read_text()
-    for difference in found:
-        assert f"{difference['mean']:+.4f}" in readme
-        whole = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**difference)
-        assert whole in results
-    apart = theirs["cells"]["ddim-3x5"]["to_reference"]
-    assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**apart) in results
-    rows = json.loads((RESULTS / "kvasir-output.json").read_text())["rows"]
-    (there,) = (row for row in rows if row["name"] == "paper")
-    for way in ("ancestral-10x1", "ancestral-10x1-unlinked"):
-        lost = there["cells"][way]["to_prior"]
-        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**lost) in results
-        cell = longer["cells"][way]["to_prior"]
-        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**cell) in results
-        assert cell["high"] < 0, "more training does not mend it"
-    assert re.search(r"two training seeds", results)
+
+    def row(content, name):
+        return next(row["cells"] for row in content["rows"] if row["name"] == name)
+
+    page, results = (DOCS / "studies.md").read_text(), (DOCS / "results.md").read_text()
+    short = page.split("## In short")[1].split("\n## ")[0]
+    for content in (control, polyps):
+        apart = INTERVAL.format(**row(content, "ours")["ddim-3x5"]["to_reference"])
+        assert apart in short
+        assert apart in results
+    longer = row(output, "paper-longer")
+    for cells in (row(output, "paper"), longer, row(polyps_output, "paper")):
+        for way in ("ancestral-10x1", "ancestral-10x1-unlinked"):
+            assert INTERVAL.format(**cells[way]["to_prior"]) in short
+            assert longer[way]["to_prior"]["high"] < 0
+    assert re.search(r"two training seeds", short)
     assert control["seeds"] == output["seeds"] == [0, 1]
 
 
@@ -81,13 +81,14 @@ def test_a_command_names_no_folder_of_one_machine(path):
     assert " /" not in json.loads(path.read_text())["command"]
 
 
-def test_what_the_results_page_says_of_the_ablation():
+def test_what_the_page_says_of_the_ablation():
     rows = json.loads((RESULTS / "hippocampus-ablation.json").read_text())["rows"]
-    named, results = {row["name"]: row for row in rows}, (DOCS / "results.md").read_text()
+    named, page = {row["name"]: row for row in rows}, (DOCS / "studies.md").read_text()
+    short = page.split("## In short")[1].split("\n## ")[0]
     assert all(row["cells"] for row in rows), "no row is left out"
     for name in ("v2", "v3"):
         lost = named[name]["cells"]["ancestral-10x1"]["to_prior"]
-        assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**lost) in results
+        assert INTERVAL.format(**lost) in short
     for name in ("alternate", "real", "berdiff"):
         apart = named[name]["cells"]["ddim-3x5"]["to_reference"]
         assert apart["low"] < 0 < apart["high"]

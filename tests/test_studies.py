@@ -15,13 +15,18 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Label
 from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.ablations.report import page, verdict
-from napari_hidiff.training.evaluate.ablations.rows import STUDIES, Row, Study
-from napari_hidiff.training.evaluate.ablations.table import table
-from napari_hidiff.training.evaluate.ablations.trainings import Shelf
+from napari_hidiff.training.evaluate.ablations.report import report
+from napari_hidiff.training.evaluate.ablations.run import table
+from napari_hidiff.training.evaluate.ablations.trainings import TrainedModels
+from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS, Ablation, Variant
 from napari_hidiff.training.evaluate.metrics import paired_bootstrap
-from napari_hidiff.training.evaluate.report import plain
-from napari_hidiff.training.evaluate.samplers import WAYS, inverse, unlinked, way_of
+from napari_hidiff.training.evaluate.output import page, plain, verdict
+from napari_hidiff.training.evaluate.samplers import (
+    SETTINGS,
+    focal_link_undone,
+    inverse_focal_link,
+    setting_of,
+)
 from napari_hidiff.training.losses import focal
 from napari_hidiff.training.run import blank_card, check_recipe
 
@@ -33,7 +38,7 @@ def test_the_link_is_where_the_focal_loss_is_least():
     for q, known in ((0.01, 0.154), (0.05, 0.250), (0.10, 0.306), (0.5, 0.5), (0.9, 0.694)):
         best = p[(q * one + (1 - q) * zero).argmin()]
         assert float(best) == pytest.approx(known, abs=6e-4)
-        assert float(inverse(best)) == pytest.approx(q, abs=1e-3)
+        assert float(inverse_focal_link(best)) == pytest.approx(q, abs=1e-3)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -48,7 +53,7 @@ def test_an_unlinked_model_says_less_of_rare_flips(classes):
     mask[10:20, 10:30] = 1
     ways = {"prior": mask, "sampler": "ddim", "steps": 3, "normalised": True}
     plain = model.refine(image, **ways)
-    mended = unlinked(model).refine(image, **ways)
+    mended = focal_link_undone(model).refine(image, **ways)
     np.testing.assert_allclose(mended.probability.sum(0) if classes > 1 else 1.0, 1.0, atol=1e-5)
     moved = [np.abs(step.each - step.sample).mean() for step in (plain.steps[0], mended.steps[0])]
     assert moved[1] < 0.5 * moved[0]
@@ -58,23 +63,26 @@ def test_every_row_is_a_recipe_that_can_be_trained(tmp_path):
     dataset = open_dataset("kvasir", layouts.write_kvasir(tmp_path / "Kvasir-SEG"))
     base = resolved("kvasir", "quick", False, {})
     met = {}
-    for study in STUDIES.values():
-        names = [row.name for row in study.rows]
+    for ablation in ABLATIONS.values():
+        names = [row.name for row in ablation.variants]
         assert len(set(names)) == len(names)
-        assert study.against in names
-        for row in study.rows:
+        assert ablation.against in names
+        for row in ablation.variants:
             recipe = row.recipe(base, 1)
             check_recipe(recipe, blank_card(recipe, dataset, ""))
-            assert met.setdefault(row.name, recipe) == recipe or "segmentors" in study.title
+            assert met.setdefault(row.name, recipe) == recipe or "segmentors" in ablation.title
             assert (recipe.seed, recipe.width, recipe.stem) == (1, base.width, base.stem)
             assert recipe.iterations == base.iterations * row.longer
-            assert all(way_of(way) for way in row.ways)
+            assert all(setting_of(name) for name in row.settings)
     assert met["paper-longer"].iterations >= 4 * met["paper"].iterations
-    assert {WAYS[name].forwards for name in WAYS} >= {1, 2, 3, 5, 10, 15, 50}
+    assert {one.forwards for one in SETTINGS.values()} >= {1, 2, 3, 5, 10, 15, 50}
 
 
-FIRST, SECOND = Row("first", "the first", ways=("one-step",)), Row("second", "the second")
-SMALL = Study("a question", "none", (FIRST, SECOND, Row("third", "the third")), "first")
+FIRST, SECOND = (
+    Variant("first", "the first", settings=("one-step",)),
+    Variant("second", "the second"),
+)
+SMALL = Ablation("a question", "none", (FIRST, SECOND, Variant("third", "the third")), "first")
 
 
 def made_up(row, seeds, cases=6, lift=0.0):
@@ -90,7 +98,7 @@ def made_up(row, seeds, cases=6, lift=0.0):
                     "nsd": float(rng.uniform()),
                     "seconds": 0.5,
                 }
-                for way in ("prior", *row.ways)
+                for way in ("prior", *row.settings)
             }
             for i in range(cases)
         }
@@ -128,7 +136,7 @@ def test_a_seed_with_a_missing_case_does_not_count():
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [(-0.1, 0.1, "not to be told from"), (0.01, 0.1, "above"), (-0.2, -0.1, "below")],
+    [(-0.1, 0.1, "not significantly different from"), (0.01, 0.1, "above"), (-0.2, -0.1, "below")],
 )
 def test_a_verdict_goes_by_the_interval(low, high, words):
     difference = {"mean": (low + high) / 2, "low": low, "high": high}
@@ -139,7 +147,7 @@ def test_a_single_case_has_no_interval():
     content = table(SMALL, {"first": made_up(FIRST, (0,), cases=1)})
     cell = plain(content["rows"][0]["cells"]["one-step"])
     assert cell["to_prior"]["low"] is None
-    assert verdict(cell["to_prior"], "x").startswith("not to be told from x")
+    assert verdict(cell["to_prior"], "x").startswith("not significantly different from x")
 
 
 @pytest.fixture(scope="module")
@@ -161,28 +169,30 @@ def test_a_given_run_serves_the_rows_that_share_its_segmentor(kvasir, tmp_path, 
     (run / "recipe.json").write_text(json.dumps(dataclasses.asdict(given)))
     for name in ("segmentor.pt", "fold0.pt", "last.pt", "priors/a.npy"):
         (run / name).write_text(name)
-    shelf = Shelf(tmp_path / "shelf", dataset, base, given=run)
+    models = TrainedModels(tmp_path / "models", dataset, base, first_stage=run)
     trained = []
-    monkeypatch.setattr(Shelf, "_train", lambda self, recipe, run, resume: trained.append(recipe))
-    ours, paper = STUDIES["output"].rows[0], STUDIES["output"].row("paper")
-    other = STUDIES["segmentors"].row("segresnet")
+    monkeypatch.setattr(
+        TrainedModels, "_train", lambda self, recipe, run, resume: trained.append(recipe)
+    )
+    ours, paper = ABLATIONS["output"].variants[0], ABLATIONS["output"].variant("paper")
+    other = ABLATIONS["segmentors"].variant("segresnet")
     for row in (ours, paper):
-        shelf.train(row, 3)
-        assert trained.pop() == shelf.recipe(row, 3)
+        models.train(row, 3)
+        assert trained.pop() == models.recipe(row, 3)
         assert not trained, "the segmentor was given"
-    assert shelf.recipe(ours, 3).pretrain_iterations == 7
-    kept = sorted(f.name for f in shelf.run(ours, 3).rglob("*") if f.is_file())
+    assert models.recipe(ours, 3).pretrain_iterations == 7
+    kept = sorted(f.name for f in models.run(ours, 3).rglob("*") if f.is_file())
     assert kept == ["a.npy", "fold0.pt", "recipe.json", "segmentor.pt"]
-    kept = sorted(f.name for f in shelf.run(paper, 3).rglob("*") if f.is_file())
+    kept = sorted(f.name for f in models.run(paper, 3).rglob("*") if f.is_file())
     assert kept == ["recipe.json", "segmentor.pt"]
-    assert shelf._first_stage(shelf.recipe(other, 3)) != run
+    assert models._first_stage(models.recipe(other, 3)) != run
     assert (trained[0].segmentor, trained[0].seed, trained[0].iterations) == ("segresnet", 0, 1)
-    shelf.check(ours, 3)
+    models.check(ours, 3)
     (run / "segmentor.pt").unlink()
     (run / "segmentor.pt").write_text("trained anew")
     with pytest.raises(InputError, match="was trained on another first stage than"):
-        shelf.check(ours, 3)
-    shelf.check(other, 3)  # has a segmentor of its own
+        models.check(ours, 3)
+    models.check(other, 3)  # has a segmentor of its own
 
 
 @pytest.mark.parametrize(
@@ -234,5 +244,5 @@ def test_nothing_kept_is_an_empty_table_with_commands(kvasir, tmp_path, capsys, 
     assert status == 0, err
     content = json.loads(out)
     assert [row["cells"] for row in content["rows"]] == [{}, {}]
-    assert "not run: `--rows control`" in page(content)
+    assert "not run: `--rows control`" in page(content, report(content))
     assert not list(tmp_path.glob("state/*/recipe.json"))

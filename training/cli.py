@@ -13,7 +13,14 @@ import typer
 
 from napari_hidiff.cli.console import DeviceOption, JsonOption, new_app, print_json, progress, run
 from napari_hidiff.errors import InputError
-from napari_hidiff.training.recipes import RECIPES, SIZES, Recipe, as_in_the_paper
+from napari_hidiff.training.recipes import (
+    PROMPTED,
+    RECIPES,
+    SIZES,
+    UNIVERSAL,
+    Recipe,
+    as_in_the_paper,
+)
 
 if TYPE_CHECKING:
     from napari_hidiff.training.datasets import Dataset
@@ -130,16 +137,26 @@ def train_command(
     napari-hidiff-train --dataset folder --data mine --from chase-vessels fine-tunes a model: it
     starts from its weights, and every 4th image is held out for scores before and after.
 
+    napari-hidiff-train --dataset collection --data sets --minutes 8 trains a universal refiner on
+    every set in the folder sets: it segments any object from a stroke, a box or a mask.
+
     On several GPUs: accelerate launch -m napari_hidiff.training --dataset brats ...
     """
     from napari_hidiff.training.datasets import open_dataset
+    from napari_hidiff.training.datasets.collection import held_out
 
     if start is not None and (size is not None or paper):
         raise InputError("--from has settings of its own: leave --size and --paper out")
     recipe = resolved(dataset, size or "paper", paper, changes)
+    if dataset in PROMPTED and (paper or start is not None):
+        raise InputError(f"--dataset {dataset} has a recipe of its own: no --paper, no --from")
+    if (recipe.hold_out or recipe.minutes) and dataset not in PROMPTED:
+        raise InputError(f"--hold-out and --minutes are for --dataset {' or '.join(PROMPTED)}")
     found = open_dataset(dataset, data, split_file, split_rule=split_rule)
     if start is not None:
         recipe, found = fine_tuning(found, start, split_file is not None, changes)
+    if recipe.hold_out:
+        found = held_out(found, names_of(recipe.hold_out))
     if check:
         _check(found, as_json)
         return
@@ -152,7 +169,11 @@ def train_command(
     import torch
 
     from napari_hidiff.training.progress import Watch
-    from napari_hidiff.training.trainer import train
+
+    if dataset in PROMPTED:
+        from napari_hidiff.training.universal.run import train
+    else:
+        from napari_hidiff.training.trainer import train
 
     # A resumed run ends with the weights of an uninterrupted one: the card names that command.
     given = [argument for argument in sys.argv[1:] if argument != "--resume"]
@@ -179,8 +200,14 @@ def resolved(dataset: str, size: str, paper: bool, changes: dict[str, Any]) -> R
         raise InputError(f"no data set {dataset!r}; known are {', '.join(RECIPES)}")
     if size not in SIZES:
         raise InputError(f"no size {size!r}; known are {', '.join(SIZES)}")
-    recipe = dataclasses.replace(RECIPES[dataset], **SIZES[size])
+    sizes = UNIVERSAL if dataset in PROMPTED else SIZES
+    recipe = dataclasses.replace(RECIPES[dataset], **sizes[size])
     return dataclasses.replace(as_in_the_paper(recipe) if paper else recipe, **changes)
+
+
+def names_of(text: str) -> list[str]:
+    """The names in a list that is separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def fine_tuning(
@@ -207,11 +234,14 @@ def _check(found: "Dataset", as_json: bool) -> None:
     from rich.console import Console
 
     from napari_hidiff.training.datasets.check import check, print_check
+    from napari_hidiff.training.datasets.collection import report
 
     with progress() as bar:
         total = sum(map(len, found.splits.values()))
         task = bar.add_task("cases", total=total)
         content = check(found, lambda done, case: bar.update(task, completed=done))
+    if found.name in PROMPTED:
+        content["sets"] = report(found)
     if as_json:
         print_json(content)
     else:

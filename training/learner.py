@@ -37,6 +37,8 @@ class Learner:
     plain : the network in training; module : the same as it is called in training (distributed,
     compiled); averaged : its average, frozen, in evaluation mode: what is validated, exported, and
     shown to the other network.
+
+    factor : of the learning rate, by update; :func:`warm_cosine` of ``iterations`` without it.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Learner:
         decay: float,
         accelerator: Accelerator,
         real: torch.dtype = torch.float32,
+        factor: Callable[[int], float] | None = None,
     ) -> None:
         self.accelerator, self.decay, self.updates = accelerator, decay, 0
         module = module.to(accelerator.device, real)
@@ -55,16 +58,20 @@ class Learner:
         self.average = AveragedModel(module, multi_avg_fn=self._follow, use_buffers=True)
         self.average.requires_grad_(False).eval()
         self.plain = synchronised(module, accelerator.device.type == "cuda")
-        optimizer = torch.optim.AdamW(parameter_groups(self.plain, weight_decay), lr=lr)
+        groups = parameter_groups(self.plain, weight_decay)
+        fused = accelerator.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, lr=lr, fused=fused or None)
         self.module, self.optimizer = accelerator.prepare(self.plain, optimizer)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warm_cosine(iterations))
+        factor = factor or warm_cosine(iterations)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
 
     @property
     def averaged(self) -> nn.Module:
         return self.average.module
 
     def step(self, losses: Iterable[Tensor], count: int) -> float:
-        """One update from the mean of ``count`` losses, each of which is made, used and freed.
+        """One update from the mean of ``count`` losses, each of which is made, used and freed; the
+        mean. InputError, and no update, where it is not finite.
 
         The sum stays on the device until all are done: reading it makes a GPU wait.
         """
@@ -77,19 +84,28 @@ class Learner:
                 loss = next(remaining)
                 self.accelerator.backward(loss / count)
             total += loss.detach() / count
-        value = float(total)
+        value = self.finite(total)
+        self.update()
+        return value
+
+    def finite(self, loss: Tensor) -> float:
+        """A loss as a number, which makes a GPU wait; InputError where it is not finite."""
+        value = float(loss)
         if not math.isfinite(value):
             raise InputError(
                 f"the loss is {value} in update {self.updates + 1}: training cannot go on; "
                 "try a lower learning rate, or --precision fp32"
             )
+        return value
+
+    def update(self) -> None:
+        """One step of the optimizer and of the average, from the gradients that are there."""
         self.accelerator.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         self.average.update_parameters(self.plain)
-        return value
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs to go on as if it had never stopped."""

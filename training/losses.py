@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +24,8 @@ from napari_hidiff.training.recipes import LOSSES
 
 def segmentation_loss(classes: int) -> nn.Module:
     """L_CE + L_Dice on logits [B, K, H, W] against one-hot (K > 1) or binary masks."""
+    from monai.losses import DiceCELoss
+
     if classes == 1:
         return DiceCELoss(sigmoid=True, batch=True)
     return DiceCELoss(softmax=True, batch=True)

@@ -141,6 +141,21 @@ class Recipe:
         },
     )
 
+    hypotheses: int = field(
+        default=0, metadata={"help": "Masks that a prompted refiner offers beside its answer."}
+    )
+    hold_out: str = field(
+        default="",
+        metadata={"help": "Sets of a collection to leave out of training, separated by commas."},
+    )
+    minutes: float = field(
+        default=0.0,
+        metadata={
+            "help": "Train a prompted refiner for so long, whatever the device does meanwhile, in "
+            "place of --iterations; 0 = count iterations."
+        },
+    )
+
     seed: int = field(default=0, metadata={"help": "Of weights, crops and noise."})
     workers: int = field(default=4, metadata={"help": "Processes that prepare crops."})
     precision: str = field(
@@ -197,7 +212,37 @@ SIZES: dict[str, dict[str, Any]] = {
 """Changes to a recipe: the paper's size for a GPU, an evening (about 3 hours) and an hour on a
 laptop's CPU. Shares, diffusion and loss stay."""
 
-NAMES = ("synapse", "brats", "kvasir", "cvc", "drive", "chase", "msd", "polyp", "folder")
+UNIVERSAL: dict[str, dict[str, Any]] = {
+    "paper": {
+        "segmentor": "encoder",
+        "hypotheses": 3,
+        "width": 64,
+        "stem": 2,
+        "crop": 192,
+        "longest_side": 256,
+        "batch": 64,
+        "lr": 2e-3,
+        "ema": 0.995,
+        "one_step": 0.9,
+        "iterations": 8000,
+        "validate_cases": 120,
+        "sampler": "one-step",
+    },
+}
+UNIVERSAL["small"] = UNIVERSAL["paper"] | {
+    "width": 32,
+    "crop": 160,
+    "batch": 16,
+    "validate_cases": 36,
+}
+UNIVERSAL["quick"] = UNIVERSAL["small"] | {"crop": 128, "batch": 8, "iterations": 1500}
+"""The universal refiner by size: any object in any image, from a prompt (``--dataset collection``).
+"""
+
+PROMPTED = ("collection",)
+"""Data sets that train a prompted refiner."""
+
+NAMES = ("synapse", "brats", "kvasir", "cvc", "drive", "chase", "msd", "polyp", "folder", *PROMPTED)
 
 RECIPES: dict[str, Recipe] = {name: Recipe(dataset=name) for name in NAMES}
 for _name in ("synapse", "msd"):  # a left kidney is no right one

@@ -25,7 +25,7 @@ from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.losses import RefinerLoss
 from napari_hidiff.training.progress import Watch
-from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.recipes import PROMPTED, Recipe
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
             "convolution": recipe.convolution,
             "output": recipe.predicts,
         }
-        | ({} if recipe.xformer else {"xformer": False}),
+        | ({} if recipe.xformer else {"xformer": False})
+        | ({"hypotheses": recipe.hypotheses} if recipe.hypotheses else {}),
         diffusion={
             "steps": recipe.diffusion_steps,
             "schedule": recipe.schedule,
@@ -98,6 +99,8 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
         },
         training={"recipe": asdict(recipe), "command": command, "cases": seen},
         versions=versions(),
+        prompted=recipe.dataset in PROMPTED,
+        longest_side=recipe.longest_side,
     )
 
 
@@ -138,6 +141,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
         # Fields that came after the first runs.
         added = {"start": "", "xformer": True, "kernel": "bernoulli", "centre": "prior"}
+        added |= {"hypotheses": 0, "hold_out": "", "minutes": 0.0}
         before, now = added | _read_json(noted), asdict(recipe)
         other = [name for name in now | before if before.get(name) != now.get(name)]
         if other:

@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
 window_app = new_app(
     help="Segment, correct and refine medical images in napari.\n\n"
-    "**napari-hidiff** opens napari with the widget docked, **napari-hidiff fundus.jpg** opens it "
-    "on an image, **napari-hidiff demo** shows a refinement of the bundled sample, **napari-hidiff "
-    "export** makes a model file smaller, **napari-hidiff models** lists the models there are, "
-    "**napari-hidiff replay** repeats a session."
+    "**napari-hidiff** opens napari with the widget, **napari-hidiff fundus.jpg** with an image "
+    "too, **napari-hidiff demo** refines the bundled sample, **napari-hidiff export** writes a "
+    "smaller model file, **napari-hidiff models** lists the models, **napari-hidiff replay** "
+    "repeats a recorded session."
 )
 window_app.command("replay")(replay_command)
 window_app.add_typer(models_app, name="models")
@@ -92,7 +92,7 @@ def open_window(
         typer.Option(help="Device that it starts with."),
     ] = None,
 ) -> None:
-    """Open napari with the widget "HiDiff refine" docked, on the images if any are given.
+    """Open napari with the widget "HiDiff refine", and with images if you name some.
 
     **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, sampler and steps are
     chosen in the widget.
@@ -126,8 +126,8 @@ def demo_command(
 ) -> None:
     """Refine the bundled sample: print the Dice of every step, write a picture, open napari.
 
-    The sample is a test image of CHASE_DB1 that the bundled model has not been trained on. With a
-    display napari opens on image, truth and mask; without one the files and the numbers are all.
+    The sample is a test image of CHASE_DB1: the bundled model was not trained on it. With a display
+    napari opens with image, truth and mask.
     """
     from napari_hidiff.cli.refine import advance
 
@@ -170,10 +170,10 @@ def export_command(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a model for inference only, in a smaller file: its binary weights as bits.
+    """Write a smaller model file for inference only: its binary weights as bits.
 
-    Every command and the widget use it like the model it was made from, with the same results.
-    Training cannot go on from it: keep the model.
+    Every command and the widget use it like the original, with the same results. Training cannot
+    continue from it: keep the original.
 
     **napari-hidiff export runs/folder/model.safetensors small.safetensors**
     """

@@ -31,14 +31,14 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; auto uses a GPU if there is one.")
 ]
 EngineOption = Annotated[
     str,
     typer.Option(
         metavar="auto|packed|torch",
-        help="What runs the refiner: packed (binary kernels on the CPU, many times faster), torch, "
-        "or auto: packed where it can.",
+        help="How to run the refiner: packed (binary kernels on the CPU, many times faster), "
+        "torch, or auto (packed if possible).",
     ),
 ]
 SeedOption = Annotated[
@@ -48,8 +48,8 @@ SamplerOption = Annotated[
     str | None,
     typer.Option(
         metavar="|".join(SAMPLERS),
-        help="How the refinement runs: one-step is a single deterministic pass, ddim and "
-        "ancestral take several random steps. Default: what the model's card recommends.",
+        help="How to refine: one-step is a single deterministic pass; ddim and ancestral take "
+        "several random steps. Default: as the model's card recommends.",
     ),
 ]
 StepsOption = Annotated[
@@ -60,7 +60,7 @@ SamplesOption = Annotated[
     typer.Option(help="Masks drawn at each step; their mean is used. Default: the model's card."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print exactly one JSON object on stdout, nothing else.")
+    bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")
 ]
 
 

@@ -19,10 +19,10 @@ models_app = new_app(invoke_without_command=True)
 
 @models_app.callback()
 def models_command(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the models: those of this package, and yours.
+    """List the bundled models and your own.
 
-    Yours are .safetensors files in the folder that $NAPARI_HIDIFF_MODELS names, else in
-    napari-hidiff/models among your application data. Nothing is downloaded.
+    Your models are .safetensors files in the folder that $NAPARI_HIDIFF_MODELS names, else in
+    napari-hidiff/models in your application data. Nothing is downloaded.
 
     **napari-hidiff models show chase-vessels**
 
@@ -57,7 +57,7 @@ def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model by name, or a file.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Print the card of a model: classes, what images it expects, data, licence, scores."""
+    """Print the card of a model: classes, expected images, training data, licence, scores."""
     from rich.markup import escape
 
     from napari_hidiff.inference import catalog
@@ -94,14 +94,14 @@ def show_command(
 def add_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors model file.")],
     name: Annotated[
-        str | None, typer.Option(help="What to call it (the file's name, or the card's).")
+        str | None, typer.Option(help="Name of the model (default: that of the file or card).")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model of yours of the same name.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a model file into your folder, once it was checked; pickles are refused."""
+    """Check a model file and copy it into your folder; pickles are refused."""
     from napari_hidiff.inference import catalog
 
     one = catalog.add(file, name, overwrite)
@@ -113,7 +113,7 @@ def remove_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model of yours.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Delete a model of yours; bundled ones stay."""
+    """Delete one of your models; bundled models cannot be deleted."""
     from napari_hidiff.inference import catalog
 
     path = catalog.remove(name)

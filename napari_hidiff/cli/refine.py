@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def refine_command(
     model: ModelOption,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the masks; made if it is missing.")
+        Path, typer.Option(metavar="DIR", help="Folder for the masks; created if needed.")
     ],
     images: Annotated[
         list[Path] | None,
@@ -60,8 +60,8 @@ def refine_command(
         typer.Option(
             "--list",
             metavar="FILE",
-            help="A text file that names one image a line and, after tabs, its prior and its fixed "
-            "pixels. Names start at the file's folder; # begins a comment.",
+            help="A text file with one image per line and, after tabs, the mask to start from and "
+            "the fixed pixels. Names are relative to the file's folder; # begins a comment.",
         ),
     ] = None,
     prior: Annotated[
@@ -76,35 +76,33 @@ def refine_command(
         Path | None,
         typer.Option(
             metavar="MASK",
-            help="Pixels that must keep their class: the class number where fixed; free is 255 in "
-            "unsigned files and -1 in signed ones. For several images: a folder.",
+            help="Pixels that must keep their class: a mask with the class number of fixed pixels, "
+            "and 255 (unsigned files) or -1 (signed) elsewhere. For several images: a folder.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace masks that exist already.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing masks.")] = False,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on after an interruption: leave out images that are done with the same model, "
-            "settings, image, prior and fixed pixels.",
+            help="Continue after an interruption: skip images that were finished with the same "
+            "model, settings, image, prior and fixed pixels.",
         ),
     ] = False,
     workers: Annotated[
         str,
         typer.Option(
             metavar="N|auto",
-            help="Processes that refine at once; 1 is this one. auto: one per GPU, else what "
-            "cores, memory and the work to do allow. The masks are the same.",
+            help="Number of processes; 1: this one only. auto: one per GPU, else as many as cores, "
+            "memory and work allow. The masks are the same.",
         ),
     ] = "1",
     dask: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Use the workers of a running dask scheduler (tcp://host:8786). They must have "
-            "napari-hidiff and see images and DIR under the same names.",
+            help="Use the workers of a running dask scheduler (tcp://host:8786). They need "
+            "napari-hidiff, and images and DIR under the same paths.",
         ),
     ] = None,
     sampler: SamplerOption = None,
@@ -117,18 +115,17 @@ def refine_command(
 ) -> int:
     """Segment images and refine the masks, without a window.
 
-    For each image NAME.jpg, DIR/NAME_mask.png (.tif for a tif) holds the class number of every
-    pixel, 0 for background, and DIR/NAME_steps.json what was done. The colours in a photo viewer
-    are those of the classes; the numbers behind them are the labels.
+    For each image NAME.jpg it writes DIR/NAME_mask.png (.tif for a tif), with the class number of
+    every pixel (0 for background) and the colours of the classes, and a record of the refinement,
+    DIR/NAME_steps.json.
 
-    A volume is refined slice by slice into DIR/NAME_mask.nii.gz, which lies exactly over it in
-    ITK-SNAP and 3D Slicer; a DICOM series is named after its folder.
+    A volume is refined slice by slice into DIR/NAME_mask.nii.gz, which ITK-SNAP and 3D Slicer show
+    at the position of the volume; the mask of a DICOM series has the name of its folder.
 
-    DIR/report.csv has a row for every image, DIR/report.json everything that is known of them.
+    DIR/report.csv has one row per image, DIR/report.json all details.
 
-    An image that cannot be used gets one line on stderr, the others are still done, and the exit
-    status is 2. After Ctrl+C (status 130), a kill or a power cut the same command with --resume
-    does what is left.
+    If an image cannot be used, one line on stderr says why, the others are refined, and the exit
+    status is 2. After Ctrl+C (status 130), a kill or a power cut, repeat the command with --resume.
 
     **napari-hidiff-refine fundus.jpg --model chase-vessels --output masks**
 

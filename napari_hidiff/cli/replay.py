@@ -24,40 +24,39 @@ def replay_command(
         list[Path],
         typer.Argument(
             metavar="SIDECAR_OR_IMAGE...",
-            help="The file that keeps a session (.npz), or the image (a file or a DICOM folder), "
-            "whose session is then found; where the channels were layers of their own, the image "
-            "of each, in the order of the model's channels.",
+            help="The file of a session (.npz), or its image (a file or a DICOM folder); if each "
+            "channel was a layer, one image per channel, in the order of the model's channels.",
         ),
     ],
     image: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="The image that a sidecar is about; for channels once per channel, in order.",
+            help="The image of the session; repeat it for each channel, in order.",
         ),
     ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A model of the log that is not bundled; repeatable."),
+        typer.Option(metavar="FILE", help="A model in the log that is not bundled; repeatable."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="MASK", help="Write the mask, as Export does: .nii.gz, .nii, .tif, .png, .npz."
+            metavar="MASK", help="Write the mask, like Export: .nii.gz, .nii, .tif, .png, .npz."
         ),
     ] = None,
     until: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after entry N of the log.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Device of the models. Default: the one in the log.")
+        str | None, typer.Option(help="Device of the models. Default: as in the log.")
     ] = None,
     json: JsonOption = False,
 ) -> int:
     """Repeat a session from its log: every stroke, run, undo and result, up to the same mask.
 
-    The exit status is 0 if every entry came out as it did, 1 if one did not (it is named), and 2
-    if the image or a model is not the one of the log.
+    The exit status is 0 if every result is identical, 1 if one differs (the first is named), and 2
+    if the image or a model is not that of the log.
 
     **napari-hidiff replay fundus.png --output mask.png**
 

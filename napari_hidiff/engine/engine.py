@@ -25,6 +25,8 @@ class Steps(Protocol):
 
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor: ...
 
+    def answers(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor: ...
+
 
 class Picked(NamedTuple):
     """An engine for one refinement: its name, ``packed`` or ``torch``, and the refiner in it."""

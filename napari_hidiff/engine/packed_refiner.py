@@ -131,10 +131,16 @@ class PackedRefiner:
 
         A condition of one image serves any number of samples B.
         """
+        return self.answers(y_t, t, condition)[:, : self.classes]
+
+    @torch.inference_mode()
+    def answers(self, y_t: Tensor, t: Tensor | int, condition: PackedCondition) -> Tensor:
+        """The same with a channel per hypothesis behind it, [B, K + N, H, W]; no further cost."""
         times = torch.as_tensor(t).reshape(-1).tolist()
         if len(set(times)) > 1:
             parts = [
-                self(y_t[n : n + 1], time, _only(condition, n)) for n, time in enumerate(times)
+                self.answers(y_t[n : n + 1], time, _only(condition, n))
+                for n, time in enumerate(times)
             ]
             return torch.cat(parts)
         time = int(times[0])

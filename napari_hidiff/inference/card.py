@@ -9,7 +9,7 @@ import json
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,10 @@ class Card:
     local : how far a local refinement reaches, see :data:`LOCAL`; ``fade`` is at least 1.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
     spacing : physical size of a training pixel, or None where the images have none.
+    prompted : whether the model waits for a prompt (a stroke, a box, a mask) before it answers: it
+        was trained on objects of any kind, and its own prior is 1/2 everywhere.
+    longest_side : pixels of the longer side that training images were brought to; 0 where they
+        kept their own size.
     looks : what training images look like (:func:`looks.looks_of`); empty on older cards.
     """
 
@@ -95,11 +99,18 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     looks: dict[str, Any] = field(default_factory=dict)
+    prompted: bool = False
+    longest_side: int = 0
 
     @property
     def outputs(self) -> int:
         """K, the channels of the network's mask: 1 for one foreground class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def hypotheses(self) -> int:
+        """N, the masks that the refiner offers beside its answer."""
+        return int(self.refiner.get("hypotheses", 0))
 
     def to_json(self) -> str:
         """The card as one JSON object, with the version of its format."""
@@ -230,4 +241,12 @@ PACKAGES = ("napari-hidiff", "torch", "monai", "numpy")
 
 def versions() -> dict[str, str]:
     """``{package: version}`` of Python and of the packages that decide a result."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    """``unknown`` for what is not installed, as this package where it runs from its sources."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -4,9 +4,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from nibabel.fileholders import FileHolder
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io import record
@@ -44,6 +42,8 @@ def read_volume(path: Path) -> Volume:
     ------
     InputError : names the file when it is missing, damaged, or of more axes.
     """
+    import nibabel
+
     path = Path(path)
     check_file(path)
     try:
@@ -75,6 +75,8 @@ def _voxels(path: Path, loaded: Any) -> np.ndarray:
     """The voxels [i, j, k, ...] of a file; of a packed one only if its checksum holds."""
     if not path.name.lower().endswith(".gz"):
         return np.asanyarray(loaded.dataobj)
+    from nibabel.fileholders import FileHolder
+
     with gzip.open(path) as stream:
         holder = FileHolder(fileobj=stream)
         voxels = np.asanyarray(type(loaded).from_file_map({"image": holder}).dataobj)

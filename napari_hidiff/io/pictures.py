@@ -7,7 +7,6 @@ TIFF goes through tifffile, which gives stored values; Pillow would invert where
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
@@ -142,6 +141,8 @@ def _read_pillow(path: Path) -> Picture:
             alpha = colours[indices, 3] if colours.shape[1] == 4 else None
             return Picture(indices, colours, alpha, found)
         if picture.format == "PNG" and is_deep_png(path):
+            import imagecodecs
+
             pixels = imagecodecs.png_decode(path.read_bytes())
         else:
             plain = ("1", "L", "LA", "RGB", "RGBA", "F")

@@ -10,8 +10,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from nibabel.affines import voxel_sizes
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from napari_hidiff.errors import InputError
 
@@ -96,6 +94,8 @@ def upright_volume(array: np.ndarray, affine: np.ndarray, source: Source) -> Vol
     array : [i, j, k] or [i, j, k, C]; affine : [4, 4] from i, j, k to mm, RAS+. Floating values
     become float32.
     """
+    from nibabel.orientations import apply_orientation, io_orientation
+
     turned, spacing = canonical(array.shape[:3], affine)
     view = apply_orientation(array, io_orientation(affine))
     axes = (2, 1, 0) if array.ndim == 3 else (2, 1, 0, 3)
@@ -128,6 +128,8 @@ def stored(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
     affine : [4, 4] of the file.
     """
+    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+
     view: np.ndarray = apply_orientation(array.T, ornt_transform(_RAS, io_orientation(affine)))
     return view
 
@@ -139,6 +141,8 @@ def empty(
 
     shape : of the file's three axes; channels : C, or 1 for none.
     """
+    from nibabel.orientations import io_orientation
+
     turn = io_orientation(affine)
     sizes = [0, 0, 0]
     for axis, (place, _) in enumerate(turn):
@@ -155,6 +159,9 @@ def canonical(
     shape: tuple[int, ...], affine: np.ndarray
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
     """The affine of X, Y, Z after turning to canonical orientation, and the spacing Z, Y, X."""
+    from nibabel.affines import voxel_sizes
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
     turned = affine @ inv_ornt_aff(io_orientation(affine), shape)
     x, y, z = (float(size) for size in voxel_sizes(turned))
     return turned, (z, y, x)

@@ -33,8 +33,11 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor | int) -> Tensor:
         like = next(self.parameters())
-        time = torch.as_tensor(t, dtype=like.dtype, device=like.device).reshape(-1, 1) / self.steps
-        frequencies = torch.arange(1, TIME_FREQUENCIES + 1).to(time) * (math.pi / 2)
+        # Nothing is copied from the CPU here, which would make a GPU wait for all its work.
+        at = t.to(like) if isinstance(t, Tensor) else like.new_full((1,), t)
+        time = at.reshape(-1, 1) / self.steps
+        count = torch.arange(1, TIME_FREQUENCIES + 1, device=like.device).to(time)
+        frequencies = count * (math.pi / 2)
         out: Tensor = self.mlp(
             torch.cat([torch.sin(time * frequencies), torch.cos(time * frequencies)], 1)
         )

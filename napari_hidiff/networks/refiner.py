@@ -103,6 +103,8 @@ class Refiner(nn.Module):
     output : what the last layer means: logits of y0 (added to the prior's logits), or of eps (the
         paper; logit y0 = (1 - 2 y_t) logit eps). The result is logits of y0 in both cases.
     xformer : whether the X-Former joins both networks' features at the bottleneck.
+    hypotheses : N >= 0 further masks that :meth:`answers` gives, one channel each, for one
+        foreground class; they share all layers but the last.
 
     Normalisation is BatchNorm and attention is windowed, so no layer sees the whole image.
     """
@@ -119,8 +121,11 @@ class Refiner(nn.Module):
         output: str = "y0",
         xformer: bool = True,
         time_width: int = 32,
+        hypotheses: int = 0,
     ) -> None:
         super().__init__()
+        if hypotheses < 0 or (hypotheses and classes != 1):
+            raise ValueError(f"{classes} classes cannot have {hypotheses} hypotheses")
         if width < 32 or width % 32:
             raise ValueError(f"width must be a multiple of 32, not {width}")
         if stem not in (1, 2):
@@ -136,6 +141,7 @@ class Refiner(nn.Module):
                 f"features come at the strides {STRIDES} or not at all, not {len(feature_channels)}"
             )
         self.classes, self.labels, self.stem, self.output = classes, max(2, classes), stem, output
+        self.hypotheses = hypotheses
         strides = [stride for stride in FACTORS if stride >= stem]
         widths = [width * FACTORS[stride] for stride in strides]
         conv = CONVOLUTIONS[convolution]
@@ -161,7 +167,7 @@ class Refiner(nn.Module):
             UpLevel(below, level, time_width, conv)
             for below, level in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(widths[0], classes * stem**2, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], (classes + hypotheses) * stem**2, 3, padding=1)
         for parameter in self.head.parameters():  # an untrained refiner returns its prior
             nn.init.zeros_(parameter)
 
@@ -228,6 +234,10 @@ class Refiner(nn.Module):
 
         A condition of one image serves any number of samples B.
         """
+        return self.answers(y_t, t, condition)[:, : self.classes]
+
+    def answers(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
+        """The same with a channel per hypothesis behind it, [B, K + N, H, W]; no further cost."""
         batch, _, height, width = y_t.shape
         y_t = y_t.to(condition.static.dtype)
         time = self.time(t).to(y_t.dtype)

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.networks.encoder import Encoder
 from napari_hidiff.networks.segmentor import Segmentor, measure, one_line
 from napari_hidiff.networks.segmentor_libraries import (
     SMP,
@@ -35,10 +36,11 @@ SEGMENTORS: dict[str, Callable[..., Segmentor]] = {
     "attention-unet": AttentionUNet,
     "segresnet": SegResNet,
     "smp": SMP,
+    "encoder": Encoder,
 }
 FORMS = (
     "unet, flexible-unet, flexible-unet/<backbone>, swin-unetr, attention-unet, segresnet, "
-    "smp:<architecture>/<encoder>, <module>:<factory>"
+    "smp:<architecture>/<encoder>, encoder, <module>:<factory>"
 )
 """What a user may write, for messages and help."""
 

@@ -12,6 +12,7 @@ from napari_hidiff.errors import InputError
 
 from .base import SPLITS, Case, Dataset, DatasetFormat, Sample
 from .brats import BRATS
+from .collection import COLLECTION
 from .folder import FOLDER
 from .fundus import CHASE, DRIVE
 from .msd import MSD
@@ -22,7 +23,8 @@ from .synapse import SYNAPSE
 __all__ = ["DATASETS", "SPLITS", "Case", "Dataset", "DatasetFormat", "Sample", "open_dataset"]
 
 DATASETS: dict[str, DatasetFormat] = {
-    entry.name: entry for entry in (CHASE, DRIVE, SYNAPSE, BRATS, KVASIR, CVC, POLYP, MSD, FOLDER)
+    entry.name: entry
+    for entry in (CHASE, DRIVE, SYNAPSE, BRATS, KVASIR, CVC, POLYP, MSD, COLLECTION, FOLDER)
 }
 """Every data set that ``--dataset`` knows, by name."""
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import nibabel
 import numpy as np
-from nibabel.spatialimages import SpatialImage
 from skimage.transform import resize
 
 from napari_hidiff.errors import InputError
@@ -247,6 +245,9 @@ def _check_place(path: Path, volume: Volume, first: Path, reference: Volume) -> 
 
 def _orientation(path: Path) -> str:
     """As the file stores it, such as ``LPS``."""
+    import nibabel
+    from nibabel.spatialimages import SpatialImage
+
     return "".join(nibabel.aff2axcodes(cast(SpatialImage, nibabel.load(path)).affine))
 
 

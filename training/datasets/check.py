@@ -169,6 +169,8 @@ def print_check(content: dict[str, Any], console: Console) -> None:
         _table(console, ("axis", "min", "median", "max"), _axes(content))
         _table(console, ("channel", "from", "to"), _ranges(content))
         _table(console, ("class", "pixels", "share", "in cases"), _classes(content))
+    if sets := content.get("sets"):
+        _table(console, tuple(sets[0]), [tuple(map(str, row.values())) for row in sets])
     for title, lines in (("cannot be used", content["bad"]), ("to look at", content["odd"])):
         if lines:
             line(f"{title}:")

@@ -17,7 +17,6 @@ import numpy as np
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import IMAGES, JPEG, read_image, read_mask
 from napari_hidiff.io.nifti import SUFFIXES, is_nifti, read_volume
-from napari_hidiff.io.registry import MASK_NAME
 
 from .base import RGB, Case, Dataset, DatasetFormat, palette, read_nifti, read_picture
 from .splits import paired, random_split
@@ -32,6 +31,8 @@ def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
 
     InputError for what is wrong with the folder as a whole; a bad pair is for its loading to say.
     """
+    from napari_hidiff.io.registry import MASK_NAME
+
     del rule  # there is one
     images, masks = (_the_folder(root, names) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
     cases = paired(images, masks, {*IMAGES, *SUFFIXES}, ending=MASK_NAME)

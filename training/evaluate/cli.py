@@ -1,12 +1,13 @@
 """``napari-hidiff-evaluate``: prior and refined scores of a model on a split of a data set."""
 
-import shlex
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from napari_hidiff.cli import console
 from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
@@ -15,36 +16,31 @@ from napari_hidiff.cli.console import (
     SamplesOption,
     SeedOption,
     StepsOption,
+    command_line,
     load,
-    log,
     new_app,
-    progress,
     run,
 )
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.datasets import Case, Dataset, open_dataset
 
 from . import options as of
-from .ablations.rows import STUDIES
-from .experiments import Options, conduct, copy_pictures, default_state, find
-from .output import deliver, told
+from .ablations.variants import ABLATIONS
+from .experiments import default_state, experiment_named, run_experiment
+from .output import NAME, Content, deliver, progress
+from .study import Options
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
-    from napari_hidiff.training.priors import PriorSource
-
-    from .scoring import Evaluation, Plan
-
-NAME = "napari-hidiff-evaluate"
 
 SCORES_ONLY = ("also", "damage", "second_observer", "tolerance", "prior_from", "skip_bad")
-"""Options that neither experiments nor studies take."""
+"""Options that no experiment takes."""
 EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "control")
 """Options that only experiments on a model take."""
 MODEL_ONLY = ("model", "sampler", "steps", "samples", "engine")
-"""Options that no study takes: it trains its models, and its rows say how they refine."""
-STUDY_ONLY = ("rows", "size", "settings", "first_stage", "kept")
-"""Options that only studies take."""
+"""Options that no ablation takes: it trains its models, and its variants say how they refine."""
+ABLATION_ONLY = ("rows", "size", "settings", "first_stage", "kept")
+"""Options that only ablations take."""
 
 app = new_app()
 
@@ -71,7 +67,7 @@ def evaluate_command(
     also: of.AlsoOption = None,
     damage: of.DamageOption = False,
     second_observer: of.SecondObserverOption = False,
-    tolerance: of.ToleranceOption = 1.0,
+    tolerance: of.ToleranceOption = Options.tolerance,
     prior_from: of.PriorFromOption = None,
     skip_bad: of.SkipBadOption = False,
     limit: of.LimitOption = None,
@@ -85,7 +81,7 @@ def evaluate_command(
     slices: of.SlicesOption = Options.slices,
     control: of.ControlOption = None,
     rows: of.RowsOption = None,
-    size: of.SizeOption = "quick",
+    size: of.SizeOption = Options.size,
     settings: of.SetOption = None,
     first_stage: of.FirstStageOption = None,
     kept: of.KeptOption = False,
@@ -110,113 +106,118 @@ def evaluate_command(
     **napari-hidiff-evaluate --experiment ablation --dataset kvasir --seeds 2** trains the models
     of a table and scores them.
     """
-    study = experiment is not None and experiment in STUDIES
-    if experiment is None:
-        _refuse(context, (*EXPERIMENT_ONLY, *STUDY_ONLY, "state"), "needs --experiment")
-    else:
-        if not study:
-            find(experiment, STUDIES)
-        _refuse(context, SCORES_ONLY, "does not go with --experiment")
-        named = f"does not go with --experiment {experiment}"
-        _refuse(context, (*EXPERIMENT_ONLY, *MODEL_ONLY) if study else STUDY_ONLY, named)
-    if model is None and not study:
-        raise InputError("Missing option '--model'.")
+    _refuse_misplaced(context, experiment)
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     opened = open_dataset(dataset, data, split_file, split_rule=split_rule)
     cases = opened.split(split)[:limit]
-    seeds_used = tuple(range(seed, seed + seeds))
-    command = shlex.join([NAME, *sys.argv[1:]])
-    if experiment is not None and study:
-        from .ablations.run import Asked, carry_out
+    options = Options(
+        seeds=tuple(range(seed, seed + seeds)),
+        sampler=sampler,
+        steps=steps,
+        samples=samples,
+        split=split,
+        longest_side=longest_side,
+        also=tuple(dict.fromkeys(also or ())),
+        damage=damage,
+        second_observer=second_observer,
+        tolerance=tolerance,
+        skip_bad=skip_bad,
+        arms=_names(arms),
+        strokes=strokes,
+        stroke=stroke,
+        wrong=wrong_strokes,
+        control=control,
+        slices=slices,
+        variants=_names(rows),
+        size=size,
+        settings=tuple(settings or ()),
+        first_stage=first_stage,
+        kept=kept,
+        model=model or "",
+        command=command_line(NAME),
+    )
+    if experiment is not None and experiment in ABLATIONS:
+        from .ablations.report import print_report
+        from .ablations.run import run_ablation
 
-        asked = Asked(split, seeds_used, _names(rows), size, settings or [], first_stage, kept)
-        carry_out(
-            experiment, asked, opened, cases, longest_side, state, device, command, json, output
-        )
+        content, folder = run_ablation(experiment, opened, cases, options, state, device)
+        deliver(content, print_report, json, output, folder)
         return
-
-    assert model is not None
-    loaded = load(model, device, engine)
+    loaded = load(options.model, device, engine)
     if longest_side is None:
         longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))
     opened = replace(opened, longest_side=longest_side)
     if experiment is not None:
-        told_to = Options(
-            split,
-            seeds_used,
-            sampler,
-            steps,
-            samples,
-            _names(arms),
-            strokes,
-            stroke,
-            wrong_strokes,
-            control,
-            slices,
-        )
-        folder = state or default_state(experiment, model, opened, split)
-        with told(NAME, len(cases)) as on_case:
-            content = conduct(
-                experiment, loaded, model, opened, cases, told_to, folder, command, on_case
-            )
-        if output is not None:
-            copy_pictures(content, folder, output)
-        deliver(content, json, output, find(experiment).show)
+        folder = state or default_state(experiment, options.model, opened, split)
+        with progress(NAME, len(cases)) as on_case:
+            content = run_experiment(experiment, loaded, opened, cases, options, folder, on_case)
+        deliver(content, experiment_named(experiment).print, json, output, folder)
         return
+    from .report import print_report as print_scores
 
+    deliver(_scores(loaded, opened, cases, options, prior_from), print_scores, json, output)
+
+
+def _scores(
+    model: "HiDiff",
+    dataset: Dataset,
+    cases: Sequence[Case],
+    options: Options,
+    prior_from: Path | None,
+) -> Content:
+    """The object of a call without an experiment."""
     from napari_hidiff.training.priors import open_prior_source
 
-    from .report import print_report, report
-    from .scoring import Plan
+    from .report import report
+    from .scoring import evaluate
 
     source = None
     if prior_from is not None:
-        source = open_prior_source(prior_from, loaded.card, loaded.device)
-    others = tuple(dict.fromkeys(also or ()))
-    plan = Plan(
-        seeds_used, sampler, steps, samples, others, damage, second_observer, tolerance, skip_bad
-    )
-    result = _evaluate(loaded, opened, cases, plan, source)
-    content = report(result, opened, split, loaded, model, command)
-    content["longest_side"] = longest_side
-    if prior_from is not None:
-        content["prior_from"] = str(prior_from)
-    deliver(content, json, output, print_report)
-
-
-def _names(listed: str | None) -> tuple[str, ...] | None:
-    """What stands between commas; None for nothing said."""
-    return None if listed is None else tuple(filter(None, map(str.strip, listed.split(","))))
-
-
-def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """InputError for the first of these options that was given."""
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            spelled = {"settings": "set"}.get(name, name.replace("_", "-"))
-            raise InputError(f"--{spelled} {why}")
-
-
-def _evaluate(
-    model: "HiDiff",
-    dataset: Dataset,
-    cases: tuple[Case, ...],
-    plan: "Plan",
-    source: "PriorSource | None",
-) -> "Evaluation":
-    from .scoring import evaluate
-
-    with progress() as bar:
+        source = open_prior_source(prior_from, model.card, model.device)
+    with console.progress() as bar:
         task = bar.add_task("images", total=len(cases))
 
         def on_image(done: int, case: Case) -> None:
             bar.update(task, description=case.id, completed=done)
             if bar.disable:
-                log(f"{NAME}: {case.id} ({done + 1} of {len(cases)})")
+                console.log(f"{NAME}: {case.id} ({done + 1} of {len(cases)})")
 
-        return evaluate(model, dataset, cases, plan, on_image, source)
+        result = evaluate(model, dataset, cases, options, on_image, source)
+    content = report(result, dataset, options.split, model, options.model, options.command)
+    content["longest_side"] = dataset.longest_side
+    if prior_from is not None:
+        content["prior_from"] = str(prior_from)
+    return content
+
+
+def _refuse_misplaced(context: typer.Context, experiment: str | None) -> None:
+    """InputError for an unknown experiment, and for an option that does not go with it."""
+    ablation = experiment in ABLATIONS
+    if experiment is None:
+        _refuse(context, (*EXPERIMENT_ONLY, *ABLATION_ONLY, "state"), "needs --experiment")
+    else:
+        if not ablation:
+            experiment_named(experiment, ABLATIONS)
+        _refuse(context, SCORES_ONLY, "does not go with --experiment")
+        misplaced = (*EXPERIMENT_ONLY, *MODEL_ONLY) if ablation else ABLATION_ONLY
+        _refuse(context, misplaced, f"does not go with --experiment {experiment}")
+    if not ablation and context.params.get("model") is None:
+        raise InputError("Missing option '--model'.")
+
+
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    """The names between commas; None for None."""
+    return None if listed is None else tuple(filter(None, map(str.strip, listed.split(","))))
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """InputError for the first of these options that is on the command line."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            spelled = {"settings": "set"}.get(name, name.replace("_", "-"))
+            raise InputError(f"--{spelled} {why}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""A fixed corruption of priors: does refinement repair, or does it only hand its input on?
+"""A fixed corruption of priors: does refinement repair them?
 
-It never sees the truth: it looks for structure in the prior itself, erases discs (holes) and bands
-(cuts) there and thickens the prior within a few discs (dilation).  All sizes follow the shorter
-side of the image.  This is the test's own corruption; training corrupts its priors otherwise.
+The truth is not used: discs (holes) and bands (cuts) are erased where the prior itself has
+foreground, and the prior is thickened within a few discs (dilation). All sizes follow the shorter
+side of the image. This is the corruption of the evaluation alone; training has its own
+(:mod:`napari_hidiff.training.priors`).
 """
 
 import numpy as np
@@ -46,7 +47,7 @@ def damage(prior: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def _foreground(prior: np.ndarray) -> np.ndarray:
-    return prior[0] >= 0.5 if prior.shape[0] == 1 else prior.argmax(axis=0) > 0
+    return np.asarray(prior[0] >= 0.5 if prior.shape[0] == 1 else prior.argmax(axis=0) > 0)
 
 
 def _place(foreground: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
@@ -63,7 +64,7 @@ def _offsets(shape: tuple[int, ...], centre: tuple[int, int]) -> tuple[np.ndarra
 
 def _disc(shape: tuple[int, ...], centre: tuple[int, int], radius: float) -> np.ndarray:
     down, right = _offsets(shape, centre)
-    return down**2 + right**2 <= max(radius, 1.0) ** 2
+    return np.asarray(down**2 + right**2 <= max(radius, 1.0) ** 2)
 
 
 def _band(shape: tuple[int, ...], centre: tuple[int, int], angle: float, side: int) -> np.ndarray:
@@ -71,7 +72,7 @@ def _band(shape: tuple[int, ...], centre: tuple[int, int], angle: float, side: i
     down, right = _offsets(shape, centre)
     along = np.abs(np.cos(angle) * right + np.sin(angle) * down)
     across = np.abs(np.cos(angle) * down - np.sin(angle) * right)
-    return (along <= side / 8) & (across <= max(side / 120, 0.5))
+    return np.asarray((along <= side / 8) & (across <= max(side / 120, 0.5)))
 
 
 def _thicken(prior: np.ndarray, where: np.ndarray, radius: int) -> np.ndarray:

@@ -1,88 +1,59 @@
-"""Studies that are more than a score per image: ``--experiment NAME`` is looked up here.
+"""The experiments on a trained model: ``--experiment NAME`` is looked up here.
 
 An experiment is two functions of a module that is imported when it is first needed: one computes a
 JSON-able object, one prints it for people. What every object has in common is added here.
-
-What has been done is kept, a small file each, so that an interrupted run can go on.
-
-Which slices of a volume stand for it where each has to be worked on by itself.
 """
 
-import hashlib
-import json
-import re
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
+from napari_hidiff.cli.console import make_folder
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.io.storage import whole
 from napari_hidiff.training.datasets import Case, Dataset
+
+from .output import Content, Report, page, print_report, write_page
+from .study import OnCase, Options
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
-
-@dataclass(frozen=True)
-class Options:
-    """What an experiment may be told; each takes what concerns it.
-
-    split: of the data set, by name.  seeds: sampling seeds.  sampler, steps, samples: None = what
-    the model's card recommends.  arms: names, None = those that the experiment runs by default.
-    strokes: most strokes on an image.  stroke: their kind, ``auto``, ``disc`` or ``scribble``.
-    wrong: share of wrong strokes in the arms that have any.  control: file of a second model.
-    slices: of a volume, at most so many.
-    """
-
-    split: str = "test"
-    seeds: tuple[int, ...] = (0, 1, 2)
-    sampler: str | None = None
-    steps: int | None = None
-    samples: int | None = None
-    arms: tuple[str, ...] | None = None
-    strokes: int = 20
-    stroke: str = "auto"
-    wrong: float = 0.05
-    control: Path | None = None
-    slices: int = 3
-
-
-OnCase = Callable[[float, Case | str], None]
-"""Told how many cases are done, with the part of the one under way, and what is going on: the case
-that is worked on, or a few words."""
-
-Run = Callable[["HiDiff", Dataset, Sequence[Case], Options, Path, OnCase], dict[str, Any]]
+Run = Callable[["HiDiff", Dataset, Sequence[Case], Options, Path, OnCase], Content]
 """(model, dataset, cases, options, state, on_case) -> a JSON-able object without NaN.
 
-``state`` is a folder that exists, for what a later call can go on from. The object may have
-``notes`` (lines), ``settings``, and ``pictures``: names of png files in ``state``.
+``state`` is the folder of what a later call can go on from. The object may have ``notes`` (lines),
+``settings``, and ``pictures``: names of png files in ``state``.
 """
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """title: one line.  run: does it.  show: prints the object for people on a rich console.
-    section: of the paper, one line; ``none`` and why for what the paper does not have.
-    same_classes: whether model and data set must know equally many classes.
-    write: puts a readable report of the object into a folder."""
+    """title : one line.  run : computes the object.  section : of the paper, one line; ``none``
+    and why for what the paper does not have.  report : the object for people, as a page and on the
+    console; an experiment without a page has ``show``, which prints the object.
+    same_classes : whether model and data set must have equally many classes."""
 
     title: str
     run: Run
-    show: Callable[[dict[str, Any], Console], None]
     section: str
+    report: Callable[[Content], Report] | None = None
+    show: Callable[[Content, Console], None] | None = None
     same_classes: bool = True
-    write: Callable[[dict[str, Any], Path], None] | None = None
+
+    def print(self, content: Content, out: Console) -> None:
+        """The object for people."""
+        if self.report is not None:
+            print_report(content, self.report(content), out)
+        elif self.show is not None:
+            self.show(content, out)
 
 
-def later(module: str, name: str) -> Callable[..., Any]:
-    """A function of a module beside this one that is imported when it is called."""
+def imported_later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module below this folder that is imported when it is called."""
 
     def call(*args: Any) -> Any:
         return getattr(import_module(f".{module}", __package__), name)(*args)
@@ -93,50 +64,47 @@ def later(module: str, name: str) -> Callable[..., Any]:
 EXPERIMENTS: dict[str, Experiment] = {
     "interactive": Experiment(
         "a simulated annotator paints strokes and lets the model answer",
-        later("interactive.run", "run"),
-        later("interactive.tables", "print_report"),
+        imported_later("interactive.experiment", "run"),
         "none: the paper has no simulated annotator",
+        show=imported_later("interactive.report", "print_report"),
     ),
     "alternatives": Experiment(
         "a few clearly different masks against one",
-        later("generative.alternatives", "run"),
-        later("generative.alternatives", "print_table"),
+        imported_later("generative.alternatives", "run"),
         "none: the paper scores the mean of its samples",
+        show=imported_later("generative.alternatives", "print_tables"),
     ),
     "uncertainty": Experiment(
         "which map of uncertainty finds the errors of a mask",
-        later("generative.uncertainty", "run"),
-        later("generative.uncertainty", "print_table"),
+        imported_later("generative.uncertainty", "run"),
         "none: the paper does not score uncertainty",
+        show=imported_later("generative.uncertainty", "print_tables"),
     ),
     "steps": Experiment(
         "how many steps and samples pay: every sampler against the prior and one pass",
-        later("measured.steps", "run"),
-        later("measured.steps", "print_table"),
+        imported_later("analyses.steps", "run"),
         "IV, steps and samplers: the paper refines in T = 10 steps",
-        write=later("measured.markdown", "write_report"),
+        imported_later("analyses.steps", "report"),
     ),
     "small-objects": Experiment(
         "what refinement adds by the size of the object, the smallest quarter first",
-        later("measured.small_objects", "run"),
-        later("measured.small_objects", "print_table"),
+        imported_later("analyses.small_objects", "run"),
         "IV, segmenting small objects",
-        write=later("measured.markdown", "write_report"),
+        imported_later("analyses.small_objects", "report"),
     ),
     "cross-dataset": Experiment(
         "a model on another data set than its own, classes matched by name",
-        later("measured.cross_dataset", "run"),
-        later("measured.cross_dataset", "print_table"),
+        imported_later("analyses.cross_dataset", "run"),
         "IV, generalizing to new data sets: Synapse to MSD, Kvasir and CVC, CHASE and DRIVE",
+        imported_later("analyses.cross_dataset", "report"),
         same_classes=False,
-        write=later("measured.markdown", "write_report"),
     ),
 }
-"""Every experiment that ``--experiment`` knows, by name."""
+"""Every experiment that ``--experiment`` runs on a trained model, by name."""
 
 
-def find(name: str, also: Iterable[str] = ()) -> Experiment:
-    """The experiment of a name; InputError names those there are, and what there is ``also``."""
+def experiment_named(name: str, also: Iterable[str] = ()) -> Experiment:
+    """The experiment of a name; InputError lists the known names, and those of ``also``."""
     if name not in EXPERIMENTS:
         known = ", ".join((*EXPERIMENTS, *also))
         raise InputError(f"unknown experiment {name!r}: choose one of {known}")
@@ -144,21 +112,19 @@ def find(name: str, also: Iterable[str] = ()) -> Experiment:
 
 
 def default_state(name: str, model: str, dataset: Dataset, split: str) -> Path:
-    """Where an experiment keeps what it has done, unless it is told."""
+    """The folder of an experiment's records where ``--state`` does not name one."""
     return Path("runs") / name / f"{Path(model).stem}-{dataset.name}-{split}"
 
 
-def conduct(
+def run_experiment(
     name: str,
     model: "HiDiff",
-    model_name: str,
     dataset: Dataset,
     cases: Sequence[Case],
     options: Options,
     state: Path,
-    command: str,
     on_case: OnCase,
-) -> dict[str, Any]:
+) -> Content:
     """Run an experiment; its object after what every object begins with.
 
     InputError: the experiment is unknown, the model and the data set do not fit, ``state`` cannot
@@ -167,25 +133,21 @@ def conduct(
     from napari_hidiff.inference.card import versions
 
     from .report import hardware, met_before
-    from .scoring import Plan, check
+    from .scoring import check
 
-    experiment = find(name)
-    plan = Plan(options.seeds, options.sampler, options.steps, options.samples)
-    check(model, dataset, cases, plan, experiment.same_classes)
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{state}: cannot be a folder: {error.strerror or error}") from error
-    found = experiment.run(model, dataset, cases, options, state, on_case)
-    content: dict[str, Any] = {
+    experiment = experiment_named(name)
+    check(model, dataset, cases, options, experiment.same_classes)
+    make_folder(state)
+    outcome = experiment.run(model, dataset, cases, options, state, on_case)
+    content: Content = {
         "experiment": name,
         "title": experiment.title,
         "dataset": dataset.name,
         "split": options.split,
-        "model": model_name,
+        "model": options.model,
         "seeds": list(options.seeds),
         "n": len(cases),
-        "command": command,
+        "command": options.command,
         "versions": versions(),
         "hardware": hardware(model.device),
         "engine": [model.engine],
@@ -195,89 +157,7 @@ def conduct(
         *dataset.notes,
         *met_before({case.id for case in cases}, dataset, options.split, model),
     ]
-    content |= found | {"notes": [*notes, *found.get("notes", ())]}
-    if experiment.write is not None:
-        experiment.write(content, state)
+    content |= outcome | {"notes": [*notes, *outcome.get("notes", ())]}
+    if experiment.report is not None:
+        write_page(content, page(content, experiment.report(content)), state)
     return content
-
-
-def copy_pictures(content: dict[str, Any], state: Path, output: Path) -> None:
-    """Copy the object's pictures beside its file: ``name.json`` gets ``name-PICTURE.png``."""
-    for name in content.get("pictures", ()):
-        target = output.with_name(f"{output.stem}-{name}")
-        with whole(target) as (part,):
-            shutil.copyfile(state / name, part)
-
-
-FORMAT = 1
-"""Rises when strokes or figures change their meaning: kept files are then computed anew."""
-
-
-class Store:
-    """Records in a folder, each under the digest of everything that decides it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.computed = 0
-        """How many records were not there."""
-
-    def find(self, name: str, decides: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The record kept under a name for these circumstances, or None: there is none, it is
-        torn, or it belongs to others."""
-        path, key = self._path(name, decides)
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            return kept["record"] if kept["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def get(
-        self, name: str, decides: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """The kept record, or a new one that is kept from now on.
-
-        InputError when it cannot be written. A new record comes back as it will be read later.
-        """
-        found = self.find(name, decides)
-        if found is not None:
-            return found
-        path, key = self._path(name, decides)
-        text = json.dumps({"key": key, "record": compute()}, allow_nan=False)
-        with whole(path) as (part,):
-            part.write_text(text, encoding="utf-8")
-        self.computed += 1
-        return json.loads(text)["record"]
-
-    def _path(self, name: str, decides: Mapping[str, Any]) -> tuple[Path, str]:
-        key = digest({"format": FORMAT, "name": name, **decides})
-        readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
-        return self.folder / f"{readable}-{key[:12]}.json", key
-
-
-def digest(value: Mapping[str, Any]) -> str:
-    """Of JSON-able data, 32 hexadecimal digits."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def fingerprint(model: HiDiff) -> str:
-    """Of a model's weights and card, but for the scores on the card."""
-    found = hashlib.blake2b(json.dumps(asdict(replace(model.card, scores={}))).encode())
-    for module in (model.segmentor, model.refiner):
-        for name, value in module.state_dict().items():
-            found.update(name.encode())
-            found.update(value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:32]
-
-
-def files_of(case: Case) -> list[int]:
-    """The sizes of a case's files in bytes, by which another copy of the data is noticed."""
-    return [path.stat().st_size if path.is_file() else -1 for path in case.files]
-
-
-def foreground_slices(truth: np.ndarray, most: int) -> list[int]:
-    """At most ``most`` numbers of slices of a truth [D, H, W] with foreground, evenly spaced: the
-    middles of as many equal parts of them."""
-    filled = np.flatnonzero(truth.any((1, 2)))
-    count = min(most, len(filled))
-    return [int(filled[int((i + 0.5) * len(filled) / count)]) for i in range(count)]

@@ -1,8 +1,5 @@
-"""A few cases as one small picture: the image, and contours of truth, prior and refined mask."""
+"""Pictures of results: figures as files, and cases with contours of truth, prior and refined."""
 
-import base64
-import io
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ from napari_hidiff.plot import detail_window, displayable, show_picture
 WHOLE = 400
 """Images with a side of more pixels are shown in part, where prior and refined differ most."""
 TINTS = 128
-"""Colours of the picture: fewer make a smaller file, and nobody misses the others."""
+"""Colours of a picture's palette: fewer make a smaller file, and more can hardly be seen."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +70,33 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
 
     The picture has a palette, so that three rows of photographs stay below 400 KB.
     """
-    figure = Figure(figsize=(9.2, 2.55 * len(rows)), dpi=90, layout="constrained")
+    figure = new_figure(9.2, 2.55 * len(rows), 90)
     for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
         _draw_row(axes, row)
-    save(figure, path)
+    save(figure, path, TINTS)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG with a palette, whole or not at all.
+def new_figure(width: float, height: float, dpi: int) -> Figure:
+    """A figure of so many inches, laid out so that nothing overlaps."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
-    InputError if ``path`` cannot be written.
+
+def save(figure: Figure, path: Path, tints: int | None = None) -> None:
+    """Write a figure as a PNG, whole or not at all; InputError if ``path`` cannot be written.
+
+    tints : colours of the palette, which makes a smaller file; None = all colours.
     """
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
-    file = io.BytesIO()
-    drawn.quantize(TINTS, dither=Image.Dither.NONE).save(file, "png", optimize=True)
     with whole(path) as (part,):
-        part.write_bytes(file.getvalue())
+        if tints is None:
+            figure.savefig(part, format="png")
+            return
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+        palette = drawn.quantize(tints, dither=Image.Dither.NONE)
+        palette.save(part, "png", optimize=True)
 
 
 def _draw_row(axes: Sequence[Axes], row: Row) -> None:
@@ -110,16 +116,3 @@ def _draw_row(axes: Sequence[Axes], row: Row) -> None:
             if one.any() and not one.all():
                 axis.contour(one, levels=[0.5], colors=[color], linewidths=1.2)
         axis.set_title(title, fontsize=9)
-
-
-def packed(mask: np.ndarray) -> str:
-    """A mask uint8 [H, W] as a short text, for a record; its shape has to be kept beside it."""
-    return base64.b64encode(
-        zlib.compress(np.ascontiguousarray(mask, np.uint8).tobytes(), 9)
-    ).decode()
-
-
-def unpacked(text: str, shape: Sequence[int]) -> np.ndarray:
-    """The inverse of :func:`packed`."""
-    raw = zlib.decompress(base64.b64decode(text))
-    return np.frombuffer(raw, np.uint8).reshape(tuple(shape))

@@ -11,9 +11,8 @@
 
 A region is a union of classes and is scored like a class (BraTS: whole tumour, core, enhancing).
 Every image has every score, so that two methods are always compared on the same images; how many
-masks were empty is counted beside the scores (:func:`empty`).
-
-How far a mean difference over few images can be trusted.
+masks were empty is counted beside the scores (:func:`empty`). :func:`paired_bootstrap` says how
+far a mean difference over few images can be trusted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,8 @@ from napari_hidiff.masks import dice
 
 METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
+REPORTED = ("dice", "hd95", "nsd")
+"""The scores that experiments report."""
 
 TOLERANCE = 1.0
 """Distance, in units of the spacing, at which a surface still counts as met."""
@@ -184,7 +185,7 @@ def surface_distances(
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
+    return np.asarray(mask & ~ndimage.binary_erosion(mask))
 
 
 def _share(flags: np.ndarray, inside: np.ndarray) -> float:
@@ -222,7 +223,7 @@ def paired_bootstrap(difference: ArrayLike, seed: int = 0, resamples: int = 10_0
     """Percentile bootstrap of the mean of paired differences.
 
     difference: ``[N]``, one value per image (one method minus the other on the same image); the
-    images are drawn with replacement, so the interval speaks about other images of this kind.  The
+    images are drawn with replacement, so the interval is about other images of this kind.  The
     same seed gives the same interval.  ValueError for an empty or non-finite input.
     """
     values = np.asarray(difference, np.float64)

@@ -1,7 +1,4 @@
-"""The options of ``napari-hidiff-evaluate``: types and help; the command has the defaults.
-
-What ``--list-experiments`` prints.
-"""
+"""The options of ``napari-hidiff-evaluate``: types and help; the command has the defaults."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +11,10 @@ from napari_hidiff.inference.card import SAMPLERS
 from napari_hidiff.training.datasets import DATASETS, SPLITS
 from napari_hidiff.training.recipes import SIZES
 
-from .ablations.rows import STUDIES
+from .ablations.variants import ABLATIONS
 from .experiments import EXPERIMENTS
 
-MODELS, STUDY = "Experiments on a model", "Studies that train their models"
+MODELS, TRAINED = "Experiments on a model", "Studies that train their models"
 
 ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME|FILE", help="A bundled model or a .safetensors file.")
@@ -119,8 +116,9 @@ def print_list(wanted: bool) -> None:
     table = Table("experiment", "asks", "in the paper (HiDiff)", "needs")
     for name, experiment in EXPERIMENTS.items():
         table.add_row(name, experiment.title, experiment.section, "--model")
-    for name, study in STUDIES.items():
-        table.add_row(name, study.title, study.section, f"{len(study.rows)} trainings a seed")
+    for name, ablation in ABLATIONS.items():
+        count = f"{len(ablation.variants)} trainings a seed"
+        table.add_row(name, ablation.title, ablation.section, count)
     Console().print(table)
     raise typer.Exit
 
@@ -171,14 +169,14 @@ StateOption = Annotated[
 ]
 RowsOption = Annotated[
     str | None,
-    typer.Option(metavar="A,B,...", help="Only these rows.", rich_help_panel=STUDY),
+    typer.Option(metavar="A,B,...", help="Only these rows.", rich_help_panel=TRAINED),
 ]
 SizeOption = Annotated[
     str,
     typer.Option(
         metavar="|".join(SIZES),
         help="Size of every training, as for napari-hidiff-train.",
-        rich_help_panel=STUDY,
+        rich_help_panel=TRAINED,
     ),
 ]
 SetOption = Annotated[
@@ -187,7 +185,7 @@ SetOption = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Another setting of every training, as iterations=1500; may be repeated.",
-        rich_help_panel=STUDY,
+        rich_help_panel=TRAINED,
     ),
 ]
 FirstStageOption = Annotated[
@@ -195,7 +193,7 @@ FirstStageOption = Annotated[
     typer.Option(
         metavar="RUN",
         help="Take segmentor and priors from this finished run of napari-hidiff-train.",
-        rich_help_panel=STUDY,
+        rich_help_panel=TRAINED,
     ),
 ]
 KeptOption = Annotated[
@@ -203,7 +201,7 @@ KeptOption = Annotated[
     typer.Option(
         "--kept",
         help="Put the table together from what is kept; train and refine nothing.",
-        rich_help_panel=STUDY,
+        rich_help_panel=TRAINED,
     ),
 ]
 OutputOption = Annotated[

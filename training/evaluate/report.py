@@ -1,31 +1,35 @@
-"""An evaluation as one JSON object.
-
-An evaluation as tables for people; what they show is in the JSON object too.
-"""
+"""The scores of a model as one JSON object, and the same as tables for people."""
 
 import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from napari_hidiff.inference.card import versions
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Dataset
 
 from .metrics import METRICS, paired_bootstrap
-from .output import interval
-from .scoring import DAMAGED, MM, PRIOR, REFINED, REPAIRED, CaseScores, Evaluation
+from .output import (
+    Content,
+    Table,
+    figure,
+    interval,
+    numbers,
+    plain,
+    print_line,
+    print_notes,
+)
+from .scoring import DAMAGED, MM, PRIOR, REFINED, REPAIRED, CaseScores, Evaluation, set_of
 
 
 def report(
     result: Evaluation, dataset: Dataset, split: str, model: HiDiff, name: str, command: str
-) -> dict[str, Any]:
+) -> Content:
     """The whole evaluation as plain data that :func:`json.dumps` takes; no NaN in it.
 
     ``difference`` is refined minus prior per metric, with the 95 % interval of a paired bootstrap
@@ -37,7 +41,7 @@ def report(
     arms = result.arms
     others = [arm for arm in arms if arm not in (PRIOR, REFINED, DAMAGED, REPAIRED)]
     several = len(dataset.classes) > 2 or bool(dataset.regions)
-    content: dict[str, Any] = {
+    content: Content = {
         "dataset": dataset.name,
         "split": split,
         "model": name,
@@ -75,7 +79,7 @@ def report(
     return plain(content)
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> Content:
     """What it ran on: the torch device and its name, and the processor."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
@@ -87,9 +91,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _row(image: CaseScores, several: bool) -> dict[str, Any]:
+def _row(image: CaseScores, several: bool) -> Content:
     """One case: its scores by arm and, where there are several classes, by class and arm."""
-    row: dict[str, Any] = {"id": image.id}
+    row: Content = {"id": image.id}
     row |= {arm: scores.mean for arm, scores in image.arms.items()}
     if several:
         names = next(iter(image.arms.values())).per_class
@@ -112,12 +116,11 @@ def _means(images: Sequence[CaseScores], part: str | None = None) -> dict[str, d
     }
 
 
-def _by_set(images: Sequence[CaseScores]) -> dict[str, Any]:
-    """Number and mean of each set, the part of an id before its first slash; nothing without."""
+def _by_set(images: Sequence[CaseScores]) -> Content:
+    """Number and mean of each set; nothing where ids name no set."""
     sets: dict[str, list[CaseScores]] = {}
     for image in images:
-        name, slash, _ = image.id.partition("/")
-        if slash:
+        if name := set_of(image.id):
             sets.setdefault(name, []).append(image)
     return {name: {"n": len(rows), "mean": _means(rows)} for name, rows in sets.items()}
 
@@ -134,7 +137,7 @@ def _differences(result: Evaluation, arm: str, other: str) -> dict[str, dict[str
     }
 
 
-def _repair(result: Evaluation) -> dict[str, Any]:
+def _repair(result: Evaluation) -> Content:
     """Dice lost to the damage and regained from it, and the regained share of the means."""
     prior, damaged, repaired = (result.values(arm, "dice") for arm in (PRIOR, DAMAGED, REPAIRED))
     lost, regained = float(np.mean(prior - damaged)), float(np.mean(repaired - damaged))
@@ -175,102 +178,71 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def plain(value: Any) -> Any:
-    """Floats to 6 decimals, so that equal means stay equal; NaN becomes None, as JSON has none."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 6) + 0.0  # + 0.0: no minus zero
-    return value
-
-
 MOST_ROWS = 40
 """More cases than these are not listed one by one; the JSON object has them all."""
 
 
-def print_report(content: dict[str, Any], console: Console) -> None:
+def print_report(content: Content, out: Console) -> None:
     """The same content for people: Dice by image, every score in the mean, what differs."""
-    console.print(_title(content), soft_wrap=True)
-    _print_images(content, console)
+    print_line(_title(content), out)
+    _print_images(content, out)
     groups = {"mean": content["mean"]} | content.get("per_class", {})
-    _print_means("mean over images", "class", groups, console)
+    _print_means("mean over images", "class", groups, out)
     if sets := content.get("by_set"):
         named = {f"{name} (n = {part['n']})": part["mean"] for name, part in sets.items()}
-        _print_means("mean over the images of each set", "set", named, console)
-    surface = content["surface"]
-    console.print(
-        f"hd95 in {surface['unit']}; nsd at {surface['tolerance']:g} {surface['unit']}",
-        soft_wrap=True,
-    )
+        _print_means("mean over the images of each set", "set", named, out)
+    unit, tolerance = content["surface"]["unit"], content["surface"]["tolerance"]
+    print_line(f"hd95 in {unit}; nsd at {tolerance:g} {unit}", out)
     pairs = {PRIOR: content["difference"]} | content.get("difference_to", {})
-    apart = new_table(
-        "difference, 95 % interval over images", ("score",), [f"refined - {arm}" for arm in pairs]
-    )
-    for metric in METRICS:
-        apart.add_row(metric, *(interval(pair[metric]) for pair in pairs.values()))
-    console.print(apart)
+    heads = ["score", *(f"refined - {arm}" for arm in pairs)]
+    rows = [[m, *(interval(pair[m]) for pair in pairs.values())] for m in METRICS]
+    out.print(Table(heads, rows).rich("difference, 95 % interval over images"))
     if "damage" in content:
-        console.print(_damage_line(content["damage"]), soft_wrap=True)
+        print_line(_damage_line(content["damage"]), out)
     counts = ", ".join(f"{arm} {count:g}" for arm, count in content["empty_masks"].items())
-    console.print(f"empty masks: {counts}", soft_wrap=True)
+    print_line(f"empty masks: {counts}", out)
     for case in content.get("skipped", ()):
-        console.print(
-            f"skipped {case['id']}: {case['why']}", style="yellow", soft_wrap=True, markup=False
-        )
-    for note in content["notes"]:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
+        print_line(f"skipped {case['id']}: {case['why']}", out, "yellow")
+    print_notes(content, out)
 
 
-def _print_images(content: dict[str, Any], console: Console) -> None:
+def _print_images(content: Content, out: Console) -> None:
     arms, images = list(content["mean"]), content["images"]
     if len(images) > MOST_ROWS:
-        console.print(f"{len(images)} images: --json and --output list the scores of each")
+        print_line(f"{len(images)} images: --json and --output list the scores of each", out)
         return
-    table = new_table("Dice", ("image",), arms)
-    for image in images:
-        table.add_row(image["id"], *(f"{image[arm]['dice']:.4f}" for arm in arms))
-    console.print(table)
+    rows = [[image["id"], *(figure(image[arm]["dice"]) for arm in arms)] for image in images]
+    out.print(Table(["image", *arms], rows).rich("Dice"))
 
 
 def _print_means(
-    title: str, what: str, groups: dict[str, dict[str, dict[str, float]]], console: Console
+    title: str, what: str, groups: Mapping[str, Mapping[str, dict[str, float]]], out: Console
 ) -> None:
-    """A row for every arm of every group; the group is named once."""
-    table = new_table(title, (what, "mask") if len(groups) > 1 else ("mask",), METRICS)
-    for name, arms in groups.items():
-        for index, (arm, scores) in enumerate(arms.items()):
-            head = (name * (index == 0), arm) if len(groups) > 1 else (arm,)
-            last = index == len(arms) - 1
-            table.add_row(*head, *(f"{scores[m]:.4f}" for m in METRICS), end_section=last)
-    console.print(table)
+    """A row for every arm of every group; the group is named once, a single one not at all."""
+    rows = [
+        [name, arm, *(figure(scores[metric]) for metric in METRICS)]
+        for name, arms in groups.items()
+        for arm, scores in arms.items()
+    ]
+    heads = [what, "mask", *METRICS]
+    if len(groups) == 1:
+        out.print(Table(heads[1:], [row[1:] for row in rows]).rich(title))
+    else:
+        out.print(Table(heads, rows, words=2).rich(title))
 
 
-def new_table(title: str, heads: Iterable[str], columns: Iterable[str]) -> Table:
-    """A table whose columns of figures stand right; where the screen is narrow, lines are broken
-    and nothing is cut off."""
-    table = Table(title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
-    return table
-
-
-def _title(content: dict[str, Any]) -> str:
+def _title(content: Content) -> str:
     settings = content["settings"]
     how = settings["sampler"]
     if how != "one-step":
         how += f", {settings['steps']} steps, mean of {settings['samples']} samples"
-    seeds = ", ".join(map(str, content["seeds"]))
     return (
         f"{content['model']} on {content['dataset']} ({content['split']}, n = {content['n']}): "
-        f"{how}; seeds {seeds}; {content['hardware']['device']}"
+        f"{how}; seeds {numbers(content['seeds'])}; {content['hardware']['device']}"
     )
 
 
-def _damage_line(damage: dict[str, Any]) -> str:
+def _damage_line(damage: Content) -> str:
     share = "-" if damage["share"] is None else f"{damage['share']:.0%}"
     return (
         f"damaged priors: Dice lost {damage['lost']['mean']:.4f}, "

@@ -1,15 +1,13 @@
-"""Ways to refine with one model: a sampler with its steps and samples, by name.
-
-The focal loss's link, undone.
+"""Sampler settings by name, and the focal loss's link undone.
 
 The focal loss is not a proper scoring rule: for a true probability q its least value is reached at
 another p, with q / (1 - q) = [p^g / (1 - p) - g p^(g-1) ln(1 - p)] / [(1 - p)^g / p
 - g (1 - p)^(g-1) ln p], the quotient of the slopes of its two branches. For q = .01, .05 and .10
-it wants p = .154, .250 and .306 (g = 2). A network that was trained with it predicts p; what a
-sampler needs is q.
+it is p = .154, .250 and .306 (g = 2). A network that was trained with it predicts p; a sampler
+needs q.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,19 +16,21 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.engine.engine import Engine, Picked, Steps
+from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import EPSILON
 from napari_hidiff.networks.refiner import Known, Standing, probabilities
 
-from .scoring import Subject
+from .scoring import ONE_STEP, PRIOR, Arm, PreparedSample
+from .study import Options
 
 
 @dataclass(frozen=True)
-class Way:
+class SamplerSetting:
     """A sampler (``one-step``, ``ddim``, ``ancestral``) with its steps and samples.
 
-    unlink : undo the focal loss's link in what the network predicts (:mod:`.link`).
+    unlink : undo the focal loss's link in what the network predicts (:func:`focal_link_undone`).
     """
 
     sampler: str
@@ -38,53 +38,83 @@ class Way:
     samples: int = 1
     unlink: bool = False
 
-    def probability(self, model: HiDiff, subject: Subject, seed: int) -> np.ndarray:
-        """The refined probability of a subject, float32 [K, D, H, W]."""
-        used = unlinked(model) if self.unlink else model
+    def probability(self, model: HiDiff, prepared: PreparedSample, seed: int) -> np.ndarray:
+        """The refined probability, float32 [K, D, H, W]."""
         return volumes.refine(
-            used,
-            subject.planes,
-            subject.prior,
+            focal_link_undone(model) if self.unlink else model,
+            prepared.planes,
+            prepared.prior,
             sampling=model.sampling(self.sampler, self.steps, self.samples, seed),
         )
 
     @property
     def forwards(self) -> int:
-        """Passes of the refiner."""
+        """Forward passes of the refiner."""
         return self.steps * self.samples
 
 
-WAYS: Mapping[str, Way] = {
-    "one-step": Way("one-step"),
-    "ddim-2x1": Way("ddim", 2),
-    "ddim-2x5": Way("ddim", 2, 5),
-    "ddim-3x1": Way("ddim", 3),
-    "ddim-3x5": Way("ddim", 3, 5),
-    "ddim-5x1": Way("ddim", 5),
-    "ddim-5x5": Way("ddim", 5, 5),
-    "ddim-10x1": Way("ddim", 10),
-    "ddim-10x5": Way("ddim", 10, 5),
-    "ancestral-10x1": Way("ancestral", 10),
-    "ancestral-10x5": Way("ancestral", 10, 5),
+SETTINGS: Mapping[str, SamplerSetting] = {
+    ONE_STEP: SamplerSetting(ONE_STEP),
+    **{
+        f"{sampler}-{steps}x{samples}": SamplerSetting(sampler, steps, samples)
+        for sampler, counts in (("ddim", (2, 3, 5, 10)), ("ancestral", (10,)))
+        for steps in counts
+        for samples in (1, 5)
+    },
 }
-"""Every way by its name, sampler-STEPSxSAMPLES; any of them may end in ``-unlinked``."""
+"""Every setting by its name, sampler-STEPSxSAMPLES; any of them may end in ``-unlinked``."""
 UNLINKED = "-unlinked"
 
 
-def way_of(name: str) -> Way:
-    """The way of a name; KeyError for others."""
+def setting_of(name: str) -> SamplerSetting:
+    """The setting of a name; KeyError for others."""
     if name.endswith(UNLINKED):
-        return replace(WAYS[name.removesuffix(UNLINKED)], unlink=True)
-    return WAYS[name]
+        return replace(SETTINGS[name.removesuffix(UNLINKED)], unlink=True)
+    return SETTINGS[name]
 
 
-def spelled(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Ways by name as plain data."""
-    return {name: asdict(way_of(name)) for name in names}
+def recommended(model: HiDiff, options: Options) -> SamplerSetting:
+    """The setting that the options ask for, or else the model's card."""
+    chosen = model.sampling(options.sampler, options.steps, options.samples)
+    if chosen.sampler == ONE_STEP:
+        return SETTINGS[ONE_STEP]
+    return SamplerSetting(chosen.sampler, chosen.steps, chosen.samples)
 
 
-def inverse(p: Tensor, gamma: float = 2.0) -> Tensor:
-    """q in (0, 1) for the p in (0, 1) at which the focal loss of q is least; element by element."""
+def settings_named(names: Iterable[str], model: HiDiff) -> dict[str, SamplerSetting]:
+    """Settings by name; InputError for an unknown one, or more steps than the model has."""
+    chosen = {}
+    for name in names:
+        try:
+            chosen[name] = setting_of(name)
+        except KeyError:
+            known = ", ".join(SETTINGS)
+            raise InputError(f"unknown arm {name!r}: choose among {known}") from None
+        if chosen[name].steps > model.process.steps:
+            raise InputError(f"{name}: {model.card.name} has {model.process.steps} steps")
+    return chosen
+
+
+def plain_settings(settings: Mapping[str, SamplerSetting]) -> dict[str, dict[str, object]]:
+    """Settings by name as JSON-able data."""
+    return {name: asdict(setting) for name, setting in settings.items()}
+
+
+def arms_with(model: HiDiff, settings: Mapping[str, SamplerSetting], seed: int) -> dict[str, Arm]:
+    """The prior, and every setting of the sampler with one seed, as arms."""
+
+    def arm(setting: SamplerSetting) -> Arm:
+        def masks(prepared: PreparedSample) -> Iterator[np.ndarray]:
+            yield prepared.mask(model, setting.probability(model, prepared, seed))
+
+        return masks
+
+    arms: dict[str, Arm] = {PRIOR: lambda prepared: iter([prepared.mask(model, prepared.prior)])}
+    return arms | {name: arm(setting) for name, setting in settings.items()}
+
+
+def inverse_focal_link(p: Tensor, gamma: float = 2.0) -> Tensor:
+    """The q in (0, 1) whose focal loss is least at the given p in (0, 1), element by element."""
     p = p.double().clamp(EPSILON, 1 - EPSILON)
     rest = 1 - p
     above = p**gamma / rest - gamma * p ** (gamma - 1) * torch.log1p(-p)
@@ -92,9 +122,9 @@ def inverse(p: Tensor, gamma: float = 2.0) -> Tensor:
     return above / (above + below)
 
 
-class Unlinked:
-    """A refiner, in torch or packed, whose predicted flips are q in place of the p that the focal
-    loss taught it."""
+class UnlinkedRefiner:
+    """A refiner, in torch or packed, that predicts the flip probability q where the focal loss
+    taught it p."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -110,13 +140,17 @@ class Unlinked:
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
         """Logits of y_0 as :meth:`Refiner.forward`; K classes are made to sum to 1 again."""
         y0_hat = probabilities(self._steps(y_t, t, condition))
-        flips = inverse((y_t - y0_hat).abs())
+        flips = inverse_focal_link((y_t - y0_hat).abs())
         y0_hat = (y_t - flips).abs().clamp(EPSILON, 1 - EPSILON)
         return (y0_hat.logit() if y0_hat.shape[1] == 1 else y0_hat.log()).to(torch.float32)
 
+    def answers(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
+        """The same: such a refiner offers no hypotheses."""
+        return self(y_t, t, condition)
+
 
 class UnlinkedEngine(Engine):
-    """An engine whose refiners are :class:`Unlinked`."""
+    """An engine whose refiners are :class:`UnlinkedRefiner`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -124,11 +158,11 @@ class UnlinkedEngine(Engine):
 
     def pick(self) -> Picked:
         name, steps = self._engine.pick()
-        return Picked(name, Unlinked(steps))
+        return Picked(name, UnlinkedRefiner(steps))
 
 
-def unlinked(model: HiDiff) -> HiDiff:
-    """The same networks, on the same engine, with the link undone."""
+def focal_link_undone(model: HiDiff) -> HiDiff:
+    """The same networks on the same engine, with the focal loss's link undone."""
     mended = model.with_card()
     mended.runs = UnlinkedEngine(model.runs)
     return mended

@@ -1,14 +1,12 @@
-"""Score a model on the cases of a split: every arm of a plan on the same images.
+"""Score a model on the cases of a split: every arm on the same images.
 
-The ways to a mask that an evaluation compares, on pictures and volumes alike.
-
-A picture is a volume of one slice here: every array has a slice axis, and no arm asks what it has
-before it.
+An arm is a way to a mask: the prior, a sampler, the second observer. A picture is a volume of one
+slice here, so that every array has a slice axis and no arm asks which of the two it has.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,8 +20,12 @@ from napari_hidiff.training.priors import PriorSource
 
 from .damage import damage
 from .metrics import METRICS, TOLERANCE, Scores, empty, score
+from .study import Options
 
 MM, PIXELS = "mm", "pixels"
+PRIOR, REFINED, SECOND = "prior", "refined", "second_observer"
+DAMAGED, REPAIRED = "damaged", "repaired"
+ONE_STEP = "one-step"
 
 
 @dataclass
@@ -78,56 +80,35 @@ class Evaluation:
         return tuple(self.images[0].arms)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an evaluation does; None takes what the model's card recommends.
-
-    seeds: sampling seeds; a sampler without randomness runs once.  also: further samplers to
-    compare with.  damage: refine from damaged priors too.  second_observer: score the human too.
-    tolerance: that of the surface Dice, in the unit of a case's spacing.  skip_bad: leave out and
-    list the cases that cannot be used.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    sampler: str | None = None
-    steps: int | None = None
-    samples: int | None = None
-    also: tuple[str, ...] = ()
-    damage: bool = False
-    second_observer: bool = False
-    tolerance: float = TOLERANCE
-    skip_bad: bool = False
-
-
 def evaluate(
     model: HiDiff,
     dataset: Dataset,
     cases: Sequence[Case],
-    plan: Plan | None = None,
+    options: Options | None = None,
     on_image: Callable[[int, Case], None] = lambda done, case: None,
     source: PriorSource | None = None,
 ) -> Evaluation:
-    """Score ``cases`` (at least one) in every arm of the plan, from the source's priors if any.
+    """Score ``cases`` (at least one) in every arm that the options name.
 
-    ``on_image(done, case)`` is called before each case with the number of cases done.
+    source : of the priors; None = the model's segmentor.  ``on_image(done, case)`` is called
+    before each case with the number of cases done.
 
-    InputError: the model and the data set do not speak of the same classes or channels, the plan
-    asks for an observer or a sampler that is not there, or a case is bad: every case, where the
-    plan skips bad ones.
+    InputError: model and data set differ in classes or channels, an observer or a sampler is not
+    there, or a case is bad; with ``skip_bad`` only where every case is.
     """
-    plan = plan or Plan()
-    check(model, dataset, cases, plan)
-    settings = settings_of(model, plan)
-    seeds = seeds_of(plan, str(settings["sampler"]))
-    result = Evaluation([], seeds, settings, plan.tolerance, {model.engine})
-    arms = arms_of(model, dataset, plan)
+    options = options or Options()
+    check(model, dataset, cases, options)
+    settings = settings_of(model, options)
+    seeds = seeds_of(str(settings["sampler"]), options.seeds)
+    result = Evaluation([], seeds, settings, options.tolerance, {model.engine})
+    arms = arms_of(model, dataset, options)
     for done, case in enumerate(cases):
         on_image(done, case)
         try:
-            subject = Subject.of(dataset.load(case), model, source)
-            result.images.append(score_case(subject, dataset, arms, plan.tolerance))
+            prepared = PreparedSample.of(dataset.load(case), model, source)
+            result.images.append(score_case(prepared, dataset, arms, options.tolerance))
         except InputError as error:
-            if not plan.skip_bad:
+            if not options.skip_bad:
                 raise
             result.skipped.append(Skipped(case.id, str(error)))
     if not result.images:
@@ -136,14 +117,16 @@ def evaluate(
 
 
 def check(
-    model: HiDiff, dataset: Dataset, cases: Sequence[Case], plan: Plan, same_classes: bool = True
+    model: HiDiff,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    options: Options,
+    same_classes: bool = True,
 ) -> None:
-    """InputError, before anything is computed, if this plan cannot run on this data."""
+    """InputError, before anything is computed, if these options cannot run on this data."""
     card = model.card
-    if not plan.seeds:
-        raise InputError("an evaluation needs at least one seed")
-    if not plan.tolerance >= 0:
-        raise InputError(f"the tolerance must not be negative, but it is {plan.tolerance}")
+    if not options.tolerance >= 0:
+        raise InputError(f"the tolerance must not be negative, but it is {options.tolerance}")
     if same_classes and len(card.classes) != len(dataset.classes):
         known, wanted = ", ".join(label.name for label in card.classes), ", ".join(dataset.classes)
         raise InputError(f"{card.name} knows the classes {known}; {dataset.name} has {wanted}")
@@ -152,16 +135,16 @@ def check(
             f"{card.name} reads {len(card.channels)} channels ({', '.join(card.channels)}); "
             f"{dataset.name} images have {len(dataset.channels)} ({', '.join(dataset.channels)})"
         )
-    blank = np.zeros((32, 32, len(card.channels)), np.uint8)
-    for sampler in (plan.sampler, *plan.also):  # refuses settings at once and computes nothing
-        model.steps(blank, sampler=sampler, steps=plan.steps, samples=plan.samples)
+    for sampler in (options.sampler, *options.also):
+        model.sampling(sampler, options.steps, options.samples)
+    seeds_of(options.sampler, options.seeds)
     unseen = [case.id for case in cases if case.second is None]
-    if plan.second_observer and unseen:
+    if options.second_observer and unseen:
         raise InputError(f"{dataset.name} has no second observer for {unseen[0]}")
 
 
 @dataclass(frozen=True)
-class Subject:
+class PreparedSample:
     """A sample as a model sees it, and the prior that every arm starts from.
 
     planes: float32 [D, H, W, C], normalised.  prior: float32 [K, D, H, W].
@@ -172,7 +155,9 @@ class Subject:
     prior: np.ndarray
 
     @classmethod
-    def of(cls, sample: Sample, model: HiDiff, source: PriorSource | None = None) -> "Subject":
+    def of(
+        cls, sample: Sample, model: HiDiff, source: PriorSource | None = None
+    ) -> "PreparedSample":
         """Normalise a sample and take its prior from the source, or else from the segmentor.
 
         InputError when the model cannot read the image, or the source has no prior for it.
@@ -181,8 +166,12 @@ class Subject:
         planes = volumes.normalise(model, image)
         if source is None:
             return cls(sample, planes, volumes.prior(model, planes))
-        given = source.prior(sample.case.id, planes.transpose(0, 3, 1, 2))
-        return cls(sample, planes, given.swapaxes(0, 1))
+        prior = source.prior(sample.case.id, planes.transpose(0, 3, 1, 2))
+        return cls(sample, planes, prior.swapaxes(0, 1))
+
+    def mask(self, model: HiDiff, probability: np.ndarray) -> np.ndarray:
+        """The model's mask of a probability [K, D, H, W], uint8 of the truth's shape."""
+        return model.mask_of(probability, axis=0).reshape(self.sample.mask.shape)
 
     @cached_property
     def damaged(self) -> np.ndarray:
@@ -192,25 +181,28 @@ class Subject:
         return np.stack([damage(self.prior[:, i], seed=i) for i in slices], 1)
 
 
-Arm = Callable[[Subject], Iterator[np.ndarray]]
-"""A way to a mask: a subject -> integer masks of the truth's shape, one per seed."""
+Arm = Callable[[PreparedSample], Iterator[np.ndarray]]
+"""A way to a mask: a prepared sample -> integer masks of the truth's shape, one per seed."""
 
 
 def score_case(
-    subject: Subject, dataset: Dataset, arms: dict[str, Arm], tolerance: float = TOLERANCE
+    prepared: PreparedSample,
+    dataset: Dataset,
+    arms: Mapping[str, Arm],
+    tolerance: float = TOLERANCE,
 ) -> CaseScores:
-    """Run every arm on one subject and score its masks, as a whole volume where it is one."""
-    sample = subject.sample
+    """Run every arm on one sample and score its masks, as a whole volume where it is one."""
+    sample = prepared.sample
     missing = empty(sample.mask, len(dataset.classes), sample.field_of_view, dataset.regions)
-    scored = {name: _score_arm(arm, subject, dataset, tolerance) for name, arm in arms.items()}
+    scored = {name: _score_arm(arm, prepared, dataset, tolerance) for name, arm in arms.items()}
     return CaseScores(sample.case.id, scored, missing, PIXELS if sample.spacing is None else MM)
 
 
-def _score_arm(arm: Arm, subject: Subject, dataset: Dataset, tolerance: float) -> ArmScores:
+def _score_arm(arm: Arm, prepared: PreparedSample, dataset: Dataset, tolerance: float) -> ArmScores:
     start = time.perf_counter()
-    masks = list(arm(subject))
+    masks = list(arm(prepared))
     seconds = (time.perf_counter() - start) / len(masks)
-    sample, labels = subject.sample, len(dataset.classes)
+    sample, labels = prepared.sample, len(dataset.classes)
     rows = [
         score(
             mask,
@@ -241,57 +233,63 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
 
 
-PRIOR, REFINED, SECOND = "prior", "refined", "second_observer"
-DAMAGED, REPAIRED = "damaged", "repaired"
-ONE_STEP = "one-step"
+def settings_of(model: HiDiff, options: Options) -> dict[str, str | int]:
+    """Sampler, steps and samples: those of the options, else those of the model's card."""
+    chosen = asdict(model.sampling(options.sampler, options.steps, options.samples))
+    return {name: chosen[name] for name in ("sampler", "steps", "samples")}
 
 
-def settings_of(model: HiDiff, plan: Plan) -> dict[str, str | int]:
-    """The sampler, steps and samples that the plan comes to with this model."""
-    chosen = {"sampler": plan.sampler, "steps": plan.steps, "samples": plan.samples}
-    return dict(model.card.defaults) | {k: v for k, v in chosen.items() if v is not None}
+def seeds_of(sampler: str | None, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds that make a difference: only the first for the sampler without randomness.
+
+    InputError where there is none.
+    """
+    if not seeds:
+        raise InputError("an evaluation needs at least one seed")
+    return seeds[:1] if sampler == ONE_STEP else seeds
 
 
-def seeds_of(plan: Plan, sampler: str) -> tuple[int, ...]:
-    """The seeds that make a difference: only the first for the sampler without randomness."""
-    return plan.seeds[:1] if sampler == ONE_STEP else plan.seeds
-
-
-def arms_of(model: HiDiff, dataset: Dataset, plan: Plan) -> dict[str, Arm]:
-    """The arms of a plan by name."""
-
-    def mask(subject: Subject, probability: np.ndarray) -> np.ndarray:
-        return model.mask_of(probability, axis=0).reshape(subject.sample.mask.shape)
+def arms_of(model: HiDiff, dataset: Dataset, options: Options) -> dict[str, Arm]:
+    """The arms of the options by name."""
 
     def refined(sampler: str | None, damaged: bool = False) -> Arm:
-        used = str(sampler or settings_of(model, plan)["sampler"])
+        sampling = model.sampling(sampler, options.steps, options.samples)
 
-        def masks(subject: Subject) -> Iterator[np.ndarray]:
-            start = subject.damaged if damaged else subject.prior
-            for seed in seeds_of(plan, used):
-                probability = volumes.refine(
-                    model,
-                    subject.planes,
-                    start,
-                    sampling=model.sampling(used, plan.steps, plan.samples, seed),
-                )
-                yield mask(subject, probability)
+        def masks(prepared: PreparedSample) -> Iterator[np.ndarray]:
+            prior = prepared.damaged if damaged else prepared.prior
+            for seed in seeds_of(sampling.sampler, options.seeds):
+                seeded = replace(sampling, seed=seed)
+                probability = volumes.refine(model, prepared.planes, prior, sampling=seeded)
+                yield prepared.mask(model, probability)
 
         return masks
 
-    def second(subject: Subject) -> Iterator[np.ndarray]:
-        drawn = dataset.load_second(subject.sample)
+    def second(prepared: PreparedSample) -> Iterator[np.ndarray]:
+        drawn = dataset.load_second(prepared.sample)
         if drawn is not None:
             yield drawn
 
     arms: dict[str, Arm] = {
-        PRIOR: lambda subject: iter([mask(subject, subject.prior)]),
-        REFINED: refined(plan.sampler),
+        PRIOR: lambda prepared: iter([prepared.mask(model, prepared.prior)]),
+        REFINED: refined(options.sampler),
     }
-    arms |= {name: refined(name) for name in plan.also}
-    if plan.damage:
-        arms[DAMAGED] = lambda subject: iter([mask(subject, subject.damaged)])
-        arms[REPAIRED] = refined(plan.sampler, damaged=True)
-    if plan.second_observer:
+    arms |= {name: refined(name) for name in options.also}
+    if options.damage:
+        arms[DAMAGED] = lambda prepared: iter([prepared.mask(model, prepared.damaged)])
+        arms[REPAIRED] = refined(options.sampler, damaged=True)
+    if options.second_observer:
         arms[SECOND] = second
     return arms
+
+
+def foreground_slices(truth: np.ndarray, most: int) -> list[int]:
+    """At most ``most`` numbers of slices of a truth [D, H, W] with foreground, evenly spaced: the
+    middles of as many equal parts of them."""
+    filled = np.flatnonzero(truth.any((1, 2)))
+    count = min(most, len(filled))
+    return [int(filled[int((i + 0.5) * len(filled) / count)]) for i in range(count)]
+
+
+def set_of(case: str) -> str:
+    """The set that a case's id begins with, as in ``kvasir/cju0``; empty where it names none."""
+    return case.partition("/")[0] if "/" in case else ""

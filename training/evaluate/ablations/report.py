@@ -1,69 +1,75 @@
-"""A study's table for people.
+"""An ablation for people: its table and what holds, its curves and the cases of its reference.
 
-A study as a page: its table, what holds, how it was made; and its curves.
-
-Everything comes from the object that the command writes, so that a page can be made again from
-the kept file alone.
-
-Curves of a study: differences with their intervals, and the calibration of its networks.
-
-The cases of a study that refinement helped most, in the middle and least, as one picture.
+A page is made from the object that the command writes, and can be made again from its file; only
+the pictures of cases need the model.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
-from napari_hidiff.io.storage import whole
 from napari_hidiff.training.datasets import Case
 
 from .. import gallery, output
-from ..gallery import save
-from ..output import Content, interval, verdict
-from ..report import new_table
-from ..scoring import PRIOR, Subject
-from .rows import Row
-from .table import Record, arms
-from .trainings import Shelf
+from ..output import Content, Report, Table, interval, numbers, print_line, score_cells, verdict
+from ..samplers import arms_with, setting_of
+from ..scoring import PRIOR, PreparedSample
+from ..study import Record
+from .trainings import TrainedModels
+from .variants import Variant
 
 
-def print_study(content: dict[str, Any], console: Console) -> None:
-    """A line for every row and way: means, and differences in Dice with their intervals."""
-    reference = content["reference"]
-    seeds = ", ".join(map(str, content["seeds"]))
-    console.print(
-        f"{content['experiment']} on {content['dataset']} ({content['split']}, n = "
-        f"{content['n']}): {content['title']}; training seeds {seeds}",
-        soft_wrap=True,
+def report(content: Content) -> Report:
+    """A verdict on every variant by its first setting, a line of the table for every setting."""
+    section, recipe = content["section"], content["recipe"]
+    about = section if section.startswith("none") else f"in the paper: {section}"
+    facts = (
+        f"training seeds {numbers(content['seeds'])}; {recipe['iterations']} iterations of "
+        f"{recipe['batch']} crops, width {recipe['width']}, stem {recipe['stem']}"
     )
-    for row in content["rows"]:
-        console.print(f"{row['name']}: {row['title']}", soft_wrap=True, markup=False)
-    table = new_table(
-        "Dice, mean over cases and seeds; differences in Dice with 95 % intervals over cases",
-        ("row", "way"),
-        ("Dice", "to the prior", f"to {reference['row']}, {reference['way']}"),
-    )
+    if recipe["longest_side"]:
+        facts += f", images of at most {recipe['longest_side']} pixels a side"
+    return Report(about, _summary(content), _table(content), facts)
+
+
+def _table(content: Content) -> Table:
+    """Variants that were not run have empty cells and the option that runs them."""
+    rows = []
     for row in content["rows"]:
         if not row["cells"]:
-            table.add_row(row["name"], "not run", *[""] * 3, end_section=True)
-        for index, (way, cell) in enumerate(row["cells"].items()):
-            differences = ["", ""]
-            if way != PRIOR:
-                judged = cell["to_reference"]
-                differences = [interval(cell["to_prior"]), interval(judged) if judged else "-"]
-            table.add_row(
-                row["name"] * (index == 0),
-                way,
-                f"{cell['dice']:.4f}",
-                *differences,
-                end_section=index == len(row["cells"]) - 1,
-            )
-    console.print(table)
-    for note in content["notes"]:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
+            rows.append([row["title"], f"not run: `--rows {row['name']}`", *[""] * 6])
+        for index, (setting, cell) in enumerate(row["cells"].items()):
+            first = index == 0
+            head = [row["title"] * first, setting, str(len(row["seeds"])) * first]
+            apart = [interval(cell.get(key)) for key in ("to_prior", "to_reference")]
+            rows.append([*head, *score_cells(cell), *apart])
+    heads = ["", "way", "seeds", "Dice", "HD95", "NSD", "Dice - prior"]
+    return Table([*heads, f"Dice - ({_reference(content)})"], rows, words=2)
+
+
+def _summary(content: Content) -> list[str]:
+    lines = []
+    for row in content["rows"]:
+        if row["cells"]:
+            setting = next(name for name in row["cells"] if name != PRIOR)
+            cell = row["cells"][setting]
+            line = f"- **{row['title']}** ({setting}): {verdict(cell['to_prior'], 'its prior')}"
+            if cell["to_reference"]:
+                line += f"; {verdict(cell['to_reference'], _reference(content))}"
+            lines.append(f"{line}.")
+    return lines
+
+
+def _reference(content: Content) -> str:
+    return f"{content['reference']['row']}, {content['reference']['way']}"
+
+
+def print_report(content: Content, out: Console) -> None:
+    """The names of the variants, as ``--rows`` takes them, then the report."""
+    for row in content["rows"]:
+        print_line(f"{row['name']}: {row['title']}", out)
+    output.print_report(content, report(content), out)
 
 
 def write_report(content: Content, folder: Path) -> list[str]:
@@ -75,92 +81,28 @@ def write_report(content: Content, folder: Path) -> list[str]:
     if content["calibration"]:
         draw_calibration(content, folder / "calibration.png")
         curves.append("calibration.png")
-    text = f"# {content['experiment']}\n\n{page(content)}"
-    pictures = [*content["pictures"], *curves]
-    text += "".join(f"\n![{picture}]({picture})\n" for picture in pictures)
-    with whole(folder / "report.md") as (part,):
-        part.write_text(text, encoding="utf-8")
+    shown = content | {"pictures": [*content["pictures"], *curves]}
+    output.write_page(shown, output.page(content, report(content)), folder)
     return curves
-
-
-def page(content: Content) -> str:
-    """Question, table, summary and origin, as Markdown."""
-    parts = [f"{content['title'][0].upper()}{content['title'][1:]} ({_section(content)})."]
-    parts += [summary(content), table(content), origin(content)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(content: Content) -> str:
-    """A line for every row and way; rows that were not run have empty cells and their command."""
-    reference = content["reference"]
-    against = f"Dice - ({reference['row']}, {reference['way']})"
-    lines = []
-    for row in content["rows"]:
-        if not row["cells"]:
-            lines.append([row["title"], f"not run: `--rows {row['name']}`", *[""] * 6])
-        for index, (way, cell) in enumerate(row["cells"].items()):
-            head = [row["title"], way, str(len(row["seeds"]))] if index == 0 else ["", way, ""]
-            scores = [f"{cell['dice']:.4f}", f"{cell['hd95']:.2f}", f"{cell['nsd']:.4f}"]
-            apart = ["", ""]
-            if way != PRIOR:
-                apart = [interval(cell["to_prior"]), interval(cell["to_reference"])]
-            lines.append([*head, *scores, *apart])
-    heads = ["", "way", "seeds", "Dice", "HD95", "NSD", "Dice - prior", against]
-    return output.table(heads, lines)
-
-
-def summary(content: Content) -> str:
-    """What holds and what cannot be told, a line for every row judged by its first way."""
-    reference, lines = content["reference"], []
-    for row in content["rows"]:
-        if not row["cells"]:
-            continue
-        way = next(name for name in row["cells"] if name != PRIOR)
-        cell = row["cells"][way]
-        line = f"- **{row['title']}** ({way}): {verdict(cell['to_prior'], 'its prior')}"
-        if cell["to_reference"]:
-            judge = f"{reference['row']}, {reference['way']}"
-            line += f"; {verdict(cell['to_reference'], judge)}"
-        lines.append(f"{line}.")
-    return "\n".join(lines)
-
-
-def origin(content: Content) -> str:
-    """Data, split, seeds, size, hardware, versions and the command."""
-    recipe = content["recipe"]
-    seeds = ", ".join(map(str, content["seeds"]))
-    facts = (
-        f"training seeds {seeds}; {recipe['iterations']} iterations of {recipe['batch']} crops, "
-        f"width {recipe['width']}, stem {recipe['stem']}"
-    )
-    if recipe["longest_side"]:
-        facts += f", images of at most {recipe['longest_side']} pixels a side"
-    return output.origin(content, facts)
-
-
-def _section(content: Content) -> str:
-    section = content["section"]
-    return section if section.startswith("none") else f"in the paper: {section}"
 
 
 DPI = 110
 
 
-def draw_differences(content: Mapping[str, Any], path: Path) -> None:
-    """Dice minus the prior's for every row that was run, by its ways, with 95 % intervals."""
-    rows = [row for row in content["rows"] if row["cells"]]
+def draw_differences(content: Content, path: Path) -> None:
+    """Dice minus the prior's for every variant and sampler setting, with 95 % intervals."""
     labels, means, lows, highs = [], [], [], []
-    for row in rows:
-        for way, cell in row["cells"].items():
-            if way == PRIOR:
+    for row in content["rows"]:
+        for setting, cell in row["cells"].items():
+            if setting == PRIOR:
                 continue
-            found = cell["to_prior"]
-            labels.append(f"{row['name']}, {way}")
-            means.append(found["mean"])
-            lows.append(found["mean"] if found["low"] is None else found["low"])
-            highs.append(found["mean"] if found["high"] is None else found["high"])
-    figure = Figure(figsize=(7, 0.6 + 0.21 * len(labels)), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
+            gain = cell["to_prior"]
+            labels.append(f"{row['name']}, {setting}")
+            means.append(gain["mean"])
+            lows.append(gain["mean"] if gain["low"] is None else gain["low"])
+            highs.append(gain["mean"] if gain["high"] is None else gain["high"])
+    drawing = gallery.new_figure(7, 0.6 + 0.21 * len(labels), DPI)
+    axes = drawing.add_subplot()
     at = range(len(labels), 0, -1)
     axes.hlines(at, lows, highs, color="#3070b0")
     axes.plot(means, at, "o", color="#3070b0", markersize=4)
@@ -168,13 +110,13 @@ def draw_differences(content: Mapping[str, Any], path: Path) -> None:
     axes.set_yticks(list(at), labels, fontsize=7)
     axes.set_xlabel("Dice minus the prior's, 95 % interval over cases", fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
-    save(figure, path)
+    gallery.save(drawing, path, gallery.TINTS)
 
 
-def draw_calibration(content: Mapping[str, Any], path: Path) -> None:
-    """Mean predicted against true flip rate by t, a curve a row; the diagonal is calibrated."""
-    figure = Figure(figsize=(5.2, 4.2), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
+def draw_calibration(content: Content, path: Path) -> None:
+    """Mean predicted against true flip rate by t, a curve per variant; ideal is the diagonal."""
+    drawing = gallery.new_figure(5.2, 4.2, DPI)
+    axes = drawing.add_subplot()
     shares: list[float] = []
     for name, curve in content["calibration"].items():
         true = [point["true"] for point in curve]
@@ -188,34 +130,35 @@ def draw_calibration(content: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel("mean predicted share", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7)
-    save(figure, path)
+    gallery.save(drawing, path, gallery.TINTS)
 
 
 def draw_cases(
-    shelf: Shelf,
-    row: Row,
+    models: TrainedModels,
+    variant: Variant,
     seed: int,
     scores: Mapping[str, Record],
     cases: Sequence[Case],
     path: Path,
 ) -> None:
-    """Best, median and worst case of a row by Dice minus the prior's, with its first way."""
-    way, model = row.ways[0], shelf.model(row, seed)
-    gain = {case: of[way]["dice"] - of[PRIOR]["dice"] for case, of in scores.items()}
-    known = {case.id: case for case in cases}
-    drawn = []
+    """Best, median and worst case of a variant's first setting, by Dice minus the prior's."""
+    name, model, dataset = variant.settings[0], models.model(variant, seed), models.dataset
+    arms = arms_with(model, {name: setting_of(name)}, seed)
+    gain = {case: of[name]["dice"] - of[PRIOR]["dice"] for case, of in scores.items()}
+    by_id = {case.id: case for case in cases}
+    rows = []
     for place, case in gallery.best_median_worst(gain).items():
-        subject = Subject.of(shelf.dataset.load(known[case]), model)
-        masks = {name: next(iter(arm(subject))) for name, arm in arms(model, (way,), seed).items()}
-        drawn.append(
+        prepared = PreparedSample.of(dataset.load(by_id[case]), model)
+        prior, refined = (next(iter(arms[arm](prepared))) for arm in (PRIOR, name))
+        rows.append(
             gallery.Row(
                 f"{place}: {case}",
-                subject.sample.image,
-                subject.sample.mask,
-                masks[PRIOR],
-                masks[way],
-                (scores[case][PRIOR]["dice"], scores[case][way]["dice"]),
-                shelf.dataset.colors,
+                prepared.sample.image,
+                prepared.sample.mask,
+                prior,
+                refined,
+                (scores[case][PRIOR]["dice"], scores[case][name]["dice"]),
+                dataset.colors,
             )
         )
-    gallery.draw(path, drawn)
+    gallery.draw(path, rows)

@@ -1,213 +1,299 @@
-"""A study from its recipes to its table: train what is missing, score it, put it together.
+"""An ablation from its recipes to its table: train what is missing, score it, put it together.
 
-A study as the command line asks for it.
+Each record holds the scores of one variant's model, of one training seed, on one case.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from napari_hidiff.cli.console import make_folder
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import versions
 from napari_hidiff.inference.catalog import find_device
 from napari_hidiff.training.datasets import Case, Dataset
 from napari_hidiff.training.recipes import Recipe
 
-from ..experiments import OnCase, Store, copy_pictures
-from ..output import deliver, span, told
-from ..report import hardware, plain
-from .report import draw_cases, print_study, write_report
-from .rows import STUDIES, Row, Study
-from .table import Record, records, table, whole
-from .trainings import Shelf, total
+from ..metrics import REPORTED, paired_bootstrap
+from ..output import NAME, Content, plain, progress
+from ..report import hardware
+from ..samplers import arms_with, plain_settings, setting_of
+from ..scoring import PRIOR, PreparedSample, score_case
+from ..study import Options, Record, Study, Task, files_of
+from .report import draw_cases, write_report
+from .trainings import TrainedModels, changed_fields, total_seconds
+from .variants import ABLATIONS, Ablation, Variant
+
+VALIDATED = 8
+"""Validation cases of a training: its last weights are taken, whatever they score."""
+NOTES = (
+    "one segmentor serves all rows that share its recipe (seed 0); a training seed is that of "
+    "the refiner: weights, crops, noise",
+    "the weights after the last iteration are scored: nothing was chosen on validation cases",
+)
+
+Scores = Mapping[int, Mapping[str, Record]]
+"""Of one variant: training seed -> case id -> record. A record has ``dice``, ``hd95``, ``nsd`` and
+``seconds`` by sampler setting, and for the prior."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a study is asked for.
-
-    seeds : training seeds.  rows : names, None = all.  kept : tabulate what was done, train and
-    refine nothing.
-    """
-
-    split: str = "test"
-    seeds: tuple[int, ...] = (0, 1)
-    rows: tuple[str, ...] | None = None
-    kept: bool = False
-
-
-def conduct(
+def run_ablation(
     name: str,
-    wanted: Wanted,
     dataset: Dataset,
     cases: Sequence[Case],
-    shelf: Shelf,
-    command: str,
-    on_case: OnCase,
-) -> dict[str, Any]:
-    """A study as one plain object (:func:`table`, and what it rests on); no NaN in it.
+    options: Options,
+    state: Path | None,
+    device: str,
+) -> tuple[Content, Path]:
+    """Train and score the variants of an ablation; its object, and the folder of its report.
 
-    Rows are trained and scored seed by seed, in the order of the table; whatever was done before
-    is taken as it is. InputError: an unknown row, or what training refuses.
+    state : of models and records, None = ``runs/studies/DATASET``.  Variants are trained and scored
+    seed by seed, in the order of the table; whatever was done before is taken as it is.
+
+    InputError: an unknown variant or setting, or what training refuses.
     """
-    study = STUDIES[name]
-    chosen = _chosen(study, wanted.rows)
-    models = [(row, seed) for seed in wanted.seeds for row in chosen]
-    for row, seed in models:
-        shelf.check(row, seed)
-    store = Store(_folder(shelf.folder / "scores"))
-    if not wanted.kept:
-        _say_how_long(shelf, models, on_case)
+    from napari_hidiff.training.cli import resolved
+
+    changes = {"validate_cases": VALIDATED} | parsed(options.settings)
+    if options.longest_side is not None:
+        changes["longest_side"] = options.longest_side
+    base = resolved(dataset.name, options.size, False, changes)
+    dataset = replace(dataset, longest_side=base.longest_side)
+    folder = state or Path("runs") / "studies" / dataset.name
+    variants = _chosen(ABLATIONS[name], options.variants)
+    runs = [(variant, seed) for seed in options.seeds for variant in variants]
+    todo = len(runs) * len(cases)
+    with progress(NAME, todo) as on_case:
+
+        def say(line: str) -> None:
+            on_case(0.0, line)
+
+        on = str(find_device(device))
+        models = TrainedModels(folder, dataset, base, on, options.first_stage, say)
+        for variant, seed in runs:
+            models.check(variant, seed)
+        study = Study(folder / "scores", on_case, compute=not options.kept)
+        scores = score_variants(models, runs, cases, study)
+        if not study.records.computed:
+            on_case(float(todo), "nothing was left to do")
+    beside = folder / name
+    make_folder(beside)
+    anew = study.records.computed > 0
+    picture = beside / "cases.png"
+    _draw_reference(models, ABLATIONS[name], scores, cases, picture, anew)
+    content = _content(name, variants[0], models, scores, len(cases), options)
+    content["pictures"] = [picture.name] if picture.exists() else []
+    content["pictures"] += write_report(content, beside)
+    return content, beside
+
+
+def _content(
+    name: str,
+    first: Variant,
+    models: TrainedModels,
+    scores: Mapping[str, Scores],
+    cases: int,
+    options: Options,
+) -> Content:
+    """The object of an ablation, with the recipe of its first variant."""
+    ablation, dataset = ABLATIONS[name], models.dataset
+    return plain(
+        {
+            "experiment": name,
+            "title": ablation.title,
+            "section": ablation.section,
+            "dataset": dataset.name,
+            "split": options.split,
+            "n": cases,
+            "seeds": list(options.seeds),
+            "command": options.command,
+            "versions": versions(),
+            "hardware": hardware(torch.device(models.device)),
+            "recipe": asdict(first.recipe(models.settled, 0)),
+            **table(ablation, scores),
+            "calibration": _calibration(models, ablation, scores),
+            "pictures": [],
+            "notes": [*dataset.notes, *NOTES],
+        }
+    )
+
+
+def score_variants(
+    models: TrainedModels,
+    runs: Sequence[tuple[Variant, int]],
+    cases: Sequence[Case],
+    study: Study,
+) -> dict[str, dict[int, dict[str, Record]]]:
+    """Variant -> training seed -> case id -> record, of the runs that have all their records.
+
+    runs : variants with a training seed; the model is trained where a record and it are missing.
+    """
+    missing = [models.recipe(*run) for run in runs if not models.trained(*run)]
+    if missing and study.compute:
+        first = "" if models.first_stage else ", and the segmentor's before them"
+        seconds = total_seconds(missing, models.dataset)
+        study.announce(len(missing), "training", seconds, f"{first}; then they are scored")
     scores: dict[str, dict[int, dict[str, Record]]] = {}
-    for number, (row, seed) in enumerate(models):
+    for number, (variant, seed) in enumerate(runs):
+        tasks = _tasks(models, variant, seed)
+        found = study.run(cases, tasks, before=number * len(cases))
+        records = {case.id: own[variant.name] for case, own in found if own}
+        if len(records) == len(cases):
+            scores.setdefault(variant.name, {})[seed] = records
+    return scores
 
-        def told(case: int, what: Case, before: int = number * len(cases)) -> None:
-            on_case(before + case, what)
 
-        found = records(shelf, row, seed, cases, store, not wanted.kept, told)
-        if len(found) == len(cases):
-            scores.setdefault(row.name, {})[seed] = found
-    judge = study.row(study.against)
-    shown = report_folder(shelf, name) / "cases.png"
-    if scores.get(judge.name) and shelf.trained(judge, min(scores[judge.name])):
-        seed = min(scores[judge.name])
-        if store.computed or not shown.exists():
-            draw_cases(shelf, judge, seed, scores[judge.name][seed], cases, shown)
-    if not store.computed:
-        on_case(float(len(models) * len(cases)), "nothing was left to do")
-    content: dict[str, Any] = {
-        "experiment": name,
-        "title": study.title,
-        "section": study.section,
-        "dataset": dataset.name,
-        "split": wanted.split,
-        "n": len(cases),
-        "seeds": list(wanted.seeds),
-        "command": command,
-        "versions": versions(),
-        "hardware": hardware(torch.device(shelf.device)),
-        "recipe": asdict(chosen[0].recipe(shelf.settled, 0)),
-        **table(study, scores),
-        "calibration": {
-            row.name: curve for row in study.rows if (curve := _calibration(shelf, row, scores))
-        },
-        "pictures": [shown.name] if shown.exists() else [],
-        "notes": [*dataset.notes, *_notes(shelf)],
+def _tasks(
+    models: TrainedModels, variant: Variant, seed: int
+) -> Callable[[Case], Sequence[Task[str]]]:
+    """The one task of a case; the model is loaded, or trained, when the first needs it."""
+    model = cache(lambda: models.model(variant, seed))
+    settings = {name: setting_of(name) for name in variant.settings}
+    shared = {
+        "recipe": changed_fields(models.recipe(variant, seed)),
+        "ways": plain_settings(settings),
+        "longest_side": models.dataset.longest_side,
     }
-    return plain(content)
+
+    def tasks(case: Case) -> list[Task[str]]:
+        def compute() -> Record:
+            prepared = PreparedSample.of(models.dataset.load(case), model())
+            scores = score_case(prepared, models.dataset, arms_with(model(), settings, seed))
+            return {
+                name: {metric: arm.mean[metric] for metric in REPORTED} | {"seconds": arm.seconds}
+                for name, arm in scores.arms.items()
+            }
+
+        decides = {**shared, "files": files_of(case)}
+        return [Task(variant.name, f"{variant.name}-seed{seed}-{case.id}", decides, compute)]
+
+    return tasks
 
 
-def models_of(name: str, wanted: Wanted) -> int:
-    """How many models a study is about; InputError for an unknown row."""
-    return len(_chosen(STUDIES[name], wanted.rows)) * len(wanted.seeds)
+def table(ablation: Ablation, scores: Mapping[str, Scores]) -> Content:
+    """Variants with a cell per sampler setting, and the Dice of every case.
+
+    A cell holds the means over cases (and training seeds), and differences in Dice with the 95 %
+    interval of a paired bootstrap over cases, each case the mean over its seeds: ``to_prior``, and
+    ``to_reference`` where the variant and the reference have seeds in common. A variant without
+    scores has no cells.
+    """
+    against = ablation.variant(ablation.against)
+    reference = scores.get(against.name, {}), against.settings[0]
+    return {
+        "reference": {"row": against.name, "way": reference[1]},
+        "rows": [_row(one, scores.get(one.name, {}), reference) for one in ablation.variants],
+        "images": {
+            name: _dice(of, ablation.variant(name).settings)
+            for name, of in scores.items()
+            if complete(of)
+        },
+    }
 
 
-def report_folder(shelf: Shelf, name: str) -> Path:
-    """Where a study's report and pictures are; InputError where it cannot be made."""
-    return _folder(shelf.folder / name)
+def complete(scores: Scores) -> dict[int, Mapping[str, Record]]:
+    """The seeds that have scores of every case that any has."""
+    most = max((len(of) for of in scores.values()), default=0)
+    return {seed: of for seed, of in scores.items() if most and len(of) == most}
 
 
-def _chosen(study: Study, names: tuple[str, ...] | None) -> list[Row]:
-    known = [row.name for row in study.rows]
+def _row(variant: Variant, scores: Scores, reference: tuple[Scores, str]) -> Content:
+    done = complete(scores)
+    content: Content = {
+        "name": variant.name,
+        "title": variant.title,
+        "mode": "paper" if variant.paper else "ours",
+        "changes": dict(variant.changes),
+        "longer": variant.longer,
+        "seeds": sorted(done),
+        "cells": {},
+    }
+    for setting in (PRIOR, *variant.settings) if done else ():
+        cell: Content = {m: float(_values(done, setting, m).mean()) for m in REPORTED}
+        cell["seconds"] = float(_values(done, setting, "seconds").mean())
+        if setting != PRIOR:
+            gain = _values(done, setting, "dice") - _values(done, PRIOR, "dice")
+            cell["to_prior"] = paired_bootstrap(gain)._asdict()
+            cell["to_reference"] = _to_reference(done, setting, reference)
+        content["cells"][setting] = cell
+    return content
+
+
+def _to_reference(
+    done: Scores, setting: str, reference: tuple[Scores, str]
+) -> dict[str, float] | None:
+    """Dice minus that of the reference, over the seeds that both have; None for itself."""
+    others, other = complete(reference[0]), reference[1]
+    seeds = sorted(set(done) & set(others))
+    if not seeds or (done == others and setting == other):
+        return None
+    mine = _values({seed: done[seed] for seed in seeds}, setting, "dice")
+    theirs = _values({seed: others[seed] for seed in seeds}, other, "dice")
+    return paired_bootstrap(mine - theirs)._asdict()
+
+
+def _values(scores: Scores, setting: str, metric: str) -> np.ndarray:
+    """One score of every case in the order of ids, the mean over seeds, float64 [N]."""
+    ids = sorted(next(iter(scores.values())))
+    rows = [[of[case][setting][metric] for case in ids] for of in scores.values()]
+    return np.asarray(np.mean(np.array(rows, np.float64), 0))
+
+
+def _dice(scores: Scores, settings: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """case id -> sampler setting -> Dice by seed."""
+    done = complete(scores)
+    return {
+        case: {
+            name: [done[seed][case][name]["dice"] for seed in sorted(done)]
+            for name in (PRIOR, *settings)
+        }
+        for case in sorted(next(iter(done.values())))
+    }
+
+
+def _chosen(ablation: Ablation, names: tuple[str, ...] | None) -> list[Variant]:
+    known = [variant.name for variant in ablation.variants]
     for name in names or ():
         if name not in known:
             raise InputError(f"no row {name!r} in this study; its rows are {', '.join(known)}")
-    return [row for row in study.rows if names is None or row.name in names]
+    return [variant for variant in ablation.variants if names is None or variant.name in names]
 
 
-def _folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be a folder: {error.strerror or error}") from error
-    return folder
-
-
-def _say_how_long(shelf: Shelf, models: Sequence[tuple[Row, int]], on_case: OnCase) -> None:
-    missing = [shelf.recipe(row, seed) for row, seed in models if not shelf.trained(row, seed)]
-    if missing:
-        count = "1 training" if len(missing) == 1 else f"{len(missing)} trainings"
-        time = span(total(missing, shelf.dataset))
-        first = "" if shelf.given else ", and the segmentor's before them"
-        on_case(0.0, f"{count} to do: about {time} on this machine{first}; then they are scored")
-
-
-def _calibration(shelf: Shelf, row: Row, scores: Any) -> list[dict[str, float]]:
-    """Predicted and true flip rate by t of the row's first seed, on validation cases."""
-    seeds = sorted(whole(scores.get(row.name, {})))
-    return shelf.report(row, seeds[0]).get("calibration", []) if seeds else []
-
-
-def _notes(shelf: Shelf) -> list[str]:
-    return [
-        "one segmentor serves all rows that share its recipe (seed 0); a training seed is that of "
-        "the refiner: weights, crops, noise",
-        "the weights after the last iteration are scored: nothing was chosen on validation cases",
-    ]
-
-
-NAME = "napari-hidiff-evaluate"
-VALIDATED = 8
-"""Validation cases of a training: its last weights are taken, whatever they score."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Options of the command.
-
-    size, settings : of every training, a name of SIZES and ``field=value`` of a recipe.
-    first_stage : a finished run whose segmentor is taken.  kept : compute nothing.
-    """
-
-    split: str
-    seeds: tuple[int, ...]
-    rows: tuple[str, ...] | None
-    size: str
-    settings: Sequence[str]
-    first_stage: Path | None
-    kept: bool
-
-
-def carry_out(
-    name: str,
-    asked: Asked,
-    dataset: Dataset,
+def _draw_reference(
+    models: TrainedModels,
+    ablation: Ablation,
+    scores: Mapping[str, Scores],
     cases: Sequence[Case],
-    longest_side: int | None,
-    state: Path | None,
-    device: str,
-    command: str,
-    as_json: bool,
-    output: Path | None,
+    path: Path,
+    anew: bool,
 ) -> None:
-    """Run a study, write its report into its folder, and print it; InputError as from training."""
-    from napari_hidiff.training.cli import resolved
+    """Draw the cases of the reference, where its model is there.
 
-    changes = {"validate_cases": VALIDATED} | parsed(asked.settings)
-    if longest_side is not None:
-        changes["longest_side"] = longest_side
-    base = resolved(dataset.name, asked.size, False, changes)
-    dataset = replace(dataset, longest_side=base.longest_side)
-    folder = state or Path("runs") / "studies" / dataset.name
-    wanted = Wanted(asked.split, asked.seeds, asked.rows, asked.kept)
-    with told(NAME, models_of(name, wanted) * len(cases)) as on_case:
-        shelf = Shelf(
-            folder,
-            dataset,
-            base,
-            str(find_device(device)),
-            asked.first_stage,
-            lambda line: on_case(0.0, line),
-        )
-        content = conduct(name, wanted, dataset, cases, shelf, command, on_case)
-    beside = report_folder(shelf, name)
-    content["pictures"] += write_report(content, beside)
-    if output is not None:
-        copy_pictures(content, beside, output)
-    deliver(content, as_json, output, print_study)
+    anew : though the picture is there.
+    """
+    reference = ablation.variant(ablation.against)
+    if done := scores.get(reference.name):
+        seed = min(done)
+        if models.trained(reference, seed) and (anew or not path.exists()):
+            draw_cases(models, reference, seed, done[seed], cases, path)
+
+
+def _calibration(
+    models: TrainedModels, ablation: Ablation, scores: Mapping[str, Scores]
+) -> dict[str, list[dict[str, float]]]:
+    """Predicted and true flip rate by t of each variant's first seed, on validation cases."""
+    curves = {}
+    for variant in ablation.variants:
+        if seeds := sorted(complete(scores.get(variant.name, {}))):
+            curve = models.report(variant, seeds[0]).get("calibration")
+            if curve:
+                curves[variant.name] = curve
+    return curves
 
 
 def parsed(settings: Sequence[str]) -> dict[str, Any]:

@@ -1,10 +1,8 @@
-"""The trained models of the studies in one folder: made when missing, gone on with when cut off.
+"""The trained models of the ablations in one folder: trained when missing, resumed when cut off.
 
-Rows that share a segmentor take it, and the priors of unseen images, from one run, so that they
-differ in nothing that they do not name. Its seed is 0 in every row; a training seed is that of the
-refiner: its weights, crops and noise.
-
-How long the trainings of a study will take, from a few iterations on noise.
+Variants that share a segmentor take it, and the priors of unseen images, from one run, so that they
+differ in nothing that they do not name. Its seed is 0 in every variant; a training seed is that of
+the refiner: its weights, crops and noise.
 """
 
 import json
@@ -27,8 +25,8 @@ from napari_hidiff.training.losses import segmentation_loss
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import blank_card, note_recipe
 
-from ..experiments import digest
-from .rows import Row
+from ..study import digest
+from .variants import Variant
 
 FIRST_STAGE = (
     "dataset",
@@ -77,73 +75,79 @@ REFINERS = (
 
 
 @dataclass(frozen=True)
-class Shelf:
+class TrainedModels:
     """Models of one data set and one base recipe.
 
-    folder : where runs are kept.  base : sizes and iterations of every row.  given : folder of a
+    folder : of the runs.  base : sizes and iterations of every variant.  first_stage : folder of a
     finished run of ``napari-hidiff-train`` whose segmentor and priors are taken, or None.
-    say : told what is going on.
+    say : called with a line on what goes on.
     """
 
     folder: Path
     dataset: Dataset
     base: Recipe
     device: str = "cpu"
-    given: Path | None = None
+    first_stage: Path | None = None
     say: Callable[[str], None] = lambda line: None
 
-    def recipe(self, row: Row, seed: int) -> Recipe:
-        """The recipe of a row, with the first stage of the run that is given."""
-        return row.recipe(self.settled, seed)
+    def recipe(self, variant: Variant, seed: int) -> Recipe:
+        """The recipe of a variant, with the first stage of another run, if any."""
+        return variant.recipe(self.settled, seed)
 
     @cached_property
     def settled(self) -> Recipe:
-        """The base recipe, its first stage that of the given run; InputError for no such run."""
-        return _settled(self.base, self.given)
+        """The base recipe with that first stage; InputError where there is no such run."""
+        return _settled(self.base, self.first_stage)
 
-    def run(self, row: Row, seed: int) -> Path:
-        """The folder of a row's training."""
-        key = digest(told(self.recipe(row, seed)))
-        return self.folder / f"{row.name}-seed{seed}-{key[:8]}"
+    def run(self, variant: Variant, seed: int) -> Path:
+        """The folder of a variant's training."""
+        key = digest(changed_fields(self.recipe(variant, seed)))
+        return self.folder / f"{variant.name}-seed{seed}-{key[:8]}"
 
-    def check(self, row: Row, seed: int) -> None:
-        """InputError where a row was trained on another first stage than the one that is given."""
-        kept = self.run(row, seed) / "segmentor.pt"
-        if self.given and self._takes_given(self.recipe(row, seed)) and kept.exists():
-            given = self.given / "segmentor.pt"
-            if not (kept.samefile(given) or cmp(kept, given, shallow=False)):
+    def check(self, variant: Variant, seed: int) -> None:
+        """InputError where a variant was trained on another first stage than this one."""
+        own = self.run(variant, seed) / "segmentor.pt"
+        if (
+            self.first_stage
+            and self._shares_first_stage(self.recipe(variant, seed))
+            and own.exists()
+        ):
+            other = self.first_stage / "segmentor.pt"
+            if not (own.samefile(other) or cmp(own, other, shallow=False)):
                 raise InputError(
-                    f"{kept.parent}: was trained on another first stage than {self.given}: "
+                    f"{own.parent}: was trained on another first stage than {self.first_stage}: "
                     "choose another --state"
                 )
 
-    def trained(self, row: Row, seed: int) -> bool:
-        """Whether a row's model is there."""
-        return (self.run(row, seed) / "model.safetensors").is_file()
+    def trained(self, variant: Variant, seed: int) -> bool:
+        """Whether a variant's model is there."""
+        return (self.run(variant, seed) / "model.safetensors").is_file()
 
-    def model(self, row: Row, seed: int, engine: str = "auto") -> HiDiff:
-        """The model of a row, trained now where it is missing; InputError as from training."""
+    def model(self, variant: Variant, seed: int, engine: str = "auto") -> HiDiff:
+        """The model of a variant, trained now where it is missing; InputError as from training."""
         from napari_hidiff.inference.catalog import load_model
 
-        self.train(row, seed)
-        return load_model(str(self.run(row, seed) / "model.safetensors"), self.device, engine)
+        self.train(variant, seed)
+        return load_model(str(self.run(variant, seed) / "model.safetensors"), self.device, engine)
 
-    def train(self, row: Row, seed: int) -> None:
-        """Train a row's model unless it is there."""
-        if self.trained(row, seed):
+    def train(self, variant: Variant, seed: int) -> None:
+        """Train a variant's model unless it is there."""
+        if self.trained(variant, seed):
             return
-        recipe, run = self.recipe(row, seed), self.run(row, seed)
+        recipe, run = self.recipe(variant, seed), self.run(variant, seed)
         if not (run / "recipe.json").exists():
             self._begin(run, recipe)
-        self.say(f"training {row.name}, seed {seed}: {recipe.iterations} iterations")
+        self.say(f"training {variant.name}, seed {seed}: {recipe.iterations} iterations")
         self._train(recipe, run, resume=True)
 
-    def report(self, row: Row, seed: int) -> dict[str, Any]:
-        """What training wrote about itself; empty where it is gone."""
+    def report(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """The report of a training; empty where it is gone."""
         try:
-            return json.loads((self.run(row, seed) / "report.json").read_text())
+            text = (self.run(variant, seed) / "report.json").read_text()
         except OSError:
             return {}
+        report: dict[str, Any] = json.loads(text)
+        return report
 
     def _begin(self, run: Path, recipe: Recipe) -> None:
         """A run with its first stage done."""
@@ -159,21 +163,21 @@ class Shelf:
         note_recipe(run, recipe)  # last: a folder with a recipe is whole
 
     def _first_stage(self, recipe: Recipe) -> Path:
-        """A run with the segmentor of a recipe, and others for the priors: the one that is given,
-        where it fits, or one that is trained now and serves all rows that it fits."""
-        if self.given and self._takes_given(recipe):
-            return self.given
+        """A run with the segmentor of a recipe, and others for the priors: ``first_stage`` where it
+        fits, or one that is trained now and serves all variants that it fits."""
+        if self.first_stage and self._shares_first_stage(recipe):
+            return self.first_stage
         plain = {name: getattr(self.base, name) for name in REFINERS}
         shared = replace(recipe, **plain, folds=self.base.folds, seed=0)
         shared = replace(shared, iterations=1, validate_every=1, validate_cases=1, rounds=0)
-        run = self.folder / f"segmentor-{digest(told(shared))[:8]}"
+        run = self.folder / f"segmentor-{digest(changed_fields(shared))[:8]}"
         if not (run / "model.safetensors").is_file():
             self.say(f"training a segmentor: {shared.pretrain_iterations} iterations")
             self._train(shared, run, resume=(run / "recipe.json").exists())
         return run
 
-    def _takes_given(self, recipe: Recipe) -> bool:
-        """Whether the segmentor of a recipe is that of the given run."""
+    def _shares_first_stage(self, recipe: Recipe) -> bool:
+        """Whether a recipe has the segmentor of ``first_stage``."""
         same = (n for n in FIRST_STAGE if n not in ("folds", "fold_iterations"))
         return all(getattr(recipe, n) == getattr(self.settled, n) for n in same)
 
@@ -186,31 +190,31 @@ class Shelf:
         train(recipe, self.dataset, run, self.device, resume, "", cache, watch=watch)
 
 
-def told(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says beside the defaults: a field that is added later changes no old one."""
+def changed_fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields that differ from the defaults: one that is added later changes no old digest."""
     usual = asdict(Recipe(dataset=""))
     return {name: value for name, value in asdict(recipe).items() if value != usual[name]}
 
 
-def _settled(base: Recipe, given: Path | None) -> Recipe:
-    """The base recipe with the first stage of a run that was given."""
-    if given is None:
+def _settled(base: Recipe, run: Path | None) -> Recipe:
+    """The base recipe with the first stage of a finished run, if any."""
+    if run is None:
         return base
     try:
-        noted = json.loads((given / "recipe.json").read_text())
+        noted = json.loads((run / "recipe.json").read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{given}: not the folder of a run of napari-hidiff-train") from error
+        raise InputError(f"{run}: not the folder of a run of napari-hidiff-train") from error
     known = {field.name for field in fields(Recipe)}
     first = {name: noted[name] for name in FIRST_STAGE if name in noted and name in known}
     if first.get("dataset") != base.dataset:
-        raise InputError(f"{given}: was trained on {first.get('dataset')}, not {base.dataset}")
-    if not (given / "segmentor.pt").is_file():
-        raise InputError(f"{given}: has no segmentor.pt")
+        raise InputError(f"{run}: was trained on {first.get('dataset')}, not {base.dataset}")
+    if not (run / "segmentor.pt").is_file():
+        raise InputError(f"{run}: has no segmentor.pt")
     return replace(base, **first)
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file in another folder; a copy where the disk knows no links."""
+    """The same file in another folder; a copy where the file system has no links."""
     if target.exists():
         return
     try:
@@ -249,11 +253,11 @@ def seconds(recipe: Recipe, dataset: Dataset) -> float:
 def fitted_crop(recipe: Recipe, dataset: Dataset) -> int:
     """The side of the crops, from the first training case."""
     mask = dataset.load(dataset.split("train")[0]).mask
-    largest = max(mask.shape[-2:])
+    largest = int(max(mask.shape[-2:]))
     return min(recipe.crop, -(-largest // 32) * 32)
 
 
-def total(recipes: Iterable[Recipe], dataset: Dataset) -> float:
+def total_seconds(recipes: Iterable[Recipe], dataset: Dataset) -> float:
     """Seconds of several trainings; recipes that cost the same are timed once."""
     kinds: dict[Recipe, float] = {}
     whole = 0.0

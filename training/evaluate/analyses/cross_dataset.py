@@ -1,36 +1,34 @@
 """A model on a data set that it was not trained on: does refinement still help?
 
-Which classes of a model are those of a data set that it was not trained on.
+Classes of the model and of the data set are matched by name.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..experiments import OnCase, Options
-from ..output import interval as as_text
-from ..report import new_table, plain
+from ..metrics import REPORTED
+from ..output import Content, Report, Table, figure, interval, plain, score_cells, verdict
+from ..samplers import plain_settings, recommended, settings_named
 from ..scoring import PRIOR, REFINED
-from .study import (
+from ..study import OnCase, Options, silent
+from .scored import (
     CASES,
-    FIGURES,
-    Scored,
-    Study,
-    apart,
-    chosen_way,
+    ModelOnCases,
+    ScoredCase,
     dices_of,
+    difference,
     draw_cases,
     means,
-    named_ways,
     row_of,
+    settings_line,
     surface,
 )
 
@@ -41,82 +39,81 @@ def run(
     cases: Sequence[Case],
     options: Options,
     state: Path,
-    on_case: OnCase = lambda done, case: None,
-) -> dict[str, Any]:
+    on_case: OnCase = silent,
+) -> Content:
     """Score prior and refined mask in the classes that model and data set share; plain data.
 
-    Arms are the prior, ``refined`` (the options' sampler, or the card's) and the ways of
+    Arms are the prior, ``refined`` (the options' sampler, or the card's) and the settings of
     ``options.arms``.  ``classes``: the name in the data set -> the name in the model; ``left_out``
     those that only one of them has.  ``mean`` by arm (dice, hd95, nsd), ``minus_prior`` with paired
     intervals, ``per_class`` the mean Dice by class and arm where there are several, ``images``.
     ``own``: what the model's card says of its own test images, None where it says nothing.
 
-    state : a folder for a small file per case, way and seed; a second call computes nothing.
-
-    InputError: no class in common, an unknown way, or a case is bad.
+    InputError: no class in common, an unknown setting, or a case is bad.
     """
     names = [label.name for label in model.card.classes]
     matched = match(dataset.classes, names)
-    ways = {REFINED: chosen_way(model, options)} | named_ways(options.arms or (), model)
+    settings = {REFINED: recommended(model, options)} | settings_named(options.arms or (), model)
     common = narrowed(dataset, matched)
-    labels = matched.labels(model.labels)
-    study = Study(model, common, ways, options.seeds, state, labels)
-    scored = study.scored(cases, on_case)
+    on = ModelOnCases(model, common, settings, options.seeds, matched.labels(model.labels))
+    scored = on.scored(cases, state, on_case)
     own = _own(model)
-    content = {
+    arms = (PRIOR, *settings)
+    content: Content = {
         "pictures": [CASES],
         "trained_on": model.card.dataset,
         "classes": {dataset.classes[old]: names[label] for old, label in matched.pairs},
         "left_out": {"dataset": matched.only_dataset, "model": matched.only_model},
         "surface": surface(scored),
-        "ways": {name: asdict(way) for name, way in ways.items()},
-        "mean": {arm: means(scored, arm) for arm in (PRIOR, *ways)},
-        "minus_prior": {arm: apart(scored, arm, PRIOR) for arm in ways},
+        "ways": plain_settings(settings),
+        "mean": {arm: means(scored, arm) for arm in arms},
+        "minus_prior": {arm: difference(scored, arm, PRIOR) for arm in settings},
         "own": own,
         "images": [row_of(case) for case in scored],
         "notes": _notes(model, dataset, matched, own),
     }
     if len(matched.pairs) > 1:
         content["per_class"] = {
-            name: {arm: _mean_dice(scored, name, arm) for arm in (PRIOR, *ways)}
+            name: {arm: _mean_dice(scored, name, arm) for arm in arms}
             for name in scored[0].arms[PRIOR].per_class
         }
     draw_cases(state / CASES, scored, REFINED, common, dices_of(scored, REFINED))
     return plain(content)
 
 
-def print_table(content: dict[str, Any], console: Console) -> None:
-    """Scores here and on the model's own test images, and the differences, for people."""
-    console.print(
-        f"{content['model']}, trained on {content['trained_on'] or 'an unnamed data set'}, on "
-        f"{content['dataset']} ({content['split']}, n = {content['n']})",
-        soft_wrap=True,
-    )
-    table = new_table("mean over cases", ("data set", "mask"), FIGURES)
-    own = content["own"]
-    groups = [(content["dataset"], content["mean"])]
-    if own:
-        groups.append((f"own: {own['dataset']} ({own['split']}, n = {own['n']})", own["mean"]))
-    for title, arms in groups:
-        for index, (arm, scores) in enumerate(arms.items()):
-            cells = ["-" if scores.get(f) is None else f"{scores[f]:.4f}" for f in FIGURES]
-            table.add_row(title * (index == 0), arm, *cells, end_section=index == len(arms) - 1)
-    console.print(table)
-    unit = content["surface"]["unit"]
-    console.print(f"here hd95 in {unit}; nsd at {content['surface']['tolerance']:g} {unit}")
-    pairs = content["minus_prior"]
-    heads = [f"{arm} - prior" for arm in pairs]
-    apart_ = new_table("difference, 95 % interval over cases", ("score",), heads)
-    for figure in FIGURES:
-        apart_.add_row(figure, *(as_text(pair[figure]) for pair in pairs.values()))
-    console.print(apart_)
+def report(content: Content) -> Report:
+    """What holds on the other data set; scores there and on the model's own test images."""
+    pairs = ", ".join(f"{a} as {b}" for a, b in content["classes"].items())
+    summary = [f"- trained on {content['trained_on'] or 'an unnamed data set'}; classes: {pairs}."]
+    for name in content["ways"]:
+        apart = content["minus_prior"][name]["dice"]
+        summary.append(f"- **{name}**: {verdict(apart, 'the prior')}.")
+    here = f"{content['dataset']} ({content['split']}, n = {content['n']})"
+    rows = []
+    for arm, mean in content["mean"].items():
+        apart = interval(content["minus_prior"][arm]["dice"]) if arm != PRIOR else ""
+        rows.append([here, arm, *score_cells(mean), apart])
+    if own := content["own"]:
+        where = f"its own: {own['dataset']} ({own['split']}, n = {own['n']})"
+        rows += [[where, arm, *score_cells(mean), ""] for arm, mean in own["mean"].items()]
+    table = Table(["data", "mask", "Dice", "HD95", "NSD", "Dice - prior"], rows, words=2)
+    about = f"`{content['model']}`"
+    return Report(about, summary, table, settings_line(content), _by_metric_and_class(content))
+
+
+def _by_metric_and_class(content: Content) -> dict[str, Table]:
+    """Every difference, and Dice by class where there are several."""
+    apart = content["minus_prior"]
+    rows = [[metric, *(interval(one[metric]) for one in apart.values())] for metric in REPORTED]
+    heads = ["score", *(f"{arm} - prior" for arm in apart)]
+    unit, tolerance = content["surface"]["unit"], content["surface"]["tolerance"]
+    title = f"difference, 95 % interval over cases; hd95 in {unit}, nsd at {tolerance:g} {unit}"
+    tables = {title: Table(heads, rows)}
     if "per_class" in content:
-        table = new_table("Dice by class", ("class",), content["mean"])
-        for name, arms in content["per_class"].items():
-            table.add_row(name, *(f"{value:.4f}" for value in arms.values()))
-        console.print(table)
-    for note in content["notes"]:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
+        heads = ["class", *content["mean"]]
+        rows = [[name, *map(figure, arms.values())] for name, arms in content["per_class"].items()]
+        tables["Dice by class"] = Table(heads, rows)
+    return tables
 
 
 def _own(model: HiDiff) -> dict[str, Any] | None:
@@ -124,12 +121,12 @@ def _own(model: HiDiff) -> dict[str, Any] | None:
     scores = model.card.scores
     if scores.get("split") != "test" or "mean" not in scores:
         return None
-    kept = {key: scores.get(key) for key in ("dataset", "split", "n", "surface", "settings")}
+    about = {key: scores.get(key) for key in ("dataset", "split", "n", "surface", "settings")}
     arms = {arm: scores["mean"][arm] for arm in (PRIOR, REFINED) if arm in scores["mean"]}
-    return kept | {"mean": {arm: {f: row.get(f) for f in FIGURES} for arm, row in arms.items()}}
+    return about | {"mean": {arm: {m: row.get(m) for m in REPORTED} for arm, row in arms.items()}}
 
 
-def _mean_dice(scored: Sequence[Scored], name: str, arm: str) -> float:
+def _mean_dice(scored: Sequence[ScoredCase], name: str, arm: str) -> float:
     return float(np.mean([case.arms[arm].per_class[name]["dice"] for case in scored]))
 
 
@@ -202,12 +199,12 @@ def narrowed(dataset: Dataset, matched: Match) -> Dataset:
     A region stays where each of its classes is matched.
     """
     new = {old: label for label, (old, _) in enumerate(matched.pairs, 1)}
-    kept = (0, *new)
+    labels = (0, *new)
     codes = dataset.codes or {label: label for label in range(len(dataset.classes))}
     return replace(
         dataset,
-        classes=tuple(dataset.classes[label] for label in kept),
-        colors=tuple(dataset.colors[label] for label in kept),
+        classes=tuple(dataset.classes[label] for label in labels),
+        colors=tuple(dataset.colors[label] for label in labels),
         codes={file: new.get(label, 0) for file, label in codes.items()},
         regions={
             name: tuple(new[label] for label in union)

@@ -1,9 +1,8 @@
 """Does drawing several masks pay? Best of three, diversity, two observers, thin structures."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -13,23 +12,31 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import mask_of, mean_dice
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..experiments import OnCase, Options
-from ..report import plain
-from .report import draw_alternatives, print_differences, print_means
-from .study import (
-    SAMPLES,
+from ..gallery import new_figure, save
+from ..output import Content, plain, print_line
+from ..scoring import ONE_STEP, PRIOR
+from ..study import OnCase, Options, silent
+from .figures import (
     Figures,
-    View,
     at_level,
     centreline_dice,
     component_error,
     differences,
     diversity,
     energy_distance,
-    last_step,
     mean,
-    measured,
     overlap_distance,
+)
+from .views import (
+    SAMPLES,
+    View,
+    draw_dots,
+    figures_of_cases,
+    headline,
+    last_step,
+    print_differences,
+    print_means,
+    title_of,
 )
 
 NAME = "alternatives"
@@ -39,9 +46,17 @@ COUNT = 3
 LEVELS = (0.3, 0.5, 0.7)
 """The fair rival: as many masks of the one-step probability, at these levels."""
 
-PRIOR, ONE_STEP, LEVELLED, DRAWN_LEVELS = "prior", "one-step", "levels", "random levels"
+LEVELLED, DRAWN_LEVELS = "levels", "random levels"
 HIGHER = {"dice": True, "ged": False, "cldice": True, "components": False, "diversity": None}
 """The figures, and whether more is better."""
+LABELS = {
+    "dice": "Dice (more is better)",
+    "ged": "squared energy distance (less is better)",
+    "diversity": "mean 1 - Dice between samples",
+    "cldice": "clDice (more is better)",
+    "components": "components too many or too few (less is better)",
+}
+"""Titles of the picture."""
 
 
 def run(
@@ -50,8 +65,8 @@ def run(
     cases: Sequence[Case],
     options: Options,
     state: Path,
-    on_case: OnCase = lambda done, case: None,
-) -> dict[str, Any]:
+    on_case: OnCase = silent,
+) -> Content:
     """Compare alternatives with one mask, on every case; plain data, and ``alternatives.png``.
 
     ``cases``: by id ``dice``, ``ged``, ``cldice``, ``components``, ``diversity``, ``found``
@@ -59,16 +74,15 @@ def run(
     ``seconds``, each by arm; ``mean`` the same over cases; ``differences`` with 95 % intervals.
     docs/generative.md says what each figure means.
 
-    state : a folder for a small file per case; a second call computes nothing.
-
-    InputError: see :func:`~.study.measured`.
+    InputError: see :func:`~.views.figures_of_cases`.
     """
 
     def measure(views: Sequence[View]) -> Figures:
-        return mean([_figures(model, view, tuple(options.seeds)) for view in views])
+        figures: Figures = mean([_figures(model, view, tuple(options.seeds)) for view in views])
+        return figures
 
-    figures = measured(NAME, measure, model, dataset, cases, options, state, on_case)
-    content = {
+    figures = figures_of_cases(NAME, measure, model, dataset, cases, options, state, on_case)
+    content: Content = {
         "experiment": NAME,
         "pictures": [f"{NAME}.png"],
         "samples": SAMPLES,
@@ -82,27 +96,36 @@ def run(
         },
     }
     content = plain(content)
-    draw_alternatives(state / f"{NAME}.png", content)
+    draw(state / f"{NAME}.png", content)
     return content
 
 
-def print_table(content: dict[str, Any], console: Console) -> None:
+def print_tables(content: Content, out: Console) -> None:
     """The means and the differences for people."""
-    console.print(
-        f"alternatives: {content['samples']} samples, seeds "
-        f"{', '.join(map(str, content['seeds']))}, n = {content['n']}",
-        soft_wrap=True,
-    )
+    print_line(headline(content, ""), out)
     for figure, more in HIGHER.items():
         sign = {True: "more is better", False: "less is better", None: "0 = all alike"}[more]
-        print_means(f"{figure} ({sign})", content["mean"][figure], console)
-    seen = ", ".join(f"{k} {v:.2f}" for k, v in content["mean"]["found"].items())
-    console.print(f"alternatives: {seen}", soft_wrap=True)
+        print_means(f"{figure} ({sign})", content["mean"][figure], out)
+    offered = ", ".join(f"{arm} {count:.2f}" for arm, count in content["mean"]["found"].items())
+    print_line(f"alternatives: {offered}", out)
     apart = content["mean"]["observers"]
     if apart is not None:
-        console.print(f"1 - IoU between the observers: {apart:.4f}", soft_wrap=True)
+        print_line(f"1 - IoU between the observers: {apart:.4f}", out)
     for figure, pairs in content["differences"].items():
-        print_differences(f"{figure}: difference, 95 % interval over cases", pairs, console)
+        print_differences(f"{figure}: difference, 95 % interval over cases", pairs, out)
+
+
+def draw(path: Path, content: Content) -> None:
+    """A PNG: every figure by arm, a dot per case and a line at the mean.
+
+    InputError if ``path`` cannot be written.
+    """
+    drawing = new_figure(4 * len(LABELS), 4.2, 100)
+    for axes, (name, label) in zip(drawing.subplots(1, len(LABELS)), LABELS.items(), strict=True):
+        draw_dots(axes, [case[name] for case in content["cases"].values()])
+        axes.set_title(label, fontsize=10)
+    drawing.suptitle(title_of(content), fontsize=11)
+    save(drawing, path)
 
 
 def best(sampler: str) -> str:
@@ -128,10 +151,10 @@ def _figures(model: HiDiff, view: View, seeds: tuple[int, ...]) -> Figures:
     seconds = {ONE_STEP: time.perf_counter() - start}
     single = {PRIOR: model.mask_of(prior), ONE_STEP: model.mask_of(once)}
     figures: Figures = {
-        "dice": _dices(single, view, model.labels),
+        "dice": _each(mean_dice, single, view, model.labels),
         "ged": {ONE_STEP: _energy([single[ONE_STEP]], view, model.labels)},
-        "cldice": _thin(single, view, model.labels),
-        "components": _parts(single, view, model.labels),
+        "cldice": _each(centreline_dice, single, view, model.labels),
+        "components": _each(component_error, single, view, model.labels),
         "diversity": {},
         "found": {},
         "seconds": seconds,
@@ -165,10 +188,10 @@ def _sampled(model: HiDiff, view: View, sampler: str, seed: int) -> Figures:
     masks = np.stack([view.cut(mask) for mask in mask_of(last.each)])
     one = {average(sampler): last.mask}
     return {
-        "dice": _dices(one, view, model.labels) | chosen,
+        "dice": _each(mean_dice, one, view, model.labels) | chosen,
         "ged": {sampler: _energy(list(masks), view, model.labels)},
-        "cldice": _thin(one, view, model.labels),
-        "components": _parts(one, view, model.labels),
+        "cldice": _each(centreline_dice, one, view, model.labels),
+        "components": _each(component_error, one, view, model.labels),
         "diversity": {sampler: diversity(masks, model.labels)},
         "found": {arm: float(len(some)) for arm, some in offered.items()},
         "seconds": {sampler: seconds},
@@ -186,16 +209,14 @@ def _energy(masks: list[np.ndarray], view: View, labels: int) -> float:
     return energy_distance([view.cut(mask) for mask in masks], view.observers, labels)
 
 
-def _dices(masks: dict[str, np.ndarray], view: View, labels: int) -> dict[str, float]:
-    return {arm: mean_dice(view.cut(mask), view.truth, labels) for arm, mask in masks.items()}
-
-
-def _thin(masks: dict[str, np.ndarray], view: View, labels: int) -> dict[str, float]:
-    return {arm: centreline_dice(view.cut(mask), view.truth, labels) for arm, mask in masks.items()}
-
-
-def _parts(masks: dict[str, np.ndarray], view: View, labels: int) -> dict[str, float]:
-    return {arm: component_error(view.cut(mask), view.truth, labels) for arm, mask in masks.items()}
+def _each(
+    metric: Callable[[np.ndarray, np.ndarray, int], float],
+    masks: Mapping[str, np.ndarray],
+    view: View,
+    labels: int,
+) -> dict[str, float]:
+    """A metric of the mask of every arm."""
+    return {arm: metric(view.cut(mask), view.truth, labels) for arm, mask in masks.items()}
 
 
 def _pairs() -> dict[str, list[tuple[str, str]]]:

@@ -1,8 +1,8 @@
 """Which map of uncertainty finds errors? AUROC, and errors found against places visited."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -12,28 +12,28 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import entropy
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..experiments import OnCase, Options
-from ..report import plain
-from .report import draw_uncertainty, print_best, print_means
-from .study import (
+from ..gallery import new_figure, save
+from ..output import Content, plain, print_line
+from ..scoring import ONE_STEP, PRIOR
+from ..study import OnCase, Options, silent
+from .figures import Figures, Interval, auroc, differences, errors_found, mean
+from .views import (
     SAMPLES,
-    Figures,
     View,
-    all_pairs,
-    auroc,
-    differences,
-    found,
+    draw_dots,
+    figures_of_cases,
+    headline,
     last_step,
-    mean,
-    measured,
+    print_differences,
+    print_means,
+    title_of,
 )
 
 NAME = "uncertainty"
 VISITS = 20
-PRIOR, ONE_STEP = "prior", "one-step"
-SEGMENTOR, ONCE, MANY, MUTUAL = "segmentor", "one-step", "samples", "mutual information"
+SEGMENTOR, MANY, MUTUAL = "segmentor", "samples", "mutual information"
 IDEAL = "ideal"
-"""Places of the errors themselves: what no map can pass by much."""
+"""Places of the errors themselves: no map can be much better."""
 
 Maps = dict[str, np.ndarray]
 
@@ -44,8 +44,8 @@ def run(
     cases: Sequence[Case],
     options: Options,
     state: Path,
-    on_case: OnCase = lambda done, case: None,
-) -> dict[str, Any]:
+    on_case: OnCase = silent,
+) -> Content:
     """Compare maps of uncertainty on every case; plain data, and ``uncertainty.png``.
 
     ``cases``: by id ``auroc``, ``area`` and ``found`` (a list over visits), each by the mask whose
@@ -53,17 +53,16 @@ def run(
     the same over cases; ``differences`` of ``auroc`` and ``area`` between every two maps, with
     95 % intervals.  docs/generative.md says what each figure means.
 
-    state : a folder for a small file per case; a second call computes nothing.
-
-    InputError: see :func:`~.study.measured`.
+    InputError: see :func:`~.views.figures_of_cases`.
     """
 
     def measure(views: Sequence[View]) -> Figures:
-        return mean([_figures(model, views, seed) for seed in options.seeds])
+        figures: Figures = mean([_figures(model, views, seed) for seed in options.seeds])
+        return figures
 
-    figures = measured(NAME, measure, model, dataset, cases, options, state, on_case)
+    figures = figures_of_cases(NAME, measure, model, dataset, cases, options, state, on_case)
     names = list(next(iter(figures.values()))["auroc"][PRIOR])
-    content = {
+    content: Content = {
         "experiment": NAME,
         "pictures": [f"{NAME}.png"],
         "samples": SAMPLES,
@@ -76,34 +75,81 @@ def run(
         "mean": mean(list(figures.values())),
         "differences": {
             figure: {
-                mask: differences(figures, (figure, mask), all_pairs(names))
+                mask: differences(figures, (figure, mask), list(combinations(names, 2)))
                 for mask in (PRIOR, ONE_STEP)
             }
             for figure in ("auroc", "area")
         },
     }
     content = plain(content)
-    draw_uncertainty(state / f"{NAME}.png", content)
+    draw(state / f"{NAME}.png", content)
     return content
 
 
-def print_table(content: dict[str, Any], console: Console) -> None:
+def print_tables(content: Content, out: Console) -> None:
     """The means, and how far the best map is ahead of every other, for people."""
-    console.print(
-        f"uncertainty: ddim, {content['steps']} steps, {content['samples']} samples, seeds "
-        f"{', '.join(map(str, content['seeds']))}, n = {content['n']}",
-        soft_wrap=True,
-    )
+    print_line(headline(content, f"ddim, {content['steps']} steps, "), out)
     titles = {
         "auroc": "AUROC of the errors",
         "area": f"errors found, mean over 1..{content['visits']} places visited",
     }
     for figure, title in titles.items():
         for mask, values in content["mean"][figure].items():
-            print_means(f"{title} of the {mask} mask", values, console)
+            print_means(f"{title} of the {mask} mask", values, out)
             pairs = content["differences"][figure][mask]
-            known = {name: value for name, value in values.items() if name != IDEAL}
-            print_best(f"{title} of the {mask} mask", known, pairs, console)
+            known = {name: v for name, v in values.items() if name != IDEAL and v is not None}
+            if known:
+                heading = f"{title} of the {mask} mask: the best minus the others, 95 % interval"
+                print_differences(heading, lead(known, pairs), out)
+
+
+def lead(
+    values: Mapping[str, float], pairs: Mapping[str, Interval | None]
+) -> dict[str, Interval | None]:
+    """How far the best map is ahead of every other one, ``"best - other"`` -> the interval.
+
+    pairs : ``"a - b"`` -> the interval, of every two maps in one direction.
+    """
+    best = max(values, key=lambda name: values[name])
+    others = [name for name in values if name != best]
+    return {f"{best} - {other}": _difference(best, other, pairs) for other in others}
+
+
+def _difference(first: str, second: str, pairs: Mapping[str, Interval | None]) -> Interval | None:
+    if f"{first} - {second}" in pairs:
+        return pairs[f"{first} - {second}"]
+    turned = pairs[f"{second} - {first}"]
+    if turned is None:
+        return None
+    ends = {"mean": turned["mean"], "low": turned["high"], "high": turned["low"]}
+    return {name: None if value is None else -value for name, value in ends.items()}
+
+
+def draw(path: Path, content: Content) -> None:
+    """A PNG: AUROC of every map above, errors found against places visited below, by mask.
+
+    InputError if ``path`` cannot be written.
+    """
+    masks = list(content["mean"]["auroc"])
+    drawing = new_figure(7 * len(masks), 9.5, 100)
+    grid = drawing.subplots(2, len(masks), squeeze=False)
+    visits = np.arange(1, content["visits"] + 1)
+    for column, mask in enumerate(masks):
+        draw_dots(grid[0][column], [case["auroc"][mask] for case in content["cases"].values()])
+        grid[0][column].set_title(f"AUROC of the errors of the {mask} mask", fontsize=10)
+        axes = grid[1][column]
+        styles = ("-", "--", ":", "-.")
+        for index, (name, curve) in enumerate(content["mean"]["found"][mask].items()):
+            shares = [np.nan if share is None else share for share in curve]
+            axes.plot(visits, shares, styles[index // 10 % 4], label=name, lw=1.4)
+        axes.set_xlabel("places visited")
+        axes.locator_params("x", integer=True)
+        axes.set_ylabel(f"share of the errors of the {mask} mask found")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3)
+    drawing.suptitle(title_of(content), fontsize=11)
+    save(drawing, path)
 
 
 def combine(segmentor_entropy: np.ndarray, samples_entropy: np.ndarray) -> Maps:
@@ -134,13 +180,13 @@ def maps_of(prior: np.ndarray, once: np.ndarray, each: np.ndarray) -> Maps:
     """
     maps = {
         SEGMENTOR: entropy(prior),
-        ONCE: entropy(once),
+        ONE_STEP: entropy(once),
         MANY: entropy(each.mean(0)),
         MUTUAL: mutual_information(each),
     }
     pairs = {
         f"{how} of segmentor and {other}": combined
-        for other in (MANY, ONCE)
+        for other in (MANY, ONE_STEP)
         for how, combined in combine(maps[SEGMENTOR], maps[other]).items()
     }
     return maps | pairs
@@ -189,9 +235,9 @@ def _curves(maps: Maps, errors: np.ndarray, view: View) -> dict[str, list[float 
     """Errors found by every map, and by the ideal one; None at every visit without an error."""
     if not errors.any():
         return {name: [None] * VISITS for name in (*maps, IDEAL)}
-    fixed = np.where(view.inside, -1, 0)  # nobody looks outside the field of view
+    fixed = np.where(view.inside, -1, 0)  # no place lies outside the field of view
     candidates = maps | {IDEAL: errors.astype(np.float32)}
     return {
-        name: list(found(errors, uncertain_places(candidate, VISITS, fixed), VISITS))
+        name: list(errors_found(errors, uncertain_places(candidate, VISITS, fixed), VISITS))
         for name, candidate in candidates.items()
     }

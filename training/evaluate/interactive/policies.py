@@ -1,10 +1,7 @@
-"""The arms of the experiment: what happens after every stroke.
-
-What answers a stroke: a model, through the desk's session, or the random walker.
-"""
+"""The arms of the experiment: a model, the random walker or nothing answers every stroke."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,15 +19,14 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import FREE
 from napari_hidiff.training import simulated_annotator
 
-from ..experiments import Options
-from ..scoring import ONE_STEP
-from .subjects import Desk, Subject
+from ..scoring import ONE_STEP, seeds_of, settings_of
+from ..study import Options
+from .subjects import Subject, Workspace
 
 NOTHING, MODEL, WALKER = "nothing", "model", "walker"
-"""Who answers a stroke."""
+"""What answers a stroke."""
 SEGMENTOR, CURRENT, BOTH, EVEN = "segmentor", "current", "both", "even"
-"""The prior of a re-refinement: the segmentor's, the mask as it stands, their mean, or 1/K."""
-
+"""The prior of a re-refinement: the segmentor's, the current mask, their mean, or 1/K."""
 
 EVERYWHERE, NEAR, CERTAIN = Guards(), Guards(near=REACH), Guards(certain=True)
 STRICT = Guards(near=REACH, certain=True)
@@ -44,9 +40,9 @@ CORE = 0.5
 class Policy:
     """One arm.
 
-    title : what it is, one line.  answer : who answers a stroke.  prior : what a re-refinement
+    title : what it is, one line.  answer : what answers a stroke.  prior : what a re-refinement
     starts from.  sampler : None = the experiment's.  every_step : all T steps.  middle : begin at
-    T // 2 with the mask as it stands.  guards : what an answer may change.  clamp : keep fixed
+    T // 2 with the current mask.  guards : what an answer may change.  clamp : keep fixed
     pixels.  control : ask the second model.  once : a single answer, before the first stroke.
     wrong : some strokes carry a wrong label.
     """
@@ -106,7 +102,7 @@ DEFAULT = (
 )
 
 
-def chosen(options: Options) -> tuple[Policy, ...]:
+def arms_named(options: Options) -> tuple[Policy, ...]:
     """The arms that were asked for, in that order, each once; by default without a control model
     all but its arm.
 
@@ -125,15 +121,14 @@ def chosen(options: Options) -> tuple[Policy, ...]:
     return policies
 
 
-def settings_of(policy: Policy, model: HiDiff, options: Options) -> dict[str, Any]:
-    """Sampler, steps and samples of an arm's re-refinements, or what the walker does; empty where
-    nobody answers."""
+def arm_settings(policy: Policy, model: HiDiff, options: Options) -> dict[str, Any]:
+    """Sampler, steps and samples of an arm's re-refinements, or the random walker's parameters;
+    empty where nothing answers."""
     if policy.answer == WALKER:
         return {"beta": BETA, "core": CORE, "seeds": "band, local where thin"}
     if policy.answer != MODEL:
         return {}
-    given = {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
-    settings = dict(model.card.defaults) | {k: v for k, v in given.items() if v is not None}
+    settings = settings_of(model, options)
     if policy.sampler is not None:
         settings["sampler"] = policy.sampler
     if policy.every_step:
@@ -141,14 +136,14 @@ def settings_of(policy: Policy, model: HiDiff, options: Options) -> dict[str, An
     return settings
 
 
-def seeds_of(policy: Policy, model: HiDiff, options: Options) -> Sequence[int]:
+def arm_seeds(policy: Policy, model: HiDiff, options: Options) -> Sequence[int]:
     """The seeds that make a difference: only the first for an arm without randomness."""
-    sampler = settings_of(policy, model, options).get("sampler", ONE_STEP)
-    return options.seeds if policy.wrong or sampler != ONE_STEP else options.seeds[:1]
+    sampler = arm_settings(policy, model, options).get("sampler", ONE_STEP)
+    return seeds_of(None if policy.wrong else sampler, options.seeds)
 
 
-Answer = Callable[[Desk], None]
-"""Changes the mask on a desk after a stroke."""
+Answer = Callable[[Workspace], None]
+"""Changes the mask of a workspace after a stroke."""
 
 
 def answer_of(
@@ -162,34 +157,41 @@ def answer_of(
     if policy.answer == NOTHING:
         return None
     if policy.answer == WALKER:
-        return lambda desk: desk.complete(walked(subject.image, desk.mask, desk.fixed))
+        return lambda at: at.complete(walked(subject.image, at.mask, at.fixed))
     if policy.answer != MODEL:
-        raise ValueError(f"nobody named {policy.answer!r} answers")
+        raise ValueError(f"no answer is named {policy.answer!r}")
 
-    def answer(desk: Desk) -> None:
-        prior = prior_of(policy, subject, desk)
-        more: dict[str, Any] = dict(settings)
-        total = 1 if settings["sampler"] == "one-step" else settings["steps"]
+    sampling = model.sampling(**settings, seed=seed)
+
+    def answer(workspace: Workspace) -> None:
+        prior = prior_of(policy, subject, workspace)
+        total, start = sampling.passes, None
         if policy.middle:
             at = model.process.steps // 2
-            more["start"] = (desk.mask, at)
-            total = 1 + sum(t < at for t in model.process.timesteps(settings["steps"]))
+            start = workspace.mask, at
+            total = 1 + sum(t < at for t in model.process.timesteps(sampling.steps))
 
         def steps(fixed: np.ndarray, local: Local | None) -> Iterable[Step]:
             return model.steps(
-                subject.plane, prior.given, fixed, seed=seed, normalised=True, local=local, **more
+                subject.plane,
+                prior.given,
+                fixed,
+                **asdict(sampling),
+                normalised=True,
+                start=start,
+                local=local,
             )
 
-        desk.refine(steps, total, prior, policy.guards)
+        workspace.refine(steps, total, prior, policy.guards)
 
     return answer
 
 
-def prior_of(policy: Policy, subject: Subject, desk: Desk) -> Prior:
-    """What a re-refinement starts from, given the mask as it stands."""
+def prior_of(policy: Policy, subject: Subject, workspace: Workspace) -> Prior:
+    """The prior of a re-refinement of the current mask."""
     first = subject.prior
     if policy.prior in (CURRENT, BOTH):
-        card, mask = subject.model.card, desk.mask.copy()
+        card, mask = subject.model.card, workspace.mask.copy()
         soft = preprocessing.soften(mask, card.outputs, **card.soften)
         if policy.prior == CURRENT:
             return Prior(mask, soft, mask)
@@ -199,8 +201,8 @@ def prior_of(policy: Policy, subject: Subject, desk: Desk) -> Prior:
         even = np.full_like(first.probability, 1 / max(2, len(first.probability)))
         return Prior(even, even, subject.model.mask_of(even))
     if not policy.clamp:
-        held = torch.from_numpy(desk.fixed.astype(np.int64))
-        stamped = stamp(torch.from_numpy(first.probability), held).numpy()
+        fixed = torch.from_numpy(workspace.fixed.astype(np.int64))
+        stamped = stamp(torch.from_numpy(first.probability), fixed).numpy()
         return Prior(stamped, stamped, first.mask)
     return first
 
@@ -244,4 +246,4 @@ def deepest_of_piece(depth: np.ndarray) -> np.ndarray:
     greatest = np.zeros(count + 1)
     if count:
         greatest[1:] = ndimage.maximum(depth, pieces, np.arange(1, count + 1))
-    return greatest[pieces]
+    return np.asarray(greatest[pieces])

@@ -1,20 +1,16 @@
-"""The experiment as tables for people; what they show is in the JSON object too.
+"""The experiment as tables and pictures: curves, effort, harm, the answers that helped and harmed.
 
-The curves, and the answers that helped most and harmed most, as png files.
+Everything in the tables is in the JSON object too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 
-from napari_hidiff.io.storage import whole
 from napari_hidiff.masks import FREE
 from napari_hidiff.plot import (
     ADDED,
@@ -28,17 +24,18 @@ from napari_hidiff.plot import (
 )
 from napari_hidiff.training.datasets import Case, Dataset
 
-from ..output import interval
-from ..report import new_table
-from .annotator import REFINE, Done
-from .subjects import Moment
+from ..gallery import new_figure, save
+from ..output import Content, Table, interval, numbers, print_line, print_notes
+from ..study import Record
+from .annotator import REFINE, AnnotatorRun
+from .subjects import Answered, SubjectId
 
 NONE = "-"
 
 
-def print_report(content: dict[str, Any], console: Console) -> None:
+def print_report(content: Content, console: Console) -> None:
     """Curves, effort, harm and differences, an arm per row."""
-    console.print(_headline(content), soft_wrap=True)
+    print_line(_headline(content), console)
     arms = content["arms"]
     _print_rows(
         "mean Dice after so many strokes, and the area under the curve", _curves, arms, console
@@ -51,38 +48,41 @@ def print_report(content: dict[str, Any], console: Console) -> None:
     )
     _print_rows("harm by re-refinements", _harm, arms, console)
     _print_differences(content["differences"], console)
-    for note in content["notes"]:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
+    print_notes(content, console)
 
 
-def _headline(content: Mapping[str, Any]) -> str:
+def _headline(content: Content) -> str:
     kinds = ", ".join(f"{k} {v}" for k, v in content["stroke"].items() if k != "asked")
     size = f", at most {content['longest_side']} px" if content["longest_side"] else ""
     what = f"{content['model']} on {content['dataset']}"
     return (
         f"{what} ({content['split']}, n = {content['n']}{size}): "
         f"{content['strokes']} strokes on {content['subjects']} images ({kinds}); "
-        f"seeds {', '.join(map(str, content['seeds']))}; {content['hardware']['device']}"
+        f"seeds {numbers(content['seeds'])}; {content['hardware']['device']}"
     )
 
 
-def _print_rows(title: str, row: Any, arms: Mapping[str, Any], console: Console) -> None:
+def _print_rows(
+    title: str,
+    row: Callable[[Content], Mapping[str, str]],
+    arms: Mapping[str, Content],
+    console: Console,
+) -> None:
     """A table with a row per arm; ``row`` gives its cells by column."""
     cells = {name: row(arm) for name, arm in arms.items()}
-    table = new_table(title, ("arm",), next(iter(cells.values())))
+    rows = [[name, *values.values()] for name, values in cells.items()]
+    table = Table(["arm", *next(iter(cells.values()))], rows).rich(title)
     table.columns[0].no_wrap = True
     table.columns[0].min_width = max(map(len, cells))
-    for name, values in cells.items():
-        table.add_row(name, *values.values())
     console.print(table)
 
 
-def _curves(arm: Mapping[str, Any]) -> dict[str, str]:
+def _curves(arm: Content) -> dict[str, str]:
     after = {strokes: f"{value:.4f}" for strokes, value in arm["after"].items()}
     return after | {f"nAUC {k}": f"{value:.4f}" for k, value in arm["nauc"].items()}
 
 
-def _effort(arm: Mapping[str, Any]) -> dict[str, str]:
+def _effort(arm: Content) -> dict[str, str]:
     found = {}
     for goal, reached in arm["strokes_to"].items():
         found[f"to {goal}"] = f"{reached['mean']:.1f} ({reached['never']:.3g})"
@@ -95,7 +95,7 @@ def _effort(arm: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _harm(arm: Mapping[str, Any]) -> dict[str, str]:
+def _harm(arm: Content) -> dict[str, str]:
     answered = bool(arm["re_refines"])
     return {
         "re-refines": str(arm["re_refines"]),
@@ -106,17 +106,14 @@ def _harm(arm: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _print_differences(differences: Mapping[str, Any], console: Console) -> None:
+def _print_differences(differences: Content, console: Console) -> None:
     titles = {"refine_minus": "refine minus", "minus_paint": "minus paint"}
     for key, title in titles.items():
-        rows = differences.get(key, {})
-        if not rows:
-            continue
-        columns: Iterable[str] = next(iter(rows.values()))
-        table = new_table(f"{title}, 95 % interval over cases", ("arm",), columns)
-        for name, values in rows.items():
-            table.add_row(name, *map(interval, values.values()))
-        console.print(table)
+        arms = differences.get(key)
+        if arms:
+            rows = [[name, *map(interval, values.values())] for name, values in arms.items()]
+            table = Table(["arm", *next(iter(arms.values()))], rows)
+            console.print(table.rich(f"{title}, 95 % interval over cases"))
 
 
 CURVES, HELPED, HARMED = PICTURES = ("curves.png", "helped.png", "harmed.png")
@@ -130,8 +127,8 @@ PAINTED, EARLIER = "#009e73", "#96cdb9"
 
 
 def draw(
-    content: Mapping[str, Any],
-    runs: Sequence[Done],
+    content: Content,
+    runs: Sequence[AnnotatorRun],
     cases: Mapping[str, Case],
     dataset: Dataset,
     folder: Path,
@@ -139,16 +136,15 @@ def draw(
     """Write the three pictures into a folder; InputError if that fails."""
     draw_curves(content, folder / CURVES)
     for name, key in ((HELPED, "helped"), (HARMED, "harmed")):
-        draw_moments(extremes(runs, key), cases, dataset, folder / name, key)
+        draw_answers(extremes(runs, key), cases, dataset, folder / name, key)
 
 
-def draw_curves(content: Mapping[str, Any], path: Path) -> None:
+def draw_curves(content: Content, path: Path) -> None:
     """Mean Dice against strokes for every arm, with the seconds of an answer in the legend.
 
     An arm that loses more than the best one gains leaves the picture, which the others need.
     """
-    figure = Figure(figsize=(8.5, 5), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.5, 5, 110)
     axes = figure.subplots()
     styles = ("-", "--", "-.", ":")
     curves = [arm["dice"] for arm in content["arms"].values()]
@@ -167,28 +163,28 @@ def draw_curves(content: Mapping[str, Any], path: Path) -> None:
     cases = len(content["cases"])
     axes.set_title(f"{cases} case{'s' * (cases > 1)}; median seconds per re-refinement", size=10)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
-def extremes(runs: Sequence[Done], key: str) -> list[tuple[Done, Moment]]:
+def extremes(runs: Sequence[AnnotatorRun], key: str) -> list[tuple[AnnotatorRun, Answered]]:
     """The answers that helped or harmed most (``key``), those of the arm ``refine`` if it ran,
     at most one of a subject, the greatest first; none that did the contrary or nothing."""
     arms = [run.arm for run in runs if run.record[key] is not None]
     arm = REFINE if REFINE in arms else next(iter(arms), None)
     sign = 1 if key == "helped" else -1
-    best: dict[Any, tuple[Done, dict[str, Any]]] = {}
+    best: dict[SubjectId, tuple[AnnotatorRun, Record]] = {}
     for run in runs:
         packed = run.record[key]
         if run.arm != arm or packed is None or packed["gain"] * sign <= 0:
             continue
-        if run.place not in best or packed["gain"] * sign > best[run.place][1]["gain"] * sign:
-            best[run.place] = run, packed
+        if run.subject not in best or packed["gain"] * sign > best[run.subject][1]["gain"] * sign:
+            best[run.subject] = run, packed
     ordered = sorted(best.values(), key=lambda pair: -sign * pair[1]["gain"])[:ROWS]
-    return [(run, Moment.unpacked(packed)) for run, packed in ordered]
+    return [(run, Answered.unpacked(packed)) for run, packed in ordered]
 
 
-def draw_moments(
-    shown: Sequence[tuple[Done, Moment]],
+def draw_answers(
+    shown: Sequence[tuple[AnnotatorRun, Answered]],
     cases: Mapping[str, Case],
     dataset: Dataset,
     path: Path,
@@ -196,11 +192,10 @@ def draw_moments(
 ) -> None:
     """A row per answer: image, truth, the mask before and after it, the strokes."""
     rows = max(1, len(shown))
-    figure = Figure(figsize=(13, 2.9 * rows + 0.5), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13, 2.9 * rows + 0.5, 90)
     axes = figure.subplots(rows, 5, squeeze=False)
-    for row, (run, moment) in zip(axes, shown, strict=False):
-        _draw_row(row, run, moment, cases[run.place.case], dataset)
+    for row, (run, answered) in zip(axes, shown, strict=False):
+        _draw_row(row, run, answered, cases[run.subject.case], dataset)
     if not shown:
         for axis in axes[0]:
             axis.set_axis_off()
@@ -216,39 +211,40 @@ def draw_moments(
         )
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _draw_row(row: Sequence[Axes], run: Done, moment: Moment, case: Case, dataset: Dataset) -> None:
+def _draw_row(
+    row: Sequence[Axes], run: AnnotatorRun, answered: Answered, case: Case, dataset: Dataset
+) -> None:
     sample = dataset.load(case)
     image, truth = sample.image, sample.mask
-    if run.place.slice is not None:
-        image, truth = image[run.place.slice], truth[run.place.slice]
+    if run.subject.slice is not None:
+        image, truth = image[run.subject.slice], truth[run.subject.slice]
     part = (slice(None), slice(None))
     if max(truth.shape) > WHOLE:
-        part = detail_window(moment.before, moment.after)
-    place = run.place.case if run.place.slice is None else f"{run.place.case} [{run.place.slice}]"
+        part = detail_window(answered.before, answered.after)
+    place = (
+        run.subject.case
+        if run.subject.slice is None
+        else f"{run.subject.case} [{run.subject.slice}]"
+    )
     picture = displayable(image)
     show_picture(row[0], picture, "antialiased")
-    row[0].set_title(f"{place}\nstroke {moment.number}, {run.arm}", fontsize=10)
+    row[0].set_title(f"{place}\nstroke {answered.number}, {run.arm}", fontsize=10)
     if part[0].start is not None:
         size = part[1].stop - part[1].start, part[0].stop - part[0].start
         corner = part[1].start, part[0].start
         row[0].add_patch(Rectangle(corner, *size, fill=False, color="#00e676", lw=1.5))
     painted = picture.copy()
-    painted[moment.fixed != FREE] = rgb(EARLIER)
-    painted[moment.where] = rgb(PAINTED)
+    painted[answered.fixed != FREE] = rgb(EARLIER)
+    painted[answered.where] = rgb(PAINTED)
     panels = (
         ("truth", errors_in_colour(truth, truth)),
-        ("before", errors_in_colour(moment.before, truth)),
-        (f"after: Dice {moment.gain:+.4f}", errors_in_colour(moment.after, truth)),
+        ("before", errors_in_colour(answered.before, truth)),
+        (f"after: Dice {answered.gain:+.4f}", errors_in_colour(answered.after, truth)),
         ("strokes", painted),
     )
     for axis, (title, panel) in zip(row[1:], panels, strict=True):
         show_picture(axis, panel[part], "nearest")
         axis.set_title(title, fontsize=10)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with whole(path) as (part,):
-        figure.savefig(part, format="png")

@@ -1,16 +1,11 @@
-"""What an annotator works on: pictures, and some slices of every volume.
+"""What a simulated annotator works on: pictures, and some slices of every volume.
 
-Where strokes and answers meet: the plugin's session, or, for one arm, a mask without one.
-
-One answer to one stroke, small enough to be kept for a picture.
+Strokes and answers meet in a workspace: the plugin's session, or, for one arm, a mask without one.
 """
 
-import base64
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -23,15 +18,16 @@ from napari_hidiff.inference.card import Local
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import FREE, mean_dice
 from napari_hidiff.training import simulated_annotator
-from napari_hidiff.training.datasets import Case, Dataset
+from napari_hidiff.training.datasets import Case, Dataset, Sample
 
-from ..experiments import foreground_slices
+from ..scoring import foreground_slices
+from ..study import Record, pack_array, unpack_array
 
 AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Place:
+class SubjectId:
     """A subject by name: the case's id, the slice (None for a picture), the kind of strokes."""
 
     case: str
@@ -48,7 +44,7 @@ class Subject:
     model : whose prior every arm starts from.
     """
 
-    place: Place
+    id: SubjectId
     image: np.ndarray
     plane: np.ndarray
     truth: np.ndarray
@@ -84,7 +80,7 @@ def kind_of(stroke: str, truth: np.ndarray) -> str:
     return simulated_annotator.kind_for(truth)
 
 
-class Opened:
+class LazyCase:
     """A case that is loaded when it is first needed, and then only once."""
 
     def __init__(self, case: Case, dataset: Dataset, model: HiDiff) -> None:
@@ -92,38 +88,40 @@ class Opened:
         self._last: Subject | None = None
 
     @cached_property
-    def _sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, bool]:
-        """Image, truth, counted and normalised image, all with a slice axis; is it a volume."""
-        sample = self._dataset.load(self._case)
-        image, truth, counted = sample.image, sample.mask, sample.field_of_view
-        if not sample.volume:
-            image, truth = image[None], truth[None]
-            counted = None if counted is None else counted[None]
-        return image, truth, counted, volumes.normalise(self._model, image), sample.volume
+    def _sample(self) -> Sample:
+        return self._dataset.load(self._case)
 
-    def places(self, slices: int, stroke: str) -> list[Place]:
+    @cached_property
+    def _planes(self) -> np.ndarray:
+        """The normalised image, float32 [D, H, W, C]."""
+        image = self._sample.image
+        return volumes.normalise(self._model, image if self._sample.volume else image[None])
+
+    def subjects(self, slices: int, stroke: str) -> list[SubjectId]:
         """The picture, or up to ``slices`` evenly spaced slices among those with foreground."""
-        _, truth, _, _, volume = self._sample
-        if not volume:
-            return [Place(self._case.id, None, kind_of(stroke, truth[0]))]
+        truth, id_ = self._sample.mask, self._case.id
+        if not self._sample.volume:
+            return [SubjectId(id_, None, kind_of(stroke, truth))]
         chosen = foreground_slices(truth, slices)
-        return [Place(self._case.id, z, kind_of(stroke, truth[z])) for z in chosen]
+        return [SubjectId(id_, z, kind_of(stroke, truth[z])) for z in chosen]
 
-    def subject(self, place: Place) -> Subject:
-        """The picture or slice at one of the places."""
-        if self._last is None or self._last.place != place:
-            image, truth, counted, planes, _ = self._sample
-            z = place.slice or 0
-            inside = None if counted is None else counted[z]
-            self._last = Subject(place, image[z], planes[z], truth[z], inside, self._model)
+    def subject(self, id_: SubjectId) -> Subject:
+        """One of the subjects; the last one stays in memory."""
+        if self._last is None or self._last.id != id_:
+            sample = self._sample
+            at = ... if id_.slice is None else id_.slice
+            plane = self._planes[id_.slice or 0]
+            inside = None if sample.field_of_view is None else sample.field_of_view[at]
+            image, truth = sample.image[at], sample.mask[at]
+            self._last = Subject(id_, image, plane, truth, inside, self._model)
         return self._last
 
 
 Steps = Callable[[np.ndarray, Local | None], Iterable[Step]]
-"""The steps of a re-refinement, given the fixed map int [H, W] and what has to be computed."""
+"""(fixed map int [H, W], region to compute) -> the steps of a re-refinement."""
 
 
-class Desk:
+class Workspace:
     """A session driven as the plugin drives it: segment, paint, re-refine, write.
 
     prior : of the segmentor; its mask is the first.  labels : of the model.
@@ -137,7 +135,7 @@ class Desk:
 
     @property
     def mask(self) -> np.ndarray:
-        """The mask as it stands, uint8 [H, W]; do not write."""
+        """The current mask, uint8 [H, W]; do not write."""
         return self.session.timeline.content
 
     @property
@@ -165,9 +163,9 @@ class Desk:
         self.session.wrote(self.session.timeline.around_fixed(mask))
 
 
-class OpenDesk(Desk):
-    """The same without a clamp. A session always restores painted pixels, so this arm alone keeps
-    its mask and its strokes itself."""
+class UnclampedWorkspace(Workspace):
+    """The same without a clamp: a session always restores painted pixels, so this one keeps mask
+    and strokes itself."""
 
     def __init__(self, prior: Prior, labels: int) -> None:
         super().__init__(prior, labels)
@@ -196,10 +194,13 @@ class OpenDesk(Desk):
 
 
 @dataclass
-class Moment:
-    """number : of the stroke, 0 before the first.  before, after : uint8 [H, W], the mask with
-    the stroke and after the answer.  fixed : int [H, W], all strokes so far.  where : bool
-    [H, W], the last of them.  gain : of Dice by the answer."""
+class Answered:
+    """One answer to one stroke, for a picture.
+
+    number : of the stroke, 0 before the first.  before, after : uint8 [H, W], the mask with the
+    stroke and after the answer.  fixed : int [H, W], all strokes so far.  where : bool [H, W], the
+    last of them.  gain : of Dice by the answer.
+    """
 
     number: int
     before: np.ndarray
@@ -208,18 +209,17 @@ class Moment:
     where: np.ndarray
     gain: float = 0.0
 
-    def packed(self) -> dict[str, Any]:
+    def packed(self) -> Record:
         """As JSON-able data."""
         planes = np.stack([self.before, self.after, self.fixed - FREE, self.where])
-        text = base64.b64encode(zlib.compress(planes.astype(np.uint8).tobytes(), 9)).decode()
         shape = [int(side) for side in self.before.shape]
+        text = pack_array(planes.astype(np.uint8))
         return {"number": self.number, "gain": self.gain, "shape": shape, "planes": text}
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> "Moment":
+    def unpacked(cls, packed: Record) -> "Answered":
         """The inverse of :meth:`packed`."""
-        raw = zlib.decompress(base64.b64decode(packed["planes"]))
-        planes = np.frombuffer(raw, np.uint8).reshape(4, *packed["shape"])
+        planes = unpack_array(packed["planes"], (4, *packed["shape"]))
         fixed = planes[2].astype(np.int32) + FREE
         gain, where = packed["gain"], planes[3].astype(bool)
         return cls(packed["number"], planes[0], planes[1], fixed, where, gain)

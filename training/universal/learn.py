@@ -1,0 +1,188 @@
+"""One update of a universal refiner: crops, priors, rounds of strokes, the loss."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_hidiff.diffusion.process import Process
+from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.networks import Known, Refiner
+from napari_hidiff.training.universal import priors, strokes
+from napari_hidiff.training.universal.crops import Crops, Draws
+
+BACKGROUND_STROKE, BOXED, CLAIMED, PROMPTED = 0.25, 0.05, 0.15, 0.5
+"""Shares of crops with a first stroke on the background; with all outside a box fixed to it; with
+other labels fixed to it; and of masks as priors that get a first stroke."""
+ROUNDS = 0.6
+"""Share of the updates with rounds of strokes on the model's own answers."""
+ALONG = 0.7
+"""Share of the strokes that may be scribbles, on thin structures, or lines."""
+OTHERS = 0.05
+"""Weight of the mean of the hypotheses' losses beside their smallest."""
+
+
+class Prompted(nn.Module):
+    """Segmentor (an encoder of the image) and refiner, trained as one.
+
+    segmentor : image [B, 3, H, W] to logits, which are not used, and features.
+    """
+
+    def __init__(self, segmentor: nn.Module, refiner: Refiner) -> None:
+        super().__init__()
+        self.segmentor, self.refiner = segmentor, refiner
+
+    def forward(
+        self, image: Tensor, prior: Tensor, fixed: Tensor, y_t: Tensor, t: Tensor
+    ) -> Tensor:
+        """Logits of y_0 and of the hypotheses, [B, 1 + N, H, W]; prior and y_t [B, 1, H, W] with
+        the fixed pixels stamped in, fixed int64 [B, H, W], t int64 [B]."""
+        _, features = self.segmentor(image)
+        condition = self.refiner.condition(image, prior, fixed, features)
+        return self.refiner.answers(y_t, t, condition)
+
+
+class Prompts(NamedTuple):
+    """What a model is told of a crop: prior float32 [B, 1, C, C] and fixed int64 [B, C, C]."""
+
+    prior: Tensor
+    fixed: Tensor
+
+
+class Annotator:
+    """Prompts as people give them: a first stroke, a box, a mask, then strokes on what the averaged
+    model answers.
+
+    model : the averaged :class:`Prompted`; process : its diffusion; most : rounds of strokes at
+    most; autocast : the precision that it runs in.
+    """
+
+    def __init__(
+        self,
+        model: Prompted,
+        process: Process,
+        most: int,
+        autocast: Callable[[], AbstractContextManager],
+    ) -> None:
+        self.model, self.process, self.most, self.autocast = model, process, most, autocast
+
+    @torch.no_grad()
+    def prompts(self, crops: Crops, draws: Draws, coins: torch.Generator) -> Prompts:
+        """Prior and fixed pixels of every crop. ``coins`` is a generator of the CPU: what the whole
+        batch shares must not wait for the device."""
+        target = crops.target
+        prior, known, own = priors.draw(target, draws)
+        slender = strokes.thin(target, strokes.inside_depth(target))
+        fixed = self._first(crops, prior, known, slender, draws, coins)
+        rounds = _between(1, self.most, coins) if _coin(ROUNDS, coins) and self.most else 0
+        with self.autocast():
+            _, features = self.model.segmentor(crops.image)
+            image = self.model.refiner.remember(crops.image, features)
+            answer = None
+            for _ in range(rounds):
+                answer = self._answer(image, prior, fixed)
+                fixed = self._stroke((answer >= 0.5)[:, 0], target, fixed, slender, draws, coins)
+        if answer is not None:
+            prior = torch.where(own[:, None, None, None], answer, prior)
+        return Prompts(prior, fixed)
+
+    def _first(
+        self,
+        crops: Crops,
+        prior: Tensor,
+        known: Tensor,
+        slender: Tensor,
+        draws: Draws,
+        coins: torch.Generator,
+    ) -> Tensor:
+        """The fixed pixels before the model was asked: nothing, or what a person starts with."""
+        target, batch = crops.target, len(crops.target)
+        fixed = torch.full(target.shape, -1, device=target.device)
+        # Where nothing is known the first stroke lies inside the object.
+        mask = known[:, None, None] & (prior >= 0.5)[:, 0]
+        struck = self._stroke(mask, target, fixed, slender, draws, coins, elsewhere=0.5)
+        asked = ~known | _chosen(PROMPTED, batch, draws)
+        fixed = torch.where(asked[:, None, None], struck, fixed)
+        boxed = _chosen(BOXED, batch, draws)[:, None, None] & ~strokes.box(target, draws)
+        claimed = _chosen(CLAIMED, batch, draws)[:, None, None] & crops.others
+        fixed = torch.where((boxed | claimed) & (fixed < 0), 0, fixed)
+        if _coin(0.5, coins):  # of the updates, so that half as many crops have one
+            outside = strokes.next_strokes(~target, target, draws, elsewhere=1.0)
+            outside &= _chosen(2 * BACKGROUND_STROKE, batch, draws)[:, None, None]
+            fixed = strokes.painted(fixed, outside, target)
+        return fixed
+
+    def _stroke(
+        self,
+        mask: Tensor,
+        target: Tensor,
+        fixed: Tensor,
+        slender: Tensor,
+        draws: Draws,
+        coins: torch.Generator,
+        elsewhere: float = strokes.ELSEWHERE,
+    ) -> Tensor:
+        along = slender if _coin(ALONG, coins) else None
+        new = strokes.next_strokes(mask != target, target, draws, along, elsewhere)
+        return strokes.painted(fixed, new, target)
+
+    def _answer(self, image: Known, prior: Tensor, fixed: Tensor) -> Tensor:
+        """The probability of one pass at T, [B, 1, C, C]."""
+        refiner = self.model.refiner
+        prior = stamp(prior, fixed)
+        condition = refiner.on(image, refiner.stand(image, prior, fixed))
+        logits = refiner(stamp(harden(prior), fixed), self.process.steps, condition)
+        return stamp(logits.float().sigmoid(), fixed)
+
+
+def noisy(
+    process: Process,
+    target: Tensor,
+    prior: Tensor,
+    one_step: float,
+    draws: Draws,
+    coins: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """States y_t [B, 1, C, C] and their times int64 [B]: for a share ``one_step`` the start of the
+    one-step pass, [f >= .5] at T, else y_t ~ q(y_t | y_0, f) at a time drawn from 1..T."""
+    batch = len(target)
+    start = torch.rand(batch, generator=coins) < one_step
+    t = torch.randint(1, process.steps + 1, (batch,), generator=coins)
+    t = torch.where(start, process.steps, t)
+    y_0 = target[:, None].float()
+    drawn = process.noisy(y_0, prior, t, draws.uniform(*y_0.shape)).to(prior.dtype)
+    start, t = (x.to(target.device, non_blocking=True) for x in (start, t))
+    return torch.where(start[:, None, None, None], harden(prior), drawn), t
+
+
+def prompted_loss(logits: Tensor, target: Tensor, several: Tensor) -> Tensor:
+    """2 CE + soft Dice of the answer; and of the hypotheses the smallest, and a little the mean.
+
+    logits : float32 [B, 1 + N, C, C]; target : bool [B, C, C]; several : bool [B], the crops whose
+    hypotheses are trained. A scalar.
+    """
+    truth = target[:, None].float().expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((2, 3))
+    p = logits.sigmoid()
+    overlap = 2 * (p * truth).sum((2, 3)) + 1
+    losses = 2 * entropy + 1 - overlap / (p.sum((2, 3)) + truth.sum((2, 3)) + 1)
+    answer, hypotheses = losses[:, 0].mean(), losses[:, 1:]
+    if not hypotheses.shape[1]:
+        return answer
+    best = hypotheses.amin(1) + OTHERS * hypotheses.mean(1)
+    return answer + (best * several).sum() / several.sum().clamp(min=1)
+
+
+def _chosen(share: float, batch: int, draws: Draws) -> Tensor:
+    return draws.uniform(batch) < share
+
+
+def _coin(share: float, coins: torch.Generator) -> bool:
+    return bool(torch.rand((), generator=coins) < share)
+
+
+def _between(low: int, high: int, coins: torch.Generator) -> int:
+    return int(torch.randint(low, high + 1, (), generator=coins))
