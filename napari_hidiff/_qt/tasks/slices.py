@@ -116,7 +116,8 @@ class ManySlices:
         whole, how = annotated.mask.data, settings.sampling
 
         def standing(there: Index) -> np.ndarray:
-            return whole[slicer(there)].copy()
+            array: np.ndarray = whole[slicer(there)].copy()
+            return array
 
         fixed = fixed_maps(annotated.annotation.sessions, model.labels)
 
