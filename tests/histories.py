@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from napari_hidiff.annotation.undo import Timeline
+from napari_hidiff.annotation.undo import MaskHistory
 
 SHAPE = (12, 16)
 STROKE = (slice(2, 5), slice(3, 9))
@@ -14,7 +14,7 @@ class Layer:
 
     def __init__(self) -> None:
         self.data = np.zeros(SHAPE, np.uint8)
-        self.timeline = Timeline(self.data)
+        self.timeline = MaskHistory(self.data)
         self._past: list[np.ndarray] = []
         self._future: list[np.ndarray] = []
 

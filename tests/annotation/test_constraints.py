@@ -34,7 +34,7 @@ def pixels(part: set[tuple[int, int]]) -> tuple[np.ndarray, ...]:
     return tuple(np.array(sorted(part)).T)
 
 
-class Change:
+class Edit:
     """A random change of a random mask with random strokes."""
 
     def __init__(self, seed: int, channels: int) -> None:
@@ -82,7 +82,7 @@ class Change:
 def test_whole_components_of_change_are_kept_or_dropped(
     guards: Guards, seed: int, channels: int
 ) -> None:
-    change = Change(seed, channels)
+    change = Edit(seed, channels)
     expected = change.before.copy()
     for part in change.parts:
         near = guards.near is None or gap(part, change.strokes) <= guards.near + 1
@@ -97,21 +97,21 @@ def test_whole_components_of_change_are_kept_or_dropped(
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("near", [None, 1])
 def test_toss_ups_stay_as_they_were(near: int | None, seed: int, channels: int) -> None:
-    change = Change(seed, channels)
+    change = Edit(seed, channels)
     p = change.probability
     p = np.concatenate([1 - p, p]) if channels == 1 else p
     for row, column in np.argwhere(change.before != change.after):
         old, new = change.before[row, column], change.after[row, column]
         if p[new, row, column] - p[old, row, column] < 0.2:
             change.after[row, column] = old
-    given = Change(seed, channels)
+    given = Edit(seed, channels)
     expected = change.guarded(Guards(near))
     np.testing.assert_array_equal(given.guarded(Guards(near, margin=0.2)), expected)
     assert (expected != given.guarded(Guards(near))).any()
 
 
 def test_no_guard_and_no_stroke_let_everything_pass() -> None:
-    change = Change(0, 1)
+    change = Edit(0, 1)
     np.testing.assert_array_equal(change.guarded(Guards()), change.after)
     change.strokes[:] = False
     np.testing.assert_array_equal(change.guarded(Guards(near=REACH)), change.after)
@@ -119,14 +119,14 @@ def test_no_guard_and_no_stroke_let_everything_pass() -> None:
 
 def test_a_guarded_mask_passes_the_same_guards_again() -> None:
     """What alternatives rest on: they are guarded before and after they are told apart."""
-    change = Change(1, 3)
+    change = Edit(1, 3)
     guards = Guards(near=2, certain=True, margin=0.1)
     once = change.after = change.guarded(guards)
     np.testing.assert_array_equal(change.guarded(guards), once)
 
 
 def test_nothing_changes_where_nothing_was_to_change_and_inputs_stay() -> None:
-    change = Change(2, 1)
+    change = Edit(2, 1)
     kept = [array.copy() for array in (change.before, change.after, change.strokes)]
     change.guarded(Guards(near=1, certain=True, margin=0.3))
     for array, copy in zip((change.before, change.after, change.strokes), kept, strict=True):

@@ -5,7 +5,7 @@ import pytest
 from cases import message
 from scipy import ndimage
 
-from napari_hidiff.annotation.suggestions import LEAST, Place, disc, radius, uncertain_places
+from napari_hidiff.annotation.suggestions import LEAST, Place, disc, look_radius, uncertain_places
 
 HEIGHT, WIDTH = 96, 128
 
@@ -59,7 +59,7 @@ def test_places_lie_apart_and_descend():
     assert len(found) > 50
     at = np.array([(p.row, p.column) for p in found])
     apart = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1))
-    assert apart[np.triu_indices(len(at), 1)].min() > radius((HEIGHT, WIDTH))
+    assert apart[np.triu_indices(len(at), 1)].min() > look_radius((HEIGHT, WIDTH))
 
 
 def test_it_stops_where_nothing_uncertain_is_left():

@@ -51,8 +51,8 @@ def test_nothing_is_left_to_complete() -> None:
 @pytest.mark.parametrize(
     ("image", "fixed", "line"),
     [
-        (np.zeros((8, 8)), np.full((8, 8), -1), "one stroke inside"),
-        (np.zeros((8, 8)), np.where(np.eye(8), 1, -1), "one on the background"),
+        (np.zeros((8, 8)), np.full((8, 8), -1), "Paint inside the object first"),
+        (np.zeros((8, 8)), np.where(np.eye(8), 1, -1), "Erase on the background first"),
         (np.full((8, 8), np.nan), np.arange(64).reshape(8, 8) % 3 - 1, "NaN"),
         (np.zeros((8, 9)), np.full((8, 8), -1), "shape"),
     ],

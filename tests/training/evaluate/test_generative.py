@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_hidiff.annotation.suggestions import Place, radius
+from napari_hidiff.annotation.suggestions import Place, look_radius
 from napari_hidiff.masks import dice, entropy
 from napari_hidiff.training.evaluate.generative.figures import (
     at_level,
@@ -147,7 +147,7 @@ def test_components_too_many_or_too_few(line):
 def test_errors_found_by_visits():
     errors = np.zeros((32, 48), bool)  # one look reaches 2 pixels
     errors[10, 10:20] = True
-    assert radius(errors.shape) == 2
+    assert look_radius(errors.shape) == 2
     places = [Place(10, 10, 1.0), Place(30, 40, 0.9), Place(10, 12, 0.8)]
     assert errors_found(errors, places, 5) == pytest.approx([0.3, 0.3, 0.5, 0.5, 0.5])
     assert errors_found(errors, [], 3) == [0, 0, 0]
