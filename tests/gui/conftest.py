@@ -338,6 +338,8 @@ def open_hand(
         gate.open()
     for hand in hands:
         hand.widget.shut_down()
+        # Its workers, which it lists, call it back: through Qt, a circle that nobody collects.
+        hand.viewer.__wrapped__.window._task_status_manager._tasks.clear()
     for notes in listening:
         notification_manager.notification_ready.disconnect(notes.append)
     # Threads may still be busy with what nobody waits for any more.
