@@ -83,7 +83,7 @@ class Desk:
         self.widget.fit.keep_choice(False)  # one thing at a time: no update before its picture
         self.widget.panel.annotate.after_stroke.setChecked(False)
         wait(lambda: self.widget.fit.problem is None)
-        wait(lambda: not self.widget.models.loaded().runs.preparing)
+        wait(lambda: not self.widget.models.loaded().backend.preparing)
         self.known()
         self.viewer.reset_view()
 

@@ -9,7 +9,7 @@ from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.refinement import SliceChange, starting_masks
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.ood import fitting, looks_of
+from napari_hidiff.inference.ood import fitting, image_statistics
 from napari_hidiff.masks import Label, typical_half_width
 
 SHAPE = (3, 12, 16)
@@ -127,7 +127,7 @@ def test_the_model_whose_images_are_most_alike_comes_first() -> None:
     labels = (Label("background", "#000000"), Label("spot", "#ff0000"))
 
     def trained_on(image: np.ndarray) -> Card:
-        return Card("model", labels, ("grey",), looks=looks_of([image], ("grey",)))
+        return Card("model", labels, ("grey",), looks=image_statistics([image], ("grey",)))
 
     seen = random.gamma(1.0, 1.0, (64, 64))
     cards = {"none said": Card("model", labels, ("grey",)), "bright": trained_on(bright)}

@@ -229,7 +229,8 @@ def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
 def dock(viewer: "Viewer") -> "HiDiffWidget":
     """Dock the widget as the Plugins menu does."""
     _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-    return widget
+    found: HiDiffWidget = widget
+    return found
 
 
 def preset(widget: "HiDiffWidget", device: str | None, seed: int | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_hidiff._qt import preferences
-from napari_hidiff.annotation.sidecar import Kept
+from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.annotation.suggestions import TourProgress
 from napari_hidiff.inference.card import Card
 from napari_hidiff.masks import Changes, Index
@@ -207,7 +207,7 @@ def taken_back(slices: int, later: int) -> str:
     return f"{_slices(slices)} as before; your strokes stay.{kept}"
 
 
-def offer(kept: Kept) -> str:
+def offer(kept: SavedSession) -> str:
     """What a sidecar holds for this image."""
     parts = []
     if kept.strokes:

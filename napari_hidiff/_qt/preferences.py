@@ -13,7 +13,7 @@ from superqt import QCollapsible
 
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.errors import InputError
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 
 PLUGIN = "napari-hidiff"
 
@@ -172,5 +172,5 @@ def _write(news: dict[str, Any]) -> None:
     # A folder that cannot be written to costs a memory only.
     with contextlib.suppress(OSError, InputError):
         path().parent.mkdir(parents=True, exist_ok=True)
-        with whole(path()) as (part,):
+        with atomic_write(path()) as (part,):
             part.write_text(text, encoding="utf-8")

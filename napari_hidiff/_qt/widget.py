@@ -194,6 +194,7 @@ class HiDiffWidget(QWidget):
         """napari takes a closed dock widget out of its parent: that is the end of this one."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.shut_down()
+            self.deleteLater()  # through Qt, its buttons hold it: it would never be freed
         return bool(super().event(event))
 
     def shut_down(self, window_gone: bool = False) -> None:

@@ -21,7 +21,8 @@ DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
 difference."""
 CLEAR = 1.25
-"""A ratio for ``clear`` that clusters of mere noise do not reach (tests/test_alternatives.py)."""
+"""A ratio for ``clear`` that clusters of mere noise do not reach
+(tests/annotation/test_suggestions_alternatives.py)."""
 
 
 class Alternative(NamedTuple):
@@ -183,7 +184,7 @@ class Place(NamedTuple):
     uncertainty: float
 
 
-def radius(shape: tuple[int, ...]) -> float:
+def look_radius(shape: tuple[int, ...]) -> float:
     """Pixels around a place that one look takes in, for an image [H, W]."""
     return min(shape[:2]) / 16
 
@@ -191,7 +192,7 @@ def radius(shape: tuple[int, ...]) -> float:
 def uncertain_places(
     uncertainty: np.ndarray, count: int = 20, fixed: np.ndarray | None = None
 ) -> list[Place]:
-    """At most ``count`` places, the most uncertain first, no two within :func:`radius`.
+    """At most ``count`` places, the most uncertain first, no two within :func:`look_radius`.
 
     uncertainty : float [H, W], 0 = certain (entropy in nats, say). It is averaged with a Gaussian,
         so that an uncertain region comes before a single pixel.
@@ -222,9 +223,9 @@ def uncertain_places(
 
 
 def disc(shape: tuple[int, ...], row: int, column: int) -> np.ndarray:
-    """bool [H, W], the pixels within :func:`radius` of a pixel."""
+    """bool [H, W], the pixels within :func:`look_radius` of a pixel."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= radius(shape) ** 2)
+    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= look_radius(shape) ** 2)
 
 
 def uncertainty_map(session: Session) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 from napari.qt.threading import WorkerBase
+from napari.utils import theme as themes
 from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QEvent, QEventLoop, QPoint, Qt, QTimer
@@ -237,10 +238,12 @@ class Hand:
 def lighter_collections(qapp: QApplication, tiny_file: Path) -> None:
     """napari collects garbage whenever a layer goes; spare it what stays: all that is imported.
 
-    What a file before left behind is thawed first, or it would never be freed. Entries of the
-    menus of closed windows belong to the QApplication, which keeps them, and they their window's
-    whole registry of commands.
+    What a file before left behind is thawed first, or it would never be freed. napari keeps two
+    things of closed windows: entries of menus, which belong to the QApplication, and a callback
+    in every theme; each holds its window's whole registry of commands.
     """
+    for theme in themes._themes.values():
+        theme.events.canvas.disconnect()
     for entry in qapp.findChildren(QAction, options=Qt.FindChildOption.FindDirectChildrenOnly):
         entry.deleteLater()
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -335,6 +338,8 @@ def open_hand(
         gate.open()
     for hand in hands:
         hand.widget.shut_down()
+        # Its workers, which it lists, call it back: through Qt, a circle that nobody collects.
+        hand.viewer.__wrapped__.window._task_status_manager._tasks.clear()
     for notes in listening:
         notification_manager.notification_ready.disconnect(notes.append)
     # Threads may still be busy with what nobody waits for any more.

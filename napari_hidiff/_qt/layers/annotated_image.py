@@ -16,7 +16,7 @@ from napari_hidiff._qt.layers.mask_link import MaskLink
 from napari_hidiff.annotation import annotation
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.session import Session
-from napari_hidiff.annotation.sidecar import Kept
+from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.masks import Changes, Index, difference, entropy, slicer
@@ -45,7 +45,7 @@ class AnnotatedImage:
         card: Card | None,
         keep: Callable[[], bool],
         changed: Callable[[], None],
-        kept: Kept | None = None,
+        kept: SavedSession | None = None,
     ) -> None:
         layer_data.check_layer(image)
         self.image = image

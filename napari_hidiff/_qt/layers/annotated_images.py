@@ -37,7 +37,7 @@ class AnnotatedImages(QObject):
         self._viewer, self._abandon = viewer, abandon
         self._open: dict[Image, AnnotatedImage] = {}
         self._keys: dict[Image, str] = {}
-        self._offers: dict[Image, sidecar.Kept] = {}
+        self._offers: dict[Image, sidecar.SavedSession] = {}
         self._looking: dict[Image, threads.Job] = {}
         self._closed = False
         self._maps = False
@@ -49,7 +49,7 @@ class AnnotatedImages(QObject):
         """The annotated image of a layer, once something was done to it."""
         return None if image is None else self._open.get(image)
 
-    def offer(self, image: Image | None) -> sidecar.Kept | None:
+    def offer(self, image: Image | None) -> sidecar.SavedSession | None:
         """What an earlier session kept of an image, until work on it has begun."""
         return None if image is None or image in self._open else self._offers.get(image)
 
@@ -187,7 +187,7 @@ class AnnotatedImages(QObject):
         self._offers.pop(image, None)
 
     def _found(
-        self, image: Image, key: str, kept: sidecar.Kept | None, problem: str | None
+        self, image: Image, key: str, kept: sidecar.SavedSession | None, problem: str | None
     ) -> None:
         self._keys[image] = key
         if problem is not None:

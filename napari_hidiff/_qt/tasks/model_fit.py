@@ -128,8 +128,8 @@ class ModelFit:
         self.seconds = estimate.seconds if estimate else None
         if self._chosen is None and self.seconds is not None:
             self._page.after_stroke.setChecked(self.seconds < AT_ONCE)
-        self._cost.setText(messages.cost(estimate, model.runs) if estimate else "")
-        self._cost.setToolTip(model.runs.note or COST)
+        self._cost.setText(messages.cost(estimate, model.backend) if estimate else "")
+        self._cost.setToolTip(model.backend.note or COST)
         if problem is None:
             line = messages.fits(model.card, doubts)
             self._judge(self._about, None, line, doubtful=bool(doubts))

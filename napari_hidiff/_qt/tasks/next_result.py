@@ -12,7 +12,7 @@ from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.refinement import Settings
-from napari_hidiff.annotation.suggestions import Place, RunSamples, radius
+from napari_hidiff.annotation.suggestions import Place, RunSamples, look_radius
 from napari_hidiff.masks import Index
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def look_at(viewer: Any, annotated: AnnotatedImage, index: Index, place: Place) 
     layer, at = annotated.mask, iter(place[:2])
     position = [next(at) if axis < 0 else axis for axis in index]
     sides = [size for size, axis in zip(layer.data.shape, index, strict=True) if axis < 0]
-    annotated.mark(position, radius((sides[0], sides[1])) / 2)
+    annotated.mark(position, look_radius((sides[0], sides[1])) / 2)
     first = viewer.dims.ndim - layer.ndim
     axes = [axis - first for axis in viewer.dims.displayed]
     camera, world = viewer.scene.camera, np.array(layer.data_to_world(position))

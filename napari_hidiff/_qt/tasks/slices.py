@@ -109,14 +109,15 @@ class ManySlices:
         if not first <= at <= last or not ways:
             raise InputError("There is no slice to carry to: the range ends at this one.")
         mask = session.timeline.content.copy()
-        before = session.handed
+        before = session.propagated_mask
         if np.array_equal(before, mask):
             raise InputError("Nothing to carry: correct this slice first.")
         paths = [slices_along(index, axis, at + step, end) for step, end in ways]
         whole, how = annotated.mask.data, settings.sampling
 
         def standing(there: Index) -> np.ndarray:
-            return whole[slicer(there)].copy()
+            array: np.ndarray = whole[slicer(there)].copy()
+            return array
 
         fixed = fixed_maps(annotated.annotation.sessions, model.labels)
 
@@ -138,7 +139,7 @@ class ManySlices:
                 standing[index] = undone
         annotated.link.write_many(standing)
         for index in standing:
-            annotated.session(index).hand_on()
+            annotated.session(index).mark_propagated()
         annotated.annotation.note("take_back", slices=len(standing))
         for index in self._newly_refined & set(standing):
             annotated.session(index).refined_by_pass = False
@@ -177,7 +178,7 @@ class ManySlices:
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
                 session.begin(swept.given)
-                session.hand_on()
+                session.mark_propagated()
                 session.refined_by_pass = what != "segment"
                 self._last[swept.at] = SliceChange.between(before, after)
                 if session.refined_by_pass and not again:
