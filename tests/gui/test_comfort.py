@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QScrollBar,
+    QTabBar,
     QWidget,
 )
 from superqt import QCollapsible
@@ -105,7 +106,9 @@ def test_defaults_are_those_of_the_manifest_and_every_control_has_a_tooltip(
     bare = [
         f"{type(control).__name__} {control.objectName()} {getattr(control, 'text', str)()}"
         for control in controls
-        if not isinstance(control, QScrollBar) and not explained(control)
+        if not isinstance(control, QScrollBar)
+        and not isinstance(control.parentWidget(), QTabBar)  # arrows for tabs that do not fit
+        and not explained(control)
     ]
     assert bare == []
 

@@ -23,7 +23,6 @@ class Panel(QTabWidget):
     def __init__(self, choose: Any, how: Any, near: bool) -> None:
         super().__init__()
         self.annotate, self.settings = AnnotatePage(choose.model), SettingsPage(choose, how, near)
-        self.tabBar().setUsesScrollButtons(False)
         self.addTab(self.annotate, "Annotate")
         self.addTab(self.settings, "Settings")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
