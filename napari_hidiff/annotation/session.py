@@ -179,7 +179,7 @@ class Session:
             does not know.
         """
         if self.prior is None:
-            raise InputError("Segment first: there is nothing to refine yet.")
+            raise InputError("Find first: there is nothing to refine yet.")
         fixed = self.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
         fixed = self.known(labels)
@@ -209,7 +209,7 @@ class Session:
             standing = self.standing
             return self.run.believed if standing is None else self.run.shown[standing].probability
         if self.prior is None:
-            raise InputError("Segment first: there is nothing to be uncertain about yet.")
+            raise InputError("Find first: there is nothing to be uncertain about yet.")
         return self.prior.probability
 
     @property

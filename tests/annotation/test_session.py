@@ -51,7 +51,7 @@ def test_a_run_shows_its_steps_around_strokes_painted_meanwhile(session: Session
 
 def test_there_is_no_run_without_a_prior_and_no_step_without_a_run() -> None:
     session = Session(np.zeros(SHAPE, np.uint8))
-    with pytest.raises(InputError, match="Segment first"):
+    with pytest.raises(InputError, match="Find first"):
         session.start(1, 2)
     with pytest.raises(InputError, match="no such step"):
         session.view(0)

@@ -157,7 +157,7 @@ class AnnotatedImages(QObject):
             show_warning(
                 f"{image.name} now has shape {image.data.shape}, its mask "
                 f"{annotated.annotation.shape}: the mask stays as it is, strokes are kept, and "
-                "Segment begins a new one."
+                "Find begins a new one."
             )
         self.look_up(image)
         self.replaced.emit()

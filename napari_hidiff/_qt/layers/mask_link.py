@@ -73,7 +73,7 @@ class MaskLink:
         if self.layer.data.shape != self.annotation.shape:
             raise InputError(
                 f"{self.layer.name} now has shape {self.layer.data.shape}, the image needs "
-                f"{self.annotation.shape}: press Segment for a new mask; this one is left alone."
+                f"{self.annotation.shape}: press Find for a new mask; this one is left alone."
             )
         return self.annotation.session(index, self.layer.data[slicer(index)])
 

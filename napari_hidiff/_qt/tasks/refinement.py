@@ -154,7 +154,7 @@ class Refinement(QObject):
         ):
             run = session.start(settings.passes, model.labels, restart)
             if session.prior is None:
-                raise InputError("Segment first: there is nothing to refine yet.")
+                raise InputError("Press Find first: there is nothing to refine yet.")
             prior = session.prior.given
             steps = refinement.steps(
                 model, target.stack, target.index, prior, run, settings.sampling
