@@ -245,7 +245,7 @@ def forget_images() -> None:
     """
     seen = sys.modules.get("napari_hidiff.inference.denoiser")  # without it no model was loaded yet
     if seen is not None:
-        seen.forget(0)
+        seen.trim_cache(0)
     give_back()
 
 

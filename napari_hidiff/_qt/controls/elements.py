@@ -158,7 +158,10 @@ def page(*sections: QWidget) -> QScrollArea:
     column.setContentsMargins(6, 6, 6, 4)
     column.setSpacing(5)
     for section in sections:
-        column.addWidget(section)
+        if isinstance(section, QCheckBox):  # no wider than what can be clicked
+            column.addWidget(section, alignment=Qt.AlignmentFlag.AlignLeft)
+        else:
+            column.addWidget(section)
     column.addStretch()
     area.setWidget(inside)
     return area
