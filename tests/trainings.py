@@ -23,6 +23,7 @@ TINY = {
     "precision": "fp32",
 }
 FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+FLAGS += ["--size", "paper"]  # without a GPU the command would take another
 
 
 def tiny(**changes):
