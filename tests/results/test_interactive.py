@@ -215,7 +215,7 @@ def test_the_sentences_below_them_quote_the_same_files():
     strokes = [report["arms"]["refine"]["as_painting"]["strokes"] for report in reports]
     assert f"{strokes[0]} strokes with re-refinement reach the Dice that 20 painted" in page
     assert f"hippocampus it takes {strokes[1]}, on CHASE_DB1 {strokes[2]}" in page
-    assert f"{strokes[0]} strokes with Re-refine reach the Dice of 20 strokes without" in readme
+    assert f"{strokes[0]} strokes with Update reach the Dice of 20 strokes without" in readme
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
