@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_hidiff.annotation.entries import Entry, PackedSlice
 from napari_hidiff.annotation.journal import SliceRecord, packed, records
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.stack import planes
@@ -49,7 +50,7 @@ class SavedSession:
 
     shape: tuple[int, ...]
     slices: Mapping[Index, SliceRecord]
-    log: list[dict[str, Any]]
+    log: list[Entry]
     saved: str
     path: Path | None = None
     key: str = ""
@@ -108,14 +109,14 @@ class Writer:
 
     def __init__(self, key: str = "") -> None:
         self._key = key
-        self._packed: dict[Index, dict[str, Any]] = {}
+        self._packed: dict[Index, PackedSlice] = {}
 
     def news(self, slices: Mapping[Index, SliceRecord], kept: Iterable[Index]) -> None:
         """Take over what changed, ``slices``, and forget all slices that are not in ``kept``."""
         self._packed |= zip(slices, packed(slices), strict=True)
         self._packed = {index: self._packed[index] for index in kept}
 
-    def write(self, path: Path, shape: tuple[int, ...], log: list[dict[str, Any]]) -> None:
+    def write(self, path: Path, shape: tuple[int, ...], log: Sequence[Mapping[str, Any]]) -> None:
         """Write everything, atomically; what stood at ``path`` is replaced.
 
         Raises
@@ -149,7 +150,7 @@ def save(
     path: Path,
     shape: tuple[int, ...],
     slices: Mapping[Index, SliceRecord],
-    log: list[dict[str, Any]],
+    log: Sequence[Mapping[str, Any]],
     key: str = "",
 ) -> None:
     """Write a sidecar once; see :class:`Writer`."""
@@ -266,7 +267,7 @@ class SidecarWriter:
         shape: tuple[int, ...],
         slices: Mapping[Index, SliceRecord],
         kept: list[Index],
-        log: list[dict[str, Any]],
+        log: Sequence[Mapping[str, Any]],
     ) -> None:
         """Write the sidecar: ``slices`` that changed, and those of ``kept`` known from before.
 

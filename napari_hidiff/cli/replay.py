@@ -13,6 +13,7 @@ from napari_hidiff.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_hidiff.annotation.entries import ModelFacts
     from napari_hidiff.annotation.replay import Replay
     from napari_hidiff.annotation.sidecar import SavedSession
     from napari_hidiff.inference.model import HiDiff
@@ -102,7 +103,7 @@ class Models:
         self._device = device
         self._loaded: dict[tuple[str, str], HiDiff] = {}
 
-    def __call__(self, entry: dict[str, Any], engine: str) -> "HiDiff":
+    def __call__(self, entry: "ModelFacts", engine: str) -> "HiDiff":
         """As :class:`napari_hidiff.annotation.replay.Models` has it; no engine = any."""
         path = self._files.get(entry.get("digest", ""))
         if path is None:
