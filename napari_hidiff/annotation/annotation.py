@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 HISTORY_BYTES = 64 * 2**20
-"""Memory of the undo history of all slices together; older changes than that can be undone no
-more, apart from the last few."""
+"""Memory of the undo history of all slices together; the oldest edits beyond it are dropped."""
 ALWAYS = 10
-"""Changes of a slice that can be undone whatever memory they take."""
+"""Edits of a slice that can be undone whatever memory they take."""
 RUNS = 4
-"""Slices whose runs are kept step by step; of older ones the result alone is left."""
+"""Slices whose runs keep all steps in memory; older runs keep their result alone."""
 
 
 @dataclass
@@ -87,30 +86,30 @@ class Annotation:
     def session(self, index: Index, content: np.ndarray) -> Session:
         """The session of a slice whose mask is ``content`` [H, W].
 
-        A new one takes the labels in it for the user's strokes, where no other slice lies that
-        knows better: nobody else has written there.
+        In a new session, labels that no crossing slice covers count as strokes: only the user can
+        have written them.
         """
         if index not in self.sessions:
-            known, fixed = np.zeros_like(content), np.full(content.shape, FREE, np.int32)
+            mask, fixed = np.zeros_like(content), np.full(content.shape, FREE, np.int32)
             for here, there, other in self._crossing(index):
-                known[here] = other.timeline.content[there]
+                mask[here] = other.timeline.content[there]
                 fixed[here] = other.timeline.fixed[there]
-            kept = fixed if (fixed != FREE).any() else None
-            self.sessions[index] = Session(known, kept, self.locks)
+            strokes = fixed if (fixed != FREE).any() else None
+            self.sessions[index] = Session(mask, strokes, self.locks)
             self.journal.begin_slice(index)
             if self.sessions[index].timeline.painted(content):
                 self.journal.stroke(index, more=False, foreign=False)
         return self.sessions[index]
 
     def discover(self, mask: np.ndarray, index: Index) -> None:
-        """Make sessions for the slices parallel to ``index`` in which there are labels that no
-        session knows of, as after painting or filling in three dimensions."""
-        unknown = mask != 0
+        """Make sessions for the slices parallel to ``index`` that have labels but no session, as
+        after painting or filling in three dimensions."""
+        unseen = mask != 0
         for other in self.sessions:
-            unknown[slicer(other)] = False
+            unseen[slicer(other)] = False
         shown = tuple(axis for axis, at in enumerate(index) if at < 0)
         hidden = [axis for axis, at in enumerate(index) if at >= 0]
-        for place in np.argwhere(unknown.any(axis=shown)):
+        for place in np.argwhere(unseen.any(axis=shown)):
             new = list(index)
             for axis, at in zip(hidden, place, strict=True):
                 new[axis] = int(at)
@@ -120,7 +119,7 @@ class Annotation:
         """The whole mask may have changed; bring every session up to date.
 
         painted : new strokes, or else undo, redo and foreign writes (:meth:`MaskHistory.moved`).
-        more : the stroke that was told last goes on. Returns how many pixels changed.
+        more : the last stroke continues. Returns the number of changed pixels.
         """
         count = 0
         for index, session in self.sessions.items():
@@ -137,7 +136,7 @@ class Annotation:
     def confirm(self, index: Index, pixels: np.ndarray) -> int:
         """The user painted pixels (flat positions) of a slice with the value they have.
 
-        Returns how many of them were not fixed before.
+        Returns the number of pixels that were not fixed before.
         """
         timeline = self.sessions[index].timeline
         news = pixels[timeline.fixed.ravel()[pixels] == FREE]
@@ -160,8 +159,8 @@ class Annotation:
     ) -> None:
         """A model's mask was written into a slice; ``mask`` is the whole mask.
 
-        step : the entry of the slice's run that it came from, if any.
-        what : ``prior`` or ``walker`` if it was that; otherwise the log gets its pixels.
+        step : the entry of the slice's run that the mask came from, if any.
+        what : ``prior`` or ``walker``; None = another result, whose pixels the log stores.
         """
         session = self.sessions[index]
         run, before = session.run, session.timeline.revision
@@ -185,12 +184,12 @@ class Annotation:
 
     @property
     def revision(self) -> int:
-        """Another number after every change of what is kept of any slice."""
+        """A number that changes with every change of strokes or masks."""
         return sum(session.revision for session in self.sessions.values())
 
     @property
     def fixed_count(self) -> int:
-        """How many pixels are fixed in all slices."""
+        """Number of fixed pixels in all slices."""
         return sum(session.timeline.fixed_count for session in self.sessions.values())
 
     def freeze(self, label: int, mask: np.ndarray, on: bool = True) -> None:
@@ -225,23 +224,23 @@ class Annotation:
     def records(self, known: Mapping[Index, int] | None = None) -> dict[Index, SliceRecord]:
         """Strokes and masks of all slices that have any, as copies.
 
-        known : leave out slices whose session still has this revision.
+        known : revision per slice; slices whose session still has it are left out.
         """
-        found = {}
+        records = {}
         for index in self.kept():
             session = self.sessions[index]
             if known is None or known.get(index) != session.revision:
-                found[index] = session.record()
-        return found
+                records[index] = session.record()
+        return records
 
     def kept(self) -> list[Index]:
         """The slices that have strokes, a mask or an accepted mask."""
         return [index for index, session in self.sessions.items() if session.worth_keeping]
 
     def restore(self, records: Mapping[Index, SliceRecord], mask: np.ndarray) -> None:
-        """Go on from ``records``: write masks and strokes into ``mask``, full shape.
+        """Continue from ``records``: write masks and strokes into ``mask``, full shape.
 
-        A slice whose mask is more than strokes and an accepted mask can be refined again.
+        A slice with a mask of its own (more than strokes and an accepted mask) can be refined.
 
         Raises
         ------
@@ -275,16 +274,16 @@ class Annotation:
         return parts
 
     def _crossing(self, index: Index) -> Collection[tuple[Any, Any, Session]]:
-        """The sessions of slices that cross a slice: where in it, where in them, which."""
-        found = []
+        """Of every slice that crosses this one: the shared pixels here and there, the session."""
+        crossing = []
         for other, session in self.sessions.items():
             shared = meeting(index, other)
             if shared is not None:
-                found.append((*shared, session))
-        return found
+                crossing.append((*shared, session))
+        return crossing
 
     def _recently(self, index: Index) -> None:
-        """A slice is worked on: of those before the last few only results are kept."""
+        """Note the slice in use, and condense the runs of all but the last few."""
         self._recent = [*(other for other in self._recent if other != index), index]
         while self.runs_kept is not None and len(self._recent) > self.runs_kept:
             session = self.sessions.get(self._recent.pop(0))
@@ -292,7 +291,7 @@ class Annotation:
                 session.condense()
 
     def _bound(self) -> None:
-        """Drop the oldest changes of all slices until the history fits into its memory."""
+        """Drop the oldest edits of all slices until the history fits into ``HISTORY_BYTES``."""
         timelines = [session.timeline for session in self.sessions.values()]
         excess = sum(timeline.nbytes for timeline in timelines) - HISTORY_BYTES
         while excess > 0:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Models(Protocol):
-    """Where models come from."""
+    """Finds the models of a log."""
 
     def __call__(self, entry: ModelFacts, engine: str) -> "HiDiff":
         """The model that an entry names, on an engine ("" = any); InputError without its file."""
@@ -38,7 +38,7 @@ class Models(Protocol):
 
 @dataclass(frozen=True)
 class Deviation:
-    """Where a repetition went astray: the entry's number, counted from 1, and what is wrong."""
+    """The first entry that came out differently: its number, counted from 1, and the reason."""
 
     entry: int
     action: str
@@ -47,14 +47,14 @@ class Deviation:
 
 @dataclass
 class Replay:
-    """A repetition under way.
+    """A replay in progress.
 
-    log, shape : of the annotation. image : the whole image. models : where models come from.
-    layers : where channels were layers of their own, these, in the order of the model's channels.
+    log, shape : of the annotation. image : the whole image. models : finds models.
+    layers : if each channel was a layer, the layers in the order of the model's channels.
 
     Raises
     ------
-    InputError : the log does not have what it takes, or the layers are not of one shape.
+    InputError : the log is of an old version, or the layers differ in shape.
     """
 
     log: Sequence[Entry]
@@ -64,23 +64,23 @@ class Replay:
     layers: tuple[np.ndarray, ...] = ()
     annotation: Annotation = field(init=False)
     mask: np.ndarray = field(init=False)
-    """The whole mask as it is by now, uint8."""
+    """The whole mask so far, uint8."""
     done: int = 0
-    """Entries that were repeated."""
+    """Number of repeated entries."""
     deviation: Deviation | None = None
     """The first entry that came out differently."""
     unknown: list[tuple[int, str]] = field(default_factory=list)
     """Numbers and actions of entries that this version cannot repeat."""
     channels: int = 0
     classes: tuple[Label, ...] | None = None
-    """Those of the first model that was needed, background first."""
+    """Classes of the first model in the log, background first."""
 
     def __post_init__(self) -> None:
         if not repeatable(self.log):
             raise InputError(
                 "This log was written by a version that did not keep what it takes to repeat it."
             )
-        self.forget()
+        self.clear()
         self.runs: dict[Index, LazyRun] = {}
         self.walks: dict[Index, tuple[np.ndarray, np.ndarray]] = {}
         self._stack: Stack | None = None
@@ -89,7 +89,7 @@ class Replay:
         self.done = snapshots[-1] if snapshots else 0  # earlier entries are skipped
         self._needed = last_uses(self.log)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Begin with an empty mask."""
         self.annotation = Annotation(self.shape)
         self.annotation.runs_kept = None
@@ -107,9 +107,9 @@ class Replay:
         return model
 
     def stack(self, channels: int) -> Stack:
-        """The image as a model of so many channels saw it.
+        """The image as the input of a model of so many channels.
 
-        InputError where these were layers of their own, of which there are none, or fewer.
+        InputError if each channel was a layer, and ``layers`` are missing or too few.
         """
         colour = not self.channels and self.image.ndim > len(self.shape)
         if channels > 1 and not colour and not self.channels:
@@ -176,7 +176,7 @@ class Replay:
 
 
 def last_uses(log: Sequence[Entry]) -> dict[int, int]:
-    """For every entry that uses a run's steps (and each run's own): the last one that does."""
+    """For every run and every entry that uses its steps: the last entry that uses them."""
     last: dict[int, int] = {}
     began: dict[Index, int] = {}
     uses: dict[int, int] = {}
@@ -210,20 +210,20 @@ class LazyRun:
 
 def opened(replay: "Replay", entry: entries.OpenEntry | entries.RestoreEntry) -> None:
     """Work began on an empty mask."""
-    replay.forget()
+    replay.clear()
     replay.channels = entry.get("channels", 0)
 
 
 def restored(replay: "Replay", entry: entries.RestoreEntry) -> None:
     """Work went on from the strokes and masks of an earlier session."""
     if "slices" in entry:
-        found = records(entry["slices"], replay.shape)
+        state = records(entry["slices"], replay.shape)
     else:
-        found = replay.annotation.records()
-    if not entry.get("masks"):  # an older version brought strokes and accepted masks back alone
-        found = {index: record._replace(mask=None) for index, record in found.items()}
+        state = replay.annotation.records()
+    if not entry.get("masks"):  # older versions restored only strokes and accepted masks
+        state = {index: record._replace(mask=None) for index, record in state.items()}
     opened(replay, entry)
-    replay.annotation.restore(found, replay.mask)
+    replay.annotation.restore(state, replay.mask)
 
 
 def began(replay: "Replay", entry: entries.SliceBegunEntry) -> None:
@@ -247,7 +247,7 @@ def confirm(replay: "Replay", entry: entries.ConfirmEntry) -> None:
 
 
 def undo(replay: "Replay", entry: entries.UndoEntry) -> None:
-    """Changes of a slice were undone, or done again."""
+    """Edits of a slice were undone or redone."""
     index = slice_of(entry)
     timeline = replay.session(index).timeline
     timeline.travel(entry["by"] if entry["action"] == "redo" else -entry["by"])
@@ -255,7 +255,7 @@ def undo(replay: "Replay", entry: entries.UndoEntry) -> None:
 
 
 def segment(replay: "Replay", entry: entries.SegmentEntry) -> None:
-    """A slice got a prior; it is written by an entry of its own."""
+    """A slice got a prior; a later entry writes it into the mask."""
     index = slice_of(entry)
     session, mask = replay.session(index), None
     if entry["prior"] == "mask":
@@ -268,7 +268,7 @@ def segment(replay: "Replay", entry: entries.SegmentEntry) -> None:
 
 
 def run(replay: "Replay", entry: entries.RunEntry) -> None:
-    """A run began with the strokes of this moment; its steps are taken when they are needed."""
+    """A run began with the current strokes; its steps are computed when they are needed."""
     index = slice_of(entry)
     guards = Guards(entry["near"], entry["certain"], entry["margin"])
     total = 1 if entry["sampler"] == "one-step" else entry["steps"]
@@ -277,7 +277,7 @@ def run(replay: "Replay", entry: entries.RunEntry) -> None:
 
 
 def alternatives(replay: "Replay", entry: entries.AlternativesEntry) -> None:
-    """Clearly different answers were sought among the samples of a run."""
+    """Alternatives were computed from the samples of a run."""
     session = replay.session(slice_of(entry))
     _take(replay, slice_of(entry), 2**31)
     each = replay.runs[slice_of(entry)].each
@@ -292,19 +292,19 @@ def alternatives(replay: "Replay", entry: entries.AlternativesEntry) -> None:
 
 
 def lock(replay: "Replay", entry: entries.LockEntry) -> None:
-    """A class was frozen or let go."""
+    """A class was frozen or released."""
     replay.annotation.locks.freeze(entry["label"], replay.mask, entry["on"])
 
 
 def walk(replay: "Replay", entry: entries.WalkerEntry) -> None:
-    """The random walker began with the strokes of this moment."""
+    """The random walker began with the current strokes."""
     index = slice_of(entry)
     image = replay.stack(entry.get("layers", 1)).plane(index)
     replay.walks[index] = image, replay.session(index).timeline.fixed
 
 
 def write(replay: "Replay", entry: entries.WriteEntry) -> None:
-    """A result went into the mask, around the strokes of this moment."""
+    """A result was written into the mask, around the current strokes."""
     index, what = slice_of(entry), entry["what"]
     session, step = replay.session(index), None
     if what == "pixels":
@@ -327,17 +327,17 @@ def write(replay: "Replay", entry: entries.WriteEntry) -> None:
 
 
 def accept(replay: "Replay", entry: entries.AcceptEntry) -> None:
-    """The user took the mask for final."""
+    """The user accepted the mask."""
     replay.session(slice_of(entry)).accept()
 
 
 def withdraw(replay: "Replay", entry: entries.WithdrawEntry) -> None:
-    """The mask was not final after all."""
+    """The user withdrew the acceptance."""
     replay.session(slice_of(entry)).withdraw()
 
 
 def nothing(replay: "Replay", entry: Entry) -> None:
-    """What changes neither mask nor strokes."""
+    """The entry changes neither mask nor strokes."""
 
 
 ACTIONS: dict[str, Callable[["Replay", Any], None]] = {
@@ -361,7 +361,7 @@ ACTIONS: dict[str, Callable[["Replay", Any], None]] = {
     "accept": accept,
     "withdraw": withdraw,
 }
-"""How to repeat an entry, by its action."""
+"""The function that repeats an entry, by its action."""
 
 
 def slice_of(entry: SliceEntry) -> Index:
