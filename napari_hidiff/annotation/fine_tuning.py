@@ -36,6 +36,11 @@ HELD_OUT = 4
 """Every n-th image validates (is held out) when a model is fine-tuned."""
 KEY = 12
 """Digits of an image's key in the names of its files."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+LOG, ARGUMENTS, PROGRESS = "log.txt", "arguments.json", "progress.jsonl"
+MODEL = "model.safetensors"
+SHARES = {"reading": 0.03, "priors": 0.05, "segmentor": 0.37, "refiner": 0.55}
+"""The stages in order, each with its approximate share of the time."""
 
 
 def folder() -> Path:
@@ -112,11 +117,11 @@ class TrainingSet:
 
     def _groups(self) -> dict[str, str]:
         try:
-            found: dict[str, str] = json.loads((self.root / "groups.json").read_text("utf-8"))
+            groups: dict[str, str] = json.loads((self.root / "groups.json").read_text("utf-8"))
         except (OSError, ValueError):
             return {}
         complete = set(self.stems)
-        return {stem: group for stem, group in found.items() if stem in complete}
+        return {stem: group for stem, group in groups.items() if stem in complete}
 
 
 def _alpha(image: np.ndarray) -> bool:
@@ -140,13 +145,6 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 def _write_text(path: Path, text: str) -> None:
     with atomic_write(path) as (part,):
         part.write_text(text, encoding="utf-8")
-
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-LOG, ARGUMENTS, PROGRESS = "log.txt", "arguments.json", "progress.jsonl"
-MODEL = "model.safetensors"
-SHARES = {"reading": 0.03, "priors": 0.05, "segmentor": 0.37, "refiner": 0.55}
-"""The stages in order, each with its approximate share of the time."""
 
 
 @dataclass
@@ -284,8 +282,8 @@ class Tuning:
 
     def report(self) -> dict[str, Any]:
         """``held_out`` of the run's report: scores before and after (:mod:`training.tune`)."""
-        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())["held_out"]
-        return found
+        report: dict[str, Any] = json.loads((self.folder / "report.json").read_text())["held_out"]
+        return report
 
     def _start(self, arguments: Sequence[str]) -> None:
         command = [sys.executable, "-m", "napari_hidiff.training", *arguments, "--background"]

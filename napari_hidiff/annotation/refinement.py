@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 NEAR, CERTAIN, FIRM = False, False, True
 """Guards of a re-refinement that are on by default."""
+FEWEST = 8
+"""Smallest number of samples to look for alternatives in."""
+TOGETHER = 2**16
+"""Pixels of one batch of slices: more take memory and, from slices of some 100 x 100 pixels on,
+more time too (``python -m benchmarks.window_memory`` has the memory)."""
+REMEMBERED = 2**24
+"""Bytes of the model's cache after a pass, for the correction that follows."""
+SETTLED = 0.02
+"""Share of a slice's labelled pixels below which propagation stops (:func:`changed_part`)."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,6 @@ class Settings(Sampling):
             return self
         steps, samples = card.defaults["steps"], max(FEWEST, card.defaults["samples"])
         return replace(self, sampler="ddim", steps=steps, samples=samples)
-
-
-FEWEST = 8
-"""Smallest number of samples to look for alternatives in."""
 
 
 def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
@@ -87,15 +92,6 @@ def steps(
         normalised=normalised,
         local=run.local,
     )
-
-
-TOGETHER = 2**16
-"""Pixels of one batch of slices: more take memory and, from slices of some 100 x 100 pixels on,
-more time too (``python -m benchmarks.window_memory`` has the memory)."""
-REMEMBERED = 2**24
-"""Bytes of the model's cache after a pass, for the correction that follows."""
-SETTLED = 0.02
-"""Share of a slice's labelled pixels below which propagation stops (:func:`changed_part`)."""
 
 
 class SliceResult(NamedTuple):
@@ -268,14 +264,14 @@ def fixed_maps(sessions: Mapping[Index, Session], labels: int) -> dict[Index, np
 
     Raises InputError for a stroke with a label that the model lacks.
     """
-    found = {}
+    maps = {}
     for index, session in sessions.items():
         fixed = session.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
         known = session.known(labels)
         if (known != FREE).any():
-            found[index] = known
-    return found
+            maps[index] = known
+    return maps
 
 
 def changed_part(before: np.ndarray, after: np.ndarray) -> float:

@@ -34,6 +34,10 @@ from napari_hidiff.masks import FREE, Index, shown
 
 FORMAT = 2
 """Files of format 1, whose logs cannot be repeated, are read too."""
+OLD = 3600
+"""Seconds after which partial files of killed programs are removed."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of file systems without locks: a sidecar is then saved without one."""
 
 
 @dataclass(frozen=True)
@@ -210,14 +214,6 @@ def _slices_1(arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[I
 
 
 _READERS = {1: _slices_1, FORMAT: _slices}
-
-
-OLD = 3600
-"""Seconds after which partial files of killed programs are removed."""
-
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of file systems without locks: a sidecar is then saved without one."""
 
 
 class SidecarLock:

@@ -22,6 +22,10 @@ DISTINCT = 0.02
 CLEAR = 1.25
 """A ratio for ``clear`` that clusters of pure noise do not reach
 (tests/annotation/test_suggestions_alternatives.py)."""
+LEAST = 1e-3
+"""Nats; the smallest uncertainty of a place."""
+BETA = 130.0
+"""The penalty for crossing an edge; scikit-image's default."""
 
 
 class Alternative(NamedTuple):
@@ -171,10 +175,6 @@ def _within(groups: list[np.ndarray], between: np.ndarray) -> float:
     return float(np.mean(pairs)) if pairs else 0.0
 
 
-LEAST = 1e-3
-"""Nats; the smallest uncertainty of a place."""
-
-
 class Place(NamedTuple):
     """A pixel to look at, and the uncertainty around it in the unit of the map."""
 
@@ -290,10 +290,6 @@ class UncertaintyTour:
         if tour.probability is not session.current_probability:
             return None
         return TourProgress(tour.places[tour.visited - 1], tour.visited, len(tour.places))
-
-
-BETA = 130.0
-"""The penalty for crossing an edge; scikit-image's default."""
 
 
 def random_walk(image: np.ndarray, fixed: np.ndarray, beta: float = BETA) -> np.ndarray:

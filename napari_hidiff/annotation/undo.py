@@ -79,10 +79,10 @@ class MaskHistory:
         last = [change.by_user for change in self._changes[: self._done]]
         written = False in last
         since = last[::-1].index(False) if written else len(last)
-        found = np.zeros(self._content.shape, bool) if written else self._fixed.unanswered()
+        fresh = np.zeros(self._content.shape, bool) if written else self._fixed.unanswered()
         for change in self._changes[self._done - since : self._done]:
-            touch(change, found)
-        return found if found.any() else self._fixed.where
+            touch(change, fresh)
+        return fresh if fresh.any() else self._fixed.where
 
     @property
     def painted_since(self) -> bool:
