@@ -1,27 +1,27 @@
-"""The one exception that means: the input was wrong, and here is a line that says how.
+"""The exceptions of the package: bad input, and a refiner that cannot run packed.
 
-Why a refiner cannot run packed, in one clear line.
+Each message is one clear line for the user.
 """
 
 
 class Unpackable(Exception):
-    """This refiner, or this machine, is not for the packed engine; torch runs it instead."""
+    """This refiner, or this machine, does not support the packed engine; torch runs instead."""
 
 
 class InputError(ValueError):
-    """Something a user gave cannot be used; ``str(error)`` is one clear line for that user.
+    """Unusable input; ``str(error)`` is one clear line for the user.
 
     Commands print the line and leave with exit status 2, the plugin shows it as a notification.
     """
 
 
 def refused(error: OSError) -> str:
-    """Why the system refused to read or write, in a few words."""
-    return error.strerror or f"the disk may be full ({error})"  # NumPy's error has no more
+    """The reason of a failed read or write, in a few words."""
+    return error.strerror or f"the disk may be full ({error})"  # NumPy's error has no strerror
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters that can be printed."""
+    """The message of an error as one printable line of at most 200 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -30,6 +30,6 @@ def first_line(error: BaseException) -> str:
 
 
 def short(text: str, most: int = 80) -> str:
-    """A text that a file holds as a message shows it: printable, at most that long."""
+    """A text from a file for a message: printable, at most ``most`` characters."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text[: most + 1])
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,15 +1,12 @@
-"""Sets of pixels with values, as runs: small in memory, small as text, quick to compare.
+"""Label masks in NumPy: sets of pixels, uncertainty, differences, Dice, slices.
 
-What an annotator paints and what a model changes hangs together: a run of neighbours in a row with
-one value takes a few bytes, however long it is.
+:class:`Runs` are sets of pixels with values, run-length encoded: small in memory, small as text,
+quick to compare. Strokes and changes are connected, so a run of equal neighbours in a row takes a
+few bytes however long it is.
 
-What class probabilities say: a mask and an uncertainty; with numpy alone.
-
-Where two masks differ, and how much.
-
-The one score that the program itself prints; a full evaluation is ``napari-hidiff-evaluate``.
-
-Where a slice lies in a mask of more axes, and where two slices meet.
+:class:`Changes` counts where two masks differ. :func:`dice` is the only score that the program
+itself prints; a full evaluation is ``napari-hidiff-evaluate``. An :data:`Index` is the place of a
+slice in a mask of more axes.
 """
 
 import base64
@@ -23,7 +20,11 @@ import numpy as np
 from napari_hidiff.errors import InputError
 
 FREE = -1
-"""The value of a pixel in a fixed map that the user has not fixed."""
+"""The value of a free pixel in a fixed map."""
+EPSILON = 1e-6
+"""Distance of priors and y0_hat from 0 and 1, which avoids 0/0 in equation (7)."""
+SAME, ADDED, REMOVED, RELABELLED = range(4)
+"""The values of :func:`difference`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Runs:
 
     @property
     def nbytes(self) -> int:
-        """The memory that the runs take."""
+        """Memory of the runs in bytes."""
         return sum(part.nbytes for part in (self.starts, self.lengths, *self.values))
 
 
@@ -120,10 +121,10 @@ def unpack(text: str, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weight(index: np.ndarray, values: np.ndarray) -> int:
-    """A number for pixels with values, such that the numbers of disjoint sets add up (mod 2**64).
+    """An additive hash of pixels with values: hashes of disjoint sets add up (mod 2**64).
 
-    0 counts as no pixel. The sum over a mask is its digest, and a change of a few pixels changes
-    it by their weights: nothing has to be read twice.
+    A pixel of value 0 adds nothing. The sum over a mask is its digest; a change of a few pixels
+    changes it by their weights, without reading the whole mask.
     """
     with np.errstate(over="ignore"):
         z = (index.astype(np.uint64) << np.uint64(16)) | (
@@ -138,11 +139,11 @@ def weight(index: np.ndarray, values: np.ndarray) -> int:
 
 
 def check_labels(values: np.ndarray, labels: int, what: str) -> None:
-    """Make sure that labels, an integer array of any shape, lie in 0..labels - 1.
+    """Check that ``values``, integers of any shape, lie in 0..labels - 1.
 
     Raises
     ------
-    InputError : naming ``what`` holds another label, which one, and in how many pixels.
+    InputError : another label; the line has ``what``, the label and its number of pixels.
     """
     outside = values[(values >= labels) | (values < 0)]
     if outside.size:
@@ -152,10 +153,6 @@ def check_labels(values: np.ndarray, labels: int, what: str) -> None:
             f"{what} holds label {label} in {count} pixel{'s' * (count > 1)}, but the model knows "
             f"0 to {labels - 1}: give them one of its labels."
         )
-
-
-EPSILON = 1e-6
-"""Priors and y0_hat stay this far from 0 and 1, so that no 0/0 arises in equation (7)."""
 
 
 def mask_of(probability: np.ndarray, axis: int = -3) -> np.ndarray:
@@ -175,12 +172,8 @@ def entropy(probability: np.ndarray) -> np.ndarray:
     return np.asarray(-(p * np.log(p)).sum(0), np.float32)
 
 
-SAME, ADDED, REMOVED, RELABELLED = range(4)
-"""The values of :func:`difference`."""
-
-
 class Changes(NamedTuple):
-    """How many pixels differ: from background to a label, to background, from label to label."""
+    """Numbers of changed pixels: background to a label, to background, label to label."""
 
     added: int
     removed: int
@@ -188,7 +181,7 @@ class Changes(NamedTuple):
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, Changes]:
-    """Where two masks [H, W] differ, and how much.
+    """The difference of two masks [H, W].
 
     Returns a map uint8 [H, W] of SAME, ADDED, REMOVED and RELABELLED, and the counts.
     """
@@ -224,7 +217,7 @@ Place = tuple[int | slice, ...]
 
 
 def slicer(index: Index) -> Place:
-    """What to index an array with to get the slice ``index`` as a view [H, W]."""
+    """The NumPy index that gives the slice ``index`` as a view [H, W]."""
     return tuple(slice(None) if at < 0 else at for at in index)
 
 
@@ -234,9 +227,9 @@ def shown(shape: Iterable[int], index: Index) -> tuple[int, ...]:
 
 
 def meeting(one: Index, other: Index) -> tuple[Place, Place] | None:
-    """Where two slices that show different axes meet: what to index each of them [H, W] with.
+    """The shared pixels of two slices of different axes, as a NumPy index into each [H, W].
 
-    None where they do not meet, or are parallel.
+    None for slices that do not meet, or are parallel.
     """
     if [at < 0 for at in one] == [at < 0 for at in other]:
         return None
@@ -249,7 +242,7 @@ def meeting(one: Index, other: Index) -> tuple[Place, Place] | None:
 
 
 def typical_half_width(mask: np.ndarray) -> float | None:
-    """Half the width of what is labelled in a mask [H, W], in pixels; None where nothing is.
+    """Half the typical width of the labelled regions of a mask [H, W] in pixels, or None.
 
     It is the median, over the ridges of the labelled regions, of the distance to their border.
     """

@@ -31,16 +31,16 @@ class Demo(NamedTuple):
 
 
 FOUND, ADDED, MISSED = "#f0f0f0", "#e69f00", "#56b4e9"
-"""Colours that colour-blind readers tell apart: right, too much, missing (or of another class)."""
+"""Colours safe for colour-blind readers: right, added, missed (or of another class)."""
 
 COLUMNS = 6
-"""Masks in one picture; of longer runs the first, the last and some between are shown."""
+"""Masks in one picture; longer runs show the first, the last and some between."""
 
 
 def save_stages(
     path: Path, image: np.ndarray, truth: np.ndarray, stages: "Sequence[Stage]"
 ) -> None:
-    """Write a png: the whole images above, the part that changed most, enlarged, below.
+    """Write a png: whole images above, the most changed part, enlarged, below.
 
     image: ``[H, W]`` or ``[H, W, C]``; truth: integer ``[H, W]``; stages: masks of that shape with
     their Dice, the prior first and the result last.  Raises InputError if ``path`` cannot be
@@ -78,7 +78,7 @@ def save_stages(
 def detail_window(before: np.ndarray, after: np.ndarray) -> tuple[slice, slice]:
     """The window of a quarter of each side in which two masks ``[H, W]`` differ most.
 
-    The middle where they do not differ.
+    The middle if they are equal.
     """
     height, width = (max(1, size // 4) for size in before.shape)
     total = np.zeros((before.shape[0] + 1, before.shape[1] + 1), np.int64)

@@ -9,13 +9,12 @@ import pytest
 from napari_hidiff.annotation import refinement, sidecar
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.journal import model_facts
+from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.cli import app
-from napari_hidiff.inference.card import Sampling
 from napari_hidiff.masks import slicer
 
-SETTINGS = {"sampler": "ddim", "steps": 2, "samples": 2, "seed": 4, "certain": False, "firm": True}
+SETTINGS = Settings("ddim", steps=2, samples=2, seed=4, certain=False, firm=True)
 
 
 def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.ndarray]:
@@ -29,33 +28,32 @@ def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.nd
     annotation.begin(channels=int(stack.channels == "first"))
     slice_ = annotation.session(index, plane)
     slice_.prior = refinement.segment(model, stack, index, None)
-    annotation.note("segment", slice=index, prior="segmentor", **model_facts(model))
+    annotation.journal.segment(index, model)
     plane[...] = annotation.around_fixed(index, slice_.prior.mask)
     annotation.wrote(index, mask, what="prior")
     for row in (10, 30):
         plane[row : row + 5, 10:60] = 1
         annotation.changed(mask, painted=True)
         run = slice_.start(2, 2, Guards(near=3, margin=0.1))
-        facts = model_facts(model) | SETTINGS | vars(run.guards)
-        entry = annotation.note("run", slice=index, **facts)
-        how = Sampling(*(SETTINGS[name] for name in ("sampler", "steps", "samples", "seed")))
+        entry = annotation.begin_run(index, model, SETTINGS, run.guards)
+        how = SETTINGS.sampling
         for step in refinement.steps(model, stack, index, slice_.prior.given, run, how):
             slice_.add_step(step.mask, step.probability)
-            entry |= {"taken": step.index, "engine": step.engine}
+            entry.took(step.index, step.engine)
         plane[...] = annotation.around_fixed(index, slice_.view(2))
         annotation.wrote(index, mask, 2)
     slice_.timeline.travel(-1)
     plane[...] = slice_.timeline.content
-    annotation.journal.add("undo", index, slice_.timeline, by=1)
+    annotation.journal.undo(index, -1)
     if walk:
         plane[12, 10:20] = 0  # the background has to be painted too
         annotation.changed(mask, painted=True)
-        annotation.note("walker", slice=index, **stack.facts)
+        annotation.journal.walker(index, **stack.facts)
         grown = random_walk(np.array(stack.plane(index)), slice_.timeline.fixed)
         plane[...] = annotation.around_fixed(index, grown)
         annotation.wrote(index, mask, what="walker")
     slice_.accept()
-    annotation.note("accept", slice=index)
+    annotation.journal.accept(index, {})
     key = sidecar.image_key(image)
     path = sidecar.path_of(key)
     sidecar.save(path, mask.shape, annotation.records(), annotation.log, key)

@@ -1,8 +1,8 @@
-"""Cases read once, normalised, and kept as memory-mapped arrays: an epoch waits for no decoder.
+"""Training cases, normalised once and memory-mapped from disk: no decoding during training.
 
 A case becomes an image float16 [D, C, H, W] and a truth uint8 [D, H, W] on disk (D = 1 for a
-picture). The name of its files holds a digest of all that they depend on, so that a changed
-source is read anew and an interrupted reading goes on where it stopped.
+picture). The name of its files holds a digest of everything they depend on: a changed source is
+read again, and an interrupted reading continues where it stopped.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ from napari_hidiff.training.datasets.lacking import paired_only, without_pair
 
 FORMAT = 3
 SPARE = 2**30
-"""Bytes of the disk that the cache leaves free."""
+"""Bytes of free disk space that the cache leaves."""
 READERS = 4
-"""Cases that are read at a time; decompression lets other threads run."""
+"""Cases read in parallel; decompression releases Python's lock."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A case on disk; arrays are opened anew at each use, so that it travels between processes.
+    """A case on disk; arrays are opened at each use, so that it can be sent between processes.
 
-    shape : (D, C, H, W); foreground : indices of the planes that hold any foreground.
-    labels : the classes that the truth has any pixel of, without the background.
-    digests : of the contents of image and truth, wherever their files lie.
-    looks : of the image as its file has it (:func:`napari_hidiff.inference.ood.image_statistics`).
+    shape : (D, C, H, W); foreground : indices of the planes with foreground.
+    labels : the classes with any pixel in the truth, without the background.
+    digests : of the contents of image and truth, independent of their paths.
+    looks : statistics of the raw image (:func:`napari_hidiff.inference.ood.image_statistics`).
     prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
     """
 
@@ -77,7 +77,7 @@ class Stored:
 
 @dataclass
 class Store:
-    """What :func:`build` found: cases by split, and a line for each that was skipped."""
+    """The result of :func:`build`: cases by split, and a line for each skipped case."""
 
     splits: dict[str, list[Stored]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -90,14 +90,14 @@ def build(
     skip_bad: bool = False,
     on_case: Callable[[int, int], None] = lambda done, total: None,
 ) -> Store:
-    """Read the cases of ``splits`` into ``folder``, or find them there from an earlier run.
+    """Read the cases of ``splits`` into ``folder``, or reuse those of an earlier run.
 
     ``on_case(done, total)`` is called after each case.
 
     Raises
     ------
-    InputError : the first case that cannot be used (with ``skip_bad``: a split of which none
-        can), or a disk without room.
+    InputError : the first unusable case (with ``skip_bad``: a split without a usable one), or a
+        full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     store, done = Store(), 0
@@ -139,7 +139,7 @@ def build(
 def _in_order(
     readers: ThreadPoolExecutor, read: Callable[[Case], Any], cases: Sequence[Case]
 ) -> Iterator[Any]:
-    """``map`` that keeps only a few volumes in memory at a time."""
+    """A parallel ``map`` in order, with only a few volumes in memory."""
     for start in range(0, len(cases), READERS):
         yield from readers.map(read, cases[start : start + READERS])
 
@@ -166,7 +166,7 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         facts: dict[str, Any] = {"shape": image.shape, "foreground": seen, "labels": found.tolist()}
         facts |= {"digests": [image_key(image), image_key(truth)], "looks": looks}
         with atomic_write(note) as (part,):
-            part.write_text(json.dumps(facts))  # last: a case with a note is whole
+            part.write_text(json.dumps(facts))  # last: it marks a complete case
     known = json.loads(note.read_text())
     depth, channels, height, width = known["shape"]
     shape = (depth, channels, height, width)
@@ -177,7 +177,7 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file that appears whole or not at all."""
+    """Write a .npy file atomically."""
     with atomic_write(path) as (part,), part.open("wb") as file:
         np.save(file, array)
 
@@ -198,7 +198,7 @@ def _planes(sample: Sample, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     if not sample.volume:
         image, truth = image[None], truth[None]
     elif dataset.intensity["rule"] == "zscore":
-        # Around a skull-stripped brain lies nothing, often most of the volume.
+        # The surroundings of a skull-stripped brain are empty, often most of the volume.
         box = _box((image != 0).any(-1) | (truth > 0))
         image, truth = image[box], truth[box]
     height, width = truth.shape[1:]

@@ -1,4 +1,4 @@
-"""Checkpoints for resuming: written so that a reader sees the old file or the new, never half."""
+"""Checkpoints for resuming, written atomically: a reader sees the old file or the new one."""
 
 import os
 from pathlib import Path
@@ -30,12 +30,12 @@ class _Remembering:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to ``path`` in one step; InputError when the system refuses."""
+    """Write ``state`` to ``path`` atomically; InputError if the system refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as (part,), part.open("wb") as file:
         remembering = _Remembering(file)
         try:
-            torch.save(state, cast(IO[bytes], remembering))  # all that it calls is there
+            torch.save(state, cast(IO[bytes], remembering))  # it has all methods that torch calls
         except RuntimeError:
             if remembering.error is not None:
                 raise remembering.error from None
@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state saved in ``path``, on the CPU; InputError if it cannot be read."""
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return found
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"{path} is not a readable checkpoint") from error

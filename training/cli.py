@@ -38,15 +38,15 @@ app = new_app()
 
 
 def recipe_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option per field of a recipe; what was set arrives in ``changes``."""
+    """Add an option per field of a recipe to ``command``; those set arrive in ``changes``."""
     fields = [
         field for field in dataclasses.fields(Recipe) if field.name not in ("dataset", "start")
     ]
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "changes"]
 
-    def wrapped(**given: Any) -> None:
-        changes = {field.name: given.pop(field.name) for field in fields}
-        command(changes={k: v for k, v in changes.items() if v is not None}, **given)
+    def wrapped(**options: Any) -> None:
+        changes = {field.name: options.pop(field.name) for field in fields}
+        command(changes={k: v for k, v in changes.items() if v is not None}, **options)
 
     def option(field: "dataclasses.Field[Any]") -> inspect.Parameter:
         kind: Any = field.type
@@ -163,22 +163,22 @@ def train_command(
         raise InputError(f"--dataset {dataset} has a recipe of its own: no --paper, no --from")
     if (recipe.hold_out or recipe.minutes) and dataset not in PROMPTED:
         raise InputError(f"--hold-out and --minutes are for --dataset {' or '.join(PROMPTED)}")
-    found = open_dataset(dataset, data, split_file, split_rule=split_rule)
+    data_set = open_dataset(dataset, data, split_file, split_rule=split_rule)
     if start is not None:
-        recipe, found = fine_tuning(found, start, split_file is not None, changes)
+        recipe, data_set = fine_tuning(data_set, start, split_file is not None, changes)
     if recipe.hold_out:
-        found = held_out(found, names_of(recipe.hold_out))
+        data_set = held_out(data_set, names_of(recipe.hold_out))
     if check:
-        _check(found, as_json)
+        _check(data_set, as_json)
         return
     if dry_run:
-        cases = {name: [case.id for case in cases] for name, cases in found.splits.items()}
+        cases = {name: [case.id for case in cases] for name, cases in data_set.splits.items()}
         recipe_values = dataclasses.asdict(recipe)
         if as_json:
-            print_json({"recipe": recipe_values, "cases": cases, "notes": list(found.notes)})
+            print_json({"recipe": recipe_values, "cases": cases, "notes": list(data_set.notes)})
         else:
             more = "--json: every setting as JSON; --help explains them"
-            print("\n".join([*plan(recipe, found), more]))
+            print("\n".join([*plan(recipe, data_set), more]))
         return
 
     import torch
@@ -191,17 +191,17 @@ def train_command(
         from napari_hidiff.training.trainer import train
 
     # A resumed run ends with the weights of an uninterrupted one: the card names that command.
-    given = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    command = shlex.join(["napari-hidiff-train", *given])
+    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    command = shlex.join(["napari-hidiff-train", *arguments])
     folder = output or Path("runs") / dataset
     watch = Watch(folder, shown=os.environ.get("RANK", "0") == "0")
     if background:
-        if hasattr(os, "nice"):  # elsewhere whoever starts it sets the priority
+        if hasattr(os, "nice"):  # on Windows the parent process sets the priority
             os.nice(10)
         torch.set_num_threads(1)
         watch.stop_with_stdin()
-    path = train(recipe, found, folder, device, resume, command, cache, skip_bad, name, watch)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    path = train(recipe, data_set, folder, device, resume, command, cache, skip_bad, name, watch)
+    if os.environ.get("RANK", "0") != "0":  # only the first process prints
         return
     if as_json:
         print_json({"model": str(path)})
@@ -240,8 +240,8 @@ def fine_tuning(
 ) -> tuple[Recipe, "Dataset"]:
     """Recipe and data of a fine-tuning from a model.
 
-    Of a folder every 4th image is held out; other data sets, and one with a split file (``split``),
-    hold out their val. InputError: a model that cannot be tuned, other classes or channels.
+    Every 4th image of a folder is held out; other data sets, and one with a split file (``split``),
+    hold out their val. InputError: a model that cannot be fine-tuned, other classes or channels.
     """
     from napari_hidiff.training import fine_tuning as tune
 

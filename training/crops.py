@@ -1,7 +1,7 @@
 """Training crops: cut, turned and shaded by MONAI's transforms, one random stream per crop.
 
-A crop is decided by (seed, stage, number) alone, so that any number of worker processes, and a
-run that was interrupted, see the same crops.
+A crop depends on (seed, stage, number) alone, so any number of worker processes and a resumed run
+see the same crops.
 """
 
 import warnings
@@ -148,7 +148,7 @@ def augmentation(keys: list[str], crop: int, flips: bool) -> Compose:
 
 
 def _plane(case: Stored, rng: np.random.Generator) -> int:
-    """Which plane of a case a crop is cut from; pictures have one."""
+    """The plane of a case for a crop; pictures have one."""
     depth = case.shape[0]
     if depth == 1:
         return 0
@@ -163,16 +163,15 @@ def needs_priors(recipe: Recipe) -> bool:
 
 
 def fitted(recipe: Recipe, cases: Sequence[Stored]) -> Recipe:
-    """The recipe with crops no larger than the largest plane (a multiple of 32): the rest would
-    be padding."""
+    """The recipe with crops of at most the largest plane (a multiple of 32): more is padding."""
     largest = max(max(case.shape[2:]) for case in cases)
     return replace(recipe, crop=min(recipe.crop, -(-largest // MULTIPLE) * MULTIPLE))
 
 
 class Shares(Sampler[list[int]]):
-    """The numbers of the crops that one of several processes cuts, batch by batch.
+    """The numbers of the crops of one process, batch by batch.
 
-    Batch j holds the crops j * batch ... (j + 1) * batch - 1, each process an equal run of them.
+    Batch j has the crops j * batch ... (j + 1) * batch - 1, each process an equal range of them.
     """
 
     def __init__(self, batch: int, first: int, last: int, rank: int = 0, processes: int = 1):
@@ -191,7 +190,7 @@ class Shares(Sampler[list[int]]):
 def batches(
     crops: Crops, done: int, iterations: int, rank: int = 0, processes: int = 1
 ) -> Iterator[list[dict[str, Tensor]]]:
-    """For each iteration after ``done`` the micro-batches that one update averages."""
+    """For each iteration after ``done`` the micro-batches of one update."""
     recipe = crops.recipe
     parts = recipe.accumulate
     shares = Shares(recipe.batch, done * parts, iterations * parts, rank, processes)

@@ -1,8 +1,8 @@
-"""Fine-tuning: go on from a trained model with a few more images, such as corrected masks.
+"""Fine-tuning: continue from a trained model with a few more images, such as corrected masks.
 
-The networks start from the model's weights. Its priors for the new images are those of a segmentor
-that never saw them, so no folds are needed; the recipe's corruption is added to them. What is held
-out is scored before and after, and decides nothing: the weights of the last iteration are kept.
+The networks start from the model's weights. The priors of the new images come from a segmentor
+that never saw them, so no folds are needed; the recipe's corruption is added. Held-out images are
+scored before and after, but choose nothing: the weights of the last iteration are the result.
 """
 
 import dataclasses
@@ -38,9 +38,17 @@ TUNE: dict[str, Any] = {
 """Changes to a recipe when a model is fine-tuned: short, and with a low learning rate."""
 
 EVERY = HELD_OUT
-"""One group of cases in so many is held out."""
+"""Every n-th group of cases is held out."""
 ANONYMOUS = frozenset({"grey", "red", "green", "blue", "foreground"})
-"""Names that a folder's images and classes get where nobody named them; also channel n, class n."""
+"""Default names of a folder's channels and classes; also channel n, class n."""
+FIXED = frozenset(
+    {
+        *("segmentor", "segmentor_layers", "width", "stem", "convolution", "predicts"),
+        *("diffusion_steps", "schedule", "schedule_s", "kernel", "centre", "xformer"),
+        *("intensity", "prior_from"),
+    }
+)
+"""Fields that the weights fix."""
 
 
 def starting_model(name: str) -> HiDiff:
@@ -51,7 +59,7 @@ def starting_model(name: str) -> HiDiff:
 
 
 def architecture(card: Card) -> dict[str, Any]:
-    """The fields of a recipe that the networks of a model decide.
+    """The fields of a recipe that are fixed by the networks of a model.
 
     Raises
     ------
@@ -85,14 +93,8 @@ def architecture(card: Card) -> dict[str, Any]:
     }
 
 
-FIXED = frozenset({"segmentor", "segmentor_layers", "width", "stem", "convolution", "predicts"})
-FIXED |= {"diffusion_steps", "schedule", "schedule_s", "kernel", "centre", "xformer"}
-FIXED |= {"intensity", "prior_from"}
-"""Fields that cannot be changed when the weights are given."""
-
-
 def tuned(recipe: Recipe, card: Card, start: str, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe of a fine-tuning: the model's networks, few iterations, and single changes.
+    """The recipe of a fine-tuning: the model's networks, few iterations, and ``changes``.
 
     Raises
     ------
@@ -111,8 +113,7 @@ def tuned(recipe: Recipe, card: Card, start: str, changes: Mapping[str, Any]) ->
 def adapted(dataset: Dataset, card: Card) -> Dataset:
     """The data set with the model's classes, channels and intensity rule.
 
-    A folder without names (no classes.txt) takes the model's; names that are there must be the
-    same.
+    A folder without names (no classes.txt) takes the model's; existing names must be equal.
 
     Raises
     ------
@@ -143,10 +144,10 @@ def _anonymous(name: str) -> bool:
 
 
 def dealt(cases: Sequence[Case], seed: int, card: Card) -> dict[str, tuple[Case, ...]]:
-    """Cases to train on and to hold out: every 4th group by name, after a shuffle by ``seed``.
+    """Train and held-out cases: every 4th group by name is held out, after a shuffle by ``seed``.
 
-    What the model was already tuned on is never held out; what was held out then, is again. With
-    fewer than four groups nothing is held out.
+    Cases of an earlier fine-tuning are never held out; its held-out cases are again. With fewer
+    than four groups nothing is held out.
     """
     seen = card.training.get("cases", {}) if "from" in card.training else {}
     groups = sorted({case.group for case in cases})
@@ -156,16 +157,18 @@ def dealt(cases: Sequence[Case], seed: int, card: Card) -> dict[str, tuple[Case,
     order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     order = order[EVERY - 1 :: EVERY] + [g for i, g in enumerate(order) if i % EVERY != EVERY - 1]
     free = [group for group in order if group not in trained]
-    held = set(sorted(free, key=lambda group: group not in before)[:wanted]) if wanted else set()
+    held_out = (
+        set(sorted(free, key=lambda group: group not in before)[:wanted]) if wanted else set()
+    )
     return {
-        "train": tuple(case for case in cases if case.group not in held),
-        "val": tuple(case for case in cases if case.group in held),
+        "train": tuple(case for case in cases if case.group not in held_out),
+        "val": tuple(case for case in cases if case.group in held_out),
         "test": (),
     }
 
 
 def with_origin(card: Card, start: HiDiff, name: str, own_name: str | None) -> Card:
-    """The card of a tuned model: what it came from, under the terms of both data."""
+    """The card of a fine-tuned model: its origin, under the terms of both data sets."""
     base = start.card
     root = root_name(find_model(name), base)
     origin = {
@@ -202,7 +205,7 @@ def held_out_scores(before: HiDiff, after: HiDiff, cases: Sequence[Stored]) -> d
     """Dice of prior and refined masks (the card's sampler, seed 0) on cases that never trained.
 
     Returns ``cases``: a row per case, and ``mean``, each with ``before`` and ``after`` of
-    ``{"prior": 0..1, "refined": 0..1}``; and a ``note`` where nothing was held out.
+    ``{"prior": 0..1, "refined": 0..1}``; and a ``note`` if nothing was held out.
     """
     if not cases:
         note = f"nothing was held out: that takes at least {EVERY} images"

@@ -1,9 +1,8 @@
-"""A network with what it takes to train it: optimizer, learning rate, averaged weights.
+"""A network and its training state: optimizer, learning rate, averaged weights; on any processes.
 
-One training over several processes: every number is that of the global batch.
-
-Losses see the crops of all processes and batch normalisation their common statistics, so that the
-same global batch trains the same network whether one process holds it or several.
+A training may run over several processes: every number is that of the global batch. Losses see the
+crops of all processes, and :class:`GlobalBatchNorm2d` their common statistics, so the same global
+batch trains the same network on one process or several.
 """
 
 import math
@@ -30,13 +29,13 @@ class Learner:
     """AdamW with linear warm-up and cosine decay, and an exponential average of the weights.
 
     The average covers the buffers (normalisation statistics) too; its decay grows from 0 to
-    ``decay``, so that the first weights are forgotten.
+    ``decay``, so that the first weights lose their influence.
 
     Attributes
     ----------
-    plain : the network in training; module : the same as it is called in training (distributed,
-    compiled); averaged : its average, frozen, in evaluation mode: what is validated, exported, and
-    shown to the other network.
+    plain : the network in training; module : the same, wrapped for training (distributed,
+    compiled); averaged : its average, frozen, in evaluation mode: for validation, export, and the
+    other network.
 
     factor : of the learning rate, by update; :func:`warm_cosine` of ``iterations`` without it.
     """
@@ -70,10 +69,10 @@ class Learner:
         return self.average.module
 
     def step(self, losses: Iterable[Tensor], count: int) -> float:
-        """One update from the mean of ``count`` losses, each of which is made, used and freed; the
-        mean. InputError, and no update, where it is not finite.
+        """One update from the mean of ``count`` losses, computed one by one; returns the mean.
+        InputError, and no update, if it is not finite.
 
-        The sum stays on the device until all are done: reading it makes a GPU wait.
+        The sum stays on the device until the end: reading it makes a GPU wait.
         """
         total = torch.zeros((), device=self.accelerator.device)
         remaining = iter(losses)
@@ -89,7 +88,7 @@ class Learner:
         return value
 
     def finite(self, loss: Tensor) -> float:
-        """A loss as a number, which makes a GPU wait; InputError where it is not finite."""
+        """A loss as a number, which makes a GPU wait; InputError if it is not finite."""
         value = float(loss)
         if not math.isfinite(value):
             raise InputError(
@@ -99,7 +98,7 @@ class Learner:
         return value
 
     def update(self) -> None:
-        """One step of the optimizer and of the average, from the gradients that are there."""
+        """One step of the optimizer and of the average, from the current gradients."""
         self.accelerator.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
@@ -108,7 +107,7 @@ class Learner:
         self.average.update_parameters(self.plain)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs to go on as if it had never stopped."""
+        """The complete state, so that a resumed run equals an uninterrupted one."""
         scaler = self.accelerator.scaler
         return {
             "module": self.plain.state_dict(),
@@ -148,7 +147,7 @@ def warm_cosine(iterations: int) -> Callable[[int], float]:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Only real weight matrices decay; decaying latent binary weights would make signs flip."""
+    """Weight decay on real weight matrices only; on latent binary weights it would flip signs."""
     binary = {id(m.weight) for m in module.modules() if isinstance(m, BinaryConv2d)}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
@@ -164,15 +163,15 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
     """The device, the processes and the precision of a run.
 
-    InputError: an unknown precision, or a batch that the processes cannot share equally.
+    InputError: an unknown precision, or a batch that is no multiple of the processes.
     """
     alone = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     # Buffers need no broadcast: their statistics are common already.
-    # Networks of others may hold parameters that nothing uses.
+    # Foreign networks may have unused parameters.
     distributed = DistributedDataParallelKwargs(
         broadcast_buffers=False, find_unused_parameters=":" in recipe.segmentor
     )
-    AcceleratorState._reset_state()  # it would keep the precision of the process's first training
+    AcceleratorState._reset_state()  # otherwise the precision of the process's first training stays
     accelerator = Accelerator(
         cpu=alone,
         mixed_precision=mixed_precision(recipe.precision, alone),
@@ -188,7 +187,7 @@ def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
 
 
 def mixed_precision(precision: str, cpu: bool) -> str:
-    """Accelerate's name of a precision; ``auto`` is bf16 where the device computes in it."""
+    """Accelerate's name of a precision; ``auto`` is bf16 if the device supports it."""
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if precision != "auto":
@@ -201,7 +200,7 @@ def mixed_precision(precision: str, cpu: bool) -> str:
 
 
 def real_type(recipe: Recipe) -> torch.dtype:
-    """What weights and images are stored in; mixed precision converts on the way."""
+    """The dtype of stored weights and images; mixed precision converts on the way."""
     return torch.float64 if recipe.precision == "fp64" else torch.float32
 
 
@@ -222,8 +221,8 @@ def synchronised(module: nn.Module, cuda: bool) -> nn.Module:
     if not _several():
         return module
     if cuda:
-        found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        return found
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
     for parent in module.modules():
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm2d:
@@ -234,12 +233,12 @@ def synchronised(module: nn.Module, cuda: bool) -> nn.Module:
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the batches of all processes; torch's own needs a GPU.
 
-    Every process must hold equally many pixels.
+    Every process must have the same number of pixels.
     """
 
     @classmethod
     def like(cls, norm: nn.BatchNorm2d) -> "GlobalBatchNorm2d":
-        """With the parameters and buffers (shared, not copied) of an ordinary one."""
+        """A twin that shares parameters and buffers of an ordinary one."""
         other = cls(norm.num_features, norm.eps, norm.momentum, norm.affine)
         for name, parameter in norm.named_parameters():
             setattr(other, name, parameter)

@@ -1,10 +1,8 @@
-"""Losses of the refiner; each works on logits of y0 and is a few lines.
+"""The losses of the refiner, each a few lines on logits of y0, and the noisy masks it learns from.
 
-The flips of the paper are derived: eps = y_t XOR y0, eps_hat = |y_t - y0_hat|.
-
-What a refiner is trained on: clean masks as channels, and noisy masks with their times.
-
-Noise that belongs to a sample: the same on every device, process and batch size.
+The flips of the paper are derived: eps = y_t XOR y0, eps_hat = |y_t - y0_hat|. :func:`draw` makes
+noisy masks with their times from clean ones; its noise (:func:`uniform`) belongs to the sample and
+is the same on every device, process and batch size.
 """
 
 from collections.abc import Callable
@@ -21,6 +19,9 @@ from napari_hidiff.masks import EPSILON
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.training.recipes import LOSSES
 
+GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+FIRST, SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+
 
 def segmentation_loss(classes: int) -> nn.Module:
     """L_CE + L_Dice on logits [B, K, H, W] against one-hot (K > 1) or binary masks."""
@@ -32,9 +33,9 @@ def segmentation_loss(classes: int) -> nn.Module:
 
 
 def bernoulli_kl(q: Tensor, p: Tensor) -> Tensor:
-    """KL(B(q) || B(p)) in nats, element by element; q may be 0 or 1, p is kept inside (0, 1)."""
+    """KL(B(q) || B(p)) in nats, element by element; q may be 0 or 1, p is clamped into (0, 1)."""
     p = p.clamp(EPSILON, 1 - EPSILON)
-    # A plain xlogy(q, q) has an infinite slope at 0, and q moves with the prior that made it.
+    # xlogy(q, q) has an infinite slope at 0, and q has a gradient through the prior.
     low, high = q.clamp(min=EPSILON), (1 - q).clamp(min=EPSILON)
     entropy = torch.special.xlogy(q, low) + torch.special.xlogy(1 - q, high)
     out: Tensor = entropy - torch.special.xlogy(q, p) - torch.special.xlogy(1 - q, 1 - p)
@@ -42,7 +43,7 @@ def bernoulli_kl(q: Tensor, p: Tensor) -> Tensor:
 
 
 def focal(eps_hat: Tensor, eps: Tensor, gamma: float = 2.0) -> Tensor:
-    """-(1 - p)^gamma ln p with p the probability given to the true eps; element by element."""
+    """-(1 - p)^gamma ln p with p the probability of the true eps; element by element."""
     p = torch.where(eps > 0.5, eps_hat, 1 - eps_hat).clamp(min=EPSILON)
     return -((1 - p) ** gamma) * p.log()
 
@@ -98,7 +99,7 @@ def one_hot(truth: Tensor, classes: int) -> Tensor:
 def to_device(
     batch: dict[str, Tensor], device: torch.device, real: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """A batch on the device, images with channels last in memory, as convolutions like them."""
+    """A batch on the device; images are channels last in memory, which is fast to convolve."""
     moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
     moved |= {name: value.to(real) for name, value in moved.items() if value.is_floating_point()}
     moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
@@ -118,7 +119,7 @@ def draw(
 
     A share ``one_step`` of the samples is at T and starts, as the one-step sampler does, from
     [f >= .5]. Fixed pixels (int64 [B, H, W], -1 = free) are without noise in both. ``numbers``
-    int64 [B] and ``stream`` decide the noise of each sample (:func:`noise.uniform`).
+    int64 [B] and ``stream`` determine the noise of each sample (:func:`uniform`).
     """
     chance = uniform(numbers, 2 * stream, (2,))
     start = chance[:, 0] < one_step
@@ -143,8 +144,8 @@ def walked(
     """A share of the draws below T replaced by states of the network's own trajectory.
 
     ``answer(y_T, fixed)`` is y0_hat [B, K, H, W] at T; a DDIM step leads from y_T to the
-    time that was drawn, so that training sees masks made of guesses, as sampling does. ``numbers``
-    int64 [B] and the two streams from ``stream`` on decide the noise. Without gradient.
+    drawn time, so that training sees states made from predictions, as sampling does. ``numbers``
+    int64 [B] and the two streams from ``stream`` on determine the noise. Without gradient.
     """
     chosen = uniform(numbers, 2 * stream, (1,))[:, 0] < share
     chosen &= noisy.t < process.steps
@@ -161,12 +162,8 @@ def walked(
     return Noisy(torch.where(chosen[:, None, None, None], y_t, noisy.y_t), noisy.t)
 
 
-GOLDEN = 0x9E3779B97F4A7C15 - 2**64
-FIRST, SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
-
-
 def uniform(numbers: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:
-    """Uniform in [0, 1), float32 [B, *shape], decided by (number, stream, place) alone.
+    """Uniform in [0, 1), float32 [B, *shape], a function of (number, stream, place) alone.
 
     numbers : int64 [B], a number per sample. The values are counters through the finalizer of
     SplitMix64 (Steele, Lea and Flood 2014), 24 bits each.

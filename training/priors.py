@@ -1,12 +1,10 @@
-"""Priors as a refiner will meet them: with the errors of unseen images, and with corrections.
+"""Priors for training the refiner: with the errors of unseen images, and with corrections.
 
-A segmentor has fitted its training images; priors taken from it there teach a refiner to do
-nothing. Errors come from segmentors that never saw the image (out of fold), from damage added
-here, and from masks drawn by hand or by other software; corrections from a simulated annotator.
-
-Priors from outside, so that the masks of other software can be refined.
-
-Either a folder of masks as nnU-Net or TotalSegmentator writes them, or a network as TorchScript.
+A segmentor has fitted its training images; its priors there would teach a refiner to do nothing.
+Errors come from segmentors that never saw the image (out of fold), from damage added here
+(:func:`corrupt`), and from outside (:class:`PriorSource`): a folder of masks as nnU-Net or
+TotalSegmentator writes them, or a network as TorchScript. Corrections come from
+:mod:`napari_hidiff.training.simulated_annotator`.
 """
 
 from dataclasses import dataclass
@@ -27,11 +25,18 @@ from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor import one_line, pad_to_multiple, unpad
 from napari_hidiff.training.simulated_annotator import Rng
 
+ARRAYS = (".npy", ".npz")
+MASKS = (".png", ".tif", ".tiff", *NIFTI, *ARRAYS)
+"""Suffixes of the files in a folder of masks."""
+NETWORKS = (".pt", ".ts")
+NNUNET = "probabilities"
+"""Key under which nnU-Net stores its softmax in an npz file."""
+
 
 def corrupt(prior: np.ndarray, rng: Rng) -> np.ndarray:
     """Add one to three kinds of error inside smooth random regions.
 
-    prior : float32 [K, H, W] in [0, 1]; the same comes back.
+    prior : float32 [K, H, W] in [0, 1]; returns the same.
     """
     kinds = rng.permutation(len(DAMAGE))[: rng.integers(1, 4)]
     for kind in kinds:
@@ -41,7 +46,7 @@ def corrupt(prior: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _missed(prior: np.ndarray, rng: Rng) -> np.ndarray:
-    """Structures are not found: the background takes nearly all."""
+    """Missed structures: the background gets nearly all the probability."""
     rest = prior * rng.uniform(0.02, 0.3)
     if len(prior) > 1:
         rest[0] = 1 - rest[1:].sum(0)
@@ -49,20 +54,20 @@ def _missed(prior: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _invented(prior: np.ndarray, rng: Rng) -> np.ndarray:
-    """Structures of another place of the image appear here."""
+    """Invented structures, from another place of the image."""
     height, width = prior.shape[1:]
     moved = np.roll(prior, (rng.integers(height), rng.integers(width)), (1, 2))
     return np.maximum(prior, moved) if len(prior) == 1 else moved
 
 
 def _thickened(prior: np.ndarray, rng: Rng) -> np.ndarray:
-    """Borders lie too far outside."""
+    """Borders too far outside."""
     size = int(rng.choice([3, 5, 7]))
     return _normalised(ndimage.maximum_filter(prior, (1, size, size)))
 
 
 def _thinned(prior: np.ndarray, rng: Rng) -> np.ndarray:
-    """Borders lie too far inside, thin parts vanish."""
+    """Borders too far inside; thin parts vanish."""
     size = int(rng.choice([2, 3]))
     return _normalised(ndimage.minimum_filter(prior, (1, size, size)))
 
@@ -80,7 +85,7 @@ DAMAGE = (_missed, _missed, _invented, _thickened, _thinned, _vague)
 
 
 def _normalised(prior: np.ndarray) -> np.ndarray:
-    """Class probabilities that sum to 1 again (K > 1)."""
+    """Class probabilities, normalised to sum 1 (K > 1)."""
     return prior if len(prior) == 1 else prior / prior.sum(0).clip(1e-6)
 
 
@@ -94,16 +99,8 @@ def _region(shape: tuple[int, ...], rng: Rng) -> np.ndarray:
     return array
 
 
-ARRAYS = (".npy", ".npz")
-MASKS = (".png", ".tif", ".tiff", *NIFTI, *ARRAYS)
-"""Suffixes of the files in a folder of masks."""
-NETWORKS = (".pt", ".ts")
-NNUNET = "probabilities"
-"""Key under which nnU-Net stores its softmax in an npz file."""
-
-
 class PriorSource(Protocol):
-    """Where the priors of cases come from."""
+    """A source of priors for cases."""
 
     def prior(self, case_id: str, image: np.ndarray) -> np.ndarray:
         """The prior float32 [D, K, H, W] in [0, 1] of a case.
@@ -129,7 +126,7 @@ def open_prior_source(path: Path, card: Card, device: torch.device | str = "cpu"
         )
     try:
         network = torch.jit.load(path, map_location=device)
-    except Exception as error:  # whatever the bytes of another format lead to
+    except Exception as error:  # other formats raise many kinds
         raise InputError(
             f"{path}: is not TorchScript, as torch.jit.trace(network, image).save(file) writes it "
             f"({one_line(error)})"
@@ -142,10 +139,10 @@ class MaskFolder:
     """One file per case, ``<case id>`` and a suffix of ``MASKS``; a ``/`` in an id is a folder.
 
     Labels 0..labels-1 (one foreground class: also 0 and 255 in png and tif) are softened by the
-    card's rule, a volume slice by slice. An npy or npz file of floats holds probabilities [K, H, W]
-    or [K, D, H, W] that are taken as they are; of an npz file the only array counts, or the one
-    that nnU-Net names. NIfTI comes in canonical orientation as images do, arrays in none: they
-    have to lie as the image does, [Z, Y, X].
+    card's rule, a volume slice by slice. An npy or npz file of floats has probabilities [K, H, W]
+    or [K, D, H, W], used unchanged; in an npz file the only array counts, or nnU-Net's. NIfTI is
+    read in canonical orientation like images; arrays have no orientation and must have the axes
+    [Z, Y, X] of the image.
     """
 
     path: Path
@@ -208,8 +205,8 @@ class MaskFolder:
 class ScriptedSegmentor:
     """A network that maps a normalised image float32 [B, C, H, W] to logits [B, K, H, W].
 
-    Of several outputs the first counts. Slices go through it one by one, padded evenly to
-    multiples of 32.
+    The first of several outputs counts. Slices are computed one by one, padded evenly to multiples
+    of 32.
     """
 
     path: Path
@@ -243,7 +240,7 @@ class ScriptedSegmentor:
 
 
 def _read_array(file: Path) -> np.ndarray:
-    """The array of an npy or npz file; InputError where it cannot be told which or what it is."""
+    """The array of an npy or npz file; InputError if it is ambiguous or unreadable."""
     try:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -1,7 +1,7 @@
-"""What a training run shows and leaves behind: progress on the terminal, curves, pictures.
+"""Progress of a training run: on the terminal, as curves, as pictures, and as JSON lines.
 
-``progress.jsonl`` in the run's folder holds the same for programs, a JSON object a line:
-``{"stage", "done", "total", "loss"}`` while something goes on (at most five lines a second),
+``progress.jsonl`` in the run's folder has one JSON object per line:
+``{"stage", "done", "total", "loss"}`` during a stage (at most five lines a second),
 ``{"stage": "validation", "iteration", "prior", "one-step", "refined", "painted", "corrected"}``,
 and at the end ``{"stage": "stopped", "in", "iteration"}`` or ``{"stage": "finished", "model"}``.
 """
@@ -30,13 +30,13 @@ PACE = 0.2
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was asked to stop and did, with a checkpoint: ``--resume`` goes on."""
+    """A run stopped on request, with a checkpoint: ``--resume`` continues it."""
 
 
 class Watch:
     """Progress bars on stderr, scalars and pictures for TensorBoard under ``folder/events``.
 
-    Of several processes one is ``shown``; the others are silent.
+    Only one of several processes is ``shown``.
     """
 
     def __init__(self, folder: Path, shown: bool = True) -> None:
@@ -44,11 +44,11 @@ class Watch:
         self.folder, self.shown = folder / "events", shown
         self.file = folder / "progress.jsonl"
         self.stopping = False
-        """Whether the run is to stop after the iteration under way."""
+        """Whether the run must stop after the current iteration."""
 
     @cached_property
     def writer(self) -> SummaryWriter:
-        """Made when there is something to write: a refused run leaves no folder behind."""
+        """The writer, created on first use: a refused run leaves no folder."""
         threading.excepthook = _but_events(threading.excepthook)
         return SummaryWriter(str(self.folder))
 
@@ -65,18 +65,18 @@ class Watch:
         )
         with Progress(*columns, console=self.console) as bar:
             task = bar.add_task(what, total=total, completed=done, shown="")
-            count, told = done, 0.0
+            count, last_line = done, 0.0
 
             def advance(
                 loss: float | None = None, total: int | None = total, shown: str | None = None
             ) -> None:
-                nonlocal count, told
+                nonlocal count, last_line
                 if shown is not None:
                     bar.update(task, shown=shown)
                     return
                 count += 1
-                if count == total or time.monotonic() - told >= PACE:
-                    told = time.monotonic()
+                if count == total or time.monotonic() - last_line >= PACE:
+                    last_line = time.monotonic()
                     self.note(stage=what, done=count, total=total, loss=loss)
                 said = "" if loss is None else f"loss {loss:.4f}"
                 bar.update(task, advance=1, total=total, shown=said)
@@ -84,12 +84,12 @@ class Watch:
             yield advance
 
     def note(self, **facts: Any) -> None:
-        """A line for programs, once the run has a folder."""
+        """Write a line for programs, if the run has a folder."""
         if self.shown and self.file.parent.is_dir():
             _append(self.file, json.dumps(facts) + "\n")
 
     def stop_with_stdin(self) -> None:
-        """Stop when standard input ends: when whoever started the run closes it, or is gone."""
+        """Stop when standard input ends: the parent process closed it, or ended."""
 
         def listen() -> None:
             while sys.stdin.buffer.read(1):
@@ -105,7 +105,7 @@ class Watch:
         raise Stopped
 
     def say(self, line: str) -> None:
-        """One line for the person who watches."""
+        """Print one line on the terminal."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def scalar(self, name: str, value: float, iteration: int) -> None:
@@ -127,12 +127,12 @@ class Watch:
 
 
 def _append(path: Path, line: str) -> None:
-    """Add a line as a whole or, with an OSError, not at all: the next one must not go on in it."""
+    """Append a line completely or, with an OSError, not at all: no line is left half."""
     data = line.encode()
     with path.open("ab", buffering=0) as file:
         end = file.tell()
         try:
-            if file.write(data) < len(data):  # what fitted
+            if file.write(data) < len(data):  # a full disk
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         except OSError:
             file.truncate(end)
@@ -140,12 +140,12 @@ def _append(path: Path, line: str) -> None:
 
 
 def _but_events(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """What to do with an error of a thread. TensorBoard writes in one; an OSError there comes back
-    with the next event, where it ends the run with a line: it needs no traceback as well."""
+    """An exception hook for threads, without tracebacks of TensorBoard's writer: its OSError is
+    raised again with the next event, and ends the run with one line."""
 
-    def told(error: threading.ExceptHookArgs) -> None:
+    def report(error: threading.ExceptHookArgs) -> None:
         events = type(error.thread).__module__.startswith("tensorboard")
         if not (events and isinstance(error.exc_value, OSError)):
             hook(error)
 
-    return told
+    return report

@@ -1,8 +1,8 @@
-"""Turn a run's model into a bundled one: a name, a summary, the scores that were measured.
+"""Turn a run's model into a bundled one: a name, a summary, its measured scores.
 
 ``python -m napari_hidiff.training.publish runs/chase/model.safetensors --name chase-vessels
 --output napari_hidiff/models`` and, once the test split has been evaluated, the same on the
-published file with ``--scores results/chase-vessels-test.json`` and, for what strokes are worth,
+published file with ``--scores results/chase-vessels-test.json`` and, for the value of strokes,
 ``--interactive results/chase-vessels-interactive.json``. Weights are never touched.
 """
 
@@ -20,33 +20,33 @@ from napari_hidiff.inference.ood import image_statistics
 from napari_hidiff.training.datasets import open_dataset
 
 LARGEST = 10_000_000
-"""Bytes that a bundled model may have."""
+"""Largest size of a bundled model in bytes."""
 
 ARM = ("after", "nauc", "as_painting", "lowered", "changed_off_stroke", "fixed_changed", "seconds")
-"""What a card says of an arm of the simulated annotator."""
+"""Scores on a card of an arm of the simulated annotator."""
 
 app = new_app()
 
 
 def scores_of(report: dict[str, Any]) -> dict[str, Any]:
-    """What the card says of an evaluation: every mean score, the difference, and how it was run."""
-    kept = ("dataset", "split", "n", "seeds", "settings", "surface", "mean", "difference")
-    return {key: report[key] for key in (*kept, "damage", "command", "versions") if key in report}
+    """The scores of an evaluation for a card: means, the difference, and its settings."""
+    keys = ("dataset", "split", "n", "seeds", "settings", "surface", "mean", "difference")
+    return {key: report[key] for key in (*keys, "damage", "command", "versions") if key in report}
 
 
 def interactive_scores_of(report: dict[str, Any]) -> dict[str, Any]:
-    """What the card says of the simulated annotator: every arm, without curves of single cases."""
-    kept = ("dataset", "split", "n", "strokes", "seeds", "longest_side", "command", "versions")
+    """The scores of the simulated annotator for a card: every arm, without curves of cases."""
+    keys = ("dataset", "split", "n", "strokes", "seeds", "longest_side", "command", "versions")
     arms = {
         name: {figure: arm[figure] for figure in ARM if figure in arm}
         for name, arm in report["arms"].items()
     }
     ahead = report["differences"]["refine_minus"]
-    return {key: report[key] for key in kept} | {"arms": arms, "refine_minus": ahead}
+    return {key: report[key] for key in keys} | {"arms": arms, "refine_minus": ahead}
 
 
 def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any]:
-    """The looks of the very cases that a card names as trained on; InputError if one is missing."""
+    """Statistics of exactly the training cases on a card; InputError if one is missing."""
     found = open_dataset(dataset, data)
     cases = {case.id: case for cases in found.splits.values() for case in cases}
     trained = card.training["cases"]["train"]
@@ -85,8 +85,8 @@ def publish_command(
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
     loaded = load_model(model, device="cpu", engine="torch")
-    loaded.check_trainable()  # whoever has a bundled model can go on training it
-    size = model.stat().st_size  # weights decide it, and they stay
+    loaded.check_trainable()  # a bundled model can be fine-tuned
+    size = model.stat().st_size  # of the weights, which do not change
     if size > LARGEST:
         raise InputError(
             f"{model} has {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"

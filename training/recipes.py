@@ -1,9 +1,9 @@
-"""How a model is trained: one dataclass, one instance per data set.
+"""Training recipes: one dataclass, one instance per data set.
 
 Sizes (pixels, width, batch, learning rate, iterations) are the paper's; :data:`SIZES` has smaller
-ones for a CPU. The mode is what the comparisons behind this package found to work: y0 logits as
-the network's output, cross entropy and Dice as the loss, priors that carry the errors of unseen
-images, and simulated corrections. :func:`as_in_the_paper` switches a recipe to the paper's mode.
+ones for a CPU. The mode is the best of our comparisons: y0 logits as the network's output, cross
+entropy and Dice as the loss, priors that carry the errors of unseen images, and simulated
+corrections. :func:`as_in_the_paper` switches a recipe to the paper's mode.
 """
 
 from dataclasses import dataclass, field, replace

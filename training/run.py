@@ -1,6 +1,7 @@
-"""What all stages of one training run share.
+"""The state that all stages of a training run share, and the checks before the run starts.
 
-What is settled before a run: its card, its recipe, its folder.
+A :class:`Run` has the card, the recipe and the folder. The ``check_`` functions refuse a recipe,
+a folder or cases that do not fit.
 """
 
 import json
@@ -30,8 +31,8 @@ from napari_hidiff.training.recipes import PROMPTED, Recipe
 
 @dataclass(frozen=True)
 class Run:
-    """Recipe and card, the run's folder, the device and its processes, what is shown, and the
-    model that the networks start from, if any."""
+    """A training run: recipe, card, folder, device and processes, progress, and the model to start
+    from, if any."""
 
     recipe: Recipe
     card: Card
@@ -42,13 +43,13 @@ class Run:
 
     @property
     def main(self) -> bool:
-        """Whether this process is the one that writes, validates and speaks."""
+        """Whether this is the main process, which writes, validates and prints."""
         answer: bool = self.accelerator.is_main_process
         return answer
 
     @property
     def place(self) -> dict[str, int]:
-        """This process among the others, as ``crops.batches`` takes it."""
+        """Rank and number of the processes, for ``crops.batches``."""
         return {
             "rank": self.accelerator.process_index,
             "processes": self.accelerator.num_processes,
@@ -56,9 +57,9 @@ class Run:
 
 
 def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
-    """The card of a model that is about to be trained; scores come from an evaluation.
+    """The card of a model before training; an evaluation adds scores.
 
-    InputError: an intensity rule or a segmentor that there is not.
+    InputError: an unknown intensity rule or segmentor.
     """
     labels = zip(dataset.classes, dataset.colors, strict=True)
     seen = {split: [case.id for case in dataset.splits[split]] for split in ("train", "val")}
@@ -122,10 +123,10 @@ def check_recipe(recipe: Recipe, card: Card) -> None:
 
 
 def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
-    """The card's defaults; the one-step pass becomes the sampler where validation found it as good.
+    """The card's defaults, with the one-step sampler if it validated as well.
 
-    That needs a network which has seen the start of that pass in training. Steps and samples
-    stay: they apply whenever a sampler that takes steps is chosen.
+    That needs a network trained on the start of that sampler. Steps and samples stay, for the
+    samplers of several steps.
     """
     trained = card.training["recipe"]["one_step"] > 0
     one_step = trained and scores["one-step"] >= scores["refined"]
@@ -133,13 +134,13 @@ def recommended(card: Card, scores: dict[str, float]) -> dict[str, Any]:
 
 
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """InputError rather than to overwrite a run, or to mix two."""
+    """InputError for a folder with another run, which would be overwritten or mixed."""
     check_place(folder)
     noted = folder / "recipe.json"
     if noted.exists():
         if not resume:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
-        # Fields that came after the first runs.
+        # Fields that earlier versions lack.
         added = {"start": "", "xformer": True, "kernel": "bernoulli", "centre": "prior"}
         added |= {"hypotheses": 0, "hold_out": "", "minutes": 0.0}
         before, now = added | _read_json(noted), asdict(recipe)
@@ -154,7 +155,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def check_place(folder: Path) -> None:
-    """InputError where a folder is a file, lies in one, or may not be written to; makes none."""
+    """InputError if a folder is a file, is inside one, or is not writable; creates nothing."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"{there}: is a file where a folder is wanted")
@@ -163,7 +164,7 @@ def check_place(folder: Path) -> None:
 
 
 def _option(field: str) -> str:
-    """How a field of a recipe is called on the command line."""
+    """The command-line option of a field of a recipe."""
     return "--from" if field == "start" else f"--{field.replace('_', '-')}"
 
 
@@ -173,7 +174,7 @@ def _value(recipe: Mapping[str, Any], field: str) -> str:
 
 
 def note_recipe(folder: Path, recipe: Recipe) -> None:
-    """Make the run's folder, which is a run from now on, without what a killed one left half."""
+    """Create the run's folder with its recipe, and remove partial files of a killed run."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in folder.rglob(".*.part"):
         with suppress(OSError):
@@ -182,8 +183,10 @@ def note_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def check_cases(folder: Path, splits: Mapping[str, Sequence[Stored]], writes: bool) -> None:
-    """Note in a run's folder what it trains on (if ``writes``); InputError that names the case when
-    it is resumed with other images, masks or groups."""
+    """Compare the cases with those noted in the run's folder, and note them if ``writes``.
+
+    InputError, with the case, for a run resumed with other images, masks or groups.
+    """
     noted = folder / "cases.json"
     now = {
         split: [
@@ -204,7 +207,7 @@ def check_cases(folder: Path, splits: Mapping[str, Sequence[Stored]], writes: bo
 
 
 def _change(before: Mapping[str, Any], now: Mapping[str, list[dict[str, str]]]) -> str | None:
-    """The first difference between what two runs train on, or None."""
+    """The first difference between the cases of two runs, or None."""
     for split, cases in now.items():
         rows = (_row(row) for row in before.get(split, ()))
         then = {row["id"]: row for row in rows}
@@ -221,22 +224,22 @@ def _change(before: Mapping[str, Any], now: Mapping[str, list[dict[str, str]]]) 
 
 
 def _row(noted: dict[str, str] | str) -> dict[str, str]:
-    """What is noted of a case; runs of earlier versions noted its name alone."""
+    """The note of a case; earlier versions noted only its name."""
     return {"id": noted} if isinstance(noted, str) else noted
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """An object that :func:`write_json` wrote; InputError for a damaged file."""
+    """An object from :func:`write_json`; InputError for a damaged file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise InputError(f"{path}: is not what a run writes there")
-    return found
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one."""
+    """Write JSON atomically."""
     with atomic_write(path) as (part,):
         part.write_text(json.dumps(value, indent=1) + "\n")

@@ -1,13 +1,11 @@
-"""The strokes of a simulated annotator: where the largest error is, painted with the truth.
+"""A simulated annotator: strokes on the largest error, painted with the truth.
 
 The policy is that of interactive segmentation studies: of the errors take the 8-connected
 component with the largest inscribed disc; paint a disc there, or, on thin structures, where a disc
-corrects almost nothing, a scribble along the component's skeleton.
+corrects almost nothing, a scribble along the component's skeleton (:func:`next_stroke`).
 
-Rounds of simulated strokes on the refiner's own output, as interactive networks are trained.
-
-A network that only ever saw strokes on the segmentor's errors meets others in use: those that are
-left after it has answered the stroke before.
+:func:`play` repeats it in rounds on the refiner's own output, as interactive networks are trained:
+in use a network also meets the errors that are left after its answer to the stroke before.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,10 +32,16 @@ WIDEST = 1 / 16
 LONGEST = 1 / 8
 """Length of a scribble, at most this share of the image's height."""
 THIN = 20
-"""Thin structures have an area of more than so many of their own largest inscribed discs."""
+"""The area of a thin structure is more than this multiple of its largest inscribed disc."""
 
 ROUNDING = 1e-6
-"""A squared distance is whole, but the square of its root may be a little more."""
+"""Squared distances are whole numbers, but the square of a root may be a little more."""
+SHARE = 0.5
+"""Share of the iterations with rounds."""
+ELSEWHERE = 0.25
+"""Share of the strokes on any error instead of the largest: people choose differently."""
+COUNT, STROKE = 7, 8
+"""Random streams, next to those of crops and noise."""
 
 
 class Stroke(NamedTuple):
@@ -49,10 +53,10 @@ class Stroke(NamedTuple):
 
 
 def next_stroke(mask: np.ndarray, truth: np.ndarray, kind: str = DISC) -> Stroke | None:
-    """The stroke on the largest error of ``mask``, or None where there is no error.
+    """The stroke on the largest error of ``mask``, or None without an error.
 
     mask, truth : integer [H, W]. The border of the image counts as a border of an error. The
-    largest inscribed disc decides, the first in reading order where several are as large.
+    largest error is that with the largest inscribed disc, the first in reading order on ties.
     """
     errors = mask != truth
     if not errors.any():
@@ -79,7 +83,7 @@ def inside_depth(region: np.ndarray) -> np.ndarray:
 
 
 def discs(shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """The union of open discs, bool [H, W]; a disc holds its centre at least.
+    """The union of open discs, bool [H, W]; a disc contains at least its centre.
 
     centres : int [n, 2], (row, column); radii : float [n], pixels.
     """
@@ -97,8 +101,8 @@ def discs(shape: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.
 def skeleton_path(component: np.ndarray, start: tuple[int, int], length: float) -> np.ndarray:
     """Pixels int [n, 2] of a path on the skeleton of a component, at most ``length`` long.
 
-    It passes by the skeleton's pixel nearest to ``start``: from there up to half the length is
-    walked to one side, and what is left to another; a side that ends early leaves more.
+    It passes the skeleton's pixel nearest to ``start``: up to half the length to one side, the rest
+    to another; a short side leaves more for the other.
     """
     rows, columns = np.nonzero(component)
     top, left = int(rows.min()), int(columns.min())
@@ -119,8 +123,8 @@ def _farthest(
     length: float,
     taken: Sequence[tuple[int, ...]] = (),
 ) -> tuple[float, list[tuple[int, ...]]]:
-    """The way from ``start`` to the skeleton's pixel farthest from it within ``length``, off the
-    ``taken`` pixels, and how long it is."""
+    """Length and pixels of the path from ``start`` to the farthest pixel of the skeleton within
+    ``length``, off the ``taken`` pixels."""
     cost = cost.copy()
     for pixel in taken:
         if pixel != start:
@@ -134,7 +138,7 @@ def _farthest(
 
 
 def thin(truth: np.ndarray) -> bool:
-    """Whether the foreground of a mask [H, W] is thin, so that strokes have to be scribbles."""
+    """Whether the foreground of a mask [H, W] is thin, so that strokes must be scribbles."""
     foreground = truth > 0
     if not foreground.any():
         return False
@@ -143,16 +147,16 @@ def thin(truth: np.ndarray) -> bool:
 
 
 def kind_for(truth: np.ndarray) -> str:
-    """The kind of strokes that suits a mask [H, W]: scribbles where it is thin, else discs."""
+    """The kind of strokes for a mask [H, W]: scribbles on thin structures, else discs."""
     return SCRIBBLE if thin(truth) else DISC
 
 
 def painted(
     stroke: Stroke, truth: np.ndarray, labels: int, wrong: np.random.Generator | None = None
 ) -> np.ndarray:
-    """What the stroke fixes, int64 [H, W]: the true label, -1 off the stroke.
+    """The fixed map of a stroke, int64 [H, W]: the true label, -1 off the stroke.
 
-    wrong : the annotator errs: the label of every painted pixel is another one, by one shift.
+    wrong : the annotator errs: every painted pixel has another label, by one common shift.
     """
     values = truth.astype(np.int64)
     if wrong is not None:
@@ -163,9 +167,9 @@ def painted(
 def simulate_corrections(
     mask: np.ndarray, truth: np.ndarray, rng: Rng, most: int = 8
 ) -> np.ndarray:
-    """Pixels that an annotator who sees ``mask`` would have fixed after a few strokes.
+    """The fixed map after a few random strokes on the errors of ``mask``.
 
-    mask, truth : int [H, W]. Returns int64 [H, W], -1 = free, else the true label. A stroke lies
+    mask, truth : int [H, W]. Returns int64 [H, W], -1 = free, else the true label. A stroke is
     on a component of the errors, larger ones first, and is either a disc painted with the truth
     or a scribble along the error itself.
     """
@@ -188,19 +192,12 @@ def simulate_corrections(
     return fixed
 
 
-SHARE = 0.5
-"""Of the iterations have rounds."""
-ELSEWHERE = 0.25
-"""Of the strokes lie on any error, not on the largest: people see other things first."""
-COUNT, STROKE = 7, 8
-"""Random streams, next to those of crops and noise."""
-
 Answer = Callable[[Tensor, Tensor], Tensor]
 """(y_T, fixed) -> y0_hat [B, K, H, W] of the one-step pass."""
 
 
 def rounds_of(most: int, seed: int, iteration: int) -> int:
-    """How many strokes are painted before this iteration: 0 in half of them, else 1..most."""
+    """Number of strokes before this iteration: 0 in half of the iterations, else 1..most."""
     rng = np.random.default_rng([seed, COUNT, iteration])
     return int(rng.integers(1, most + 1)) if most and rng.random() < SHARE else 0
 
@@ -214,10 +211,10 @@ def play(
     numbers: Tensor,
     seed: int,
 ) -> Tensor:
-    """The fixed map after so many strokes, each with an answer of the network before it.
+    """The fixed map after some strokes, each on the network's answer to those before.
 
     prior : [B, K, H, W]; truth, fixed : int64 [B, H, W], -1 = free; numbers : int64 [B], which
-    with ``seed`` decide the strokes. Nothing here has a gradient.
+    with ``seed`` determine the strokes. Without gradient.
     """
     for number in range(rounds):
         with torch.no_grad():

@@ -1,10 +1,12 @@
-"""The first stage: segmentors with CE + Dice, and the priors of images they never saw.
+"""The two stages of training: segmentors, then refiner and segmentor in alternation.
 
-The second stage: refiner and segmentor in turns, each with the other frozen.
+First stage: segmentors with CE + Dice (:func:`pretrain`), and priors of images they never saw
+(:func:`out_of_fold`).
 
-The refiner's step sees the averaged segmentor (its features, and for a share of the crops its
-prior); the segmentor's step is pulled by L_CE + L_Dice + lambda_Diff L_Diff through the averaged
-refiner. Each loss takes one forward of the refiner.
+Second stage (:class:`Alternation`): refiner and segmentor in turns, each with the other frozen. The
+refiner's step sees the averaged segmentor: its features, and for a share of the crops its prior.
+The segmentor's step minimises L_CE + L_Dice + lambda_Diff L_Diff through the averaged refiner. Each
+loss takes one forward of the refiner.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +43,8 @@ from napari_hidiff.training.simulated_annotator import Answer, play, rounds_of
 
 SAVE_EVERY = 200
 PIXELS_AT_ONCE = 2**20
-"""Planes are segmented together up to this many pixels."""
+"""Pixels of one batch of planes for the segmentor."""
+REFINER_NOISE, SEGMENTOR_NOISE, WALK_NOISE = 1, 2, 4
 
 
 def pretrain(
@@ -49,8 +52,8 @@ def pretrain(
 ) -> Segmentor:
     """Train one segmentor on ``cases`` and return its averaged weights, frozen.
 
-    Its state lies in ``name.pt`` of the run: a finished one is read back, an interrupted one goes
-    on. ``stage`` decides the weights that it starts from and the crops that it sees.
+    Its state is in ``name.pt`` of the run: a finished one is loaded, an interrupted one continues.
+    ``stage`` determines its initial weights and its crops.
     """
     recipe, classes = run.recipe, run.card.outputs
     torch.manual_seed(recipe.seed * 1000 + stage)
@@ -100,7 +103,7 @@ def out_of_fold(cases: Sequence[Stored], run: Run) -> list[Stored]:
     recipe = run.recipe
     order = sorted({case.group for case in cases})
     fold_of = {group: i % recipe.folds for i, group in enumerate(order)}
-    given = {case.id: case for case in cases}
+    by_id = {case.id: case for case in cases}
     for fold in range(recipe.folds):
         inside = [case for case in cases if fold_of[case.group] != fold]
         outside = [case for case in cases if fold_of[case.group] == fold]
@@ -108,14 +111,14 @@ def out_of_fold(cases: Sequence[Stored], run: Run) -> list[Stored]:
             continue
         segmentor = pretrain(f"fold{fold}", 1 + fold, recipe.fold_iterations, inside, run)
         for case in with_priors(outside, predictor(segmentor), f"priors of fold {fold}", run):
-            given[case.id] = case
-    return [given[case.id] for case in cases]
+            by_id[case.id] = case
+    return [by_id[case.id] for case in cases]
 
 
 def with_priors(
     cases: Sequence[Stored], predict: Callable[[Stored], np.ndarray], what: str, run: Run
 ) -> list[Stored]:
-    """The cases that had none with a prior float16 [D, K, H, W], written by the main process."""
+    """The cases, with a prior float16 [D, K, H, W] added where missing by the main process."""
     folder = run.folder / "priors"
     named = [replace(c, prior_file=folder / f"{c.path.name}.npy") for c in cases]
     if run.main:
@@ -148,7 +151,6 @@ def predictor(segmentor: Segmentor) -> Callable[[Stored], np.ndarray]:
 
 
 Batch = dict[str, Tensor]
-REFINER_NOISE, SEGMENTOR_NOISE, WALK_NOISE = 1, 2, 4
 
 
 class Alternation:
@@ -175,7 +177,7 @@ class Alternation:
         self.segmentation = segmentation_loss(self.classes)
 
     def iterate(self, group: list[Batch], iteration: int) -> dict[str, float]:
-        """One refiner update from micro-batches, and a segmentor update when it is its turn."""
+        """One refiner update from micro-batches, and a segmentor update in its turn."""
         self.refiner.module.train()
         losses = self._refiner_losses(
             group, rounds_of(self.recipe.rounds, self.recipe.seed, iteration)
@@ -243,7 +245,7 @@ class Alternation:
         y0: Tensor,
         noisy: Noisy,
     ) -> Tensor:
-        # ``refiner`` may be a wrapper, which hands on a call, but no method: ``plain`` has that.
+        # ``refiner`` may be a wrapper without the network's methods, which ``plain`` has.
         assert isinstance(plain, Refiner)
         with self.accelerator.autocast():
             condition = plain.condition(image, prior, fixed, features)

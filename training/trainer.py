@@ -72,19 +72,19 @@ def train(
 
     ``folder`` also gets recipe.json, checkpoints (last.pt, best.pt, one per segmentor), the priors
     of unseen images, TensorBoard events and report.json (validation scores, calibration). An
-    existing folder is refused unless ``resume`` is set; then the run goes on and ends with the
-    weights of an uninterrupted one. ``cache`` (``cache`` beside ``folder``) keeps the images.
-    ``name`` stands on the card (the data set's). ``watch`` shows the run and may stop it; then it
-    ends with :class:`Stopped` and a checkpoint.
+    existing folder is refused unless ``resume`` is set; the run then continues and ends with the
+    weights of an uninterrupted one. ``cache`` (default: ``cache`` beside ``folder``) stores the
+    images. ``name`` is the model's (default: the data set's). ``watch`` shows the run and may stop
+    it, with a checkpoint and :class:`progress.Stopped`.
 
-    A recipe with a ``start`` is a fine-tuning (:mod:`.tune`): segmentor and refiner go on from that
-    model, and report.json holds the scores of the held-out cases before and after.
+    A recipe with a ``start`` is a fine-tuning (:mod:`.fine_tuning`): segmentor and refiner continue
+    from that model, and report.json holds the scores of the held-out cases before and after.
 
     Raises
     ------
-    InputError : bad data (with ``skip_bad`` such cases are left out), a folder that holds another
-        run, a recipe that does not fit, a disk that is full. What was written stays whole, and the
-        run can be resumed.
+    InputError : bad data (with ``skip_bad`` such cases are left out), a folder of another run, a
+        recipe that does not fit, a full disk. Written files stay complete, and the run can be
+        resumed.
     """
     start = starting_model(recipe.start) if recipe.start else None
     if start is not None:
@@ -107,14 +107,14 @@ def train(
     accelerator.wait_for_everyone()
     watch = watch or Watch(folder, shown=accelerator.is_main_process)
     try:
-        with accelerator.main_process_first():  # the others find what it has read
-            kept = read_cases(dataset, cache, skip_bad, watch)
-        check_cases(folder, kept.splits, writes=False)
+        with accelerator.main_process_first():  # the others use its cache
+            store = read_cases(dataset, cache, skip_bad, watch)
+        check_cases(folder, store.splits, writes=False)
         if accelerator.is_main_process:
             note_recipe(folder, recipe)
-            check_cases(folder, kept.splits, writes=True)
-        recipe = fitted(recipe, kept.splits["train"])
-        card = with_data(blank(), kept)
+            check_cases(folder, store.splits, writes=True)
+        recipe = fitted(recipe, store.splits["train"])
+        card = with_data(blank(), store)
         if start is not None:
             start.segmentor.to(accelerator.device)
             start.refiner.to(accelerator.device)
@@ -122,7 +122,7 @@ def train(
         for line in plan(recipe, dataset, str(accelerator.device)):
             watch.say(line)
         run = Run(recipe, card, folder, accelerator, watch, start)
-        cases, held_out = (from_elsewhere(run, kept.splits[name]) for name in ("train", "val"))
+        cases, held_out = (from_elsewhere(run, store.splits[name]) for name in ("train", "val"))
         segmentor, cases = segmentor_stage(run, cases)
         if not held_out:
             scores = "there are none" if start else "are those of training images"
@@ -141,49 +141,49 @@ def train(
 
 
 def read_cases(dataset: Dataset, cache: Path, skip_bad: bool, watch: Watch) -> Store:
-    """The training and validation cases, on disk; at least one of the former."""
+    """The training and validation cases in the cache; at least one trains."""
     dataset.split("train")  # an InputError if there is none
     folder = cache / dataset.name
     with watch.progress(f"reading into {folder}", 0, None) as advance:
-        kept = case_cache.build(
+        store = case_cache.build(
             dataset,
             ("train", "val"),
             folder,
             skip_bad,
             lambda done, total: advance(total=total),
         )
-    for line in kept.skipped:
+    for line in store.skipped:
         watch.say(f"skipped: {line}")
-    train, val = ({case.id: case.labels for case in kept.splits[s]} for s in ("train", "val"))
+    train, val = ({case.id: case.labels for case in store.splits[s]} for s in ("train", "val"))
     check_foreground(train)
     for line in never_trained(dataset.classes, train, val):
         watch.say(line)
-    return kept
+    return store
 
 
-def with_data(card: Card, kept: Store) -> Card:
-    """The card with what was really read."""
-    seen = {split: [case.id for case in cases] for split, cases in kept.splits.items()}
-    skipped = {"skipped": kept.skipped} if kept.skipped else {}
-    looks = merged([card.looks, *(case.looks for case in kept.splits["train"])])
+def with_data(card: Card, store: Store) -> Card:
+    """The card with the facts of the cases in the cache."""
+    seen = {split: [case.id for case in cases] for split, cases in store.splits.items()}
+    skipped = {"skipped": store.skipped} if store.skipped else {}
+    looks = merged([card.looks, *(case.looks for case in store.splits["train"])])
     return replace(card, training=card.training | {"cases": seen} | skipped, looks=looks)
 
 
 def from_elsewhere(run: Run, cases: list[Stored]) -> list[Stored]:
-    """The cases with the priors that the recipe names a source of; as they are without one."""
+    """The cases with priors of the recipe's source, if it names one."""
     if not run.recipe.prior_from:
         return cases
     device = str(run.accelerator.device)
     source = open_prior_source(Path(run.recipe.prior_from), run.card, device)
 
-    def given(case: Stored) -> np.ndarray:
+    def prior_of(case: Stored) -> np.ndarray:
         return source.prior(case.id, case.image.astype(np.float32))
 
-    return with_priors(cases, given, f"priors from {run.recipe.prior_from}", run)
+    return with_priors(cases, prior_of, f"priors from {run.recipe.prior_from}", run)
 
 
 def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, list[Stored]]:
-    """The segmentor, and the cases with the priors that the refiner will start from."""
+    """The segmentor, and the cases with the priors for the refiner."""
     recipe = run.recipe
     wanted = needs_priors(recipe)
     if wanted and run.start is not None:  # it never saw these cases: no folds are needed
@@ -194,8 +194,8 @@ def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, lis
     missing = [case for case in cases if case.prior_file is None]
     if wanted and missing:
         done = with_priors(missing, predictor(segmentor), "priors", run)
-        found = {case.id: case for case in (*cases, *done)}
-        cases = [found[case.id] for case in cases]
+        by_id = {case.id: case for case in (*cases, *done)}
+        cases = [by_id[case.id] for case in cases]
     return segmentor, cases
 
 
@@ -255,7 +255,7 @@ def refiner_stage(
                 ):
                     save_checkpoint(best, _weights(pair) | {"iteration": iteration})
             if run.main and finished and run.start is not None:
-                # Nothing is chosen by the held-out cases, so that their scores stay honest.
+                # Held-out cases choose nothing, so that their scores stay unbiased.
                 save_checkpoint(best, _weights(pair) | {"iteration": iteration})
             stop = watch.stopping and not finished
             if run.main and (iteration % SAVE_EVERY == 0 or finished or stop):
@@ -310,8 +310,8 @@ def _model(run: Run, pair: Alternation) -> HiDiff:
 
 
 def _merit(card: Card, scores: dict[str, float]) -> float:
-    """What the best checkpoint is best in: the mean Dice of the sampler that its card will
-    recommend and, for a refiner that is trained on strokes, of its answers to them."""
+    """The score that selects a checkpoint: mean Dice of the sampler that its card will recommend
+    and, for a refiner trained on strokes, of its answers to them."""
     chosen = recommended(card, scores)["sampler"] == "one-step"
     refined = scores["one-step" if chosen else "refined"]
     recipe = card.training["recipe"]

@@ -18,7 +18,7 @@ SAMPLES = 2
 STROKES = 3
 """Of the simulated annotator."""
 PLANES = 4
-"""Planes of a volume that are looked at, evenly spaced among those with foreground."""
+"""Planes scored per volume, evenly spaced among those with foreground."""
 
 
 def validate(
@@ -31,10 +31,10 @@ def validate(
     sampler), and after strokes of a simulated annotator on the prior, ``painted`` alone and
     ``corrected`` by a one-step pass after each.
 
-    Pictures are scored whole, volumes on a few planes taken together. The prior is that of the
-    case, where it has one (from elsewhere), else the segmentor's. The second value is a row of
-    pictures of the first case: truth, prior and refined, [H, W]. seen : called before each case
-    with how many are done, and how many there are.
+    Pictures are scored whole, volumes on a few planes together. The prior is that of the case, if
+    it has one (from another source), else the segmentor's. The second value is a row of pictures
+    of the first case: truth, prior and refined, [H, W]. seen : called before each case with how
+    many are done, and how many there are.
     """
     names = ("prior", "one-step", "refined", "painted", "corrected")
     scores: dict[str, list[float]] = {name: [] for name in names}
@@ -71,7 +71,7 @@ def annotated(
     model: HiDiff, image: np.ndarray, truth: np.ndarray, prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Masks [H, W] after ``STROKES`` strokes on the prior's mask: painted alone, and refined by
-    a one-step pass after each, every annotator on the own mask."""
+    a one-step pass after each; each annotator corrects its own mask."""
     kind = kind_for(truth)
     masks = []
     for refining in (False, True):

@@ -1,6 +1,7 @@
-"""One step of the history of a mask.
+"""One edit of a mask, and the map of fixed pixels that edits build.
 
-The pixels of a mask that the user has fixed, each at a label of the user's.
+An :class:`Edit` has the pixels that one stroke or result changed, with their labels before and
+after. A :class:`FixedMap` has the user's label of every pixel that a stroke touched.
 """
 
 from collections.abc import Iterable
@@ -17,12 +18,12 @@ _numbers = count()
 
 @dataclass(frozen=True)
 class Edit:
-    """One step of the history.
+    """One edit: a stroke of the user, or a result that was written.
 
-    pixels : whose value changed, with their values before and after.
-    by_user : a stroke, or else a model's write.
-    confirmed : pixels that the user painted with the value they already had, with that value.
-    number : rises with every change of any timeline: which of two is older.
+    pixels : those whose label changed, with their labels before and after.
+    by_user : True for a stroke, False for a model's write.
+    confirmed : pixels that the user painted with the label they had, with that label.
+    number : rises with every edit of any slice, so that it orders them by age.
     """
 
     pixels: Runs
@@ -32,51 +33,51 @@ class Edit:
 
     @property
     def moves(self) -> bool:
-        """Whether any pixel changed its value: then it is a step of the layer's history, too."""
+        """Whether any pixel changed; only then the layer's own history has this edit, too."""
         return bool(self.pixels.starts.size)
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """Its memory in bytes."""
         return self.pixels.nbytes + self.confirmed.nbytes
 
 
 def changed(by_user: bool, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Edit:
-    """Pixels (flat positions, rising) got other values; all arrays [n]."""
+    """An edit of pixels (flat positions, rising) with their labels before and after, [n]."""
     return Edit(Runs.of(index, before, after), by_user, Runs.of(_NO_PIXELS, _NO_PIXELS))
 
 
 def unchanged(
     by_user: bool, index: np.ndarray = _NO_PIXELS, labels: np.ndarray = _NO_PIXELS
 ) -> Edit:
-    """No pixel got another value; ``index`` were painted with the ``labels`` they had, [n]."""
+    """An edit without a change: ``index`` were painted with the ``labels`` they had, [n]."""
     nothing = Runs.of(_NO_PIXELS, _NO_PIXELS, _NO_PIXELS)
     return Edit(nothing, by_user, Runs.of(index, labels))
 
 
 def apply_edit(change: Edit, fixed: np.ndarray) -> None:
-    """Put what a stroke fixed into a fixed map [H, W]."""
+    """Write the pixels that a stroke fixed into a fixed map [H, W]."""
     flat = fixed.reshape(-1)
     flat[change.pixels.index] = change.pixels.column(1)
     flat[change.confirmed.index] = change.confirmed.column(0)
 
 
 def joined(change: Edit, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Edit:
-    """A stroke that went on over the pixels ``index`` [n]."""
-    known = change.pixels.index
-    merged = np.union1d(known, index)
-    old, new = np.searchsorted(merged, known), np.searchsorted(merged, index)
+    """``change`` continued over the pixels ``index`` [n], as one edit."""
+    earlier = change.pixels.index
+    merged = np.union1d(earlier, index)
+    old, new = np.searchsorted(merged, earlier), np.searchsorted(merged, index)
     first, last = np.empty((2, merged.size), after.dtype)
     first[new], last[old] = before, change.pixels.column(1)
     first[old], last[new] = change.pixels.column(0), after
     where = change.confirmed.index
-    kept = ~np.isin(where, index)
-    confirmed = Runs.of(where[kept], change.confirmed.column(0)[kept])
+    untouched = ~np.isin(where, index)
+    confirmed = Runs.of(where[untouched], change.confirmed.column(0)[untouched])
     return Edit(Runs.of(merged, first, last), True, confirmed, change.number)
 
 
 class FixedMap:
-    """What is fixed by the strokes of a history, and by those before it.
+    """The map of fixed pixels: of the strokes in a history, and of those before it.
 
     content : integer [H, W], the mask. before : integer [H, W], pixels fixed before the history
     began (``FREE`` elsewhere), or None.
@@ -91,8 +92,8 @@ class FixedMap:
         small = content.dtype in (np.uint8, np.int8)  # their labels fit into two bytes
         self._dtype = np.dtype(np.int16 if small else np.int32)
         self._map: np.ndarray | None = None  # None: all free, as most slices of a volume are
-        self._base: np.ndarray | None = None  # fixed by what can be undone no more
-        self._dropped: np.ndarray | None = None  # bool, strokes of the base that no model has seen
+        self._base: np.ndarray | None = None  # fixed by dropped edits
+        self._dropped: np.ndarray | None = None  # bool, their pixels without an answer yet
         self._count: int | None = None
         if before is not None:
             if np.shape(before) != self._shape:
@@ -102,12 +103,12 @@ class FixedMap:
             self._map = self._base.copy()
 
     def __bool__(self) -> bool:
-        """Whether any pixel may be fixed."""
+        """False only if no pixel is fixed."""
         return self._map is not None
 
     @property
     def count(self) -> int:
-        """How many pixels are fixed."""
+        """Number of fixed pixels."""
         if self._count is None:
             self._count = 0 if self._map is None else int(np.count_nonzero(self._map != FREE))
         return self._count
@@ -141,27 +142,27 @@ class FixedMap:
             mask[where] = self._map[where]
 
     def apply_edit(self, change: Edit) -> None:
-        """A stroke fixes what it touched."""
+        """Fix the pixels of a stroke."""
         if self._map is None:
             self._map = self._values()
         apply_edit(change, self._map)
         self._count = None
 
     def rebuild(self, strokes: Iterable[Edit]) -> None:
-        """Only these strokes, and what can be undone no more, are done."""
+        """Build the map from these strokes and the dropped edits alone."""
         self._map = None if self._base is None else self._base.copy()
         self._count = None
         for change in strokes:
             self.apply_edit(change)
 
     def sync(self, content: np.ndarray) -> None:
-        """Fixed pixels that are otherwise in ``content`` [H, W] are fixed as they are there."""
+        """Give fixed pixels the label that they have in ``content`` [H, W]."""
         if self._map is not None:
             stale = self.differs(content)
             self._map[stale] = content[stale]
 
     def retain(self, change: Edit) -> None:
-        """A stroke can be undone no more."""
+        """Make a stroke permanent: its edit is dropped from the history."""
         if self._base is None:
             self._base = self._values()
         if self._dropped is None:
@@ -170,15 +171,15 @@ class FixedMap:
         touch(change, self._dropped)
 
     def mark_answered(self) -> None:
-        """A model's mask was written after all strokes that can be undone no more."""
+        """A model answered: its mask was written after all permanent strokes."""
         self._dropped = None
 
     def unanswered(self) -> np.ndarray:
-        """Pixels bool [H, W] of strokes that can be undone no more and were not :meth:`seen`."""
+        """Pixels bool [H, W] of permanent strokes since :meth:`mark_answered`."""
         return np.zeros(self._shape, bool) if self._dropped is None else self._dropped.copy()
 
     def promote_dtype(self) -> None:
-        """The labels are of a larger dtype now."""
+        """Widen the labels to int32."""
         self._dtype = np.dtype(np.int32)
         self._map = None if self._map is None else self._map.astype(np.int32)
         self._base = None if self._base is None else self._base.astype(np.int32)
@@ -188,7 +189,7 @@ class FixedMap:
 
 
 def touch(change: Edit, where: np.ndarray) -> None:
-    """Mark what a stroke touched in ``where``, bool [H, W]."""
+    """Mark the pixels that a stroke touched in ``where``, bool [H, W]."""
     flat = where.reshape(-1)
     flat[change.pixels.index] = True
     flat[change.confirmed.index] = True

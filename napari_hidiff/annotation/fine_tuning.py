@@ -1,12 +1,12 @@
-"""Accepted masks with their images, kept to learn from: the layout ``folder`` of our training.
+"""Fine-tuning on accepted masks: the training set, and the process that trains.
 
-A set belongs to a model and to all that are tuned from it. A file is named after its image and the
-content of the image, so that adding the same image again replaces what was there.
+A :class:`TrainingSet` is a folder in the layout ``folder`` of :mod:`napari_hidiff.training`. It
+belongs to a model and to all models fine-tuned from it. A file is named after its image and the
+image's content, so adding the same image again replaces the earlier pair.
 
-A fine-tuning in a process of its own: started, watched and stopped from a window or script.
-
-The process gets a low priority and one thread. It stops, with a checkpoint, when its standard input
-ends: when :meth:`Tuning.stop` closes it, and also when whoever started it is gone.
+:class:`Tuning` is a training process with low priority and one thread: started, watched and stopped
+from a window or a script. It stops with a checkpoint when its standard input ends: when
+:meth:`Tuning.stop` closes it, and when the parent process ends.
 """
 
 import json
@@ -31,22 +31,27 @@ from napari_hidiff.io.write import write_labels
 from napari_hidiff.masks import Index
 
 VARIABLE = "NAPARI_HIDIFF_TRAINING_SETS"
-"""Name of the environment variable that says where training sets are kept."""
+"""Environment variable: the folder of all training sets."""
 HELD_OUT = 4
-"""One image in so many is held out when a model is fine-tuned."""
+"""Every n-th image validates (is held out) when a model is fine-tuned."""
 KEY = 12
 """Digits of an image's key in the names of its files."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+LOG, ARGUMENTS, PROGRESS = "log.txt", "arguments.json", "progress.jsonl"
+MODEL = "model.safetensors"
+SHARES = {"reading": 0.03, "priors": 0.05, "segmentor": 0.37, "refiner": 0.55}
+"""The stages in order, each with its approximate share of the time."""
 
 
 def folder() -> Path:
-    """Where training sets are: ``$NAPARI_HIDIFF_TRAINING_SETS``, else beside the sessions."""
+    """The folder of training sets: ``$NAPARI_HIDIFF_TRAINING_SETS``, else beside the sessions."""
     return user_folder(VARIABLE, "training-sets")
 
 
 class TrainingSet:
-    """The set of a model.
+    """The training set of a model and of all models fine-tuned from it.
 
-    name : of the model that others are tuned from (:func:`catalog.root_name`).
+    name : of the root model (:func:`catalog.root_name`).
     """
 
     def __init__(self, name: str) -> None:
@@ -59,17 +64,17 @@ class TrainingSet:
 
     @property
     def images(self) -> int:
-        """How many images there are; all slices of a volume count as one."""
+        """Number of images; all slices of a volume count as one."""
         groups = self._groups()
         return len({groups.get(stem, stem) for stem in self.stems})
 
     def add(
         self, image: np.ndarray, mask: np.ndarray, name: str, key: str, index: Index, card: Card
     ) -> str:
-        """Store an image [H, W] or [H, W, C] and its mask [H, W], in place of older ones of it.
+        """Store an image [H, W] or [H, W, C] and its mask [H, W]; an earlier pair is replaced.
 
-        name : of the image; key : :func:`sidecar.image_key` of all of it; index : the slice.
-        Returns the stem of the files: a slice's says which one it is.
+        name : of the image; key : :func:`sidecar.image_key` of the whole image; index : the slice.
+        Returns the stem of the files; it contains the index of the slice.
 
         Raises
         ------
@@ -112,11 +117,11 @@ class TrainingSet:
 
     def _groups(self) -> dict[str, str]:
         try:
-            found: dict[str, str] = json.loads((self.root / "groups.json").read_text("utf-8"))
+            groups: dict[str, str] = json.loads((self.root / "groups.json").read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        kept = set(self.stems)
-        return {stem: group for stem, group in found.items() if stem in kept}
+        complete = set(self.stems)
+        return {stem: group for stem, group in groups.items() if stem in complete}
 
 
 def _alpha(image: np.ndarray) -> bool:
@@ -124,7 +129,7 @@ def _alpha(image: np.ndarray) -> bool:
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    """Pixels as they are: png where it can hold them, else tif."""
+    """Write unchanged pixels: as png where the format allows, else as tif."""
     image = np.ascontiguousarray(image.astype(np.uint8) if image.dtype == bool else image)
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
@@ -142,19 +147,12 @@ def _write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-LOG, ARGUMENTS, PROGRESS = "log.txt", "arguments.json", "progress.jsonl"
-MODEL = "model.safetensors"
-SHARES = {"reading": 0.03, "priors": 0.05, "segmentor": 0.37, "refiner": 0.55}
-"""Stages in their order, and about how much of the time each takes."""
-
-
 @dataclass
 class Progress:
-    """What a run has said so far.
+    """The progress of a run.
 
-    stage, done, total : where it is. losses, dice : (share of the run 0..1, value), to be drawn;
-    dice : of the refined masks of held-out images. stopped, finished : how it ended, if it did.
+    stage, done, total : the current position. losses, dice : curves of (share of the run 0..1,
+    value); dice is that of refined held-out images. stopped, finished : whether it ended so.
     """
 
     stage: str = "starting"
@@ -167,7 +165,7 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Of the whole run, 0..1."""
+        """The part of the whole run that is done, 0..1."""
         if self.finished or self.stage == "scoring":
             return 1.0
         names = list(SHARES)
@@ -177,7 +175,7 @@ class Progress:
         return before + SHARES[self.stage] * (self.done / self.total if self.total else 0)
 
     def take(self, line: dict[str, Any]) -> None:
-        """One line of ``progress.jsonl``."""
+        """Add one line of ``progress.jsonl``."""
         stage = str(line.get("stage", "")).split(" ")[0]
         self.stopped = stage == "stopped"
         if stage == "finished":
@@ -209,7 +207,7 @@ class Tuning:
     def begin(
         cls, folder: Path, data: Path, model: str, name: str, options: Sequence[str] = ()
     ) -> "Tuning":
-        """Start a new run: ``model`` is tuned on ``data`` and will be called ``name``."""
+        """Start a new run: fine-tune ``model`` on ``data``; the result gets the name ``name``."""
         arguments = ["--dataset", "folder", "--data", str(data), "--from", model, "--name", name]
         arguments += ["--output", str(folder), "--cache", str(data / "cache"), *options]
         run = cls(folder)
@@ -222,7 +220,7 @@ class Tuning:
         return run
 
     def go_on(self) -> None:
-        """Start again where the run was stopped; a run that had hardly begun begins anew."""
+        """Resume the run from its checkpoint; without one it starts again."""
         arguments = json.loads((self.folder / ARGUMENTS).read_text())["arguments"]
         resume = ["--resume"] if (self.folder / "recipe.json").exists() else []
         self.poll()
@@ -231,26 +229,26 @@ class Tuning:
 
     @property
     def name(self) -> str:
-        """What the tuned model is called."""
+        """The name of the fine-tuned model."""
         return str(json.loads((self.folder / ARGUMENTS).read_text())["name"])
 
     @property
     def model(self) -> Path:
-        """The file of the tuned model, once there is one."""
+        """The file of the fine-tuned model, which a finished run has."""
         return self.folder / MODEL
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to stop and has not yet."""
+        """Whether :meth:`stop` was called on a process that is still alive."""
         return self._stopping and self.running
 
     def poll(self) -> Progress:
-        """Read what is new; never waits."""
+        """Read new progress; never waits."""
         try:
             with (self.folder / PROGRESS).open("rb") as file:
                 file.seek(self._read)
@@ -264,13 +262,13 @@ class Tuning:
         return self.progress
 
     def stop(self) -> None:
-        """Ask it to stop after the iteration under way; never waits."""
+        """Ask the process to stop after the current iteration; never waits."""
         self._stopping = True
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     def problem(self) -> str | None:
-        """Why the run ended without a model, in one line; None if it did not, or was stopped."""
+        """The error of a failed run, one line; None if it runs, finished or was stopped."""
         if self.running or self.model.exists() or self.poll().stopped:
             return None
         try:
@@ -284,8 +282,8 @@ class Tuning:
 
     def report(self) -> dict[str, Any]:
         """``held_out`` of the run's report: scores before and after (:mod:`training.tune`)."""
-        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())["held_out"]
-        return found
+        report: dict[str, Any] = json.loads((self.folder / "report.json").read_text())["held_out"]
+        return report
 
     def _start(self, arguments: Sequence[str]) -> None:
         command = [sys.executable, "-m", "napari_hidiff.training", *arguments, "--background"]
@@ -311,6 +309,6 @@ def stopped_run(runs: Path, stems: Sequence[str]) -> Tuning | None:
         cases = json.loads((newest / "cases.json").read_text())
     except (OSError, ValueError):
         return None
-    rows = (*cases["train"], *cases["val"])  # earlier versions noted names alone
+    rows = (*cases["train"], *cases["val"])  # earlier versions stored names alone
     same = sorted(row if isinstance(row, str) else row["id"] for row in rows) == sorted(stems)
     return run if same and run.poll().stopped else None

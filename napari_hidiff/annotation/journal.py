@@ -1,124 +1,298 @@
-"""The log of an annotation: what was done, when, and enough of it to do it again.
+"""The journal writes the log of an annotation, and packs the state of its slices.
 
-An entry is a small JSON-able dict. Every one has ``action`` and ``at``, seconds since the program
-opened the image; one about a slice has ``slice`` (an index) and ``mask``, the digest of the slice
-after it, so that a repetition can tell where it went astray
-(:mod:`napari_hidiff.annotation.replay`).
-
-| action | further facts |
-|---|---|
-| open | when (local time), version, channels (leading axes of the image that are no slices) |
-| restore | the same, after an earlier session; masks: they came back; slices: if not repeatable |
-| slice | work on a slice began |
-| stroke | pixels (packed, with their labels), until (its end), foreign (not by napari's tools) |
-| confirm | pixels that were painted with the label they had |
-| undo, redo | by: how many changes of the slice |
-| segment | the model's facts; prior: segmentor or mask, and then its pixels |
-| run | the model's facts, settings, guards; taken: steps taken so far; stopped: by the user |
-| write | what: prior, walker, step (then step: which), or pixels |
-| alternatives | shares: what was offered behind the steps of the run, per alternative |
-| show | step: the entry of the run that was outlined |
-| walker | completion of the strokes as they are began; layers: how many, if channels are layers |
-| reject | the undo before it took back a result |
-| sweep | kind: segment, refine or carry; the model's facts, settings; its write has the pixels |
-| take_back | slices: how many got the masks back that they had before a sweep |
-| lock | label: of a class that was frozen (on) or let go; held: its pixels, while frozen |
-| withdraw | the mask was not final after all |
-| accept | which model and step the mask came from, if any |
-
-What outlives the program of a slice, in memory and as text.
+:class:`Journal` is the only writer of :mod:`napari_hidiff.annotation.entries`: one method per
+action. :class:`SliceRecord` is the saved state of a slice; :func:`packed` and :func:`records`
+convert records to JSON and back.
 """
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from napari_hidiff._version import __version__
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.entries import (
+    AcceptEntry,
+    AcceptFacts,
+    AlternativesEntry,
+    ConfirmEntry,
+    Entry,
+    LockEntry,
+    ModelFacts,
+    OpenEntry,
+    PackedPixels,
+    PackedSlice,
+    RejectEntry,
+    RestoreEntry,
+    RunEntry,
+    SegmentEntry,
+    ShowEntry,
+    SliceBegunEntry,
+    SliceFacts,
+    StrokeEntry,
+    SweepEntry,
+    SweepFacts,
+    TakeBackEntry,
+    UndoEntry,
+    WalkerEntry,
+    WithdrawEntry,
+    WriteEntry,
+)
 from napari_hidiff.annotation.undo import MaskHistory
+from napari_hidiff.inference.card import Sampling
 from napari_hidiff.masks import FREE, Index, of_mask, pack, shown, unpack
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
-Entry = dict[str, Any]
+Result = Literal["prior", "walker"]
+"""A result that a replay computes again; of others the log has the pixels."""
+
+
+class HasHistory(Protocol):
+    """A session of a slice, as the journal needs it."""
+
+    timeline: MaskHistory
+
+
+class LoggedRun:
+    """The entry of a run that goes on: its steps are added as they are taken."""
+
+    def __init__(self, entry: RunEntry) -> None:
+        self._entry = entry
+
+    def took(self, step: int, engine: str) -> None:
+        """Step number ``step`` was taken, on an engine: packed or torch."""
+        self._entry["taken"] = step
+        self._entry["engine"] = engine
+
+    def stopped(self) -> None:
+        """The user stopped the run."""
+        self._entry["stopped"] = True
 
 
 class Journal:
-    """Writes the log of an annotation; log : the list that entries are added to."""
+    """Writes the log of an annotation.
 
-    def __init__(self, log: list[Entry]) -> None:
-        self._log = log
-        self._began = time.monotonic()
-        self._strokes: dict[Index, Entry] = {}  # the last stroke of each slice
+    sessions : of all slices, for the digest that goes into every entry about one.
+    """
 
-    def add(
-        self, action: str, index: Index | None, timeline: MaskHistory | None, **facts: Any
-    ) -> Entry:
-        """Add an entry; timeline : of the slice ``index``, if it is about one."""
-        entry: Entry = {"action": action, "at": self._now(), **facts}
-        if index is not None:
-            entry["slice"] = index
-        if timeline is not None:
-            entry["mask"] = timeline.digest
-        self._log.append(entry)
-        return entry
+    def __init__(self, sessions: Mapping[Index, HasHistory]) -> None:
+        self.entries: list[Entry] = []
+        self._sessions = sessions
+        self._opened = time.monotonic()
+        self._strokes: dict[Index, StrokeEntry] = {}  # the last stroke of each slice
 
-    def opened(self, earlier: bool = False, **facts: Any) -> Entry:
-        """The first entry of a program's work; ``earlier`` : it goes on from an earlier one."""
-        when = time.strftime("%Y-%m-%d %H:%M:%S")
-        action = "restore" if earlier else "open"
-        return self.add(action, None, None, when=when, version=__version__, **facts)
+    def open(self, channels: int) -> None:
+        """An image was opened; channels : number of its leading axes that are no slices."""
+        now, when = self._now(), _local_time()
+        self._add(
+            OpenEntry(action="open", at=now, when=when, version=__version__, channels=channels)
+        )
 
-    def pixels(
-        self, action: str, index: Index, timeline: MaskHistory, where: np.ndarray, **facts: Any
-    ) -> Entry:
-        """Add an entry about pixels (flat positions, rising) and the labels that they have now."""
-        packed = pack(where, timeline.content.ravel()[where])
-        return self.add(action, index, timeline, pixels=packed, **facts)
+    def restore(
+        self, log: Sequence[Entry], slices: Mapping[Index, "SliceRecord"], channels: int
+    ) -> None:
+        """Work went on from the ``slices`` of an earlier session, whose ``log`` comes first."""
+        self.entries[:0] = log
+        entry = RestoreEntry(
+            action="restore",
+            at=self._now(),
+            when=_local_time(),
+            version=__version__,
+            channels=channels,
+            masks=True,
+        )
+        if not repeatable(log):
+            entry["slices"] = packed(slices)
+        self._add(entry)
 
-    def stroke(self, index: Index, timeline: MaskHistory, more: bool, foreign: bool) -> None:
-        """The last change of a slice is a stroke, new or (``more``) going on."""
+    def begin_slice(self, index: Index) -> None:
+        """Work on a slice began."""
+        self._add(SliceBegunEntry(action="slice", at=self._now(), **self._slice(index)))
+
+    def stroke(self, index: Index, more: bool, foreign: bool) -> None:
+        """The last change of a slice is a stroke.
+
+        more : it continues the stroke before. foreign : it was painted by no tool of napari.
+        """
+        timeline, earlier = self._sessions[index].timeline, self._strokes.get(index)
         if timeline.last is None:
             return
-        where, entry = timeline.last.pixels.index, self._strokes.get(index)
-        if more and entry is not None:
-            labels = timeline.last.pixels.column(1)
-            entry |= {
-                "pixels": pack(where, labels),
-                "until": self._now(),
-                "mask": timeline.digest,
-            }
+        where = timeline.last.pixels.index
+        if more and earlier is not None:
+            earlier["pixels"] = pack(where, timeline.last.pixels.column(1))
+            earlier["until"] = self._now()
+            earlier["mask"] = timeline.digest
+            return
+        now, pixels, about = self._now(), self._pixels(index, where), self._slice(index)
+        if foreign:
+            entry = StrokeEntry(action="stroke", at=now, pixels=pixels, foreign=True, **about)
         else:
-            facts = {"foreign": True} if foreign else {}
-            self._strokes[index] = self.pixels("stroke", index, timeline, where, **facts)
+            entry = StrokeEntry(action="stroke", at=now, pixels=pixels, **about)
+        self._strokes[index] = entry
+        self._add(entry)
 
-    def wrote(
-        self, index: Index, timeline: MaskHistory, what: str | None, step: int | None, before: int
-    ) -> None:
-        """A result was written into a slice, whose timeline had the revision ``before``."""
-        if what == "step":
-            self.add("write", index, timeline, what=what, step=step)
-        elif what is not None:
-            self.add("write", index, timeline, what=what)
+    def confirm(self, index: Index, where: np.ndarray) -> None:
+        """The user painted pixels (flat positions, rising) with the label they had."""
+        now, pixels = self._now(), self._pixels(index, where)
+        self._add(ConfirmEntry(action="confirm", at=now, pixels=pixels, **self._slice(index)))
+
+    def undo(self, index: Index, by: int) -> None:
+        """Changes of a slice were undone (``by`` < 0) or redone (``by`` > 0)."""
+        now, about = self._now(), self._slice(index)
+        self._add(UndoEntry(action="undo" if by < 0 else "redo", at=now, by=abs(by), **about))
+
+    def segment(self, index: Index, model: "HiDiff", mask: np.ndarray | None = None) -> None:
+        """A slice got a prior: from ``mask``, integer [H, W], or from the segmentor."""
+        now, facts, about = self._now(), model_facts(model), self._slice(index)
+        if mask is None:
+            entry = SegmentEntry(action="segment", at=now, **facts, prior="segmentor", **about)
         else:
-            last = timeline.last if timeline.revision != before else None
-            where = np.empty(0, np.int64) if last is None else last.pixels.index
-            self.pixels("write", index, timeline, where, what="pixels")
+            entry = SegmentEntry(
+                action="segment", at=now, **facts, prior="mask", pixels=of_mask(mask), **about
+            )
+        self._add(entry)
+
+    def run(
+        self, index: Index, model: "HiDiff", sampling: Sampling, firm: bool, guards: Guards
+    ) -> LoggedRun:
+        """A refinement began; firm : the user's setting behind the margin of ``guards``."""
+        entry = RunEntry(
+            action="run",
+            at=self._now(),
+            fixed=self._sessions[index].timeline.fixed_count,
+            **model_facts(model),
+            sampler=sampling.sampler,
+            steps=sampling.steps,
+            samples=sampling.samples,
+            seed=sampling.seed,
+            certain=guards.certain,
+            firm=firm,
+            near=guards.near,
+            margin=guards.margin,
+            **self._slice(index),
+        )
+        self._add(entry)
+        return LoggedRun(entry)
+
+    def write_result(self, index: Index, what: Result) -> None:
+        """The prior or the random walker's mask was written into a slice."""
+        self._add(WriteEntry(action="write", at=self._now(), what=what, **self._slice(index)))
+
+    def write_step(self, index: Index, step: int) -> None:
+        """Step number ``step`` of the slice's run was written; 0 is its prior."""
+        now, about = self._now(), self._slice(index)
+        self._add(WriteEntry(action="write", at=now, what="step", step=step, **about))
+
+    def write_pixels(self, index: Index, before: int) -> None:
+        """Another result was written; before : the revision of the slice's history before it."""
+        timeline = self._sessions[index].timeline
+        last = timeline.last if timeline.revision != before else None
+        where = np.empty(0, np.int64) if last is None else last.pixels.index
+        now, pixels, about = self._now(), self._pixels(index, where), self._slice(index)
+        self._add(WriteEntry(action="write", at=now, pixels=pixels, what="pixels", **about))
+
+    def alternatives(self, index: Index, shares: list[float]) -> None:
+        """Alternatives were offered; shares : of the samples, 0..1, one per alternative."""
+        now, about = self._now(), self._slice(index)
+        self._add(AlternativesEntry(action="alternatives", at=now, shares=shares, **about))
+
+    def show(self, index: Index, step: int) -> None:
+        """An alternative was outlined; step : its place among the steps of the run."""
+        self._add(ShowEntry(action="show", at=self._now(), step=step, **self._slice(index)))
+
+    def walker(self, index: Index, layers: int | None = None) -> None:
+        """The random walker began; layers : how many, where every channel is a layer."""
+        now, about = self._now(), self._slice(index)
+        if layers is None:
+            self._add(WalkerEntry(action="walker", at=now, **about))
+        else:
+            self._add(WalkerEntry(action="walker", at=now, layers=layers, **about))
+
+    def reject(self, index: Index) -> None:
+        """The undo before rejected a result."""
+        self._add(RejectEntry(action="reject", at=self._now(), **self._slice(index)))
+
+    def sweep(
+        self,
+        index: Index,
+        model: "HiDiff",
+        kind: str,
+        sampling: Sampling | None,
+        guards: Guards | None,
+    ) -> None:
+        """A slice got its result in a pass over many; kind : segment, refine or carry."""
+        facts: SweepFacts = {}
+        if sampling is not None:
+            facts["sampler"], facts["steps"] = sampling.sampler, sampling.steps
+            facts["samples"], facts["seed"] = sampling.samples, sampling.seed
+        if guards is not None:
+            facts["near"], facts["certain"] = guards.near, guards.certain
+            facts["margin"] = guards.margin
+        now, about = self._now(), self._slice(index)
+        self._add(
+            SweepEntry(action="sweep", at=now, **model_facts(model), kind=kind, **facts, **about)
+        )
+
+    def take_back(self, slices: int) -> None:
+        """A pass was undone; slices : how many got the mask back that they had before it."""
+        self._add(TakeBackEntry(action="take_back", at=self._now(), slices=slices))
+
+    def lock(self, label: int, held: list[PackedPixels] | None) -> None:
+        """A class was frozen with the pixels ``held``, or released (None).
+
+        Only the last entry of a class has its pixels, and only while it is frozen.
+        """
+        for entry in self.entries:
+            if entry["action"] == "lock" and entry["label"] == label:
+                entry.pop("held", None)
+        now = self._now()
+        if held is None:
+            self._add(LockEntry(action="lock", at=now, label=label, on=False))
+        else:
+            self._add(LockEntry(action="lock", at=now, label=label, on=True, held=held))
+
+    def accept(self, index: Index, facts: AcceptFacts) -> None:
+        """The user accepted the mask as final."""
+        now, about = self._now(), self._slice(index)
+        self._add(AcceptEntry(action="accept", at=now, **facts, **about))
+
+    def withdraw(self, index: Index) -> None:
+        """The mask is not final after all."""
+        self._add(WithdrawEntry(action="withdraw", at=self._now(), **self._slice(index)))
+
+    def _add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def _slice(self, index: Index) -> SliceFacts:
+        return {"slice": index, "mask": self._sessions[index].timeline.digest}
+
+    def _pixels(self, index: Index, where: np.ndarray) -> str:
+        return pack(where, self._sessions[index].timeline.content.ravel()[where])
 
     def _now(self) -> float:
-        return round(time.monotonic() - self._began, 2)
+        return round(time.monotonic() - self._opened, 2)
 
 
-def repeatable(log: list[Entry]) -> bool:
-    """Whether a log begins at a beginning: those of older versions have too little in them."""
-    return any(entry.get("action") == "open" or "slices" in entry for entry in log)
+def _local_time() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def model_facts(model: "HiDiff") -> Entry:
-    """What the log says of a model: its name, the file it came from and the file's digest, what
-    runs it and where."""
+def is_snapshot(entry: Entry) -> bool:
+    """Whether an entry has the whole state of the slices, so that a replay can begin at it."""
+    return entry.get("action") == "restore" and "slices" in entry
+
+
+def repeatable(log: Sequence[Entry]) -> bool:
+    """Whether a replay can begin in this log; logs of older versions may have no such place."""
+    return any(entry.get("action") == "open" or is_snapshot(entry) for entry in log)
+
+
+def model_facts(model: "HiDiff") -> ModelFacts:
+    """The model, its file with digest, the engine and the device, as an entry has them."""
     return {
         "model": model.card.name,
         "file": model.file,
@@ -129,10 +303,10 @@ def model_facts(model: "HiDiff") -> Entry:
 
 
 class SliceRecord(NamedTuple):
-    """What outlives the program of a slice.
+    """The saved state of a slice.
 
     fixed : int32 [H, W], the strokes. accepted : integer [H, W], the mask accepted last, or None.
-    mask : integer [H, W], the mask as it was left, or None: strokes and accepted mask make it up.
+    mask : integer [H, W], the current mask, or None where strokes and accepted mask make it up.
     """
 
     fixed: np.ndarray
@@ -145,16 +319,17 @@ def _fixed(fixed: np.ndarray) -> str:
     return pack(where, fixed.ravel()[where])
 
 
-def packed(slices: Mapping[Index, SliceRecord]) -> list[dict[str, Any]]:
-    """Slices as the file has them, JSON-able; the inverse of :func:`records`."""
-    found: list[dict[str, Any]] = []
+def packed(slices: Mapping[Index, SliceRecord]) -> list[PackedSlice]:
+    """Records for a JSON file; the inverse of :func:`records`."""
+    texts: list[PackedSlice] = []
     for index, record in slices.items():
-        found.append({"slice": index, "fixed": _fixed(record.fixed)})
+        text: PackedSlice = {"slice": index, "fixed": _fixed(record.fixed)}
         if record.accepted is not None:
-            found[-1]["accepted"] = of_mask(record.accepted)
+            text["accepted"] = of_mask(record.accepted)
         if record.mask is not None:
-            found[-1]["mask"] = of_mask(record.mask)
-    return found
+            text["mask"] = of_mask(record.mask)
+        texts.append(text)
+    return texts
 
 
 def _unpack(text: str, size: tuple[int, ...], rest: int, dtype: type) -> np.ndarray:
@@ -166,15 +341,20 @@ def _unpack(text: str, size: tuple[int, ...], rest: int, dtype: type) -> np.ndar
     return values
 
 
-def records(packed: list[dict[str, Any]], shape: Sequence[int]) -> dict[Index, SliceRecord]:
-    """Slices as the file has them, unpacked; ValueError and others where they are damaged."""
+def records(packed: Sequence[PackedSlice], shape: Sequence[int]) -> dict[Index, SliceRecord]:
+    """The inverse of :func:`packed`; shape : of the whole mask.
+
+    Raises
+    ------
+    ValueError, LookupError, TypeError : the text is damaged.
+    """
     slices = {}
-    for one in packed:
-        index = tuple(one["slice"])
+    for text in packed:
+        index = tuple(text["slice"])
         size = shown(shape, index)
-        masks = (one.get(name) for name in ("accepted", "mask"))
+        masks = (text.get("accepted"), text.get("mask"))
         slices[index] = SliceRecord(
-            _unpack(one["fixed"], size, FREE, np.int32),
+            _unpack(text["fixed"], size, FREE, np.int32),
             *(None if mask is None else _unpack(mask, size, 0, np.uint8) for mask in masks),
         )
     return slices

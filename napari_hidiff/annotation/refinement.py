@@ -1,8 +1,8 @@
-"""What a model does to slices: the first mask, the steps of a run, many slices in a row.
+"""What a model does to slices: the first mask, the steps of a run, a pass over many slices.
 
-Window and replay share it. What goes over many slices (segment, refine, carry a correction on) is
-a generator, so that a window can show each slice, say how far it is, and stop. Slices of one size
-go through the model together, up to :data:`TOGETHER` pixels.
+Window and replay share it. A pass over many slices (segment, refine, propagate a correction) is a
+generator of :class:`SliceResult`, so that a window can show each slice and stop between two.
+Slices of one size go through the model together, up to :data:`TOGETHER` pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,15 +23,24 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 NEAR, CERTAIN, FIRM = False, False, True
-"""Which guards of a re-refinement are on to begin with."""
+"""Guards of a re-refinement that are on by default."""
+FEWEST = 8
+"""Smallest number of samples to look for alternatives in."""
+TOGETHER = 2**16
+"""Pixels of one batch of slices: more take memory and, from slices of some 100 x 100 pixels on,
+more time too (``python -m benchmarks.window_memory`` has the memory)."""
+REMEMBERED = 2**24
+"""Bytes of the model's cache after a pass, for the correction that follows."""
+SETTLED = 0.02
+"""Share of a slice's labelled pixels below which propagation stops (:func:`changed_part`)."""
 
 
 @dataclass(frozen=True)
 class Settings(Sampling):
-    """How to refine, and what a re-refinement may change.
+    """Sampling, and the guards of a re-refinement.
 
-    certain : whether a re-refinement changes only what it is surer of; firm : whether it leaves
-    toss-ups as they are (:class:`Guards`).
+    certain : :class:`Guards`' ``certain``. firm : whether toss-ups are restored, by a margin of
+    :data:`MARGIN`.
     """
 
     certain: bool = CERTAIN
@@ -39,27 +48,23 @@ class Settings(Sampling):
 
     @property
     def sampling(self) -> Sampling:
-        """The part that the model needs."""
+        """The part for the model."""
         return Sampling(self.sampler, self.steps, self.samples, self.seed)
 
     def guards(self, near: bool) -> Guards:
-        """What a re-refinement may change; ``near`` : only places near the strokes."""
+        """The guards of a re-refinement; near : only changes near the strokes."""
         return Guards(REACH if near else None, self.certain, MARGIN if self.firm else 0.0)
 
     def with_samples(self, card: Card) -> "Settings":
-        """Settings that draw several samples: these, or else DDIM as the card has it."""
+        """Settings with several samples: these, or DDIM with the card's steps."""
         if self.sampler != "one-step" and self.samples > 1:
             return self
         steps, samples = card.defaults["steps"], max(FEWEST, card.defaults["samples"])
         return replace(self, sampler="ddim", steps=steps, samples=samples)
 
 
-FEWEST = 8
-"""Samples that alternatives are drawn from, at least."""
-
-
 def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
-    """The segmentor's prior of a slice, or a mask [H, W] of the user as the prior."""
+    """The prior of a slice: the segmentor's, or a mask [H, W] of the user."""
     if mask is None:
         probability = model.prior(*stack.read(model, index))
         return Prior(probability, probability, model.mask_of(probability))
@@ -77,7 +82,7 @@ def steps(
     run: Run,
     sampling: Sampling,
 ) -> Iterator["Step"]:
-    """The steps of a run; nothing happens, and no input is checked, before the first is asked."""
+    """The steps of a run, lazily: input is checked when the first step is requested."""
     image, normalised = stack.read(model, index)
     yield from model.steps(
         image,
@@ -89,22 +94,13 @@ def steps(
     )
 
 
-TOGETHER = 2**16
-"""Pixels that go through the model together: more take memory and, from slices of some 100 x 100
-pixels on, more time too (``python -m benchmarks.window_memory`` has the memory)."""
-REMEMBERED = 2**24
-"""Bytes of the slices gone over that the model still knows, for whoever corrects them next."""
-SETTLED = 0.02
-"""Share of a slice's labelled pixels below which a change counts as none (:func:`change`)."""
-
-
 class SliceResult(NamedTuple):
-    """One slice.
+    """The result of one slice.
 
-    at : which one. given : the mask uint8 [H, W] that its prior was made from, None = the
+    at : its index. given : the mask uint8 [H, W] that its prior was made from, None = the
         segmentor's prior.
-    prior, probability : float32 [K, H, W] before and after refinement (the same where there was
-        none). mask : uint8 [H, W] of ``probability``.
+    prior, probability : float32 [K, H, W] before and after refinement (equal without one).
+    mask : uint8 [H, W] of ``probability``.
     """
 
     at: Index
@@ -115,7 +111,7 @@ class SliceResult(NamedTuple):
 
 
 def slices_along(index: Index, axis: int, first: int, last: int) -> list[Index]:
-    """The slices first..last along a hidden axis of ``index``, both included, in this order.
+    """The slices first..last (inclusive) along a hidden axis of ``index``, in this order.
 
     With ``first`` > ``last`` they run downwards. InputError where the axis is not a hidden one.
     """
@@ -126,7 +122,7 @@ def slices_along(index: Index, axis: int, first: int, last: int) -> list[Index]:
 
 
 def segment_slices(model: "HiDiff", stack: Stack, where: Sequence[Index]) -> Iterator[SliceResult]:
-    """The segmentor's mask of every slice; InputError when the model cannot read one."""
+    """The segmentor's mask of every slice; InputError for a slice that the model cannot read."""
     from napari_hidiff.inference import volumes
 
     for part in _parts(stack, where):
@@ -143,8 +139,8 @@ def slices_from_labels(
     """The user's own mask of every slice; labels : integers of the stack's shape."""
 
     for index in where:
-        given, probability, mask = segment(model, stack, index, labels[slicer(index)].copy())
-        yield SliceResult(index, given, probability, probability, mask)
+        prior_mask, probability, mask = segment(model, stack, index, labels[slicer(index)].copy())
+        yield SliceResult(index, prior_mask, probability, probability, mask)
 
 
 def refine_slices(
@@ -155,20 +151,21 @@ def refine_slices(
     fixed: Mapping[Index, np.ndarray],
     sampling: Sampling,
 ) -> Iterator[SliceResult]:
-    """Every slice refined, with its strokes fixed.
+    """Refine every slice, with its strokes fixed.
 
-    given : integer masks [H, W] to start from, of the slices that do not start from the segmentor.
+    given : integer masks [H, W] as priors; other slices start from the segmentor.
     fixed : int [H, W], ``FREE`` or a label, of the slices with strokes.
-    sampling : how; every slice has the same seed.
+    sampling : the same for every slice, seed included.
 
-    InputError when the model cannot read a slice, or something does not fit.
+    InputError for a slice that the model cannot read, or a mask that does not fit.
     """
     from napari_hidiff.inference import volumes
 
     for part in _parts(stack, where):
         planes = np.stack([stack.normalised(model, index) for index in part])
-        starts, kept = [given.get(index) for index in part], [fixed.get(index) for index in part]
-        prior, probability = volumes.together(model, planes, starts, kept, sampling)
+        starts = [given.get(index) for index in part]
+        strokes = [fixed.get(index) for index in part]
+        prior, probability = volumes.together(model, planes, starts, strokes, sampling)
         for number, index in enumerate(part):
             own = probability[:, number]
             yield SliceResult(index, starts[number], prior[:, number], own, model.mask_of(own))
@@ -185,31 +182,31 @@ def propagate(
     sampling: Sampling,
     settled: float = SETTLED,
 ) -> Iterator[SliceResult]:
-    """A correction handed on: each slice is refined from its own mask with the correction in it.
+    """Propagate a correction: each slice is refined from its own mask with the correction in it.
 
-    where : the slices from the neighbour on, in the direction to go. before, mask : integer [H, W]
-    of the corrected slice before and after; where they are the same, the neighbour's own mask is
-    its prior. (To take the whole mask of the neighbour instead does harm: ``python -m
-    benchmarks.carry``.) standing(index) : the mask that a slice has now, integer [H, W].
+    where : the slices from the neighbour on, in order. before, mask : integer [H, W] of the
+    corrected slice before and after; where they are equal, the neighbour's own mask is its prior.
+    (The whole mask of the corrected slice as the prior does harm: ``python -m
+    benchmarks.carry``.) standing(index) : the current mask of a slice, integer [H, W].
     fixed, sampling : as for :func:`refine_slices`.
 
-    What changed in a slice is handed on in turn, until one changes by less than ``settled``; that
-    one is not handed out.
+    The change of a slice is propagated in turn, until a slice changes by less than ``settled``;
+    that slice is not yielded.
     """
     for index in where:
-        stands = standing(index)
-        given = np.where(mask != before, mask, stands)
-        (swept,) = refine_slices(model, stack, [index], {index: given}, fixed, sampling)
+        current = standing(index)
+        prior_mask = np.where(mask != before, mask, current)
+        (swept,) = refine_slices(model, stack, [index], {index: prior_mask}, fixed, sampling)
         own = fixed.get(index)
         after = swept.mask if own is None else np.where(own == FREE, swept.mask, own)
-        if changed_part(stands, after) < settled:
+        if changed_part(current, after) < settled:
             return
         yield swept
-        before, mask = stands, after
+        before, mask = current, after
 
 
 class SliceChange(NamedTuple):
-    """What a pass over many slices changed in one: flat positions, the labels before and after."""
+    """The change of one slice in a pass: flat positions, the labels before and after."""
 
     where: np.ndarray
     before: np.ndarray
@@ -217,13 +214,13 @@ class SliceChange(NamedTuple):
 
     @classmethod
     def between(cls, before: np.ndarray, after: np.ndarray) -> "SliceChange":
-        """What changed from one mask [H, W] to another."""
+        """The change from one mask [H, W] to another."""
         where = np.flatnonzero(before != after)
         return cls(where, before.ravel()[where], after.ravel()[where])
 
     def undone(self, session: Session) -> np.ndarray | None:
-        """The slice's mask [H, W] without this change, or None where more was changed since than
-        what the user painted."""
+        """The slice's mask [H, W] without this change; None if more than the user's strokes
+        changed it since."""
         mask, fixed = session.timeline.content, session.timeline.fixed
         same = mask.ravel()[self.where] == self.after
         if not (same | (fixed.ravel()[self.where] != FREE)).all():
@@ -234,50 +231,51 @@ class SliceChange(NamedTuple):
 
 
 def guarded(session: Session, result: "SliceResult", guards: Guards) -> np.ndarray:
-    """The mask [H, W] of a result, as far as ``guards`` let it change the slice's mask.
+    """The mask [H, W] of a result, with changes limited by ``guards``.
 
-    ``certain`` is not heeded: it would need the probability behind the mask of every slice.
+    ``certain`` is ignored: it would need the probability behind the mask of every slice.
     """
     now, shown = session.timeline, result.probability
-    kept = replace(guards, certain=False)(now.content, result.mask, now.fresh, shown, shown)
-    return kept.astype(result.mask.dtype)
+    guarded_mask = replace(guards, certain=False)(now.content, result.mask, now.fresh, shown, shown)
+    return guarded_mask.astype(result.mask.dtype)
 
 
 def starting_masks(
     sessions: Mapping[Index, Session], where: Sequence[Index], labels: np.ndarray | None
 ) -> dict[Index, np.ndarray]:
-    """What slices start from that do not start from the segmentor: integer masks [H, W].
+    """The priors of slices that do not start from the segmentor: integer masks [H, W].
 
-    It is what a slice was begun with, or else the user's ``labels`` of the whole mask's shape.
+    It is the earlier prior's mask, or else a slice of the user's ``labels`` (the whole mask's
+    shape).
     """
-    given = {}
+    masks = {}
     for index in where:
         session = sessions.get(index)
         if session is not None and session.begun:
             if session.given is not None:
-                given[index] = session.given
+                masks[index] = session.given
         elif labels is not None:
-            given[index] = labels[slicer(index)].copy()
-    return given
+            masks[index] = labels[slicer(index)].copy()
+    return masks
 
 
 def fixed_maps(sessions: Mapping[Index, Session], labels: int) -> dict[Index, np.ndarray]:
-    """What a model of ``labels`` labels is told to keep, int32 [H, W], of slices that have any.
+    """The fixed maps int32 [H, W] for a model of ``labels`` labels, of slices with fixed pixels.
 
-    Raises InputError for a stroke with a label that the model does not know.
+    Raises InputError for a stroke with a label that the model lacks.
     """
-    found = {}
+    maps = {}
     for index, session in sessions.items():
         fixed = session.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
         known = session.known(labels)
         if (known != FREE).any():
-            found[index] = known
-    return found
+            maps[index] = known
+    return maps
 
 
 def changed_part(before: np.ndarray, after: np.ndarray) -> float:
-    """Pixels that differ, as a share of those that have a label in either mask [H, W]; 0..1."""
+    """Share of pixels that differ among those with a label in either mask [H, W]; 0..1."""
     labelled = np.count_nonzero((before > 0) | (after > 0))
     return np.count_nonzero(before != after) / labelled if labelled else 0.0
 

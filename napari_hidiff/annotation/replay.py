@@ -1,24 +1,24 @@
 """Repeats the log of an annotation, entry by entry, up to the identical mask.
 
-After each entry the digest of the slice is compared with the one in the log, so that the first
-entry that comes out differently is named. :mod:`napari_hidiff.annotation.replay` does the
-entries.
+:class:`Replay` walks through the log; :data:`ACTIONS` has the function that repeats each action
+of :mod:`napari_hidiff.annotation.entries`. After each entry the digest of the slice is compared
+with the one in the log, which names the first deviation.
 
-How each kind of entry of a log is repeated: a function for every action of the journal.
+The steps of a run are computed only when an entry needs them (:class:`LazyRun`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_hidiff.annotation import refinement
+from napari_hidiff.annotation import entries, refinement, suggestions
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.journal import Entry, records, repeatable
+from napari_hidiff.annotation.entries import Entry, ModelFacts, SliceEntry
+from napari_hidiff.annotation.journal import is_snapshot, records, repeatable
 from napari_hidiff.annotation.session import Prior, Session
-from napari_hidiff.annotation.suggestions import random_walk
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.stack import Channels, Stack
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 class Models(Protocol):
-    """Where models come from."""
+    """Finds the models of a log."""
 
-    def __call__(self, entry: Entry, engine: str) -> "HiDiff":
-        """The model that an entry names, on an engine; InputError where there is none such."""
+    def __call__(self, entry: ModelFacts, engine: str) -> "HiDiff":
+        """The model that an entry names, on an engine ("" = any); InputError without its file."""
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """Where a repetition went astray: the entry's number, counted from 1, and what is wrong."""
+    """The first entry that came out differently: its number, counted from 1, and the reason."""
 
     entry: int
     action: str
@@ -47,50 +47,49 @@ class Deviation:
 
 @dataclass
 class Replay:
-    """A repetition under way.
+    """A replay in progress.
 
-    log, shape : of the annotation. image : the whole image. models : where models come from.
-    layers : where channels were layers of their own, these, in the order of the model's channels.
+    log, shape : of the annotation. image : the whole image. models : finds models.
+    layers : if each channel was a layer, the layers in the order of the model's channels.
 
     Raises
     ------
-    InputError : the log does not have what it takes, or the layers are not of one shape.
+    InputError : the log is of an old version, or the layers differ in shape.
     """
 
-    log: list[Entry]
+    log: Sequence[Entry]
     shape: tuple[int, ...]
     image: np.ndarray
     models: Models
     layers: tuple[np.ndarray, ...] = ()
     annotation: Annotation = field(init=False)
     mask: np.ndarray = field(init=False)
-    """The whole mask as it is by now, uint8."""
+    """The whole mask so far, uint8."""
     done: int = 0
-    """Entries that were repeated."""
+    """Number of repeated entries."""
     deviation: Deviation | None = None
     """The first entry that came out differently."""
     unknown: list[tuple[int, str]] = field(default_factory=list)
     """Numbers and actions of entries that this version cannot repeat."""
     channels: int = 0
     classes: tuple[Label, ...] | None = None
-    """Those of the first model that was needed, background first."""
+    """Classes of the first model in the log, background first."""
 
     def __post_init__(self) -> None:
         if not repeatable(self.log):
             raise InputError(
                 "This log was written by a version that did not keep what it takes to repeat it."
             )
-        self.forget()
-        self.going: dict[Index, Going] = {}
+        self.clear()
+        self.runs: dict[Index, LazyRun] = {}
         self.walks: dict[Index, tuple[np.ndarray, np.ndarray]] = {}
         self._stack: Stack | None = None
         self._apart = Stack(self.layers, "apart") if self.layers else None
-        # What an earlier version did comes in as its result; nothing before it matters.
-        whole = [at for at, entry in enumerate(self.log) if "slices" in entry]
-        self.done = whole[-1] if whole else 0
+        snapshots = [at for at, entry in enumerate(self.log) if is_snapshot(entry)]
+        self.done = snapshots[-1] if snapshots else 0  # earlier entries are skipped
         self._needed = last_uses(self.log)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Begin with an empty mask."""
         self.annotation = Annotation(self.shape)
         self.annotation.runs_kept = None
@@ -100,7 +99,7 @@ class Replay:
         """The session of a slice."""
         return self.annotation.session(index, self.mask[slicer(index)])
 
-    def model(self, entry: Entry, engine: str = "") -> "HiDiff":
+    def model(self, entry: ModelFacts, engine: str = "") -> "HiDiff":
         """The model that an entry names, on an engine, or on any."""
         model = self.models(entry, engine)
         if self.classes is None:
@@ -108,9 +107,9 @@ class Replay:
         return model
 
     def stack(self, channels: int) -> Stack:
-        """The image as a model of so many channels saw it.
+        """The image as the input of a model of so many channels.
 
-        InputError where these were layers of their own, of which there are none, or fewer.
+        InputError if each channel was a layer, and ``layers`` are missing or too few.
         """
         colour = not self.channels and self.image.ndim > len(self.shape)
         if channels > 1 and not colour and not self.channels:
@@ -125,8 +124,8 @@ class Replay:
             self._stack = Stack([self.image], layout)
         return self._stack
 
-    def pixels(self, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
-        """Flat positions int64 [n] and labels [n] of an entry about pixels of a slice."""
+    def pixels(self, entry: entries.PixelEntry) -> tuple[np.ndarray, np.ndarray]:
+        """Flat positions int64 [n] and labels int64 [n] of an entry about pixels of a slice."""
         return unpack(entry["pixels"], self.mask[slicer(slice_of(entry))].size)
 
     def put(self, index: Index, mask: np.ndarray) -> np.ndarray:
@@ -169,64 +168,70 @@ class Replay:
             self._astray(entry, "gives another mask than it did")
         if session.run is not None and self._needed.get(self.done - 1, self.done) < self.done:
             session.condense()
-            self.going.pop(slice_of(entry), None)
+            self.runs.pop(slice_of(entry), None)
 
     def _astray(self, entry: Entry, reason: str) -> None:
         if self.deviation is None:
             self.deviation = Deviation(self.done, entry["action"], reason)
 
 
-def last_uses(log: list[Entry]) -> dict[int, int]:
-    """For every entry that uses a run's steps (and each run's own): the last one that does."""
+def last_uses(log: Sequence[Entry]) -> dict[int, int]:
+    """For every run and every entry that uses its steps: the last entry that uses them."""
     last: dict[int, int] = {}
     began: dict[Index, int] = {}
     uses: dict[int, int] = {}
     for at, entry in enumerate(log):
         if entry["action"] == "run":
             began[slice_of(entry)] = at
-        uses_run = entry["action"] == "alternatives" or entry.get("what") == "step"
-        if entry["action"] == "run" or (uses_run and slice_of(entry) in began):
-            uses[at] = began[slice_of(entry)]
-            last[uses[at]] = at
+        elif entry["action"] == "write":
+            if entry.get("what") != "step":
+                continue
+        elif entry["action"] != "alternatives":
+            continue
+        start = began.get(slice_of(entry))
+        if start is not None:
+            uses[at] = start
+            last[start] = at
     return {at: last[start] for at, start in uses.items()}
 
 
-_SAMPLING = ("sampler", "steps", "samples", "seed")
-
-
 @dataclass
-class Going:
-    """A run whose steps are computed when they are needed."""
+class LazyRun:
+    """A run whose steps are computed when they are needed.
 
-    entry: Entry
-    run: "Iterator[Step] | None" = None
+    steps : the steps that are left, None before the first. each : of the last step, the answer of
+    every sample.
+    """
+
+    entry: entries.RunEntry
+    steps: "Iterator[Step] | None" = None
     each: np.ndarray | None = None
 
 
-def opened(replay: "Replay", entry: Entry) -> None:
+def opened(replay: "Replay", entry: entries.OpenEntry | entries.RestoreEntry) -> None:
     """Work began on an empty mask."""
-    replay.forget()
+    replay.clear()
     replay.channels = entry.get("channels", 0)
 
 
-def restored(replay: "Replay", entry: Entry) -> None:
+def restored(replay: "Replay", entry: entries.RestoreEntry) -> None:
     """Work went on from the strokes and masks of an earlier session."""
     if "slices" in entry:
-        found = records(entry["slices"], replay.shape)
+        state = records(entry["slices"], replay.shape)
     else:
-        found = replay.annotation.records()
-    if not entry.get("masks"):  # an older version brought strokes and accepted masks back alone
-        found = {index: record._replace(mask=None) for index, record in found.items()}
+        state = replay.annotation.records()
+    if not entry.get("masks"):  # older versions restored only strokes and accepted masks
+        state = {index: record._replace(mask=None) for index, record in state.items()}
     opened(replay, entry)
-    replay.annotation.restore(found, replay.mask)
+    replay.annotation.restore(state, replay.mask)
 
 
-def began(replay: "Replay", entry: Entry) -> None:
+def began(replay: "Replay", entry: entries.SliceBegunEntry) -> None:
     """Work began on a slice."""
     replay.session(slice_of(entry))
 
 
-def stroke(replay: "Replay", entry: Entry) -> None:
+def stroke(replay: "Replay", entry: entries.StrokeEntry) -> None:
     """The user painted."""
     index = slice_of(entry)
     session = replay.session(index)
@@ -236,21 +241,21 @@ def stroke(replay: "Replay", entry: Entry) -> None:
     session.timeline.painted(replay.put(index, painted))
 
 
-def confirm(replay: "Replay", entry: Entry) -> None:
+def confirm(replay: "Replay", entry: entries.ConfirmEntry) -> None:
     """The user painted pixels with the label they had."""
     replay.session(slice_of(entry)).timeline.confirm(replay.pixels(entry)[0])
 
 
-def undo(replay: "Replay", entry: Entry) -> None:
-    """Changes of a slice were undone, or done again."""
+def undo(replay: "Replay", entry: entries.UndoEntry) -> None:
+    """Edits of a slice were undone or redone."""
     index = slice_of(entry)
     timeline = replay.session(index).timeline
     timeline.travel(entry["by"] if entry["action"] == "redo" else -entry["by"])
     replay.put(index, timeline.content)
 
 
-def segment(replay: "Replay", entry: Entry) -> None:
-    """A slice got a prior; it is written by an entry of its own."""
+def segment(replay: "Replay", entry: entries.SegmentEntry) -> None:
+    """A slice got a prior; a later entry writes it into the mask."""
     index = slice_of(entry)
     session, mask = replay.session(index), None
     if entry["prior"] == "mask":
@@ -262,44 +267,44 @@ def segment(replay: "Replay", entry: Entry) -> None:
     session.begin(mask, refinement.segment(model, stack, index, mask))
 
 
-def run(replay: "Replay", entry: Entry) -> None:
-    """A run began with the strokes of this moment; its steps are taken when they are needed."""
+def run(replay: "Replay", entry: entries.RunEntry) -> None:
+    """A run began with the current strokes; its steps are computed when they are needed."""
     index = slice_of(entry)
     guards = Guards(entry["near"], entry["certain"], entry["margin"])
     total = 1 if entry["sampler"] == "one-step" else entry["steps"]
     replay.session(index).start(total, replay.model(entry).labels, guards)
-    replay.going[index] = Going(entry)
+    replay.runs[index] = LazyRun(entry)
 
 
-def alternatives(replay: "Replay", entry: Entry) -> None:
-    """Clearly different answers were sought among the samples of a run."""
-    from napari_hidiff.annotation.suggestions import alternatives as clustered
-    from napari_hidiff.annotation.suggestions import offered
-
+def alternatives(replay: "Replay", entry: entries.AlternativesEntry) -> None:
+    """Alternatives were computed from the samples of a run."""
     session = replay.session(slice_of(entry))
     _take(replay, slice_of(entry), 2**31)
-    each = replay.going[slice_of(entry)].each
+    each = replay.runs[slice_of(entry)].each
     if session.run is None or each is None:
         raise ValueError("there is no run to find alternatives in")
-    shares = [round(share, 4) for share in offered(session.run, clustered(each))]
+    shares = [
+        round(share, 4)
+        for share in suggestions.offered(session.run, suggestions.alternatives(each))
+    ]
     if shares != entry["shares"]:
         raise ValueError(f"the alternatives have shares {shares}, not {entry['shares']}")
 
 
-def lock(replay: "Replay", entry: Entry) -> None:
-    """A class was frozen or let go."""
+def lock(replay: "Replay", entry: entries.LockEntry) -> None:
+    """A class was frozen or released."""
     replay.annotation.locks.freeze(entry["label"], replay.mask, entry["on"])
 
 
-def walk(replay: "Replay", entry: Entry) -> None:
-    """The random walker began with the strokes of this moment."""
+def walk(replay: "Replay", entry: entries.WalkerEntry) -> None:
+    """The random walker began with the current strokes."""
     index = slice_of(entry)
     image = replay.stack(entry.get("layers", 1)).plane(index)
     replay.walks[index] = image, replay.session(index).timeline.fixed
 
 
-def write(replay: "Replay", entry: Entry) -> None:
-    """A result went into the mask, around the strokes of this moment."""
+def write(replay: "Replay", entry: entries.WriteEntry) -> None:
+    """A result was written into the mask, around the current strokes."""
     index, what = slice_of(entry), entry["what"]
     session, step = replay.session(index), None
     if what == "pixels":
@@ -310,7 +315,7 @@ def write(replay: "Replay", entry: Entry) -> None:
         if what == "prior":
             mask = _prior(session).mask
         elif what == "walker":
-            mask = random_walk(*replay.walks.pop(index))
+            mask = suggestions.random_walk(*replay.walks.pop(index))
         else:
             step = entry["step"]
             _take(replay, index, step)
@@ -321,21 +326,21 @@ def write(replay: "Replay", entry: Entry) -> None:
     session.wrote(replay.put(index, mask), step)
 
 
-def accept(replay: "Replay", entry: Entry) -> None:
-    """The user took the mask for final."""
+def accept(replay: "Replay", entry: entries.AcceptEntry) -> None:
+    """The user accepted the mask."""
     replay.session(slice_of(entry)).accept()
 
 
-def withdraw(replay: "Replay", entry: Entry) -> None:
-    """The mask was not final after all."""
+def withdraw(replay: "Replay", entry: entries.WithdrawEntry) -> None:
+    """The user withdrew the acceptance."""
     replay.session(slice_of(entry)).withdraw()
 
 
 def nothing(replay: "Replay", entry: Entry) -> None:
-    """What changes neither mask nor strokes."""
+    """The entry changes neither mask nor strokes."""
 
 
-ACTIONS: dict[str, Callable[["Replay", Entry], None]] = {
+ACTIONS: dict[str, Callable[["Replay", Any], None]] = {
     "open": opened,
     "restore": restored,
     "slice": began,
@@ -356,10 +361,10 @@ ACTIONS: dict[str, Callable[["Replay", Entry], None]] = {
     "accept": accept,
     "withdraw": withdraw,
 }
-"""How to repeat an entry, by its action."""
+"""The function that repeats an entry, by its action."""
 
 
-def slice_of(entry: Entry) -> Index:
+def slice_of(entry: SliceEntry) -> Index:
     """The slice that an entry is about."""
     return tuple(entry["slice"])
 
@@ -372,19 +377,19 @@ def _prior(session: Session) -> Prior:
 
 def _take(replay: "Replay", index: Index, step: int) -> None:
     """Take the steps of a slice's run up to number ``step``."""
-    session, going = replay.session(index), replay.going[index]
-    entry = going.entry
-    if going.run is None:
-        # Until its kernels are compiled a model runs on torch: on what it ran is in the entry.
+    session, lazy = replay.session(index), replay.runs[index]
+    entry = lazy.entry
+    if lazy.steps is None:
+        # Until its kernels are compiled a model runs on torch; the entry names the engine.
         model = replay.model(entry, entry["engine"])
         stack = replay.stack(len(model.card.channels))
-        sampling = Sampling(*(entry[key] for key in _SAMPLING))
-        given = _prior(session).given
+        sampling = Sampling(entry["sampler"], entry["steps"], entry["samples"], entry["seed"])
+        prior = _prior(session).given
         assert session.run is not None
-        going.run = refinement.steps(model, stack, index, given, session.run, sampling)
+        lazy.steps = refinement.steps(model, stack, index, prior, session.run, sampling)
     while session.run is not None and not session.run.finished and session.run.steps < step:
-        taken = next(going.run, None)
+        taken = next(lazy.steps, None)
         if taken is None:
             raise ValueError("the run has fewer steps than it had")
         session.add_step(taken.mask, taken.probability)
-        going.each = taken.each
+        lazy.each = taken.each

@@ -1,9 +1,9 @@
-"""What an annotator does to one slice of an image: prior, steps, strokes, results, acceptance.
+"""The annotation of one slice: prior, refinement steps, strokes, results, acceptance.
 
-The surroundings (a napari widget, a test, a script) report what happened to the mask and ask what
-to write into it; nothing here touches a layer, and neither Qt, napari nor torch is needed. Pixels
-that the user painted are fixed: every mask that a session hands out has them.
-:mod:`napari_hidiff.annotation` has all slices of a mask.
+The caller (a window, a script, a test) reports every change of the mask and asks for the mask to
+write; nothing here touches a layer, and neither Qt, napari nor torch is needed. Pixels that the
+user painted are fixed: every mask of a session has the user's labels there.
+:class:`napari_hidiff.annotation.Annotation` has the sessions of all slices of a mask.
 """
 
 import zlib
@@ -24,7 +24,7 @@ from napari_hidiff.masks import (
 
 
 class Shown(NamedTuple):
-    """One moment of a run: mask integer [H, W] and the probability float32 [K, H, W] behind it."""
+    """One step of a run: mask integer [H, W] and the probability float32 [K, H, W] behind it."""
 
     mask: np.ndarray
     probability: np.ndarray
@@ -34,15 +34,15 @@ class Shown(NamedTuple):
 class Run:
     """One refinement, step by step.
 
-    fixed : int32 [H, W], the fixed map that it started from.
-    shown : what the slider shows; entry 0 is the prior, entry i the i-th step.
-    total : the number of steps asked for.
-    before : integer [H, W], the mask when it started; strokes : bool [H, W], painted since a
+    fixed : int32 [H, W], the fixed map at its start.
+    shown : the entries of the slider; entry 0 is the prior, entry i the i-th step.
+    total : the number of steps.
+    before : integer [H, W], the mask at the start; strokes : bool [H, W], pixels painted since a
         model's mask was last written; believed : float32 [K, H, W] behind ``before``.
-    guards : which changes of ``before`` the steps may make.
+    guards : the limits on changes of ``before``.
     written : the entry that was written into the mask last, or None.
-    numbers : which entries of the run ``shown`` still has, after :meth:`condensed`; None =
-        all. asked : the number of steps that were asked for then.
+    numbers : the original entries that ``shown`` still has after :meth:`condensed`; None = all.
+        asked : the original ``total`` then.
     """
 
     fixed: np.ndarray
@@ -57,18 +57,18 @@ class Run:
     asked: int | None = None
 
     def number(self, entry: int) -> int:
-        """Which entry of the whole run an entry of ``shown`` was; steps count from 1."""
+        """The original number of an entry of ``shown``; steps count from 1."""
         return entry if self.numbers is None else self.numbers[entry]
 
     @property
     def local(self) -> LocalRegion | None:
-        """What has to be computed, where the guards keep changes near the strokes."""
+        """The region to compute, if the guards limit changes to places near the strokes."""
         near = self.guards.near is not None and self.strokes.any()
         return LocalRegion(self.strokes, self.believed) if near else None
 
     @property
     def steps(self) -> int:
-        """How many steps have been taken."""
+        """Number of steps taken."""
         return len(self.shown) - 1
 
     @property
@@ -77,18 +77,18 @@ class Run:
         return self.steps >= self.total
 
     def condensed(self) -> "Run":
-        """The run with its prior and the entry that was written alone, and what guards and a
-        later run need to know; itself if it is that already."""
+        """A copy with the prior and the written entry alone, enough for guards and a later run;
+        the run itself if it is condensed already."""
         if self.numbers is not None:
             return self
-        kept = (0, self.written) if self.written else (0,)
+        entries = (0, self.written) if self.written else (0,)
         nothing = np.empty((0, 0))
         return replace(
             self,
-            shown=[self.shown[entry] for entry in kept],
-            total=len(kept) - 1,
-            written=None if self.written is None else len(kept) - 1,
-            numbers=kept,
+            shown=[self.shown[entry] for entry in entries],
+            total=len(entries) - 1,
+            written=None if self.written is None else len(entries) - 1,
+            numbers=entries,
             asked=self.total,
             fixed=nothing.astype(np.int32),
             before=nothing.astype(self.before.dtype),
@@ -97,10 +97,10 @@ class Run:
 
 
 class Prior(NamedTuple):
-    """What refinement starts from.
+    """The prior of a slice.
 
-    given : what the model gets, probabilities float32 [K, H, W] or an integer mask [H, W].
-    probability : float32 [K, H, W] and mask : integer [H, W], to be shown.
+    given : the model's input, probabilities float32 [K, H, W] or an integer mask [H, W].
+    probability : float32 [K, H, W] and mask : integer [H, W], to show.
     """
 
     given: np.ndarray
@@ -111,9 +111,9 @@ class Prior(NamedTuple):
 class Session:
     """One slice of an image under annotation.
 
-    content : integer [H, W], the mask as it stands, not taken for the user's strokes.
+    content : integer [H, W], the current mask; its labels do not count as strokes.
     fixed : integer [H, W], pixels fixed in an earlier session (``FREE`` elsewhere), or None.
-    locks : the classes that are frozen, if any can be.
+    locks : the frozen classes; None = no class can be frozen.
     """
 
     def __init__(
@@ -121,24 +121,24 @@ class Session:
     ) -> None:
         self.timeline = MaskHistory(content, fixed, locks)
         self.prior: Prior | None = None
-        """What refinement starts from, once there is a segmentation."""
+        """The prior of refinement; None before the first mask."""
         self.run: Run | None = None
         self.accepted: np.ndarray | None = None
         """The mask that the user accepted last, integer [H, W]."""
         self.begun = False
-        """Whether there is something to refine. Where ``prior`` is None all the same, a sweep over
-        many slices has not kept it, and it is made again from ``given``."""
+        """Whether there is something to refine. A pass over many slices stores no ``prior``; it is
+        then made again from ``given``."""
         self.given: np.ndarray | None = None
-        """The mask [H, W] that the prior was made from; None = the segmentor's prior."""
+        """The mask [H, W] behind the prior; None = the segmentor's prior."""
         self.refined_by_pass = False
-        """Whether a pass over many slices refined this one, and that was not taken back."""
+        """Whether a pass over many slices refined this one and was not undone."""
         self._handed: bytes | None = None
         self._accepts = 0
 
     @property
     def propagated_mask(self) -> np.ndarray:
-        """The mask [H, W] that the neighbouring slices know: what differs from it by now is a
-        correction, to be carried to them."""
+        """The mask [H, W] last propagated to the neighbouring slices; later changes are a
+        correction to propagate."""
         content = self.timeline.content
         if self._handed is None:
             return np.zeros_like(content)
@@ -146,37 +146,37 @@ class Session:
         return known.reshape(content.shape).astype(content.dtype)
 
     def mark_propagated(self) -> None:
-        """The neighbouring slices know the mask as it stands."""
-        # Squeezed: there is one in every slice of a volume.
+        """Mark the current mask as propagated to the neighbouring slices."""
+        # Compressed: every slice of a volume stores one.
         self._handed = zlib.compress(self.timeline.content.astype(np.uint8).tobytes(), 1)
 
     def begin(self, given: np.ndarray | None, prior: Prior | None = None) -> None:
-        """There is something to refine now: a prior made from ``given`` [H, W], or None for the
-        segmentor's; an earlier run is forgotten."""
+        """Set the prior, made from the mask ``given`` [H, W] or (None) by the segmentor; an earlier
+        run is dropped."""
         self.refined_by_pass = False
         self.begun, self.given, self.prior, self.run = True, given, prior, None
 
     def forget(self) -> None:
-        """There is nothing to refine any more: it is to start from something else."""
+        """Drop the prior: the next refinement starts from another one."""
         self.begun, self.given, self.prior = False, None, None
 
     def change_model(self, labels: int) -> None:
-        """A model of so many labels was chosen: it makes the first mask again, from what the slice
-        started from. A mask with a label that it does not know cannot be refined by it."""
+        """Drop another model's results. The new one, of ``labels`` labels, makes the prior again
+        from the same mask; it cannot refine a mask with a label that it lacks."""
         self.prior = self.run = None
         self.begun = self.begun and int(self.timeline.content.max(initial=0)) < labels
 
     def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
         """Begin a run of ``total`` steps from the prior, with strokes and frozen classes fixed.
 
-        guards : what the steps may change in the mask as it stands now; None = everything.
+        guards : limits on changes of the current mask; None = no limits.
 
-        An earlier run is forgotten; what it wrote stays in the mask.
+        An earlier run is dropped; its result stays in the mask.
 
         Raises
         ------
-        InputError : there is no prior, or a stroke uses a label that a model of ``labels`` labels
-            does not know.
+        InputError : there is no prior, or a stroke has a label that a model of ``labels`` labels
+            lacks.
         """
         if self.prior is None:
             raise InputError("Find first: there is nothing to refine yet.")
@@ -191,15 +191,15 @@ class Session:
         return self.run
 
     def known(self, labels: int) -> np.ndarray:
-        """What a model of ``labels`` labels is told to keep, int32 [H, W]: strokes, and the
-        pixels of frozen classes; ``FREE`` elsewhere."""
+        """The fixed map for a model of ``labels`` labels, int32 [H, W]: strokes and frozen classes;
+        ``FREE`` elsewhere."""
         timeline = self.timeline
         return timeline.locks.known(timeline.content, timeline.fixed, labels)
 
     @property
     def current_probability(self) -> np.ndarray:
-        """The probability float32 [K, H, W] behind the mask as it is now, also after an undo: of
-        the result in the mask, or else of the first mask.
+        """The probability float32 [K, H, W] behind the current mask, also after an undo: of the
+        result in the mask, or else of the first mask.
 
         Raises
         ------
@@ -220,17 +220,17 @@ class Session:
         return self.refined_by_pass and self.begun and self.prior is None
 
     def add_step(self, mask: np.ndarray, probability: np.ndarray) -> None:
-        """Keep one step of the run: its mask [H, W], as far as the guards let it change what
-        stands, and its probability [K, H, W]."""
+        """Add a step to the run: its mask [H, W], with changes limited by the guards, and its
+        probability [K, H, W]."""
         run = self.run
         if run is None:
             raise ValueError("add_step() without start()")
-        kept = run.guards(run.before, mask, run.strokes, run.believed, probability)
-        kept = self.timeline.locks.around(run.before, kept)
-        run.shown.append(Shown(kept.astype(mask.dtype), probability))
+        guarded = run.guards(run.before, mask, run.strokes, run.believed, probability)
+        guarded = self.timeline.locks.around(run.before, guarded)
+        run.shown.append(Shown(guarded.astype(mask.dtype), probability))
 
     def view(self, step: int) -> np.ndarray:
-        """The mask [H, W] of a step of the run (0 = prior), around every pixel fixed by now.
+        """The mask [H, W] of a step of the run (0 = prior), around all fixed pixels.
 
         Raises
         ------
@@ -242,7 +242,7 @@ class Session:
 
     @property
     def standing(self) -> int | None:
-        """The step that stands in the mask: the one written last, unless it was undone."""
+        """The step in the mask: the one written last, unless it was undone; else None."""
         written = None if self.run is None else self.run.written
         if written is None or not np.array_equal(self.view(written), self.timeline.content):
             return None
@@ -251,7 +251,7 @@ class Session:
     def wrote(self, now: np.ndarray, step: int | None = None) -> None:
         """A model's mask was written; the layer shows ``now`` [H, W].
 
-        step : the entry of the run that it came from, or None if it is not from a run.
+        step : the entry of the run that it came from; None = not from a run.
         """
         self.timeline.wrote(now)
         if self._handed is None or not self.timeline.fixed_count:
@@ -260,16 +260,16 @@ class Session:
             self.run.written = step
 
     def condense(self) -> None:
-        """Forget the steps of the run, but for the prior and the entry that was written.
+        """Free the memory of the run's steps, except the prior and the written entry.
 
-        What guards and a later run need to know of it is kept.
+        Guards and a later run still work (:meth:`Run.condensed`).
         """
         if self.run is not None:
             self.run = self.run.condensed()
 
     @property
     def revision(self) -> int:
-        """Another number after every change of what :class:`SliceRecord` holds."""
+        """A number that changes with every change of the :class:`SliceRecord`."""
         return self.timeline.revision + self._accepts
 
     @property
@@ -279,7 +279,7 @@ class Session:
         return bool(timeline.fixed_count or self.accepted is not None or timeline.content.any())
 
     def record(self) -> SliceRecord:
-        """What outlives the program of this slice, as copies."""
+        """The saved state of this slice, as copies."""
         fixed = self.timeline.fixed
         accepted = None if self.accepted is None else self.accepted.copy()
         made_up = np.zeros_like(self.timeline.content) if accepted is None else accepted.copy()
@@ -289,7 +289,7 @@ class Session:
 
     @property
     def done(self) -> bool:
-        """Whether the mask as it is now was accepted."""
+        """Whether the current mask was accepted."""
         return self.accepted is not None and np.array_equal(self.accepted, self.timeline.content)
 
     def withdraw(self) -> None:
@@ -298,7 +298,7 @@ class Session:
         self._accepts += 1
 
     def accept(self) -> np.ndarray:
-        """Take the mask as it stands for final. Returns a copy of it, [H, W]."""
+        """Accept the current mask as final. Returns a copy of it, [H, W]."""
         self.accepted = self.timeline.content.copy()
         self._accepts += 1
         return self.accepted

@@ -1,13 +1,11 @@
-"""Strokes and masks in a small file of their own, so that a crash does not lose them.
+"""The sidecar: strokes, masks and log of an annotation in one file, safe from a crash.
 
-The image itself is never written. A file is named after the content of the image, so it is found
-again wherever the image is opened from. Writing is atomic: there is always one complete file, the
-old one or the new one.
+The image itself is never written. The file is named after the content of the image
+(:func:`image_key`), so it is found again wherever the image is opened from. :class:`Writer` writes
+atomically: there is always one complete file, the old one or the new one. :func:`load` reads it.
 
-Which file an annotation is kept in, so that two windows on one image do not share one.
-
-A sidecar that is being written to is claimed by a lock on a file beside it. The lock belongs to
-the operating system, which gives it back when the program ends, however it ends.
+Two windows on one image write two files: :func:`claim` locks a file beside the sidecar, or takes
+the next free name. The operating system releases the lock when the program ends, also in a crash.
 """
 
 import contextlib
@@ -19,7 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_hidiff.annotation.entries import Entry, PackedSlice
 from napari_hidiff.annotation.journal import SliceRecord, packed, records
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.stack import planes
@@ -34,52 +33,59 @@ from napari_hidiff.io.storage import SESSIONS, user_folder
 from napari_hidiff.masks import FREE, Index, shown
 
 FORMAT = 2
-"""Files of format 1, without what it takes to repeat the log, are read too."""
+"""Files of format 1, whose logs cannot be repeated, are read too."""
+OLD = 3600
+"""Seconds after which partial files of killed programs are removed."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of file systems without locks: a sidecar is then saved without one."""
 
 
 @dataclass(frozen=True)
 class SavedSession:
-    """What a sidecar holds.
+    """The content of a sidecar.
 
     shape : the shape of the whole mask; slices : strokes and masks per slice.
-    log : what was done, as in :class:`napari_hidiff.annotation.Annotation`.
-    saved : when it was written, local time, to the second. path : where it was found.
-    key : of the image, as :func:`image_key` gives it; empty in files of format 1.
+    log : as in :class:`napari_hidiff.annotation.Annotation`.
+    saved : local time of writing, to the second. path : of the file.
+    key : :func:`image_key` of the image; empty in files of format 1.
     """
 
     shape: tuple[int, ...]
     slices: Mapping[Index, SliceRecord]
-    log: list[dict[str, Any]]
+    log: list[Entry]
     saved: str
     path: Path | None = None
     key: str = ""
 
     @property
     def strokes(self) -> int:
-        """How many pixels are fixed."""
-        return sum(int(np.count_nonzero(kept.fixed != FREE)) for kept in self.slices.values())
+        """Number of fixed pixels."""
+        return sum(int(np.count_nonzero(record.fixed != FREE)) for record in self.slices.values())
 
     @property
     def masks(self) -> int:
-        """How many slices have a mask that is more than strokes."""
-        return sum(one.mask is not None or one.accepted is not None for one in self.slices.values())
+        """Number of slices with a mask that is more than strokes."""
+        return sum(
+            record.mask is not None or record.accepted is not None
+            for record in self.slices.values()
+        )
 
     @property
     def accepted(self) -> int:
-        """How many slices have an accepted mask."""
-        return sum(kept.accepted is not None for kept in self.slices.values())
+        """Number of slices with an accepted mask."""
+        return sum(record.accepted is not None for record in self.slices.values())
 
 
 def folder() -> Path:
-    """Where sidecars are: ``$NAPARI_HIDIFF_SESSIONS``, else in the application data."""
+    """The folder of sidecars: ``$NAPARI_HIDIFF_SESSIONS``, else in the application data."""
     return user_folder(SESSIONS, "sessions")
 
 
 def image_key(image: Any) -> str:
-    """A name for the content of an image of any shape and dtype: 32 hexadecimal digits.
+    """A digest of an image of any shape and dtype: 32 hexadecimal digits.
 
-    image : a NumPy array, or a lazy one (:mod:`napari_hidiff.inference.stack`), which is read piece
-    by piece.
+    image : a NumPy array, or a lazy array, which is read piece by piece
+    (:mod:`napari_hidiff.inference.stack`).
     """
     shape = tuple(map(int, image.shape))
     digest = hashlib.blake2b(f"{image.dtype.str} {shape}".encode(), digest_size=16)
@@ -94,29 +100,29 @@ def path_of(key: str) -> Path:
 
 
 def find(key: str) -> Path | None:
-    """The sidecar that was written last of those of an image (two windows keep two); or None."""
+    """The newest sidecar of an image (two windows write two), or None."""
     path = path_of(key)
-    found = [other for other in (path, *folder().glob(f"{key}.*.npz")) if other.is_file()]
-    return max(found, key=lambda one: one.stat().st_mtime_ns, default=None)
+    paths = [other for other in (path, *folder().glob(f"{key}.*.npz")) if other.is_file()]
+    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 class Writer:
-    """Writes a sidecar again and again; a slice is packed when it changes, and kept so.
+    """Writes one sidecar repeatedly; only changed slices are packed again.
 
-    key : of the image, to be written into the file.
+    key : of the image; it is written into the file.
     """
 
     def __init__(self, key: str = "") -> None:
         self._key = key
-        self._packed: dict[Index, dict[str, Any]] = {}
+        self._packed: dict[Index, PackedSlice] = {}
 
     def news(self, slices: Mapping[Index, SliceRecord], kept: Iterable[Index]) -> None:
-        """Take over what changed, ``slices``, and forget all slices that are not in ``kept``."""
+        """Pack the changed ``slices``, and drop all slices that are not in ``kept``."""
         self._packed |= zip(slices, packed(slices), strict=True)
         self._packed = {index: self._packed[index] for index in kept}
 
-    def write(self, path: Path, shape: tuple[int, ...], log: list[dict[str, Any]]) -> None:
-        """Write everything, atomically; what stood at ``path`` is replaced.
+    def write(self, path: Path, shape: tuple[int, ...], log: Sequence[Mapping[str, Any]]) -> None:
+        """Write everything, atomically; a file at ``path`` is replaced.
 
         Raises
         ------
@@ -149,7 +155,7 @@ def save(
     path: Path,
     shape: tuple[int, ...],
     slices: Mapping[Index, SliceRecord],
-    log: list[dict[str, Any]],
+    log: Sequence[Mapping[str, Any]],
     key: str = "",
 ) -> None:
     """Write a sidecar once; see :class:`Writer`."""
@@ -182,7 +188,7 @@ def load(path: Path) -> SavedSession | None:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Move a sidecar out of the way of new work. Returns where it is now, None if none was."""
+    """Rename a sidecar, so that new work can use its name. Returns the new path, if any."""
     if not path.exists():
         return None
     stem = f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -210,29 +216,21 @@ def _slices_1(arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[I
 _READERS = {1: _slices_1, FORMAT: _slices}
 
 
-OLD = 3600
-"""Seconds after which the part of any file that a killed program left is removed."""
-
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What file systems say that know no locks: better to save there without one than not at all."""
-
-
 class SidecarLock:
-    """A sidecar that is ours to write; made by :func:`claim`."""
+    """A sidecar that only this program writes; made by :func:`claim`."""
 
     def __init__(self, path: Path, handle: int, lock: Path) -> None:
         self.path, self._handle, self._lock = path, handle, lock
 
     def release(self) -> None:
-        """Let others have it."""
+        """Give up the lock."""
         with contextlib.suppress(OSError):  # Windows removes no open file: it stays, empty
             self._lock.unlink()
         os.close(self._handle)
 
 
 def claim(path: Path) -> SidecarLock:
-    """Claim a sidecar, or where another window has it, a new one beside it (``KEY.2.npz``, ...).
+    """Lock a sidecar or, if another window has it, a new one beside it (``KEY.2.npz``, ...).
 
     Raises
     ------
@@ -250,10 +248,10 @@ def claim(path: Path) -> SidecarLock:
 
 
 class SidecarWriter:
-    """Where one annotation is kept: claimed with the first write and released in the end.
+    """The sidecar of one annotation: locked by the first write, released in the end.
 
-    path : the sidecar that is wanted; key : of the image.
-    replace : whether a file there is to be replaced, or else moved aside.
+    path : the preferred file; key : of the image.
+    replace : whether an earlier file there is replaced; otherwise it is renamed.
     """
 
     def __init__(self, path: Path, key: str, replace: bool) -> None:
@@ -266,12 +264,12 @@ class SidecarWriter:
         shape: tuple[int, ...],
         slices: Mapping[Index, SliceRecord],
         kept: list[Index],
-        log: list[dict[str, Any]],
+        log: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write the sidecar: ``slices`` that changed, and those of ``kept`` known from before.
+        """Write the sidecar: the changed ``slices``, and those of ``kept`` from earlier calls.
 
-        An earlier file is not touched before there is something to take its place. Raises OSError
-        where that fails; the next call tries everything again.
+        An earlier file stays until there is a new one in its place. Raises OSError if writing
+        fails; the next call tries everything again.
         """
         self._writer.news(slices, kept)
         if not kept and (self._claim is None or not self._claim.path.exists()):
@@ -285,15 +283,14 @@ class SidecarWriter:
         self._writer.write(self._claim.path, shape, log)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Release the lock."""
         if self._claim is not None:
             self._claim.release()
             self._claim = None
 
 
 def tidy(path: Path) -> None:
-    """Remove the parts that killed programs left of a sidecar that we have claimed, and old parts
-    of any."""
+    """Remove partial files of killed programs: all of this locked sidecar, old ones of others."""
     for part in path.parent.glob("*.part"):
         with contextlib.suppress(OSError):
             mine = part.name.startswith(f"{path.stem}~")
@@ -309,7 +306,7 @@ def _names(path: Path) -> Iterator[Path]:
 
 
 def _locked(lock: Path) -> int | None:
-    """A handle on a file that nobody else has locked, or None."""
+    """A handle on a file that we have locked, or None if another process has it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -321,7 +318,7 @@ def _locked(lock: Path) -> int | None:
         except OSError:
             os.close(handle)
             raise
-        os.close(handle)  # its owner removed it just before we got the lock
+        os.close(handle)  # the owner removed the file just before we got the lock
 
 
 def _same(handle: int, lock: Path) -> bool:

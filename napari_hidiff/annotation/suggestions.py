@@ -1,7 +1,7 @@
-"""What can be suggested to an annotator beside the result itself.
+"""Suggestions beside the result itself.
 
 Alternatives: a few clearly different masks among the samples of one run. Uncertain places: where
-to look next. Completion: strokes that grow to a mask without a model, by the random walker of
+to look next. Completion: strokes grown to a mask without a model, by the random walker of
 Grady (2006) in scikit-image.
 """
 
@@ -18,18 +18,21 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.masks import FREE, entropy, mask_of
 
 DISTINCT = 0.02
-"""Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
-difference."""
+"""Masks closer than this (1 - Dice) count as one answer: their difference is hard to see."""
 CLEAR = 1.25
-"""A ratio for ``clear`` that clusters of mere noise do not reach
+"""A ratio for ``clear`` that clusters of pure noise do not reach
 (tests/annotation/test_suggestions_alternatives.py)."""
+LEAST = 1e-3
+"""Nats; the smallest uncertainty of a place."""
+BETA = 130.0
+"""The penalty for crossing an edge; scikit-image's default."""
 
 
 class Alternative(NamedTuple):
-    """One answer of a refinement.
+    """One answer of a refinement: a cluster of samples.
 
-    mask : uint8 [H, W]; probability : float32 [K, H, W], the mean of the samples that it stands
-    for; share : how many of all samples these are, in (0, 1].
+    mask : uint8 [H, W]; probability : float32 [K, H, W], the mean of the cluster; share : of all
+    samples, in (0, 1].
     """
 
     mask: np.ndarray
@@ -38,7 +41,7 @@ class Alternative(NamedTuple):
 
 
 def alternatives(each: np.ndarray, count: int = 3, clear: float = 0) -> list[Alternative]:
-    """At most ``count`` masks that stand for the samples, the most frequent first.
+    """At most ``count`` masks that represent the samples, the most frequent first.
 
     each : float [S, K, H, W], the probability of every sample (``Step.each``).
 
@@ -68,32 +71,32 @@ def alternatives(each: np.ndarray, count: int = 3, clear: float = 0) -> list[Alt
 
 
 def offered(run: Run, found: list[Alternative]) -> list[float]:
-    """Put alternatives behind the steps of a run, as far as its guards tell them apart.
+    """Append alternatives to the steps of a run, if they still differ under its guards.
 
-    Toss-ups may differ in them: they are what there is to choose from. Returns the share of each,
-    0..1; where only one is left, it is the mean and not put behind the steps.
+    The guard on toss-ups is off: toss-ups are the choice to offer. Returns the share of each, 0..1;
+    a single alternative is the mean, and not appended.
     """
     guards = replace(run.guards, margin=0.0)
-    kept: list[Alternative] = []
+    distinct: list[Alternative] = []
     for one in found:
         mask = guards(run.before, one.mask, run.strokes, run.believed, one.probability)
-        twins = [i for i, other in enumerate(kept) if np.array_equal(other.mask, mask)]
+        twins = [i for i, other in enumerate(distinct) if np.array_equal(other.mask, mask)]
         if twins:
-            share = kept[twins[0]].share + one.share
-            kept[twins[0]] = kept[twins[0]]._replace(share=share)
+            share = distinct[twins[0]].share + one.share
+            distinct[twins[0]] = distinct[twins[0]]._replace(share=share)
         else:
-            kept.append(one._replace(mask=mask.astype(one.mask.dtype)))
-    if len(kept) > 1:
-        run.shown.extend(Shown(one.mask, one.probability) for one in kept)
-    return [one.share for one in kept]
+            distinct.append(one._replace(mask=mask.astype(one.mask.dtype)))
+    if len(distinct) > 1:
+        run.shown.extend(Shown(one.mask, one.probability) for one in distinct)
+    return [one.share for one in distinct]
 
 
 @dataclass
 class RunSamples:
-    """The samples of a finished run, and the alternatives among them once they were sought.
+    """The samples of a finished run, and the alternatives among them.
 
     each : float32 [S, K, H, W]. shares : per alternative its share of the samples, 0..1; the
-    alternatives follow the last step in ``run.shown``. None = not sought yet.
+    alternatives follow the last step in ``run.shown``. None = not computed yet.
     """
 
     run: Run
@@ -101,14 +104,14 @@ class RunSamples:
     shares: list[float] | None = None
 
     def are_of(self, session: Session) -> bool:
-        """Whether these are several samples of the session's run, and no stroke and no frozen
-        class is newer than them."""
+        """Whether these are several samples of the session's run, newer than all strokes and frozen
+        classes."""
         mine = session.run is self.run and len(self.each) > 1
         known = session.known(max(2, self.each.shape[1]))
         return mine and np.array_equal(self.run.fixed, known)
 
     def offer(self, found: list[Alternative]) -> None:
-        """Put alternatives behind the steps of the run; :func:`offered` says which."""
+        """Append alternatives to the steps of the run (:func:`offered`)."""
         self.shares = offered(self.run, found)
 
     def after(self, shown: int) -> int:
@@ -123,7 +126,7 @@ def distances(masks: np.ndarray, labels: int) -> np.ndarray:
     labels : how many label values there are, background included. Two empty sets are equal.
     """
     flat = masks.reshape(len(masks), -1)
-    varied = (flat != flat[0]).any(0)  # the rest adds the same to every pair
+    varied = (flat != flat[0]).any(0)  # constant pixels add the same to every pair
     alike, flat = flat[0][~varied], flat[:, varied]
     total = np.zeros((len(masks), len(masks)))
     for label in range(1, labels):
@@ -150,7 +153,7 @@ def _clusters(between: np.ndarray, count: int) -> list[np.ndarray]:
 def _merged(
     groups: list[np.ndarray], each: np.ndarray, between: np.ndarray, labels: int, clear: float
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Groups, and the mean probability of each, after merging what is not clearly different."""
+    """Groups, and the mean probability of each, after merging groups that are not distinct."""
     while True:
         means = [each[group].mean(0, dtype=np.float32) for group in groups]
         masks = distances(mask_of(np.stack(means)), labels)
@@ -172,10 +175,6 @@ def _within(groups: list[np.ndarray], between: np.ndarray) -> float:
     return float(np.mean(pairs)) if pairs else 0.0
 
 
-LEAST = 1e-3
-"""Nats; a place with less uncertainty than this is not worth a look."""
-
-
 class Place(NamedTuple):
     """A pixel to look at, and the uncertainty around it in the unit of the map."""
 
@@ -185,7 +184,7 @@ class Place(NamedTuple):
 
 
 def look_radius(shape: tuple[int, ...]) -> float:
-    """Pixels around a place that one look takes in, for an image [H, W]."""
+    """Radius in pixels of the region around a place, for an image [H, W]."""
     return min(shape[:2]) / 16
 
 
@@ -198,7 +197,7 @@ def uncertain_places(
         so that an uncertain region comes before a single pixel.
     fixed : int [H, W], -1 = free; a fixed pixel is certain and never a place.
 
-    Fewer places come back where less than ``LEAST`` is left.
+    Places below ``LEAST`` are left out.
 
     Raises
     ------
@@ -229,17 +228,17 @@ def disc(shape: tuple[int, ...], row: int, column: int) -> np.ndarray:
 
 
 def uncertainty_map(session: Session) -> np.ndarray:
-    """What places are ranked by, float32 [H, W] in nats.
+    """The uncertainty that ranks places, float32 [H, W] in nats.
 
-    It is the mean entropy of the first mask and of the result in the mask: of the maps compared in
-    docs/generative.md near the best for every kind of error. InputError where there is neither.
+    It is the mean entropy of the first mask and of the current result: of the maps compared in
+    docs/generative.md near the best for every kind of error. InputError if there is neither.
     """
     current = entropy(session.current_probability)
     return current if session.prior is None else (current + entropy(session.prior.probability)) / 2
 
 
 class TourProgress(NamedTuple):
-    """Where a tour is: the place visited last, how many were visited, and how many there are."""
+    """Progress of a tour: the last place, the number of visited places, the number of all."""
 
     place: Place
     visited: int
@@ -248,7 +247,7 @@ class TourProgress(NamedTuple):
 
 @dataclass
 class _Round:
-    probability: np.ndarray  # that the places were found in
+    probability: np.ndarray  # behind the map of the places
     places: list[Place]
     visited: int = 0
 
@@ -260,12 +259,12 @@ class UncertaintyTour:
         self._rounds: WeakKeyDictionary[Session, _Round] = WeakKeyDictionary()
 
     def next(self, session: Session) -> Place:
-        """The most uncertain place that was neither visited nor painted since the last result.
+        """The most uncertain place that was not visited or painted since the last result.
 
         Raises
         ------
         InputError : there is no first mask, nothing is uncertain, or every place was visited;
-            after that the tour begins again.
+            the tour then restarts.
         """
         probability = session.current_probability
         fixed = session.known(max(2, len(probability)))  # nothing to decide in a frozen class
@@ -284,17 +283,13 @@ class UncertaintyTour:
         raise InputError("Every uncertain place was visited: the tour begins again.")
 
     def progress(self, session: Session) -> TourProgress | None:
-        """Where the tour of a slice is; None before its first place and after a new result."""
+        """The progress in a slice; None before its first place and after a new result."""
         tour = self._rounds.get(session)
         if tour is None or (session.run is None and session.prior is None):
             return None
         if tour.probability is not session.current_probability:
             return None
         return TourProgress(tour.places[tour.visited - 1], tour.visited, len(tour.places))
-
-
-BETA = 130.0
-"""How hard it is to cross an edge; scikit-image's default."""
 
 
 def random_walk(image: np.ndarray, fixed: np.ndarray, beta: float = BETA) -> np.ndarray:

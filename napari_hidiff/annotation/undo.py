@@ -1,14 +1,14 @@
-"""What happened to a mask, in order: the user's strokes, the model's writes, how far undo went.
+"""The undo history of a mask: the user's strokes, the model's writes, and the current position.
 
-A napari Labels layer tells that its data changed, but not who changed them nor which way its
-history moved. A :class:`MaskHistory` keeps its own copy of the data and finds out by comparison.
-Two kinds of news reach it: *painted* (new history: what was undone is forgotten, as in the layer)
-and *moved* (undo, redo, or someone wrote into the array). A stroke fixes the pixels that it touched
-and undoing it frees them; a model's write fixes nothing, so undoing one never makes an edit. What
-cannot be explained counts as the user's work: no stroke is ever lost to a guess.
+A napari Labels layer reports that its data changed, but not what changed them, nor which way its
+history moved. A :class:`MaskHistory` has its own copy of the data and finds out by comparison. Two
+events reach it: *painted* (a new edit; undone edits are dropped, as in the layer) and *moved*
+(undo, redo, or a program wrote into the array). A stroke fixes the pixels that it touched, and
+undoing it frees them; a model's write fixes nothing, so undoing one never makes an edit. A change
+without any other explanation counts as the user's: no stroke is ever lost to a guess.
 
-The history is bounded. What is dropped at its old end can be undone no more, and the strokes in it
-stay fixed for good.
+The history is bounded. Edits dropped at its old end can no longer be undone, and their strokes stay
+fixed.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from napari_hidiff.masks import FREE as FREE
 from napari_hidiff.masks import Runs, weight
 
 HISTORY = 100
-"""Changes of pixels that a timeline can undo: as many as napari's layers keep."""
+"""Edits that can be undone: as many as in a napari layer."""
 
 
 class MaskHistory:
@@ -30,7 +30,7 @@ class MaskHistory:
 
     content : integer [H, W], the mask as it is now.
     fixed : integer [H, W], pixels fixed before this history began (``FREE`` elsewhere), or None.
-    locks : the classes that are frozen, if any can be.
+    locks : the frozen classes; None = no class can be frozen.
 
     Raises
     ------
@@ -50,21 +50,21 @@ class MaskHistory:
         where = np.flatnonzero(self._content)
         self._weight = weight(where, self._content.ravel()[where])
         self.nbytes = 0
-        """The memory that the history takes."""
+        """Memory of the history in bytes."""
         self.revision = 0
         """Rises with every change of the fixed map or the content."""
         self.travelled = 0
-        """How far the last :meth:`moved` went in the history: back < 0, on > 0; 0 = neither."""
+        """Edits that the last :meth:`moved` undid (< 0) or redid (> 0); 0 = neither."""
 
     @property
     def content(self) -> np.ndarray:
-        """The mask as last seen, integer [H, W]: our copy of the layer's data; do not write, and
-        copy what is to outlive the next change."""
+        """The mask as last reported, integer [H, W]: our copy of the layer's data. Do not write to
+        it; it is valid until the next change."""
         return self._content
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that differ, all but surely, where the content differs."""
+        """A digest of the content: eight hexadecimal digits."""
         return f"{self._weight >> 32:08x}"
 
     @property
@@ -79,10 +79,10 @@ class MaskHistory:
         last = [change.by_user for change in self._changes[: self._done]]
         written = False in last
         since = last[::-1].index(False) if written else len(last)
-        found = np.zeros(self._content.shape, bool) if written else self._fixed.unanswered()
+        fresh = np.zeros(self._content.shape, bool) if written else self._fixed.unanswered()
         for change in self._changes[self._done - since : self._done]:
-            touch(change, found)
-        return found if found.any() else self._fixed.where
+            touch(change, fresh)
+        return fresh if fresh.any() else self._fixed.where
 
     @property
     def painted_since(self) -> bool:
@@ -91,28 +91,28 @@ class MaskHistory:
 
     @property
     def fixed_count(self) -> int:
-        """How many pixels are fixed."""
+        """Number of fixed pixels."""
         return self._fixed.count
 
     @property
     def changes(self) -> int:
-        """How many changes are kept, undone ones among them."""
+        """Number of edits in the history, undone ones included."""
         return len(self._changes)
 
     @property
     def oldest(self) -> int:
-        """The number of the oldest change that is kept; -1 without any."""
+        """The number of the oldest edit; -1 without any."""
         return self._changes[0].number if self._changes else -1
 
     @property
     def last(self) -> Edit | None:
-        """The change that was done last."""
+        """The last edit that is not undone, or None."""
         return self._changes[self._done - 1] if self._done else None
 
     def painted(self, now: np.ndarray, more: bool = False) -> int:
         """The user painted, erased or filled; the mask is ``now``. Returns the changed pixels.
 
-        more : the stroke that was told last goes on; both are one change.
+        more : the last stroke continues; both are one edit.
         """
         return self._append(now, by_user=True, more=more)
 
@@ -126,16 +126,16 @@ class MaskHistory:
         if self._fixed and self._fixed.differs(now).any():
             raise ValueError("a model's write must not change a pixel that the user has fixed")
         changed = self._append(now, by_user=False)
-        if not changed and self._done == len(self._changes):  # an answer all the same
+        if not changed and self._done == len(self._changes):  # an answer without a change
             last = self.last
-            if last is None or last.by_user:  # one answer after another is one answer
+            if last is None or last.by_user:  # successive answers are one edit
                 self._push(unchanged(by_user=False))
         return changed
 
     def confirm(self, index: np.ndarray) -> int:
         """The user painted pixels (flat positions, rising) with the value they have: fix them too.
 
-        Returns how many of them were not fixed before. A layer keeps no history of such a
+        Returns the number of pixels that were not fixed before. A layer has no history of such a
         stroke, so it is undone together with the stroke before it.
         """
         index = self._fixed.free(index)
@@ -152,11 +152,11 @@ class MaskHistory:
         return count
 
     def moved(self, now: np.ndarray) -> int:
-        """The mask became ``now`` without anyone painting: undo, redo or a foreign write.
+        """The mask became ``now`` without a stroke: undo, redo or a foreign write.
 
-        The nearest moment of the history that looks like ``now`` is taken. Where going on and
-        going back would look the same, going on is assumed, for it keeps more of the user's
-        strokes. Returns the changed pixels; ``travelled`` says what was found.
+        The nearest state of the history that equals ``now`` is taken. Where undo and redo would
+        give the same mask, redo is assumed, since it preserves more of the user's strokes. Returns
+        the changed pixels; ``travelled`` is the result.
         """
         self.travelled = 0
         index = np.flatnonzero(self._content != now)
@@ -170,11 +170,11 @@ class MaskHistory:
         return int(index.size)
 
     def travel(self, by: int) -> None:
-        """Undo (< 0) or redo (> 0) so many changes.
+        """Undo (< 0) or redo (> 0) so many edits.
 
         Raises
         ------
-        ValueError : the history does not go so far.
+        ValueError : the history has fewer edits.
         """
         if not 0 <= self._done + by <= len(self._changes):
             raise ValueError(f"the history has no moment {by:+d} from here")
@@ -191,8 +191,8 @@ class MaskHistory:
             self._fixed.sync(self._content)
 
     def drop_oldest(self) -> None:
-        """Forget the change that is furthest away in the past: it can be undone no more. Strokes
-        in it stay fixed. Where everything is undone, the last redo is forgotten instead."""
+        """Drop the oldest edit, which can then no longer be undone; its strokes stay fixed. If all
+        edits are undone, the last redo is dropped instead."""
         if not self._done:
             self.nbytes -= self._changes.pop().nbytes
             return
@@ -205,8 +205,8 @@ class MaskHistory:
             self._fixed.mark_answered()
 
     def around_fixed(self, mask: np.ndarray) -> np.ndarray:
-        """``mask`` [H, W] with fixed pixels at their fixed value and frozen classes as they are,
-        in the dtype of the content."""
+        """``mask`` [H, W] with fixed pixels at their label and frozen classes unchanged, in the
+        dtype of the content."""
         merged = self.locks.around(self._content, np.array(mask, self._content.dtype))
         self._fixed.put_into(merged)
         return merged
@@ -216,7 +216,7 @@ class MaskHistory:
         if not index.size:
             return 0
         self._forget_undone()
-        if self._content.dtype != now.dtype:  # the layer was given other data
+        if self._content.dtype != now.dtype:  # the layer has other data now
             self._content = self._content.astype(now.dtype)
             self._fixed.promote_dtype()
         before, after = self._content.ravel()[index], np.ravel(now)[index]
@@ -251,17 +251,17 @@ class MaskHistory:
         del self._changes[self._done :]
 
     def _path(self, by: int) -> Sequence[Edit]:
-        """The changes on the way from now, in the order in which they are met."""
+        """The next edits to undo or redo, in order."""
         if by < 0:
             return self._changes[self._done + by : self._done][::-1]
         return self._changes[self._done : self._done + by]
 
     def _distance(self, now: np.ndarray, differs: np.ndarray, direction: int) -> int:
-        """How many changes back (-1) or forth (+1) the mask looked like now; 0 if never.
+        """Number of edits to undo (-1) or redo (+1) until the mask equals ``now``; 0 if never.
 
-        differs : flat positions where it does not look like that at present.
+        differs : flat positions where the content differs from ``now``.
         """
-        wanted, stands = np.ravel(now), self._content.ravel()
+        wanted, current = np.ravel(now), self._content.ravel()
         unlike = np.zeros(wanted.size, bool)
         unlike[differs] = True
         left, back = differs.size, direction < 0
@@ -270,13 +270,13 @@ class MaskHistory:
             if not change.moves:
                 continue
             index = change.pixels.index
-            # What a frozen class kept from undo or redo tells no moment from another.
-            then = self.locks.around(stands[index], change.pixels.column(0 if back else 1))
+            # Locked pixels are ignored when matching history states.
+            then = self.locks.around(current[index], change.pixels.column(0 if back else 1))
             here = then != wanted[index]
             left += int(here.sum()) - int(unlike[index].sum())
             unlike[index] = here
             if not left:
-                # Confirmations have no history of their own: they return with their stroke.
+                # Confirmations have no history of their own: they are redone with their stroke.
                 while not back and steps < len(path) and not path[steps].moves:
                     steps += 1
                 return steps

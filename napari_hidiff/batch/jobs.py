@@ -1,8 +1,7 @@
-"""Refine image files: which images, which outputs, one record per image.
+"""The jobs of a batch: which images, with which prior and fixed pixels, into which files.
 
-Everything that can be wrong with the file names is found before the first image is read.
-
-A list of images in a text file, each with its own prior and fixed pixels.
+:func:`plan` makes the jobs from file names and finds every fault in them before the first image is
+read. :func:`read_list` reads images with their own prior and fixed pixels from a text file.
 """
 
 import glob
@@ -23,15 +22,20 @@ if TYPE_CHECKING:
     pass
 
 MAX_ATTEMPTS = 3
-"""Attempts at an image whose worker dies; no more than dask makes by itself."""
+"""Attempts at an image whose worker dies; at most as many as dask makes by itself."""
+MASKS: tuple[str, ...] = (
+    *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
+    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
+)
+"""Suffixes of masks in a folder of --prior or --fixed, in order of preference."""
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What all images of a batch have in common.
+    """The settings that all images of a batch share.
 
-    model : a bundled name or a file; digest : SHA-256 of its file; device, engine : as asked for.
-    settings : sampler, steps, samples, seed; run : a word that no other batch has.
+    model : a bundled name or a file; digest : SHA-256 of its file; device, engine : as requested.
+    settings : sampler, steps, samples, seed; run : a unique id of the batch.
     """
 
     model: str
@@ -44,7 +48,7 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One image: what is read (image, prior mask, fixed pixels) and what is written."""
+    """One image: its input files (image, prior mask, fixed pixels) and its output files."""
 
     image: Path
     prior: Path | None
@@ -54,12 +58,12 @@ class Job:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """All files that are written: the mask, the tables beside a NIfTI mask, the record."""
+        """All output files: the mask, the tables beside a NIfTI mask, the record."""
         return (self.mask, *tables(self.mask), self.steps)
 
 
 class JobResult(NamedTuple):
-    """A job with its record, or with one line that says why there is none; trace: of a bug."""
+    """A job with its record, or with its error in one line; trace: of a bug."""
 
     job: Job
     record: dict[str, Any] | None = None
@@ -67,15 +71,8 @@ class JobResult(NamedTuple):
     trace: str = ""
 
 
-MASKS: tuple[str, ...] = (
-    *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
-    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
-)
-"""Suffixes looked for where --prior or --fixed is a folder, in this order."""
-
-
 class Progress(Protocol):
-    """How far the work on an image is: ``index`` of ``total``."""
+    """Progress on one image: ``index`` of ``total``."""
 
     @property
     def index(self) -> int: ...
@@ -85,7 +82,7 @@ class Progress(Protocol):
 
 
 def absolute(job: Job) -> Job:
-    """A job whose names mean the same in another process's working folder."""
+    """The job with absolute paths, valid in any working folder."""
     return replace(
         job,
         image=job.image.absolute(),
@@ -96,37 +93,37 @@ def absolute(job: Job) -> Job:
     )
 
 
-def find_images(given: Sequence[Path]) -> list[Path]:
-    """The image files that the arguments name, each once.
+def find_images(arguments: Sequence[Path]) -> list[Path]:
+    """The image files of the arguments, each once.
 
-    A folder stands for the png, jpg, tif, NIfTI and NRRD files in it, but for segmentations of 3D
-    Slicer and masks that this program wrote there, or for the DICOM series that it holds; a pattern
-    such as ``*.png`` is filled in where the shell did not.  Raises InputError for a folder without
-    images and a pattern without matches; a missing file is left for its reader.
+    A folder means its png, jpg, tif, NIfTI and NRRD files, without segmentations of 3D Slicer and
+    masks of this program, or its DICOM series; a pattern such as ``*.png`` is expanded if the shell
+    did not. Raises InputError for a folder without images and a pattern without matches; a missing
+    file is an error of its reader.
     """
-    found: dict[Path, None] = {}
-    for path in given:
+    files: dict[Path, None] = {}
+    for path in arguments:
         if path.is_dir() and is_series(path):
-            found[path] = None
+            files[path] = None
         elif path.is_dir():
             inside = sorted(file for file in path.iterdir() if _is_image(file))
             if not inside:
                 raise InputError(
                     f"{path}: no png, jpg or tif images in this folder, no NIfTI, NRRD or DICOM"
                 )
-            found.update(dict.fromkeys(inside))
+            files.update(dict.fromkeys(inside))
         elif not path.exists() and glob.has_magic(str(path)):
             matches = sorted(Path(name) for name in glob.glob(str(path)))
             if not matches:
                 raise InputError(f"{path}: no file matches this pattern")
-            found.update(dict.fromkeys(matches))
+            files.update(dict.fromkeys(matches))
         else:
-            found[path] = None
-    return list(found)
+            files[path] = None
+    return list(files)
 
 
 class Listed(NamedTuple):
-    """A line of a list: an image, its prior and its fixed pixels, if the line names them."""
+    """A line of a list: an image, and its prior and its fixed pixels, if any."""
 
     image: Path
     prior: Path | None = None
@@ -145,11 +142,10 @@ def plan(
     """Pair every image with its prior, its fixed pixels and its outputs in ``output``.
 
     prior, fixed: a file for a single image, or a folder with files of the images' stems.
-    own: what a list says of single images; it goes before ``prior`` and ``fixed``.
-    resume: outputs may exist; :func:`napari_hidiff.batch.records.split` says which of them count.
-    Raises InputError where two images would write the same file, where an output exists already
-    (unless ``overwrite`` or ``resume``), where one mask is given for several images, and where
-    ``output`` is a file.
+    own: entries of a list for single images; they override ``prior`` and ``fixed``.
+    resume: outputs may exist; :func:`napari_hidiff.batch.records.split` decides which are valid.
+    Raises InputError if two images would write the same file, an output exists already (unless
+    ``overwrite`` or ``resume``), there is one mask for several images, or ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder")
@@ -164,7 +160,7 @@ def plan(
     for image in images:
         name = image_name(image)
         mask, steps = output / f"{name}_mask{mask_suffix(image)}", output / f"{name}_steps.json"
-        key = name.casefold()  # names that some file systems do not tell apart
+        key = name.casefold()  # some file systems ignore case
         if key in jobs:
             raise InputError(
                 f"{jobs[key].image} and {image} would both write {mask}; refine them into "
@@ -183,7 +179,7 @@ def plan(
 
 
 def image_name(image: Path) -> str:
-    """What the results of an image are called by; a DICOM series by its folder."""
+    """The stem of an image's results; a DICOM series has the name of its folder."""
     if image.is_dir():
         return image.resolve().name
     series = is_dicom(image) and image.resolve().parent.name
@@ -191,7 +187,7 @@ def image_name(image: Path) -> str:
 
 
 def mask_suffix(image: Path) -> str:
-    """How the name of an image's mask ends."""
+    """The suffix of an image's mask."""
     if image.suffix.lower() in TIFF:
         return ".tif"
     return ".nii.gz" if is_volume(image) else ".png"
@@ -206,27 +202,27 @@ def _is_image(file: Path) -> bool:
     if not name.endswith("_mask"):
         return True
     record = f"{name.removesuffix('_mask')}_steps.json"
-    waiting = file.parent.glob(f".{glob.escape(record)}.*.part")  # killed before it was put there
+    waiting = file.parent.glob(f".{glob.escape(record)}.*.part")  # of a killed process
     return not (file.with_name(record).exists() or any(waiting))
 
 
-def _beside(given: Path | None, image: Path) -> Path | None:
+def _beside(place: Path | None, image: Path) -> Path | None:
     """The mask for ``image``: the file itself, or its namesake in a folder.
 
-    A missing namesake stays a path that the reader will name: the other images are still done.
+    A missing namesake is an error of its reader, so that the other images are still refined.
     """
-    if given is None or not given.is_dir():
-        return given
+    if place is None or not place.is_dir():
+        return place
     stems = (image_name(image), f"{image_name(image)}_mask")
-    names = [given / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
+    names = [place / f"{stem}{suffix}" for stem in stems for suffix in MASKS]
     return next((path for path in names if path.is_file()), names[0])
 
 
 def read_list(file: Path) -> list[Listed]:
-    """The images that a text file names, one a line: image, tab, prior, tab, fixed pixels.
+    """The images in a text file, one per line: image, tab, prior, tab, fixed pixels.
 
     The last two may be missing or empty. Relative names start at the list's folder; empty lines
-    and lines that begin with # are left out. Raises InputError for a list that cannot be read, is
+    and lines that begin with # are ignored. Raises InputError for a list that cannot be read, is
     empty, names an image twice, or has more columns.
     """
     try:
@@ -234,7 +230,7 @@ def read_list(file: Path) -> list[Listed]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise InputError(f"{file}: the list cannot be read: {reason}") from error
-    found: dict[Path, Listed] = {}
+    entries: dict[Path, Listed] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -246,9 +242,9 @@ def read_list(file: Path) -> list[Listed]:
             )
         paths = [file.parent / name if name else None for name in names] + [None, None]
         image = file.parent / names[0]
-        if image in found:
+        if image in entries:
             raise InputError(f"{file}, line {number}: {image} is in the list already")
-        found[image] = Listed(image, *paths[1:3])
-    if not found:
+        entries[image] = Listed(image, *paths[1:3])
+    if not entries:
         raise InputError(f"{file}: the list names no images")
-    return list(found.values())
+    return list(entries.values())

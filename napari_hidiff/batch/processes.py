@@ -1,9 +1,8 @@
 """A batch on several processes: those of this machine, or the workers of a dask cluster.
 
-Every worker loads the model once and takes one image at a time. Which worker refines an image, and
-how many there are, changes no mask: noise depends on the seed alone, and see :func:`own_threads`.
-
-How many processes a batch is worth on this machine.
+Every worker loads the model once and refines one image at a time. Neither the worker nor the number
+of workers changes a mask: noise depends on the seed alone (see also :func:`own_threads`).
+:func:`how_many` estimates how many processes are worth their start on this machine.
 """
 
 import signal
@@ -38,22 +37,28 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 AHEAD = 2
-"""Images that wait at the scheduler per thread of a worker, so that none is ever idle."""
+"""Images queued per thread of a worker, so that no worker is idle."""
 PATIENCE = 15.0
-"""Seconds without a result after which it is looked whether there still are workers."""
+"""Seconds without a result before a check that workers are alive."""
+PROGRAM = 700 * 2**20
+"""Bytes of a process with a small model (docs/engine.md: 0.65 GB)."""
+START = 15.0
+"""Seconds of work per process below which one more does not pay."""
+TYPICAL = (1024, 1024)
+"""Rows and columns assumed if the largest file cannot be read."""
 
 
 class WorkerSlot(NamedTuple):
-    """A worker's place among those of its host, from 0, and how many they are."""
+    """A worker's number on its host, from 0, and the number of workers there."""
 
     place: int
     beside: int
 
 
 class WorkerSetup(NamedTuple):
-    """What a worker needs to know beside the order: its seat by its name, and threads of a host.
+    """Setup of the workers: the slot of each by its name, and the threads of a host.
 
-    threads : for all workers of a host together; None: as many as it has cores.
+    threads : of all workers of a host together; None = its number of cores.
     """
 
     seats: Mapping[Any, WorkerSlot]
@@ -61,7 +66,7 @@ class WorkerSetup(NamedTuple):
 
 
 class IgnoreInterrupt(WorkerPlugin):
-    """Ctrl+C in a terminal reaches every process of it; only the one that was started decides."""
+    """Ignores Ctrl+C in workers: a terminal sends it to all processes, the main one decides."""
 
     def setup(self, worker: "Worker") -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -69,17 +74,17 @@ class IgnoreInterrupt(WorkerPlugin):
 
 _models: dict[tuple[str, ...], "HiDiff"] = {}
 _turn = threading.Lock()
-"""Held by the image that is refined: a worker with several threads still takes one at a time."""
+"""One image at a time, also in a worker with several threads."""
 
 
 @contextmanager
 def local(workers: int) -> Iterator[Client]:
-    """Processes on this machine, gone at the end, whether they are at work or not."""
+    """Workers on this machine; they end with the context, also in the middle of an image."""
     settings = {
         "distributed.admin.system-monitor.gil.enabled": False,
         "logging": {"distributed": "critical", "distributed.nanny": "critical"},
-        # In place of dask's own: with its MALLOC_TRIM_THRESHOLD_ every tensor is fetched from the
-        # system anew, and threads that spin while they wait take the cores of other workers.
+        # Replaces dask's settings: its MALLOC_TRIM_THRESHOLD_ returns every tensor to the system,
+        # and spinning threads take the cores of other workers.
         "distributed.nanny.pre-spawn-environ": {"OMP_WAIT_POLICY": "PASSIVE"},
     }
     with (
@@ -90,7 +95,7 @@ def local(workers: int) -> Iterator[Client]:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
-            memory_limit=0,  # dask would stop a worker at a limit that knows nothing of the model
+            memory_limit=0,  # dask's limit ignores the size of the model
             silence_logs=50,
         ) as cluster,
         Client(cluster) as client,
@@ -119,12 +124,11 @@ def refine_all(
     threads: int | None = None,
     on_idle: Callable[[], None] = lambda: None,
 ) -> Iterator[JobResult]:
-    """The outcome of every job, as they come.
+    """The results of all jobs, in order of completion.
 
-    threads : see :class:`WorkerSetup`. on_idle is called now and then while no worker is left.
-    An image whose worker dies goes to another one, at most
-    :data:`MAX_ATTEMPTS` times. Raises InputError before the first image where a worker cannot take
-    part, and when the scheduler is lost.
+    threads : see :class:`WorkerSetup`. on_idle is called repeatedly while no worker is left.
+    An image whose worker dies is retried, with at most :data:`MAX_ATTEMPTS` attempts. Raises
+    InputError before the first image if a worker cannot start, and when the scheduler is lost.
     """
     share = WorkerSetup(_seats(client), threads)
     _check(client, jobs[0], order, share)
@@ -136,7 +140,7 @@ def refine_all(
             while waiting and len(flying) < max(1, AHEAD * seats):
                 job, times = waiting.pop()
                 key = f"refine-{order.run}-{times}-{job.image}"
-                # Without retries and not pure: what runs, and how often, is decided here.
+                # Without retries and not pure: this loop decides what runs, and how often.
                 future = client.submit(work, job, order, share, key=key, pure=False)
                 flying[future] = job, times
             try:
@@ -163,9 +167,9 @@ def refine_all(
 
 
 def work(job: Job, order: BatchSettings, share: WorkerSetup) -> JobResult:
-    """On a worker: refine one image, unless this batch has done so already.
+    """On a worker: refine one image, unless this batch has its record already.
 
-    dask repeats what a worker had done if that dies before its result was fetched.
+    dask repeats a finished job if its worker dies before the result was fetched.
     """
     with _turn:
         record = read_record(job.steps)
@@ -187,15 +191,14 @@ def own_device(wanted: str, seat: WorkerSlot) -> str:
 def own_threads(total: int, seat: WorkerSlot) -> int:
     """Threads of a worker, so that those of a host together have about ``total``.
 
-    Two at least unless ``total`` is one: the number of workers must not matter, and on the CPU the
-    probabilities of one thread were seen to differ by rounding from those of two, while those of
-    two, three and four were the same.
+    At least two unless ``total`` is one: the number of workers must not change a mask. On the CPU
+    one thread rounds differently from two, while two, three and four were measured equal.
     """
     return 1 if total == 1 else max(2, total // seat.beside)
 
 
 def _ready(order: BatchSettings, share: WorkerSetup, name: Any) -> "HiDiff":
-    """The model in this worker, loaded by the first image."""
+    """The model of this worker, loaded with the first image."""
     seat = share.seats.get(name, WorkerSlot(0, 1))
     device = own_device(order.device, seat)
     torch.set_num_threads(own_threads(share.threads or CPU_COUNT, seat))
@@ -203,13 +206,13 @@ def _ready(order: BatchSettings, share: WorkerSetup, name: Any) -> "HiDiff":
     if key not in _models:
         if digest(find_model(order.model)) != order.digest:
             raise InputError(f"the model {order.model} is another file there")
-        _models.clear()  # a worker of a cluster outlives a batch
+        _models.clear()  # a worker of a cluster serves several batches
         _models[key] = load_model(order.model, device=device, engine=order.engine)
     return _models[key]
 
 
 def _start(job: Job, order: BatchSettings, share: WorkerSetup, dask_worker: "Worker") -> str:
-    """On every worker before the first image: load the model; a line if it cannot take part."""
+    """On every worker before the first image: load the model; returns the error, if any."""
     try:
         _ready(order, share, dask_worker.name)
     except InputError as error:
@@ -222,7 +225,7 @@ def _check(client: Client, job: Job, order: BatchSettings, share: WorkerSetup) -
     """InputError if a worker cannot load the model or does not see the output folder."""
     try:
         answers = client.run(_start, job, order, share)
-    except Exception as error:  # whatever another machine's Python says about our module
+    except Exception as error:  # any import error of another machine
         raise InputError(
             f"the workers cannot start ({type(error).__name__}: {first_line(error)}); they need "
             "this version of napari-hidiff"
@@ -233,7 +236,7 @@ def _check(client: Client, job: Job, order: BatchSettings, share: WorkerSetup) -
 
 
 def _seats(client: Client) -> dict[Any, WorkerSlot]:
-    """Every worker's seat by its name, which outlives a restart of the worker by its nanny."""
+    """Every worker's slot by its name, which a restart by its nanny does not change."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     known = sorted((worker["host"], str(worker["name"]), worker["name"]) for worker in workers)
     seats: dict[Any, WorkerSlot] = {}
@@ -244,29 +247,21 @@ def _seats(client: Client) -> dict[Any, WorkerSlot]:
 
 
 def _outcome(future: Future[JobResult], job: Job, times: int) -> JobResult | None:
-    """What a finished future says; None: dask gave it up for deaths that may not be its own."""
+    """The result of a finished future; None: dask gave up after deaths of its workers."""
     error = future.exception()
     if error is None:
-        found: JobResult | None = future.result()
-        return found
+        result: JobResult | None = future.result()
+        return result
     if isinstance(error, KilledWorker) and times < MAX_ATTEMPTS:
         return None
     return JobResult(job, error=f"{job.image}: {type(error).__name__}: {first_line(error)}")
 
 
-PROGRAM = 700 * 2**20
-"""Bytes of a process with a small model loaded (docs/engine.md: 0.65 GB)."""
-START = 15.0
-"""Seconds of work that make the start of one more process worth while."""
-TYPICAL = (1024, 1024)
-"""Rows and columns assumed where the largest file cannot be read."""
-
-
 def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) -> int:
-    """Processes for a batch: one per GPU, else what cores, memory and the work to do allow.
+    """Number of processes for a batch: one per GPU, else limited by cores, memory and work.
 
-    The image of the largest file stands for all: its estimate, and what a model remembers of
-    images, must fit into the memory that is free, once per process.
+    The estimate of the largest file, plus the caches of a model, must fit into free memory once
+    per process.
     """
     if model.device.type == "cuda":
         return max(1, min(torch.cuda.device_count(), len(jobs)))
@@ -274,12 +269,12 @@ def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) 
     cost = _cost(model, max((job.image for job in jobs), key=_size), chosen)
     memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + STANDING + cost.bytes)
     worth = int(cost.seconds * len(jobs) / START)
-    found: int = max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
-    return found
+    processes: int = max(1, min(torch.get_num_threads(), len(jobs), memory, worth))
+    return processes
 
 
 def _cost(model: "HiDiff", image: Path, chosen: Mapping[str, Any]) -> Estimate:
-    """What refining a picture takes, or all slices of a volume, some of them at once."""
+    """The cost of refining a picture, or all slices of a volume in batches."""
     try:
         if not is_volume(image):
             return model.estimate(read_image(image).shape, **chosen)
@@ -294,6 +289,6 @@ def _cost(model: "HiDiff", image: Path, chosen: Mapping[str, Any]) -> Estimate:
 
 
 def _size(image: Path) -> int:
-    """Bytes of a file, or of those in a folder."""
+    """Bytes of a file, or of all files in a folder."""
     files = image.iterdir() if image.is_dir() else [image]
     return sum(file.stat().st_size for file in files if file.is_file())

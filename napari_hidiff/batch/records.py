@@ -1,6 +1,8 @@
-"""What a record was made from, and which images of an interrupted batch are still to be done.
+"""Records of a batch: one JSON file per image, and the report on all images.
 
-What became of a batch: one object for programs, one table for people.
+A record has the digests of everything that its mask depends on (:class:`ResumeKey`). By them
+:func:`split` finds the images of an interrupted batch that are still to do. :class:`Report` makes
+one object for programs and one table for people.
 """
 
 import csv
@@ -27,11 +29,15 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 LEFT = re.compile(r"\.(?P<name>.+)\.[\w-]+\.(part|started)")
-"""Names of what a killed process leaves beside the outputs: half files, marks of its attempts."""
+"""Names of files that a killed process leaves: partial outputs, marks of its attempts."""
+FORMAT = "napari-hidiff-refine report 1"
+NAMES = ("report.json", "report.csv")
+COLUMNS = ("image", "status", "mask", "shape", "seconds", "changed")
+"""Columns of the table; then the pixels of every class, and the error."""
 
 
 class ResumeKey(NamedTuple):
-    """What a mask of this batch is made with: name and digest of the model, resolved settings."""
+    """The origin of a mask: name and digest of the model, resolved settings."""
 
     model: str
     digest: str
@@ -39,17 +45,17 @@ class ResumeKey(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Jobs that are to be done, and the records of those that are done, by image."""
+    """The jobs to do, and the records of finished ones by image."""
 
     left: list["Job"]
     done: dict[Path, dict[str, Any]]
 
 
 def digest(path: Path | None) -> str | None:
-    """SHA-256 of a file, or of the names and contents in a folder; None where there is neither.
+    """SHA-256 of a file, or of the names and contents in a folder; None if there is neither.
 
-    Of a folder with DICOM files these alone count, since masks may lie beside them; for one file of
-    a series so do those beside it, which are read with it.
+    In a folder with DICOM files only these count, since masks may be beside them; a single file of
+    a series includes its whole series, which is read with it.
     """
     if path is None or not path.exists():
         return None
@@ -66,7 +72,7 @@ def digest(path: Path | None) -> str | None:
 
 
 def sources(job: "Job", model: str) -> dict[str, str | None]:
-    """The digests that a record keeps: of the model's file (given), image, prior, fixed pixels."""
+    """The digests in a record: ``model`` (of its file), image, prior, fixed pixels."""
     return {
         "model": model,
         "image": digest(job.image),
@@ -76,10 +82,10 @@ def sources(job: "Job", model: str) -> dict[str, str | None]:
 
 
 def split(jobs: Sequence["Job"], wanted: ResumeKey, overwrite: bool = False) -> Split:
-    """Which jobs are left: without a record, or with another image, prior or fixed pixels by now.
+    """The jobs to do: without a record, or with a changed image, prior or fixed pixels.
 
-    Raises InputError, unless ``overwrite``, for a record that another model, other settings or
-    another version made, for one of another image, and for a mask that no process of ours left.
+    Raises InputError, unless ``overwrite``, for a record of another model, other settings, another
+    version or another image, and for a mask of another program.
     """
     parts = _left_over(jobs)
     left, done = [], {}
@@ -102,16 +108,17 @@ def split(jobs: Sequence["Job"], wanted: ResumeKey, overwrite: bool = False) -> 
 
 
 def changed(record: Mapping[str, Any], job: "Job") -> bool:
-    """Whether image, prior or fixed pixels are others than those the record was made from."""
+    """Whether image, prior or fixed pixels changed since the record was made."""
     made = record["made_from"]
     now = sources(job, made["model"])
     return any(now[name] != made.get(name) for name in now)
 
 
 def sweep(jobs: Sequence["Job"]) -> None:
-    """Remove half files and marks that killed processes left beside the outputs of the jobs.
+    """Remove partial files and marks of killed processes beside the outputs of the jobs.
 
-    And a mask whose record only waits: without it the mask would look like someone else's.
+    A mask whose record was not finished is removed, too: without a record it would count as
+    foreign.
     """
     parts = _left_over(jobs)
     for job in jobs:
@@ -123,7 +130,7 @@ def sweep(jobs: Sequence["Job"]) -> None:
 
 
 def _same(record: Mapping[str, Any], job: "Job", wanted: ResumeKey) -> None:
-    """InputError that names what differs where a record is not what this batch would make."""
+    """InputError with the difference, if this batch would make another record."""
     made = record.get("made_from")
     if not (isinstance(made, dict) and isinstance(record.get("settings"), dict)):
         raise InputError(f"{job.steps}: does not say what it was made from")
@@ -143,7 +150,7 @@ def _same(record: Mapping[str, Any], job: "Job", wanted: ResumeKey) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A record, or None where there is none; InputError where the file is something else."""
+    """A record, or None without a file; InputError for a file that is no record."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -156,36 +163,36 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _ours(parts: Iterable[Path]) -> bool:
-    """Whether a whole record waits: the process was killed between the mask and the record."""
+    """Whether a complete record waits: the process was killed between mask and record."""
     for part in parts:
         try:
             if part.suffix == ".part" and read_record(part):
                 return True
         except InputError:
-            continue  # a record that was cut off: its mask was not written yet
+            continue  # a partial record: its mask was not written yet
     return False
 
 
 def _left_over(jobs: Sequence["Job"]) -> dict[Path, list[Path]]:
-    """Left-over files by the output that they were for; one look at each folder."""
+    """Left-over files by their output; each folder is listed once."""
     outputs = {path for job in jobs for path in job.outputs}
-    found: dict[Path, list[Path]] = {}
+    leftovers: dict[Path, list[Path]] = {}
     for folder in {path.parent for path in outputs}:
         for path in folder.iterdir() if folder.is_dir() else ():
             match = LEFT.fullmatch(path.name)
             if match and folder / match["name"] in outputs:
-                found.setdefault(folder / match["name"], []).append(path)
-    return found
+                leftovers.setdefault(folder / match["name"], []).append(path)
+    return leftovers
 
 
 def count(mask: np.ndarray, labels: int) -> list[int]:
-    """How many pixels each label has."""
-    found: list[int] = np.bincount(mask.ravel(), minlength=labels).tolist()
-    return found
+    """Number of pixels of each label."""
+    counts: list[int] = np.bincount(mask.ravel(), minlength=labels).tolist()
+    return counts
 
 
 def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
-    """What made a mask: model, classes, resolved settings, engine, device, versions."""
+    """The origin of a mask for its record: model, classes, settings, engine, device, versions."""
     import torch
 
     chosen = {key: value for key, value in settings.items() if value is not None}
@@ -201,10 +208,10 @@ def describe(model: "HiDiff", settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
-    """Write a record beside its place, and put it there when the body has written the outputs.
+    """Write a record under a temporary name, and rename it after the body wrote the outputs.
 
-    A record is thus the mark of completion; a mask without one but with a record waiting beside it
-    was left by a process that was killed in between.
+    So a record marks completion; a mask with a temporary record beside it is of a process that was
+    killed in between.
     """
     with atomic_write(path) as (part,):
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -219,10 +226,10 @@ def head(
     mask: np.ndarray,
     fixed: np.ndarray | None,
 ) -> dict[str, Any]:
-    """What a record begins with.
+    """The first fields of a record.
 
-    shape : of the image. mask, fixed : what refinement starts from, int of any shape, with fixed
-    pixels in it; -1 where a pixel is free.
+    shape : of the image. mask, fixed : the mask before refinement with fixed pixels in it, and the
+    fixed map, int of any shape; -1 where a pixel is free.
     """
     known = None if fixed is None else int((fixed >= 0).sum())
     return describe(model, settings) | {
@@ -234,18 +241,12 @@ def head(
     }
 
 
-FORMAT = "napari-hidiff-refine report 1"
-NAMES = ("report.json", "report.csv")
-COLUMNS = ("image", "status", "mask", "shape", "seconds", "changed")
-"""Of the table; then the pixels of every class, and what was wrong."""
-
-
 @dataclass
 class Report:
-    """A batch as it goes on.
+    """The report of a batch in progress.
 
-    head : what all images have in common; jobs : all of them, in order.
-    skipped : records of earlier runs, by image; done, failed : what this run adds.
+    head : facts common to all images; jobs : all, in order.
+    skipped : records of earlier runs, by image; done, failed : results of this run.
     """
 
     head: Mapping[str, Any]
@@ -255,7 +256,7 @@ class Report:
     failed: dict[Path, JobResult] = field(default_factory=dict)
 
     def add(self, outcome: JobResult) -> None:
-        """Take in what became of an image."""
+        """Add the result of an image."""
         if outcome.record is None:
             self.failed[outcome.job.image] = outcome
         else:
@@ -263,12 +264,12 @@ class Report:
 
     @property
     def left(self) -> list[Path]:
-        """Images that an interrupted run did not come to."""
+        """Images that an interrupted run did not reach."""
         known = self.done.keys() | self.failed.keys() | self.skipped.keys()
         return [job.image for job in self.jobs if job.image not in known]
 
     def value(self, seconds: float) -> dict[str, Any]:
-        """The report as one JSON object, the images in the order in which they were given."""
+        """The report as one JSON object, the images in input order."""
         order = [job.image for job in self.jobs]
         failures = [self.failed[image] for image in order if image in self.failed]
         return {
@@ -290,7 +291,7 @@ class Report:
         return [self._row(job) for job in self.jobs]
 
     def write(self, folder: Path, seconds: float) -> None:
-        """Write both files, whole or not at all; InputError if that is not possible."""
+        """Write both files atomically; InputError if that fails."""
         classes = [f"pixels {name}" for name in self.head["classes"]]
         with atomic_write(*(folder / name for name in NAMES)) as (whole_report, rows):
             text = json.dumps(self.value(seconds), indent=1) + "\n"
@@ -320,7 +321,7 @@ class Report:
 
 
 def check_place(folder: Path, overwrite: bool = False) -> None:
-    """InputError where a report would replace a file that is none, unless ``overwrite``."""
+    """InputError if a report would replace another kind of file, unless ``overwrite``."""
     found = [folder / name for name in NAMES if (folder / name).exists()]
     if not found or overwrite:
         return

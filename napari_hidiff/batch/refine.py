@@ -1,6 +1,7 @@
-"""Refine a volume file slice by slice: normalised once as a whole, one record for all slices.
+"""Refine one image file of a batch, a picture or a volume, in any process.
 
-One image of a batch, in whichever process: what comes out, and how often it was tried.
+:func:`refine_file` writes mask and record. A volume is normalised once as a whole and refined slice
+by slice, with one record for all slices. :func:`attempt` counts how often a job was tried.
 """
 
 import os
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 AT_ONCE = 2**28
-"""Bytes of probabilities, of prior and refined slices together, that are held at a time."""
+"""Bytes of probabilities (prior and refined slices) in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Slices:
-    """So many slices of all are done."""
+    """Progress in slices."""
 
     index: int
     total: int
@@ -53,22 +54,22 @@ def refine_volume(
     on_step: Callable[[Progress], None] = lambda step: None,
     made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Refine one volume, write its mask over it and its record, and return the record.
+    """Refine one volume, write its mask and its record, and return the record.
 
-    settings, on_step, made : as for :func:`batch.refine_file`; on_step counts slices.
+    settings, on_step, made : as for :func:`refine_file`; on_step counts slices.
 
-    Slices are refined in the order Z of the canonical orientation, some at a time, so that of all
-    probabilities only theirs are in memory. Raises InputError naming the file.
+    Slices are refined along Z of the canonical orientation in batches, so that only the
+    probabilities of one batch are in memory. Raises InputError naming the file.
     """
     start = time.perf_counter()
     volume = read(job.image)
     array = volume.array if volume.array.ndim == 4 else volume.array[..., None]
     shape = array.shape[:3]
-    given = None if job.prior is None else _prior(job.prior, volume, model.labels)
+    prior_mask = None if job.prior is None else _prior(job.prior, volume, model.labels)
     fixed = None if job.fixed is None else _fixed(job.fixed, volume, model.labels)
     seen = list(volume.array.shape)
     image = volumes.normalise(model, array)
-    volume = replace(volume, array=volume.array[:0])  # grey values are not needed any more
+    volume = replace(volume, array=volume.array[:0])  # frees the grey values
     del array
     masks = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
     sampling = model.sampling(**settings)
@@ -78,10 +79,10 @@ def refine_volume(
             on_step(Slices(first + index, shape[0]))
 
         planes = image[here]
-        prior = volumes.prior(model, planes) if given is None else given[here]
+        prior = volumes.prior(model, planes) if prior_mask is None else prior_mask[here]
         known = None if fixed is None else fixed[here]
         probability = volumes.refine(model, planes, prior, on_slice, sampling, known)
-        before = model.mask_of(prior, 0) if given is None else prior
+        before = model.mask_of(prior, 0) if prior_mask is None else prior
         masks[0][here] = before if known is None else np.where(known >= 0, known, before)
         masks[1][here] = model.mask_of(probability, 0)
     on_step(Slices(shape[0], shape[0]))
@@ -101,16 +102,16 @@ def refine_volume(
 
 
 def held(array: np.ndarray) -> int:
-    """Bytes that a volume [Z, Y, X(, C)] takes while it is refined, beside the networks' work.
+    """Bytes of a volume [Z, Y, X(, C)] during refinement, without the networks.
 
-    Its grey values, as they are and normalised, its masks, and probabilities of some slices.
+    Its grey values, raw and normalised, its masks, and the probabilities of one batch.
     """
     voxels = int(np.prod(array.shape[:3]))
     return array.nbytes + 4 * array.size + 8 * voxels + AT_ONCE
 
 
 def _runs(shape: tuple[int, ...], labels: int) -> Iterator[slice]:
-    """Runs of slices whose probabilities take :data:`AT_ONCE`, in order."""
+    """Batches of slices whose probabilities take :data:`AT_ONCE`, in order."""
     depth, height, width = shape
     together = max(1, AT_ONCE // (8 * labels * height * width))
     for first in range(0, depth, together):
@@ -118,37 +119,37 @@ def _runs(shape: tuple[int, ...], labels: int) -> Iterator[slice]:
 
 
 def _labels(path: Path, image: Volume) -> Volume:
-    """Whole numbers on the voxels of an image; InputError for another size or place."""
-    found = read(path)
-    array = found.array
+    """A label volume on the voxels of an image; InputError for another size or place."""
+    volume = read(path)
+    array = volume.array
     if array.shape != image.array.shape[:3]:
         raise InputError(
             f"{path}: has shape {array.shape}, the image {image.array.shape[:3]} (Z, Y, X)"
         )
-    if _placed(found) and _placed(image):
-        off = apart(found.affine, image.affine, array.shape[::-1])
+    if _placed(volume) and _placed(image):
+        off = apart(volume.affine, image.affine, array.shape[::-1])
         if off > 0.1 * min(image.spacing):
             raise InputError(
                 f"{path}: lies elsewhere than {image.source.path}, by up to {off:.3g} mm"
             )
-    if unclear := found.source.header.get("doubt"):
+    if unclear := volume.source.header.get("doubt"):
         raise InputError(f"{path}: {unclear}")
-    return replace(found, array=whole(array, path))
+    return replace(volume, array=whole(array, path))
 
 
 def _placed(volume: Volume) -> bool:
-    """Whether a file says where its voxels are."""
+    """Whether a file has the place of its voxels."""
     return volume.source.turned and volume.source.header.get("unit") != "pixel"
 
 
 def _prior(path: Path, image: Volume, labels: int) -> np.ndarray:
-    """A mask uint8 [Z, Y, X] to start from."""
+    """A mask uint8 [Z, Y, X] as the prior."""
     mask = _labels(path, image).array
     return known_labels(from_black_and_white(mask) if labels == 2 else mask, labels, path)
 
 
 def _fixed(path: Path, image: Volume, labels: int) -> np.ndarray:
-    """The labels that voxels keep, int16 [Z, Y, X], -1 where free."""
+    """The fixed map int16 [Z, Y, X], -1 where free."""
     mask = _labels(path, image).array
     return fixed_labels(mask, mask.dtype.kind, labels - 1, path)
 
@@ -160,13 +161,13 @@ def refine_file(
     on_step: Callable[[Progress], None] = lambda step: None,
     made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Refine one image, write its mask and its steps, and return the record that was written.
+    """Refine one image, write its mask and its record, and return the record.
 
-    A volume is refined slice by slice; see :mod:`napari_hidiff.batch.refine`.
+    A volume is refined slice by slice (:func:`refine_volume`).
 
     settings: sampler, steps, samples (None = the model's card) and seed.
-    on_step: called after every step, of a volume before some slices, for progress.
-    made: goes into the record as it is.
+    on_step: progress, called after every step, or before every batch of slices of a volume.
+    made: further facts for the record.
     Raises InputError naming the file.
     """
     start = time.perf_counter()
@@ -177,9 +178,9 @@ def refine_file(
         model.check_image(image)
         prior = None if job.prior is None else read_labels(job.prior, model.labels)
         fixed = None if job.fixed is None else read_fixed(job.fixed)
-        for path, given in ((job.prior, prior), (job.fixed, fixed)):
-            if path is not None and given is not None:
-                check_turn(job.image, path, image.shape[:2], given.shape)
+        for path, mask in ((job.prior, prior), (job.fixed, fixed)):
+            if path is not None and mask is not None:
+                check_turn(job.image, path, image.shape[:2], mask.shape)
         run = model.steps(image, prior=prior, fixed=fixed, **settings)
         mask = model.mask_of(model.prior(image)) if prior is None else prior
         if fixed is not None:
@@ -218,23 +219,23 @@ def refine_one(
     order: BatchSettings,
     on_step: Callable[[Progress], None] = lambda step: None,
 ) -> JobResult:
-    """Refine a job's image; whatever is wrong with it is its outcome and not the batch's end."""
+    """Refine a job's image; any error is its result and does not end the batch."""
     try:
         made = {"made_from": sources(job, order.digest), "run": order.run}
         return JobResult(job, refine_file(model, job, dict(order.settings), on_step, made))
     except InputError as error:
         return JobResult(job, error=str(error))
-    except Exception as error:  # out of memory, a bug: an overnight batch goes on with the others
+    except Exception as error:  # out of memory, a bug: the batch continues
         line = f"{job.image}: {type(error).__name__}: {first_line(error)}"
         return JobResult(job, error=line, trace=traceback.format_exc())
 
 
 @contextmanager
 def attempt(job: Job, run: str) -> Iterator[None]:
-    """Mark that an attempt at a job has begun; the mark stays where the process is killed.
+    """Mark an attempt at a job by a ``.started`` file, which stays if the process is killed.
 
-    dask suspects every image that waited at a worker that died; the marks tell which one ran.
-    Raises InputError after :data:`MAX_ATTEMPTS` attempts that did not come back.
+    dask reports all queued jobs of a dead worker as failed; the mark shows the one that was
+    running. Raises InputError after :data:`MAX_ATTEMPTS` unfinished attempts.
     """
     for life in range(1, MAX_ATTEMPTS + 1):
         mark = job.steps.with_name(f".{job.steps.name}.{run}-{life}.started")

@@ -1,4 +1,4 @@
-"""The commands. Their entry points are imported when they are called."""
+"""The commands. Entry points import their modules only when they are called."""
 
 from typing import Any
 

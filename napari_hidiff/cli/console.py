@@ -1,6 +1,6 @@
-"""What the commands share: one way to end, one way to talk, options with one meaning.
+"""Shared by all commands: exit status, output streams, and options with one meaning.
 
-Results go to stdout, everything else to stderr.  Exit status: 0 done, 2 bad input, 130 interrupted.
+Results go to stdout, everything else to stderr. Exit status: 0 done, 2 bad input, 130 interrupted.
 """
 
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
-"""What typer raises for unknown options and missing arguments; its module differs by version."""
+"""Typer's error for unknown options and missing arguments; its module differs by version."""
 
 ModelOption = Annotated[
     str,
@@ -76,9 +76,9 @@ def new_app(**options: Any) -> typer.Typer:
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:
-    """Run a command and leave with its exit status; bad input is one line on stderr and status 2.
+    """Run a command and exit with its status; bad input is one line on stderr and status 2.
 
-    A command returns None or its exit status, and raises InputError for what a user got wrong.
+    A command returns None or its exit status, and raises InputError for bad input.
     """
     try:
         status = app(prog_name=name, standalone_mode=False)
@@ -99,7 +99,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
 
 def command_line(name: str) -> str:
-    """The command ``name`` as it was given, for a record."""
+    """The command line of ``name``, for a record."""
     return shlex.join([name, *sys.argv[1:]])
 
 
@@ -114,7 +114,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def answer(record: dict[str, Any], line: str, as_json: bool) -> None:
-    """Say what a command did: the record as JSON, or one line for people."""
+    """Print the result of a command: the record as JSON, or one line for people."""
     if as_json:
         print_json(record)
     else:
@@ -122,10 +122,10 @@ def answer(record: dict[str, Any], line: str, as_json: bool) -> None:
 
 
 def load(model: str, device: str, engine: str) -> "HiDiff":
-    """The model of a command; what the user should know of its engine goes to stderr."""
+    """The model of a command; a note on its engine goes to stderr."""
     import napari_hidiff
 
-    with progress() as bar:  # a machine that never compiled the kernels takes about ten seconds
+    with progress() as bar:  # the first compilation on a machine takes about ten seconds
         bar.add_task("loading the model", total=None)
         loaded = napari_hidiff.load_model(model, device=device, engine=engine)
     if loaded.backend.note:
@@ -134,7 +134,7 @@ def load(model: str, device: str, engine: str) -> "HiDiff":
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for results; InputError if that is not possible."""
+    """Make a folder for results; InputError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,7 +142,7 @@ def make_folder(path: Path) -> None:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr that leaves nothing behind; silent where stderr is no terminal."""
+    """A progress bar on stderr that is erased at the end; silent if stderr is no terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

@@ -1,6 +1,7 @@
-"""The command ``napari-hidiff-refine``: its arguments and its help.
+"""The command ``napari-hidiff-refine``: its arguments, and the batch that it runs.
 
-``napari-hidiff-refine`` after its arguments: who refines what, what is said and reported.
+:func:`refine_command` has the options and their help; :func:`run_batch` plans the jobs, refines
+them here or in several processes, and reports.
 """
 
 import secrets
@@ -166,7 +167,7 @@ NAME = "napari-hidiff-refine"
 
 @dataclass(frozen=True)
 class Batch:
-    """What the command was given; see its help.
+    """The arguments of the command; see its help.
 
     settings : sampler, steps, samples (None = the model's card) and seed.
     workers : a number of processes, or ``auto``; dask : the address of a scheduler instead.
@@ -188,9 +189,9 @@ class Batch:
 
 
 def run_batch(batch: Batch, command: str, json: bool) -> int:
-    """Refine, say what becomes of every image, report; the exit status.
+    """Refine all images, print a line for each, report; returns the exit status.
 
-    Raises InputError for what is wrong before the first image.
+    Raises InputError for errors before the first image.
     """
     start = time.perf_counter()
     workers = _workers(batch)
@@ -219,7 +220,7 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     except KeyboardInterrupt:
         stopped = True
     finally:
-        if not (stopped and batch.dask):  # a cluster's workers finish the images they are at
+        if not (stopped and batch.dask):  # a cluster's workers finish their images
             records.sweep(jobs)
         report.write(batch.output, time.perf_counter() - start)
     if json:
@@ -234,7 +235,7 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
 
 
 def _workers(batch: Batch) -> int:
-    """The number of processes, 0 for auto, -1 for those of a cluster."""
+    """The number of processes; 0 = auto, -1 = those of a cluster."""
     if batch.dask is not None:
         if batch.workers != "1":
             raise InputError("--workers starts processes here, --dask uses others: give one")
@@ -247,18 +248,18 @@ def _workers(batch: Batch) -> int:
 
 
 def _load(batch: Batch, workers: int) -> "HiDiff":
-    """The model; where others refine it is only asked for its card, and compiles nothing."""
+    """The model; with worker processes only its card is needed, and nothing is compiled."""
     if workers in (0, 1):
         return load(batch.model, batch.device, batch.engine)
     from napari_hidiff.inference.catalog import load_model
 
-    device = "cpu" if workers == -1 else batch.device  # this machine need not be like the others
+    device = "cpu" if workers == -1 else batch.device  # other machines may have other devices
     engine = "auto" if workers == -1 and batch.engine == "packed" else batch.engine
     return load_model(batch.model, device, engine, prepare=False)
 
 
 def _plan(batch: Batch) -> list[Job]:
-    """The jobs of all images that were given, however they were."""
+    """The jobs of all images, from arguments or from a list."""
     if not batch.images and batch.listed is None:
         raise InputError("no images: give files, folders or a --list")
     listed = [] if batch.listed is None else read_list(batch.listed)
@@ -298,7 +299,7 @@ def _auto(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) -> 
 def _head(
     command: str, model: "HiDiff", order: BatchSettings, workers: int, dask: str | None
 ) -> dict[str, Any]:
-    """What all images have in common, for the report."""
+    """The facts common to all images, for the report."""
     import torch
 
     return {
@@ -318,7 +319,7 @@ def _head(
 def _outcomes(
     batch: Batch, model: "HiDiff", jobs: Sequence[Job], order: BatchSettings, workers: int
 ) -> Iterator[Iterator[JobResult]]:
-    """The outcomes of the jobs, refined here or by others, under a progress bar."""
+    """The results of the jobs, refined here or by workers, under a progress bar."""
     with progress() as bar:
         task = bar.add_task("images", total=len(jobs))
         if workers == 1 or not jobs:
@@ -361,12 +362,12 @@ def _counted(outcomes: Iterator[JobResult], bar: Progress, task: TaskID) -> Iter
 
 
 def advance(bar: Progress, task: TaskID, done: int, step: Counted) -> None:
-    """Move a progress bar that counts images: ``done`` of them, and this step of the next."""
+    """Update a progress bar of images: ``done`` of them, and this step of the next."""
     bar.update(task, completed=done + step.index / step.total)
 
 
 def _say(outcome: JobResult, report: Report, json: bool) -> None:
-    """One line about an image on stderr, and the name of its mask on stdout."""
+    """Print one line about an image to stderr, and the path of its mask to stdout."""
     record = outcome.record
     if record is None:
         log(f"{NAME}: {outcome.error}")

@@ -13,6 +13,7 @@ from napari_hidiff.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_hidiff.annotation.entries import ModelFacts
     from napari_hidiff.annotation.replay import Replay
     from napari_hidiff.annotation.sidecar import SavedSession
     from napari_hidiff.inference.model import HiDiff
@@ -89,7 +90,7 @@ def replay_command(
 
 
 class Models:
-    """The models that a log names: those known by name and files, recognised by their digest.
+    """Finds the models of a log by their digest, among catalog models and files.
 
     Raises InputError for a file that is no model.
     """
@@ -97,13 +98,13 @@ class Models:
     def __init__(self, files: list[Path], device: str | None) -> None:
         from napari_hidiff.inference.catalog import available_models, digest_of, find_model
 
-        found = [*map(find_model, files), *map(find_model, available_models())]
-        self._files = {digest_of(path): path for path in reversed(found)}
+        paths = [*map(find_model, files), *map(find_model, available_models())]
+        self._files = {digest_of(path): path for path in reversed(paths)}
         self._device = device
         self._loaded: dict[tuple[str, str], HiDiff] = {}
 
-    def __call__(self, entry: dict[str, Any], engine: str) -> "HiDiff":
-        """As :class:`napari_hidiff.annotation.replay.Models` has it; no engine = any."""
+    def __call__(self, entry: "ModelFacts", engine: str) -> "HiDiff":
+        """See :class:`napari_hidiff.annotation.replay.Models`."""
         path = self._files.get(entry.get("digest", ""))
         if path is None:
             raise InputError(
@@ -122,20 +123,20 @@ class Models:
 def find(
     files: Sequence[Path], images: Sequence[Path] = ()
 ) -> "tuple[SavedSession, Reading, tuple[np.ndarray, ...]]":
-    """What a sidecar holds, the image of the same key, and the layers of the channels.
+    """The content of a sidecar, the image of the same key, and the layers of the channels.
 
-    files : a sidecar, or images whose sidecar is looked for. images : more of these. The layers
-    are all images, none where there is one. InputError where they do not belong together or one
-    is missing.
+    files : a sidecar, or images whose sidecar is searched. images : further images. The layers are
+    all images, or none for a single image. InputError if they do not belong together or one is
+    missing.
     """
     from napari_hidiff.annotation import sidecar as sidecars
     from napari_hidiff.io.npz import main_array
     from napari_hidiff.io.registry import readings
 
-    given, first = None, files[0]
+    sidecar, first = None, files[0]
     if first.suffix.lower() == ".npz" and main_array(first) is None:
-        given = sidecars.load(first)
-        if given is None:
+        sidecar = sidecars.load(first)
+        if sidecar is None:
             raise InputError(f"{first}: no such file")
         files = files[1:]
     images = [*files, *images]
@@ -144,42 +145,42 @@ def find(
     for number, image in enumerate(images):
         for reading in readings(image):
             key = sidecars.image_key(reading.array)
-            if given is not None:
-                kept = given if key == (given.key or first.stem.split(".")[0]) else None
+            if sidecar is not None:
+                kept = sidecar if key == (sidecar.key or first.stem.split(".")[0]) else None
             else:
                 path = sidecars.find(key)
                 kept = None if path is None else sidecars.load(path)
             if kept is not None:
                 return kept, reading, _layers(images, number, reading.array)
     named = ", ".join(map(str, images))
-    if given is not None:
+    if sidecar is not None:
         raise InputError(f"{named}: is not the image of this log; their pixels differ")
     raise InputError(f"{named}: no session of this image is kept in {sidecars.folder()}")
 
 
 def _layers(images: Sequence[Path], number: int, array: "np.ndarray") -> "tuple[np.ndarray, ...]":
-    """The arrays of several images, of which one is known; of one image alone none."""
+    """The arrays of several images (number ``number`` is ``array``); none for a single image."""
     from napari_hidiff.io.registry import readings
 
     if len(images) == 1:
         return ()
-    found = []
+    arrays = []
     for at, image in enumerate(images):
         same = (one.array for one in readings(image) if one.array.shape == array.shape)
         layer = array if at == number else next(same, None)
         if layer is None:
             raise InputError(f"{image}: is not of the size of {images[number]}, {array.shape}")
-        found.append(layer)
-    return tuple(found)
+        arrays.append(layer)
+    return tuple(arrays)
 
 
 def report(repeated: "Replay", kept: "SavedSession") -> dict[str, Any]:
-    """What came out, JSON-able.
+    """The result of a replay, for JSON.
 
-    entries, done : of the log, and how many were repeated. strokes, runs, seconds : of the session
-    as it was (seconds with the image open, of all sessions together). unknown : entries that this
-    version does not know. deviation : the first entry that came out differently, or None; with
-    entry 0 it is the kept slices that differ. digests : of every slice.
+    entries, done : numbers of entries in the log, and of repeated ones. strokes, runs, seconds : of
+    the original session (seconds with the image open, over all sessions). unknown : entries of
+    other versions. deviation : the first entry that came out differently, or None; entry 0 means
+    that the saved slices differ. digests : of every slice.
     """
     log = repeated.log[: repeated.done]
     whole = repeated.done == len(repeated.log)
@@ -207,29 +208,29 @@ def report(repeated: "Replay", kept: "SavedSession") -> dict[str, Any]:
 
 
 def differing(repeated: "Replay", kept: "SavedSession") -> list[list[int]]:
-    """The slices whose strokes or accepted masks are not those of the sidecar."""
+    """The slices whose strokes or accepted masks differ from the sidecar."""
     import numpy as np
 
-    found = repeated.annotation.records()
+    replayed = repeated.annotation.records()
     return [
         list(index)
-        for index in sorted({*found, *kept.slices})
-        if index not in found
+        for index in sorted({*replayed, *kept.slices})
+        if index not in replayed
         or index not in kept.slices
-        or not np.array_equal(found[index].fixed, kept.slices[index].fixed)
-        or not same(found[index].accepted, kept.slices[index].accepted)
+        or not np.array_equal(replayed[index].fixed, kept.slices[index].fixed)
+        or not same(replayed[index].accepted, kept.slices[index].accepted)
     ]
 
 
 def same(one: "np.ndarray | None", other: "np.ndarray | None") -> bool:
-    """Whether two masks are equal, or both are none."""
+    """Whether two masks are equal, or both None."""
     if one is None or other is None:
         return one is other
     return bool((one == other).all())
 
 
 def tell(record: dict[str, Any]) -> None:
-    """Say what came out, for people."""
+    """Print the result of a replay for people."""
     for one in record["unknown"]:
         log(f"entry {one['entry']}: this version does not know {one['action']!r}; left out")
     astray = record["deviation"]

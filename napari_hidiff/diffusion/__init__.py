@@ -1,4 +1,4 @@
-"""From the ``diffusion`` entry of a card to the process."""
+"""The diffusion processes; :func:`process_of` makes one from the ``diffusion`` entry of a card."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ KERNELS: Mapping[str, type[Process]] = {
 def process_of(diffusion: Mapping[str, Any]) -> Process:
     """The process of a card: its ``kernel`` (Bernoulli unless named) with the other arguments.
 
-    ValueError : an unknown kernel, and what the kernel refuses.
+    ValueError : an unknown kernel, or arguments that the kernel refuses.
     """
     settings = dict(diffusion)
     kernel = settings.pop("kernel", "bernoulli")

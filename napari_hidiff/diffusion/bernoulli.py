@@ -34,7 +34,7 @@ class BernoulliDiffusion(Process):
     Parameters
     ----------
     steps, schedule, s : see :class:`~napari_hidiff.diffusion.process.Process`.
-    centre : what the process ends in at T: the ``prior``, or ``even`` chances for every class,
+    centre : the end of the process at T: the ``prior``, or ``even``, the uniform distribution,
         1/2 for one foreground class and 1/K for K (BerDiff).
 
     Attributes
@@ -105,7 +105,7 @@ class BernoulliDiffusion(Process):
         one = (a * y_t + off_path) * (abar_s * y0 + (1 - abar_s) * prior)
         zero = (a * (1 - y_t) + off_path) * (abar_s * (1 - y0) + (1 - abar_s) * (1 - prior))
         total = one + zero
-        # The division must never see 0, even where its result is discarded: its gradient is NaN.
+        # No division by 0, even where its result is discarded: its gradient is NaN.
         undecided = (total == 0) | (abar_s == 1)
         return torch.where(undecided, y0, one / torch.where(total == 0, 1, total))
 

@@ -23,7 +23,7 @@ from napari_hidiff.diffusion.process import Process, Time, Value, tensors
 
 
 class GaussianDiffusion(Process):
-    """Forward and reverse process between a mask and normal noise, which the prior has no part in.
+    """Forward and reverse process between a mask and normal noise, without the prior.
 
     The network still sees the prior, and the one-step pass starts from it. Arguments, attributes
     and errors are those of :class:`~napari_hidiff.diffusion.process.Process`; states have the float
@@ -44,7 +44,7 @@ class GaussianDiffusion(Process):
         return 0.5 + abar.sqrt() * (y0 - 0.5) + (1 - abar).sqrt() * n / 2
 
     def ddim(self, y0_hat: Tensor, y_t: Tensor, t: Time, s: Time, noise: Tensor) -> Tensor:
-        """y_s of y0_hat and the noise that it leaves in y_t; nothing is drawn."""
+        """y_s of y0_hat and the remaining noise in y_t; no randomness."""
         y0_hat, y_t = tensors(y0_hat, y_t)
         abar_t, abar_s = self._alpha_bar(t, y0_hat, y_t), self._alpha_bar(s, y0_hat, y_t)
         clean = y0_hat - 0.5

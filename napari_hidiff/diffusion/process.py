@@ -1,5 +1,4 @@
-"""What every diffusion process here has in common: its times, its noise schedule, and what samplers
-and training ask of it.
+"""The base of all diffusion processes: times, noise schedule, and the interface for samplers.
 
 Source, symbols and equation numbers as in :mod:`napari_hidiff.bernoulli`.
 """
@@ -19,9 +18,9 @@ Time = Tensor | int
 
 
 class Process(ABC):
-    """Forward and reverse process of masks, a clean pixel of which is 0 or 1 whatever the kernel.
+    """Forward and reverse process of masks; a clean pixel is 0 or 1 for every kernel.
 
-    The methods below are all that samplers and training need; none of them draws by itself. In
+    The methods below are the interface for samplers and training; none of them draws by itself. In
     them y0, y0_hat, y_t and the prior are [..., K, H, W] of one float dtype (masks may be integers)
     and within (0, 1) where they are probabilities, ``noise`` is uniform in [0, 1), float32 and
     broadcast to them, and a time is an ``int`` or an ``int64`` tensor [B] that belongs to the first
@@ -37,7 +36,7 @@ class Process(ABC):
     Attributes
     ----------
     alphas_bar : float64 CPU tensor [T + 1], ``alphas_bar[0] == 1``.
-    binary : whether states hold nothing but 0 and 1.
+    binary : whether states are only 0 and 1.
 
     Raises
     ------
@@ -56,7 +55,7 @@ class Process(ABC):
     def timesteps(self, n: int) -> list[int]:
         """``n`` strictly decreasing times; the first is T, the last is 1 when n > 1.
 
-        Refinement that follows them always ends in time 0. ValueError unless 1 <= n <= T.
+        A refinement along them always ends in time 0. ValueError unless 1 <= n <= T.
         """
         if not 1 <= n <= self.steps:
             raise ValueError(f"the number of steps must lie in 1..{self.steps}, not {n}")
@@ -64,7 +63,7 @@ class Process(ABC):
 
     @abstractmethod
     def start(self, prior: Tensor, noise: Tensor) -> Tensor:
-        """y_T, where every sampler of several steps begins."""
+        """y_T, the start of every sampler of several steps."""
 
     @abstractmethod
     def noisy(self, y0: Value, prior: Tensor, t: Time, noise: Tensor) -> Tensor:
@@ -92,20 +91,20 @@ def noise_for(like: Tensor, generator: torch.Generator) -> Tensor:
 
     It comes from ``generator`` on the CPU in the order of the elements, so that every engine and
     device draws the same mask from the same seed. Axes before the last four, as the slices
-    [D, S, K, H, W] of a volume, share one draw: each slice sees the noise that it would see alone.
+    [D, S, K, H, W] of a volume, share one draw: each slice has the same noise as alone.
     """
     noise = torch.rand(like.shape[-4:], generator=generator, dtype=torch.float32)
     return noise.to(like.device)
 
 
 def tensors(*values: Value) -> list[Tensor]:
-    """All arguments as tensors of the float dtype and the device that they share."""
-    given = [v for v in values if isinstance(v, Tensor)]
-    floats = [v.dtype for v in given if v.is_floating_point()]
+    """All arguments as tensors of their common float dtype and device."""
+    arrays = [v for v in values if isinstance(v, Tensor)]
+    floats = [v.dtype for v in arrays if v.is_floating_point()]
     dtype = floats[0] if floats else torch.float64
     for other in floats[1:]:
         dtype = torch.promote_types(dtype, other)
-    device = given[0].device if given else None
+    device = arrays[0].device if arrays else None
     return [torch.as_tensor(v, dtype=dtype, device=device) for v in values]
 
 

@@ -1,11 +1,10 @@
 """Refinement: from a prior to a mask, one generator of steps for plugin, commands and tests.
 
-A sampler is a short generator named after its algorithm. It knows the process, a denoiser
+A sampler is a short generator named after its algorithm. Its arguments are the process, a denoiser
 ``denoise(y_t [S, K, H, W], t) -> y0_hat [S, K, H, W]``, the prior f and a clamp for the pixels that
-the annotator fixed; it knows neither networks nor images, nor which kernel the process has. Noise
-is drawn in one order: for y_T first, then one array [S, K, H, W] per step, over the whole image
-grid. Slices of a volume run together as one more axis in front of all of these, and share the
-noise.
+the annotator fixed; it is independent of networks, images and the kernel of the process. Noise is
+drawn in one order: for y_T first, then one array [S, K, H, W] per step, over the whole image grid.
+Slices of a volume run together as one more axis in front of all of these, and share the noise.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,13 +28,13 @@ State = tuple[int, Tensor, Tensor]
 class Step:
     """One step of a refinement, as shown to the annotator.
 
-    index, total : the 1-based number of this step, and how many there are.
-    t : the time that was denoised (the prior is not a step).
-    sample : uint8 [S, K, H, W], the masks after the step, each channel on its own (of real-valued
-        states those pixels that are nearer to 1 than to 0).
+    index, total : the number of this step, from 1, and the number of all.
+    t : the time of the denoised state (the prior is not a step).
+    sample : uint8 [S, K, H, W], the masks after the step, each channel on its own (real-valued
+        states rounded to 0 or 1).
     each : float32 [S, K, H, W], y0_hat of every sample.
     probability : float32 [K, H, W], its mean over the samples; what *Step* shows.
-    engine : ``packed`` or ``torch``, what denoised it.
+    engine : ``packed`` or ``torch``.
     """
 
     index: int
@@ -68,7 +67,7 @@ class Result:
 
 
 def one_step(process: Process, denoise: Denoiser, prior: Tensor, clamp: Clamp) -> Iterator[State]:
-    """One forward at T from y_T = [f >= .5] (argmax for K > 1); nothing is random."""
+    """One forward at T from y_T = [f >= .5] (argmax for K > 1); no randomness."""
     y0_hat = clamp(denoise(clamp(to_mask(prior)), process.steps))
     yield process.steps, to_mask(y0_hat), y0_hat
 
@@ -99,7 +98,7 @@ def ancestral(
     times: list[int],
     noise: Noise,
 ) -> Iterator[State]:
-    """The reverse process itself; arguments as for :func:`ddim`."""
+    """Ancestral sampling, the reverse process itself; arguments as for :func:`ddim`."""
     y = clamp(begin)
     for t, s in pairwise([*times, 0]):
         y0_hat = clamp(denoise(y, t))
@@ -120,15 +119,14 @@ def stream(
 ) -> Iterator[Step]:
     """The steps of one refinement.
 
-    start : a mask [K, H, W] in {0, 1} and the time at which a sampler of several steps begins with
-        it, noised by the process; None = at T, where the process starts.
+    start : a mask [K, H, W] in {0, 1}, noised by the process, and the time at which a sampler of
+        several steps begins with it; None = the start of the process, at T.
 
-    prior : [K, H, W] with fixed pixels stamped in (:func:`clamp_fixed`), or [D, K, H, W]: then the
-    arrays
-        of a step have this axis in front too. fixed : integer [H, W], -1 = free.
+    prior : [K, H, W] with fixed pixels clamped (:func:`clamp_fixed`), or [D, K, H, W]; the arrays
+        of a step then have this axis in front, too. fixed : integer [H, W], -1 = free.
     ``sampler`` is ``one-step`` (which needs neither steps nor samples), ``ddim`` or ``ancestral``.
-    A fixed pixel is u in y_t and y0_hat at every time: it is a pixel without noise, as a Bernoulli
-    one with f = u is by equation (6).
+    A fixed pixel of label u is u in y_t and y0_hat at every time: a pixel without noise, like a
+    Bernoulli one with f = u by equation (6).
     """
 
     def clamp(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ ENGINES = ("auto", "packed", "torch")
 
 
 class Steps(Protocol):
-    """What both engines can do; see :class:`napari_hidiff.networks.refiner.Refiner`."""
+    """The interface of both engines; see :class:`napari_hidiff.networks.refiner.Refiner`."""
 
     def condition(
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
@@ -36,12 +36,12 @@ class Backend(NamedTuple):
 
 
 class Engine:
-    """A refiner, and the kernels that it is compiled to once :meth:`prepare` was called.
+    """A refiner, and its packed kernels after :meth:`prepare`.
 
-    wanted : ``auto`` (packed on the CPU where that is possible), ``packed`` or ``torch``. Both give
-    the same signs in every layer, so that a run may begin on one and the next go on with the other.
-    binary : whether y_t holds nothing but 0 and 1. Sums of other y_t round in the order in which an
-    engine adds, and signs would differ: such a refiner runs on torch.
+    wanted : ``auto`` (packed on the CPU if possible), ``packed`` or ``torch``. Both give the same
+    signs in every layer, so two runs on different engines agree.
+    binary : whether y_t is only 0 and 1. Sums of other y_t are rounded in an order that depends on
+    the engine, and signs would differ: such a refiner runs on torch.
     """
 
     def __init__(
@@ -51,33 +51,33 @@ class Engine:
             raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {wanted!r}")
         self.refiner, self.wanted = refiner, wanted
         self.note = ""
-        """Why torch runs where packed kernels were hoped for: one line, or empty."""
+        """The reason why torch runs instead of packed kernels: one line, or empty."""
         self._binary = binary
         self._on_cpu = device.type == "cpu"
         self._packed: Steps | None = None
         self._lock = threading.Lock()
         self.preparing = False
-        """Whether another thread is compiling at this moment."""
+        """Whether another thread is compiling now."""
         if wanted == "packed" and not self._on_cpu:
             raise InputError(f"the packed engine runs on the CPU, not on {device}")
 
     @property
     def name(self) -> str:
-        """The engine that the next refinement runs on."""
+        """The engine of the next refinement."""
         return self.pick().name
 
     def pick(self) -> Backend:
-        """The engine for a refinement that starts now; never waits for :meth:`prepare`."""
+        """The backend of a refinement that starts now; never waits for :meth:`prepare`."""
         packed = self._packed
         return Backend("torch", self.refiner) if packed is None else Backend("packed", packed)
 
     def prepare(self) -> None:
-        """Compile the refiner, as it is now, if packed kernels are wanted: seconds, or on a machine
-        that has not compiled them before about ten. Another thread may refine meanwhile.
+        """Compile the refiner's present weights, if packed kernels are wanted: seconds, ten for
+        the first time on a machine. Another thread may refine meanwhile.
 
         Raises
         ------
-        InputError : ``packed`` is wanted and impossible; with ``auto`` that becomes the note.
+        InputError : ``packed`` is wanted and impossible; with ``auto`` the reason becomes ``note``.
         """
         with self._lock:
             if self._packed is not None or self.wanted == "torch" or not self._on_cpu or self.note:
@@ -87,7 +87,7 @@ class Engine:
                 if not self._binary:
                     raise Unpackable("its noise is real-valued, not 0 and 1")
                 packed = compiled(self.refiner)
-            except Exception as error:  # a compiler that does not know this machine has many ways
+            except Exception as error:  # a compiler on an unknown machine raises many kinds
                 reason = str(error)
                 if not isinstance(error, Unpackable):
                     reason = f"numba does not compile here ({one_line(error)})"

@@ -1,11 +1,12 @@
-"""The kernels: row ranges of binary convolutions, and what lies around them.
+"""The packed kernels: row ranges of binary convolutions and of the layers around them.
 
 All arrays are flat and C-contiguous; layouts are those of :mod:`napari_hidiff.engine.layout`, float
-tensors are float32 [B, H, W, C]. Rows count through the batch, 0 .. B * H, so that a pool may hand
-out any range of them. Kernels hold no lock of Python's and start no threads of their own: numba's
+tensors are float32 [B, H, W, C]. Rows count through the batch, 0 .. B * H, so that a pool may deal
+out any range of them. Kernels release Python's lock and start no threads of their own: numba's
 workqueue kills the process when two Python threads enter at once.
 
-Compiled kernels on disk: found again only if every source is the same, and never in the way.
+Compiled kernels are cached on disk under a digest of all sources; a cache that cannot be written
+or read is ignored.
 """
 
 import hashlib
@@ -33,9 +34,9 @@ def _digest() -> str:
 
 
 class _Cache(FunctionCache):
-    """Numba's cache, which looks at the file of the function alone; ours looks at what it calls.
+    """Numba's cache, valid for all sources; numba itself checks only the function's own file.
 
-    A folder that cannot be written or read costs the time of compiling and nothing else.
+    A folder that cannot be written or read only costs the time of compiling.
     """
 
     stamp = _digest()
@@ -46,20 +47,20 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # whatever is wrong with a file there, compiling is the remedy
+        except Exception:  # any broken file there: compile again
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
-        except OSError:  # a full disk, or a folder that was taken away
+        except OSError:  # a full disk, or a removed folder
             return
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """The function as a kernel, kept on disk where numba finds a folder it may write to."""
+    """The function as a kernel, cached on disk if numba finds a writable folder."""
     kernel: Any = njit(nogil=True)(function)
-    with suppress(RuntimeError):  # no folder to write to, neither beside us nor at home
+    with suppress(RuntimeError):  # no writable folder
         kernel._cache = _Cache(function)
     return kernel
 
@@ -72,7 +73,7 @@ _ENTER, _ENTER_ONE = make_dense(PIXELS, WORD), make_dense(1, WORD)
 _PRODUCTS, _PRODUCTS_ONE = make_dense(PIXELS, NARROW), make_dense(1, NARROW)
 
 FLOATS, INTS, BITS = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.uint32)
-"""What stands in for an array that is not needed."""
+"""Empty arrays, for arguments that are not needed."""
 
 
 @compiled

@@ -1,9 +1,10 @@
-"""A binary convolution with its normalisation and activation as the tables its kernel reads.
+"""The layers of the packed refiner: binary convolutions and the X-Former.
 
-The X-Former: packed projections and feed-forward pairs, attention between signs in torch.
-
-It stands at stride 32, where a 256 x 256 image has 64 tokens, so its readers' signs are packed in
-passes of their own and the products of queries and keys stay floats of +1 and -1.
+A :class:`Layer` is a binary convolution with its normalisation and activation, as the tables that
+its kernel reads. :class:`PackedXFormer` has packed projections and feed-forward pairs; attention
+between signs runs in torch. It works at stride 32, where a 256 x 256 image has 64 tokens, so the
+signs of its inputs are packed in passes of their own, and the products of queries and keys stay
+floats of +1 and -1.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from napari_hidiff.networks.blocks import (
 )
 
 Times = list[Tensor]
-"""The embedding [1, time_width] of every time; entry 0 stands for no time and repeats that of 1."""
+"""The embedding [1, time_width] of every time; entry 0 is unused and repeats that of time 1."""
 
 
 def embed_times(embedding: TimeEmbedding) -> Times:
@@ -45,7 +46,7 @@ class Signs:
 
 @dataclass(frozen=True)
 class Reader:
-    """Someone who wants the signs of a result: thresholds float32 [C], and where they go."""
+    """A layer that reads the signs of a result: its thresholds float32 [C], and its bits."""
 
     limit: np.ndarray
     bits: np.ndarray
@@ -125,7 +126,7 @@ class Layer:
         return Reader(self.limits[t, source * width : (source + 1) * width], bits)
 
     def read(self, memory: Memory, name: str, x: Values, size: Size, t: int) -> Signs:
-        """The signs of x [B, H, W, inputs] as this layer wants them, in a pass of their own."""
+        """The signs of x [B, H, W, inputs] for this layer, in a pass of their own."""
         bits = memory.bits(name, size, self.inputs)
         pack(x, size, self.inputs, self.reader(t, bits))
         return Signs(bits, size, self.inputs // WORD)
@@ -144,9 +145,9 @@ class Layer:
     ) -> None:
         """Compute float32 flat [B, H / stride, W / stride, outputs] and the bits of its readers.
 
-        shortcut : none, the block's input, or the two sources that its input joins.
+        shortcut : none, the block's input, or the two sources of its input.
         larger : the input has half the height and width of ``a``, which was upsampled.
-        extra : added last, and for how many images it is (1 = the same for all).
+        extra : added last, and its number of images (1 = the same for all).
         """
         height, width = -(-a.size[1] // self.stride), -(-a.size[2] // self.stride)
         kind, first, second, second_at, step = self._shortcut(shortcut)
@@ -162,13 +163,13 @@ class Layer:
             *extra, out, one.limit, one.bits, two.limit, two.bits,
         )  # fmt: skip
 
-    def _shortcut(self, given: tuple[Values, ...]) -> tuple[int, Values, Values, int, int]:
+    def _shortcut(self, tensors: tuple[Values, ...]) -> tuple[int, Values, Values, int, int]:
         """Kind, both tensors, offset into the second, channels per pixel."""
-        if not given:
+        if not tensors:
             return NONE, kernels.FLOATS, kernels.FLOATS, 0, self.outputs
-        if len(given) == 2:
-            return PAIR, given[0], given[1], 0, self.outputs
-        x = given[0]
+        if len(tensors) == 2:
+            return PAIR, tensors[0], tensors[1], 0, self.outputs
+        x = tensors[0]
         if self.stride == 2:
             return MEAN, x, x, 0, self.inputs
         if self.inputs == 2 * self.outputs:

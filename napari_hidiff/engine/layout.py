@@ -9,11 +9,12 @@ always 0. The three taps of a row of a 3 x 3 window are then one run of 3 * word
 Weights: uint32 [blocks, taps * words, 32]. A block is 32 output channels, which lie side by side
 because they are the lanes of the vector registers; taps go row by row, then word by word.
 
-A product of n signs is n - 2 popcount(a XOR w). In the border the bits are 0, that is -1, where
-zero padding wants 0: what these taps contribute is known beforehand and differs only by which
-sides of the window lie outside, 16 cases (:func:`halves`).
+A product of n signs is n - 2 popcount(a XOR w). In the border the bits are 0, that is -1, but
+zero padding needs 0. The contribution of these taps is a constant per case, and there are 16 cases:
+the sides of the window that lie outside (:func:`halves`).
 
-Arrays that are used again from step to step: fresh pages cost more than many a kernel.
+:class:`Memory` has the arrays of a step. :class:`Shelf` reuses them in the next one, since fresh
+pages cost more than many a kernel.
 """
 
 import threading
@@ -27,7 +28,7 @@ WORD = 32
 """Channels in a word, and output channels in a block of weights."""
 
 TOP, BOTTOM, LEFT, RIGHT = 1, 2, 4, 8
-"""A case of the border is the sum of the sides of the window that lie outside of the image."""
+"""A case of the border is the sum of the sides of the window outside the image."""
 CASES = 16
 
 
@@ -40,7 +41,7 @@ def words_of(signs: np.ndarray) -> np.ndarray:
 def pack_activations(x: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     """The bits x >= threshold with their border; x [B, H, W, C], threshold [C].
 
-    What the kernels do, for tests and for what is packed once.
+    The reference of the kernels, for tests and for arrays that are packed once.
     """
     batch, height, width, channels = x.shape
     bits = np.zeros((batch, height + 2, width + 2, channels // WORD), np.uint32)
@@ -82,8 +83,7 @@ Values = np.ndarray
 """float32, flat, channels last."""
 
 KEPT, SMALL = 2**30, 2**28
-"""Bytes of arrays that are kept for later steps, and beside a set of another size that is made;
-several threads make as many sets as they need."""
+"""Bytes of arrays that wait for later steps, in all and beside a new set of another size."""
 
 
 class Memory:
@@ -114,7 +114,7 @@ class Memory:
 
 
 class Shelf:
-    """Sets of arrays that wait for the next step; safe among threads."""
+    """Sets of arrays that wait for the next step; thread-safe."""
 
     def __init__(self) -> None:
         self._free: OrderedDict[int, tuple[Size, Memory]] = OrderedDict()
@@ -123,7 +123,7 @@ class Shelf:
 
     @contextmanager
     def borrow(self, size: Size) -> Iterator[Memory]:
-        """A set of arrays that nobody else uses meanwhile, for tensors of this size."""
+        """A set of arrays for tensors of this size, for exclusive use."""
         with self._lock:
             found = next((n for n, (of, _) in self._free.items() if of == size), None)
             if found is None:
@@ -136,7 +136,7 @@ class Shelf:
             self._keep(KEPT)
 
     def _keep(self, limit: int) -> None:
-        """Drop the oldest sets until the rest holds no more bytes than that."""
+        """Drop the oldest sets until at most ``limit`` bytes are left."""
         while sum(memory.nbytes for _, memory in self._free.values()) > limit:
             self._free.popitem(last=False)
 

@@ -1,6 +1,6 @@
-"""What a kernel does for a few pixels and a block of channels, kept in registers throughout.
+"""Microkernels: a few pixels by one block of channels, in registers throughout.
 
-The functions below can be called in kernels; they take flat arrays and offsets in elements.
+Kernels call these functions; they take flat arrays and offsets in elements.
 """
 
 from collections.abc import Callable
@@ -98,7 +98,7 @@ def _affine(builder: Builder, sums: list[list[Value]], given: Given) -> list[lis
 
 
 def _shortcut(builder: Builder, values: list[list[Value]], given: Given) -> None:
-    """Add the shortcut to ``values``; fetch what the next pixels to the right will need."""
+    """Add the shortcut to ``values``; prefetch the pixels to the right."""
     kind, first_at, second_at, per_pixel, per_row, larger = given.numbers(10)
     first = at(builder, given.pointer(11), first_at)
     second = at(builder, given.pointer(12), second_at)
@@ -190,7 +190,7 @@ def _sign_word(typing: Any, x: Any, x_at: Any, threshold: Any, t_at: Any) -> Any
 
 
 sign_word: Any = _sign_word
-"""The same, for whoever checks types: called in a kernel, it takes no ``typing``."""
+"""The same for type checkers: the call in a kernel has no argument ``typing``."""
 
 
 def make_dense(pixels: int, width: int) -> Callable[..., None]:

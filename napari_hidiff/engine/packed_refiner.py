@@ -1,13 +1,16 @@
-"""A trained binary refiner as a program of packed kernels: a drop-in for it inside HiDiff.
+"""The packed engine: a trained binary refiner as XNOR and popcount on the CPU, by numba.
 
-The packed engine: a trained binary refiner as XNOR and popcount, on the CPU, by numba.
+:func:`compile_refiner` makes a :class:`PackedRefiner`, which replaces the torch refiner inside
+HiDiff. The modules below it:
 
-bits    the layout of signs and weights
-lanes   vector arithmetic for whatever registers the processor has
-kernels row ranges of convolutions and what lies around them
-pool    rows dealt out to threads
-layers, attention, program
-        a refiner's modules as tables and calls of kernels
+=================  ============================================================
+``layout``         signs as bits, weights in blocks, reused memory
+``simd``           vector arithmetic for the registers of this processor
+``microkernels``   a few pixels by a block of channels
+``kernels``        row ranges of convolutions and of the layers around them
+``pool``           rows dealt out to threads
+``layers``         the modules of a refiner as tables and kernel calls
+=================  ============================================================
 """
 
 from collections.abc import Sequence
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PackedCondition:
-    """All that a step knows beside y_t, and all of a step that does not depend on y_t.
+    """The condition of a step: everything that does not depend on y_t.
 
     static : float32 flat [images, H', W', width], the input convolution of image, prior and edits;
     features : float32 flat [images, h, w, channels] at strides 4 to 32, or none;
@@ -50,9 +53,9 @@ class PackedCondition:
 class PackedRefiner:
     """A :class:`Refiner` in evaluation mode, compiled; compile again when its weights change.
 
-    It takes and gives what the refiner does, on the CPU: :meth:`condition`, then a call per step.
-    What is real or small stays with the refiner's own modules: the projections of features and
-    the attention between signs.
+    Same interface as the refiner, on the CPU: :meth:`condition`, then a call per step. Real or
+    small parts run in the refiner's own modules: the projections of features and the attention
+    between signs.
 
     Raises
     ------
@@ -109,8 +112,8 @@ class PackedRefiner:
         self(blank, self.steps, self.condition(image, blank, free, features))
 
     def combine(self, known: ImageCondition, standing: PriorCondition) -> PackedCondition:
-        """The condition of an image that is known, with what stands for its prior: real
-        arithmetic, which is torch's in both engines."""
+        """The condition of a step from those of image and prior, which torch computes in both
+        engines."""
         return PackedCondition(
             len(standing.static),
             _flat(standing.static),
@@ -121,7 +124,7 @@ class PackedRefiner:
     def condition(
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
     ) -> PackedCondition:
-        """Everything that stays the same over the steps; arguments as for the refiner."""
+        """The condition of all steps; arguments as for the refiner."""
         known = self.refiner.encode_image(image, features)
         return self.combine(known, self.refiner.encode_prior(known, prior, fixed))
 
@@ -135,7 +138,7 @@ class PackedRefiner:
 
     @torch.inference_mode()
     def answers(self, y_t: Tensor, t: Tensor | int, condition: PackedCondition) -> Tensor:
-        """The same with a channel per hypothesis behind it, [B, K + N, H, W]; no further cost."""
+        """Logits with a further channel per hypothesis, [B, K + N, H, W], at no further cost."""
         times = torch.as_tensor(t).reshape(-1).tolist()
         if len(set(times)) > 1:
             parts = [
@@ -305,15 +308,15 @@ __all__ = ["Unpackable", "compile_refiner"]
 
 
 def compile_refiner(refiner: "Refiner") -> "PackedRefiner":
-    """The refiner as a program of packed kernels, in evaluation mode, as it is now.
+    """The refiner as packed kernels, from its present weights in evaluation mode.
 
     Raises
     ------
-    Unpackable : with one line that says why torch has to run it instead.
+    Unpackable : torch must run it instead; the message is the reason in one line.
     """
     try:
         import numba  # noqa: F401
-    except (ImportError, OSError) as error:  # numba, or the compiler that it brings
+    except (ImportError, OSError) as error:  # numba, or its compiler
         raise Unpackable(f"numba does not run here ({type(error).__name__}: {error})") from error
 
     return PackedRefiner(refiner)

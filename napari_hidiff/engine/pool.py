@@ -1,8 +1,8 @@
-"""Rows dealt out to threads: a small pool of our own, for kernels that hold no lock of Python's.
+"""A small thread pool that deals out rows to kernels, which release Python's lock.
 
-Safe with several Python threads entering at once, after a fork and while the interpreter ends:
-whoever starts a job works on it himself until no rows are left, and waits only for rows that
-another thread has really begun. A pool whose threads are gone therefore costs speed, not an answer.
+Safe with several Python threads entering at once, after a fork, and while the interpreter ends: the
+thread that starts a job works on it itself until no rows are left, and waits only for rows that
+another thread has begun. A dead pool only slows down.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 STRIPES = 4
-"""Stripes per thread: a thread that is held up leaves its stripes to the others."""
+"""Stripes per thread: others take the stripes of a slow thread."""
 WORTH = 2**21
 """Work (see :func:`rows`) below which waking another thread costs more than it saves."""
 
@@ -27,7 +27,7 @@ _size = 0
 def rows(kernel: Callable[..., Any], count: int, work: int, *arguments: Any) -> None:
     """``kernel(begin, end, *arguments)`` for ranges that together are 0 .. count.
 
-    work : about how many register operations all rows are; decides whether threads pay.
+    work : register operations of all rows, approximately; decides whether threads pay.
     """
     threads = min(torch.get_num_threads(), count, 1 + work // WORTH)
     if threads == 1:
@@ -56,12 +56,12 @@ def _helpers(work: Callable[[], None], wanted: int) -> list[Future[None]]:
             if _pool is None or _size < wanted:
                 _pool, _size = ThreadPoolExecutor(wanted, "napari-hidiff-packed"), wanted
             return [_pool.submit(work) for _ in range(wanted)]
-    except RuntimeError:  # the interpreter is ending, or no thread can be started
+    except RuntimeError:  # the interpreter ends, or no thread can start
         return []
 
 
 def _forget() -> None:
-    """In a forked child: the threads, and whoever held the lock, stayed with the parent."""
+    """Reset in a forked child: threads, and the holder of the lock, exist only in the parent."""
     global _lock, _pool, _size
     _lock, _pool, _size = threading.Lock(), None, 0
 

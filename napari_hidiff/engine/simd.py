@@ -1,10 +1,10 @@
-"""The vector arithmetic of the kernels, written as LLVM's vectors of any width.
+"""The vector arithmetic of the kernels, written as LLVM vectors of any width.
 
-LLVM turns them into the instructions of the processor at hand; here is only decided how many
-lanes and pixels fit its registers, and whether it counts bits in words or in bytes.
+LLVM turns them into the instructions of the processor at hand. Decided here: how many lanes and
+pixels fit its registers, and whether it counts bits in words or in bytes.
 
-Nothing here checks bounds: whoever calls answers for that, and tests compare every kernel with a
-slow one over odd sizes.
+Nothing here checks bounds: the caller must, and tests compare every kernel with a slow one over
+odd sizes.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The card of a model: what it is, what it expects, how it is built, how it scored.
 
-A model's card in words: what the command ``napari-hidiff models`` and the window show of it.
-
-Versions of the software that a number depends on.
+:class:`Card` is the JSON metadata of a model file. :func:`card_rows` and :func:`card_scores` show
+it in words, for ``napari-hidiff models`` and the window. :func:`versions` lists the software that a
+number depends on. :class:`Sampling` and :class:`LocalRegion` are the settings of a refinement.
 """
 
 import json
@@ -17,28 +17,38 @@ import numpy as np
 from napari_hidiff.errors import InputError
 from napari_hidiff.masks import Label
 
+SAMPLERS = ("one-step", "ddim", "ancestral")
+"""Names of the samplers (:mod:`napari_hidiff.diffusion.samplers`)."""
+FORMAT = 1
+LOCAL = {"reach": 48, "fade": 16}
+"""Pixels around a stroke with full weight of a local refinement, and pixels of its fade."""
+MEASURES = {"dice": "Dice", "iou": "IoU", "recall": "recall", "nsd": "NSD", "hd95": "HD95"}
+"""The scores of a card that are shown, with their names."""
+MASKS = {"prior": "prior", "refined": "refined", "second_observer": "second observer"}
+RULES = {
+    "standardize": "mean 0, deviation 1 per channel; bit depth, gain and offset do not matter",
+    "zscore": "mean 0, deviation 1 of what is not 0, which stays 0",
+}
+PACKAGES = ("napari-hidiff", "torch", "monai", "numpy")
+
 
 class LocalRegion(NamedTuple):
-    """What to refine of an image: the surroundings of some pixels.
+    """The region of a local refinement: the surroundings of some pixels.
 
-    where : bool [H, W], what was painted. standing : float32 [K, H, W], the probability that
-    stays everywhere else, and that the new one fades into.
+    where : bool [H, W], the painted pixels. standing : float32 [K, H, W], the probability behind
+    the current mask, which stays everywhere else and which the new one fades into.
     """
 
     where: np.ndarray
     standing: np.ndarray
 
 
-SAMPLERS = ("one-step", "ddim", "ancestral")
-"""Names of the samplers (:mod:`napari_hidiff.diffusion.samplers`)."""
-
-
 @dataclass(frozen=True)
 class Sampling:
-    """How a refinement draws its mask; :meth:`HiDiff.sampling` checks it and fills in the card's.
+    """The sampling of a mask; :meth:`HiDiff.sampling` checks it and fills in the card's defaults.
 
     sampler : one of :data:`SAMPLERS`. steps : 1..T, and samples : masks drawn, at least 1; the
-    one-step sampler takes one of each, whatever they say. seed : of the noise.
+    one-step sampler ignores both and takes one of each. seed : of the noise.
     """
 
     sampler: str
@@ -48,13 +58,8 @@ class Sampling:
 
     @property
     def passes(self) -> int:
-        """How many times the network denoises, which is how many steps are shown."""
+        """Number of denoising passes, which is the number of steps shown."""
         return 1 if self.sampler == "one-step" else self.steps
-
-
-FORMAT = 1
-LOCAL = {"reach": 48, "fade": 16}
-"""Pixels around a stroke that a local refinement decides alone, and over which it then fades."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,16 @@ class Card:
     channels : names of the image's channels, in order.
     segmentor, refiner, diffusion : keyword arguments of ``build_segmentor``, ``Refiner`` and
         ``diffusion.process_of``.
-    defaults : sampler, steps and samples that refinement uses unless told otherwise.
-    intensity : keyword arguments of ``preprocess.Intensity``, how grey values are normalised.
+    defaults : default sampler, steps and samples of a refinement.
+    intensity : keyword arguments of ``preprocessing.Intensity``, the normalisation of grey values.
     soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.
     local : how far a local refinement reaches, see :data:`LOCAL`; ``fade`` is at least 1.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
-    spacing : physical size of a training pixel, or None where the images have none.
-    prompted : whether the model waits for a prompt (a stroke, a box, a mask) before it answers: it
-        was trained on objects of any kind, and its own prior is 1/2 everywhere.
-    longest_side : pixels of the longer side that training images were brought to; 0 where they
-        kept their own size.
-    looks : what training images look like (:func:`looks.image_statistics`); empty on older cards.
+    spacing : physical size of a training pixel; None for images without one.
+    prompted : whether the model needs a prompt (a stroke, a box, a mask): it was trained on objects
+        of any kind, and its own prior is 1/2 everywhere.
+    longest_side : longer side in pixels that training images were scaled to; 0 = not scaled.
+    looks : statistics of the training images (:func:`ood.image_statistics`); empty on older cards.
     """
 
     name: str
@@ -109,7 +113,7 @@ class Card:
 
     @property
     def hypotheses(self) -> int:
-        """N, the masks that the refiner offers beside its answer."""
+        """N, the masks that the refiner proposes beside its answer."""
         return int(self.refiner.get("hypotheses", 0))
 
     def to_json(self) -> str:
@@ -118,7 +122,7 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str) -> "Card":
-        """The inverse of :meth:`to_json`; InputError when the text is no card of this format."""
+        """The inverse of :meth:`to_json`; InputError if the text is no card of this format."""
         try:
             values = json.loads(text)
             if values.pop("format") != FORMAT:
@@ -130,22 +134,14 @@ class Card:
             raise InputError(f"the model's card cannot be read ({error})") from error
 
 
-MEASURES = {"dice": "Dice", "iou": "IoU", "recall": "recall", "nsd": "NSD", "hd95": "HD95"}
-"""Scores that are shown, of those that a card holds."""
-MASKS = {"prior": "prior", "refined": "refined", "second_observer": "second observer"}
-RULES = {
-    "standardize": "mean 0, deviation 1 per channel; bit depth, gain and offset do not matter",
-    "zscore": "mean 0, deviation 1 of what is not 0, which stays 0",
-}
-
 Fact = tuple[str, str]
 """A heading and a line."""
 
 
 def card_rows(card: Card) -> Iterator[Fact]:
-    """What a user should know before choosing the model, in this order; empty lines are left out.
+    """The facts for choosing a model, in order; empty ones are left out.
 
-    Classes and scores are not among them: see ``card.classes`` and :func:`scores`.
+    For classes and scores see ``card.classes`` and :func:`card_scores`.
     """
     lines = {
         "Finds": card.summary,
@@ -169,33 +165,33 @@ def card_rows(card: Card) -> Iterator[Fact]:
 
 
 def card_scores(card: Card) -> tuple[str, list[list[str]]]:
-    """What the scores were measured on, and a table: names of columns, then a row per mask.
+    """The data behind the scores, and a table: column names, then a row per mask.
 
-    Both are empty where nothing was measured.
+    Both are empty without measured scores.
     """
-    found = card.scores.get("mean") or {}
+    means = card.scores.get("mean") or {}
     held_out = card.training.get("held_out", {}).get("mean")
-    if not found and held_out:
+    if not means and held_out:
         rows = [["mask", "before", "after"]]
         for name in ("prior", "refined"):
             rows.append([name, *(f"{held_out[when][name]:.3f}" for when in ("before", "after"))])
         count = len(card.training["held_out"]["cases"])
         return f"Dice on {count} held-out corrections, before and after the fine-tuning", rows
-    measured = [key for key in MEASURES if all(key in found.get(name, {}) for name in found)]
-    if not found or not measured:
+    measured = [key for key in MEASURES if all(key in means.get(name, {}) for name in means)]
+    if not means or not measured:
         return "", []
     unit = card.scores.get("surface", {}).get("unit", "pixels")
     names = [MEASURES[key] + (f" ({unit})" if key == "hd95" else "") for key in measured]
     rows = [["mask", *names]]
     for key, name in MASKS.items():
-        if key in found:
-            rows.append([name, *(_number(found[key][measure]) for measure in measured)])
+        if key in means:
+            rows.append([name, *(_number(means[key][measure]) for measure in measured)])
     about = f"{card.scores.get('n', '?')} cases of {card.scores.get('dataset', '?')}"
     return f"{about}, split {card.scores.get('split', '?')}", rows
 
 
 def file_size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes as text with a unit."""
     return f"{count / 1e6:.1f} MB"
 
 
@@ -236,16 +232,13 @@ def _training(card: Card) -> str:
     return f"on {count} cases, chosen on {chosen}" if count else ""
 
 
-PACKAGES = ("napari-hidiff", "torch", "monai", "numpy")
-
-
 def versions() -> dict[str, str]:
-    """``{package: version}`` of Python and of the packages that decide a result."""
+    """``{package: version}`` of Python and of the packages that a result depends on."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str:
-    """``unknown`` for what is not installed, as this package where it runs from its sources."""
+    """The version; ``unknown`` for a package that is not installed or runs from its sources."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 MODELS = Path(str(files("napari_hidiff"))) / "models"
 SUFFIX = ".safetensors"
 VARIABLE = "NAPARI_HIDIFF_MODELS"
-"""Name of the environment variable that says where the user's models are kept."""
+"""Environment variable: the folder of the user's models."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,79}")
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"})
 STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How archives of torch.save, and pickles, begin."""
+"""The first bytes of archives of torch.save, and of pickles."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model that can be chosen.
+    """One model of the catalog.
 
-    name : what ``--model`` takes; path : its file; kind : ``bundled``, ``yours`` or ``file``.
-    card : None where the file cannot be used, and then ``problem`` says why.
+    name : for ``--model``; path : its file; kind : ``bundled``, ``yours`` or ``file``.
+    card : None for a file that cannot be used; ``problem`` is then the reason.
     size : of the file, bytes.
     """
 
@@ -49,7 +49,7 @@ class Entry:
 
 
 def folder() -> Path:
-    """Where the user's models are: ``$NAPARI_HIDIFF_MODELS``, else beside the sessions."""
+    """The folder of the user's models: ``$NAPARI_HIDIFF_MODELS``, else beside the sessions."""
     return user_folder(VARIABLE, "models")
 
 
@@ -59,11 +59,11 @@ def available_models() -> list[str]:
 
 
 def find_model(name: str | Path) -> Path:
-    """The file of a bundled model, of one in the user's folder, or a file itself.
+    """The file of a model: bundled, in the user's folder, or itself a file.
 
     Raises
     ------
-    InputError : there is none of these.
+    InputError : there is no such model.
     """
     path = (_own() | _bundled()).get(str(name), Path(name))
     if not path.is_file():
@@ -76,14 +76,14 @@ def find_model(name: str | Path) -> Path:
 
 
 def entries() -> Iterator[Entry]:
-    """Every model by name, the bundled ones first; files that cannot be used are among them."""
+    """All models by name, the bundled ones first, unusable files included."""
     for kind, found in (("bundled", _bundled()), ("yours", _own())):
         for name, path in found.items():
             yield _entry(name, path, kind)
 
 
 def entry(name: str | Path) -> Entry:
-    """One model by name or file; InputError where there is none."""
+    """One model by name or file; InputError if there is none."""
     path, name = find_model(name), str(name)
     kind = "bundled" if name in _bundled() else "yours" if name in _own() else "file"
     return _entry(name, path, kind)
@@ -110,7 +110,7 @@ def read_card(path: Path) -> Card:
 
 
 def refuse_pickle(path: Path) -> None:
-    """InputError for a file that is, or calls itself, a pickle: reading one can run code."""
+    """InputError for a pickle, by content or suffix: reading one can run code."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -124,15 +124,14 @@ def refuse_pickle(path: Path) -> None:
 
 
 def add(file: Path, name: str | None = None, overwrite: bool = False) -> Entry:
-    """Copy a model file into the user's folder, once its weights were found to fit its card.
+    """Copy a model file into the user's folder, after a check that its weights fit its card.
 
-    name : what it will be called; None = the file's name, or the card's where the file is just
-    ``model.safetensors``.
+    name : of the copy; None = the file stem, or the card's name for ``model.safetensors``.
 
     Raises
     ------
-    InputError : a pickle, a broken file, weights that do not fit, a name that cannot be one, that
-        a bundled model has, or that is taken (unless ``overwrite``), a folder without room.
+    InputError : a pickle, a broken file, weights that do not fit, a name that is invalid, of a
+        bundled model, or taken (unless ``overwrite``), a full disk.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file")
@@ -148,7 +147,7 @@ def add(file: Path, name: str | None = None, overwrite: bool = False) -> Entry:
     if target.exists() and not overwrite:
         raise InputError(f"{name}: you have a model of this name; choose another one or overwrite")
 
-    load_model(file, "cpu", "torch")  # weights that do not fit are found here, not in use
+    load_model(file, "cpu", "torch")  # finds weights that do not fit
     with atomic_write(target) as (part,):
         target.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(file.read_bytes())
@@ -156,7 +155,7 @@ def add(file: Path, name: str | None = None, overwrite: bool = False) -> Entry:
 
 
 def remove(name: str) -> Path:
-    """Delete a model of the user's folder and return where it was; InputError for any other."""
+    """Delete a model of the user's folder and return its path; InputError for any other."""
     if name in _bundled():
         raise InputError(f"{name} is bundled; only models of yours can be removed")
     path = _own().get(name)
@@ -170,17 +169,17 @@ def remove(name: str) -> Path:
 
 
 def label(path: Path, card: Card) -> str:
-    """What to call the model of a file: its stem, unless it is what every run's file is called."""
+    """The name of a file's model: the stem, or the card's name for ``model.safetensors``."""
     return card.name if path.stem == "model" else path.stem
 
 
 def root_name(path: Path, card: Card) -> str:
-    """The model that a model was first tuned from, else its own name."""
+    """The name of the model at the root of a chain of fine-tunings, else the model's own."""
     return str(card.training.get("from", {}).get("root") or label(path, card))
 
 
 def free_name(wanted: str) -> str:
-    """``wanted-1``, or with the next number that no model has."""
+    """``wanted-1``, or with the next free number."""
     taken, number = set(available_models()), 1
     while f"{wanted}-{number}" in taken:
         number += 1
@@ -192,13 +191,13 @@ def _bundled() -> dict[str, Path]:
 
 
 def _own() -> dict[str, Path]:
-    """Models in the user's folder; one with the name of a bundled one is not seen."""
+    """Models in the user's folder; names of bundled models are ignored."""
     try:
-        found = sorted(folder().glob(f"*{SUFFIX}"))
+        paths = sorted(folder().glob(f"*{SUFFIX}"))
     except OSError:
         return {}
     bundled = _bundled()
-    return {p.stem: p for p in found if p.stem not in bundled and not p.name.startswith(".")}
+    return {p.stem: p for p in paths if p.stem not in bundled and not p.name.startswith(".")}
 
 
 def _entry(name: str, path: Path, kind: str) -> Entry:
@@ -219,8 +218,8 @@ def load_model(
 ) -> "HiDiff":
     """A model by its name (bundled, or of the user's folder), or a model file.
 
-    device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
-    engine : ``packed`` (binary kernels on the CPU), ``torch``, or ``auto``: packed where it can.
+    device : ``auto`` (CUDA or MPS if available, else the CPU) or a torch device name.
+    engine : ``packed`` (binary kernels on the CPU), ``torch``, or ``auto``: packed if possible.
     prepare : compile the packed kernels now: seconds, once on a machine about ten. Without it
         torch runs until ``model.backend.prepare()`` was called, in a thread for example.
 
@@ -245,14 +244,14 @@ def load_model(
 
 
 def digest_of(path: Path) -> str:
-    """32 hexadecimal digits for the content of a model file."""
+    """A digest of a model file: 32 hexadecimal digits."""
     return sha256(path)[:32]
 
 
 def find_device(name: str) -> "torch.device":
-    """The device of a name; ``auto`` takes CUDA or MPS where there is one, else the CPU.
+    """The device of a name; ``auto`` is CUDA or MPS if available, else the CPU.
 
-    InputError where torch cannot use it.
+    InputError if torch cannot use it.
     """
     import torch
 
@@ -269,14 +268,14 @@ def find_device(name: str) -> "torch.device":
 
 
 def export_file(name: str, target: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Write a bundled model, or that of a file, with its binary weights as bits.
+    """Export a model (bundled, or a file) with its binary weights as bits.
 
     Returns a record: path of the ``model``, of the ``file``, and the ``bytes`` of both.
 
     Raises
     ------
-    InputError : no such model, none with binary layers, or a target that cannot be written:
-        another suffix, the model itself, or a file that exists (unless ``overwrite``).
+    InputError : no such model, no binary layers, or a target that cannot be written: another
+        suffix, the model itself, or a file that exists (unless ``overwrite``).
     """
     source = find_model(name)
     if target.suffix != SUFFIX:

@@ -1,8 +1,8 @@
-"""What a model knows of the images it saw last, and its refiner at work on them, tile by tile.
+"""The refiner on tiles of an image, with a cache of what it computed last.
 
-An image as a model looks at it.
-
-A bounded memory: what was computed last, up to so many bytes.
+A :class:`ModelImage` is an image prepared for the model. :class:`TiledDenoiser` denoises it tile by
+tile. Features of a tile and conditions of its prior are cached (:class:`LruCache`, bounded in
+bytes), so that the next refinement of the same image computes only what changed.
 """
 
 import hashlib
@@ -26,20 +26,20 @@ from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, Refin
 from napari_hidiff.networks.segmentor import STRIDES, margins, pad_to_multiple, unpad
 
 MOST = min(2**28, psutil.virtual_memory().total // 16)
-"""Bytes that all models together remember of images, between their runs."""
+"""Bytes of the caches of all models together, between runs."""
 REMEMBERED = MOST // 2
-"""Bytes for images that need no segmentor when they are refined again."""
+"""Bytes for tiles after the segmentor, reused by the next refinement."""
 STANDING = MOST // 2
-"""Bytes for the prior's and the edits' part of the input convolution, mended at the next edit."""
+"""Bytes for prior conditions, updated at the next edit."""
 WORKING = 2**30
-"""Bytes that a run may hold of its own image until it ends, so that its steps need no segmentor."""
+"""Bytes of the cache of one run, so that its steps need no segmentor."""
 PIXELS_AT_ONCE = 2**20
-"""Samples are denoised together up to this many pixels; more only costs memory."""
+"""Pixels of one batch of samples; more only costs memory."""
 
 
 @dataclass(frozen=True)
 class EncodedTile:
-    """A tile, without its halo, after the segmentor: its prior [1, K, h, w] and what is known."""
+    """A tile, without its halo, after the segmentor: its prior [1, K, h, w] and its condition."""
 
     prior: Tensor
     known: ImageCondition
@@ -50,7 +50,7 @@ class EncodedTile:
 
 
 class Sized(Protocol):
-    """A value that knows how many bytes it holds."""
+    """A value with a size in bytes."""
 
     @property
     def nbytes(self) -> int: ...
@@ -60,9 +60,9 @@ Value = TypeVar("Value", bound=Sized)
 
 
 class LruCache(Generic[Value]):
-    """Values by key, the ones used last; safe among threads.
+    """A cache of the values used last, by key; thread-safe.
 
-    limit : bytes that all values may hold together; a value larger than that is not kept.
+    limit : total bytes of all values; a larger value is not stored.
     """
 
     def __init__(self, limit: int) -> None:
@@ -71,7 +71,7 @@ class LruCache(Generic[Value]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """The value of a key, computed if it is not there (by two threads at once, perhaps)."""
+        """The value of a key, computed if it is missing (perhaps by two threads at once)."""
         value = self.find(key)
         if value is None:
             value = compute()
@@ -79,14 +79,14 @@ class LruCache(Generic[Value]):
         return value
 
     def find(self, key: Hashable) -> Value | None:
-        """The value of a key, or None where it is not there."""
+        """The value of a key, or None."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def keep(self, key: Hashable, value: Value) -> None:
-        """Remember a value, in place of an older one of its key."""
+        """Store a value; an older one of its key is replaced."""
         with self._lock:
             if value.nbytes <= self.limit:
                 self._values[key] = value
@@ -94,7 +94,7 @@ class LruCache(Generic[Value]):
         self.trim(self.limit)
 
     def trim(self, limit: int) -> None:
-        """Forget what was used longest ago, until the values hold so many bytes at most."""
+        """Drop the values used longest ago until at most ``limit`` bytes are left."""
         with self._lock:
             while self.nbytes > limit:
                 self._values.popitem(last=False)
@@ -104,7 +104,7 @@ class LruCache(Generic[Value]):
 
     @property
     def nbytes(self) -> int:
-        """What the values hold together."""
+        """Bytes of all values together."""
         return sum(value.nbytes for value in self._values.values())
 
 
@@ -114,22 +114,21 @@ _models = count()
 
 
 def remembered() -> int:
-    """Bytes that are remembered of images now."""
+    """Bytes of the caches now."""
     return _tiles.nbytes + _standings.nbytes
 
 
 def trim_cache(max_bytes: int) -> None:
-    """Forget the images that were looked at longest ago, but for so many bytes of the last ones,
-    and what prior and edits made of any: whoever forgets goes on to other images."""
+    """Trim the tile cache to ``max_bytes``, the latest images, and drop all prior conditions."""
     _tiles.trim(max_bytes)
     _standings.trim(0)
 
 
 class ModelImage:
-    """An image float32 [H, W, C], normalised and padded only when somebody needs it so.
+    """An image float32 [H, W, C], normalised and padded on demand.
 
-    source : the array it was made from, of any dtype, which is quicker to recognise.
-    normalise : the model's intensity rule, or None where the values went through it already.
+    source : the original array, of any dtype, which is faster to hash.
+    normalise : the model's intensity rule; None for an image that is normalised already.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class ModelImage:
         digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16)
         digest.update(kind.encode())
         self.digest = digest.digest()
-        """Equal for equal images that are to be normalised alike."""
+        """Equal for equal images with the same normalisation."""
 
     @property
     def padded_size(self) -> tuple[int, int]:
@@ -157,7 +156,7 @@ class ModelImage:
     @cached_property
     def padded(self) -> Tensor:
         """float32 [1, C, H', W'] on the device."""
-        image, self._image = self._image, None  # large images would be there twice
+        image, self._image = self._image, None  # a large image would be in memory twice
         assert image is not None
         scaled = image if self._normalise is None else self._normalise(image)
         tensor = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None]
@@ -165,7 +164,7 @@ class ModelImage:
 
 
 class TiledDenoiser:
-    """Segmentor and refiner of a model, and what they made of the images seen last."""
+    """Segmentor and refiner of a model on tiles, with the caches of the images used last."""
 
     def __init__(self, segmentor: nn.Module, refiner: Refiner) -> None:
         self._segmentor, self._refiner = segmentor, refiner
@@ -186,18 +185,18 @@ class TiledDenoiser:
     ) -> Callable[[Tensor, int], Tensor]:
         """A function of y_t [S, K, H, W] in {0, 1} and t to the probabilities of y_0, tile by tile.
 
-        given : [1, K + 1, H', W'], the prior with fixed pixels stamped in and the fixed map,
-            padded. surroundings : denoise only these.
+        given : [1, K + 1, H', W'], the prior with fixed pixels clamped and the fixed map,
+            padded. surroundings : the region to denoise; None = all.
         """
-        found = tiling.cut(*picture.padded_size, tiling.HALO)
+        tiles = tiling.cut(*picture.padded_size, tiling.HALO)
         if surroundings is not None:
-            found = [surroundings.tile]
+            tiles = [surroundings.tile]
         last: list[tuple[Tile, Any]] = []
         held: LruCache[EncodedTile] = LruCache(WORKING)
 
         def condition(tile: Tile) -> Any:
             if not last or last[0][0] != tile:
-                last.clear()  # only one is kept: those of many tiles together would know no bound
+                last.clear()  # one at a time: the conditions of many tiles have no bound
                 known = self._know(picture, tile.outer, held)
                 standing = self._stand(picture, tile.outer, known, within(given, tile.outer))
                 last.append((tile, refiner.combine(known, standing)))
@@ -209,7 +208,7 @@ class TiledDenoiser:
                 out = torch.empty_like(y_t)
             else:
                 out = surroundings.standing.to(y_t).repeat(len(y_t), 1, 1, 1)
-            for tile in found:
+            for tile in tiles:
                 y = within(y_t, tile.outer)
                 chunk = max(1, PIXELS_AT_ONCE // y[0, 0].numel())
                 logits = [refiner(part, t, condition(tile)) for part in y.split(chunk)]
@@ -223,7 +222,7 @@ class TiledDenoiser:
         return denoise
 
     def _see(self, picture: ModelImage, tile: Tile) -> EncodedTile:
-        """A tile through the segmentor, unless it was seen lately."""
+        """A tile after the segmentor, cached."""
 
         def compute() -> EncodedTile:
             part = within(picture.padded, tile.outer)
@@ -246,8 +245,8 @@ class TiledDenoiser:
     def _stand(
         self, picture: ModelImage, area: Area, known: ImageCondition, given: Tensor
     ) -> PriorCondition:
-        """What prior and fixed pixels (``given``) make of an area; what they have not changed since
-        it was last refined is not computed again."""
+        """The prior condition of an area from prior and fixed pixels (``given``); only blocks that
+        changed since its last refinement are computed."""
         key = self._number, picture.digest, str(area)
         prior, fixed = given[:, :-1], given[:, -1]
         standing = self._refiner.encode_prior(known, prior, fixed, _standings.find(key))
@@ -255,8 +254,8 @@ class TiledDenoiser:
         return standing
 
     def _know(self, picture: ModelImage, area: Area, held: LruCache[EncodedTile]) -> ImageCondition:
-        """What the refiner knows of an area, from all tiles that reach into it; ``held`` has those
-        that the run met before."""
+        """The image condition of an area, joined from all tiles that overlap it; ``held`` is the
+        cache of the run."""
         seen = [
             (tile.inner, held.get(str(tile.inner), partial(self._see, picture, tile)).known)
             for tile in _cells(picture)
@@ -271,7 +270,7 @@ class TiledDenoiser:
 
 
 def joined(parts: list[tuple[Area, Tensor]], area: Area, stride: int = 1) -> Tensor:
-    """An area [..., h, w] of an image of which there are parts; they cover it."""
+    """An area [..., h, w] joined from parts that cover it."""
     first = parts[0][1]
     if len(parts) == 1:
         return within(first, _relative(area, parts[0][0]), stride)
@@ -288,13 +287,13 @@ def joined(parts: list[tuple[Area, Tensor]], area: Area, stride: int = 1) -> Ten
 
 
 def within(x: Tensor, area: Area, stride: int = 1) -> Tensor:
-    """An area of [..., H, W], or of something that has a stride."""
+    """An area of [..., H, W], or of features at a stride."""
     rows, columns = (slice(part.start // stride, part.stop // stride) for part in area)
     return x[..., rows, columns]
 
 
 def _overlap(one: Area, other: Area) -> Area | None:
-    """The area that two areas share, if any."""
+    """The intersection of two areas, if any."""
     rows, columns = (
         slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
@@ -303,7 +302,7 @@ def _overlap(one: Area, other: Area) -> Area | None:
 
 
 def _relative(area: Area, to: Area) -> Area:
-    """An area in the coordinates of another one that it lies in."""
+    """An area in the coordinates of an area that contains it."""
     rows, columns = (
         slice(a.start - b.start, a.stop - b.start) for a, b in zip(area, to, strict=True)
     )

@@ -1,5 +1,4 @@
-"""HiDiff = segmentor + refiner + preprocessing + card: ask it for a prior, refine, and how long
-that will take."""
+"""HiDiff = segmentor + refiner + preprocessing + card: prior, refinement, estimate of its time."""
 
 import time
 from collections.abc import Iterator
@@ -23,9 +22,19 @@ from napari_hidiff.networks.refiner import Refiner, probabilities
 from napari_hidiff.networks.segmentor import margins, pad_to_multiple
 from napari_hidiff.networks.segmentor_registry import build_segmentor
 
+REFINER_BYTES = {"torch": {1: 1558, 2: 460}, "packed": {1: 627, 2: 235}}
+"""Peak memory of one denoised pixel at width 32, by engine and the stem's stride
+(results/memory.json)."""
+SEGMENTOR_BYTES = 425
+"""Peak memory of one segmented pixel; the larger of both counts, since one runs at a time."""
+KEPT_BYTES = 120
+"""Bytes per pixel of an image in tiles: its conditions, and the arrays of full size."""
+SIDE = 256
+"""Side in pixels of the measured image."""
+
 
 class Estimate(NamedTuple):
-    """What a refinement will take: seconds on this device, bytes of memory at its peak."""
+    """The cost of a refinement: seconds on this device, peak memory in bytes."""
 
     seconds: float
     bytes: int
@@ -38,12 +47,12 @@ class HiDiff:
     ----------
     card : the :class:`Card`; classes : K, channels of a probability; labels : values of a mask.
     segmentor, refiner : torch modules in evaluation mode; process : the diffusion.
-    device : torch.device; runs : the :class:`Engine` that runs the refiner.
-    exported : whether it is an export for inference, of whose binary weights only signs are left.
-    file, digest : name and digest of the file it was loaded from, empty for one made in memory.
+    device : torch.device; backend : the :class:`Engine` that runs the refiner.
+    exported : whether it is an export for inference, whose binary weights are signs only.
+    file, digest : name and digest of its file; empty for a model made in memory.
 
     engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``backend.prepare()``
-    (:func:`load_model` calls it), from the weights as they are then; torch runs until that is done.
+    (:func:`load_model` calls it) from the weights at that time; until then torch runs.
     """
 
     def __init__(
@@ -68,7 +77,7 @@ class HiDiff:
 
     @property
     def engine(self) -> str:
-        """What the next refinement runs on, ``packed`` or ``torch``."""
+        """The engine of the next refinement, ``packed`` or ``torch``."""
         return self.backend.name
 
     @classmethod
@@ -80,7 +89,7 @@ class HiDiff:
         return cls(card, segmentor, refiner)
 
     def check_trainable(self) -> None:
-        """InputError with one clear line if training cannot go on from this model's weights."""
+        """InputError with one clear line if training cannot continue from this model's weights."""
         if self.exported:
             raise InputError(
                 f"{self.card.name} is an export for inference: it holds signs where training needs "
@@ -92,12 +101,12 @@ class HiDiff:
         preprocessing.check_image(image, self.card.channels)
 
     def check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """A prior as the refiner gets it, float32 [K, H, W] of ``size`` (H, W).
+        """A prior as the refiner's input, float32 [K, H, W] of ``size`` (H, W).
 
-        prior : probabilities float [K, H, W], which stay, or an integer mask [H, W], which is
-            softened by the card's rule.
+        prior : probabilities float [K, H, W], unchanged, or an integer mask [H, W], softened by
+            the card's rule.
 
-        InputError for another shape, unknown labels, or what are no probabilities.
+        InputError for another shape, unknown labels, or values that are no probabilities.
         """
         prior = np.asarray(prior)
         if prior.dtype.kind != "f":
@@ -118,9 +127,9 @@ class HiDiff:
         samples: int | None = None,
         seed: int = 0,
     ) -> Sampling:
-        """How a refinement draws its mask; None = what the card recommends.
+        """A checked :class:`Sampling`; None = the card's default.
 
-        InputError for an unknown sampler and for numbers that are out of range.
+        InputError for an unknown sampler and for numbers out of range.
         """
         chosen = {"sampler": sampler, "steps": steps, "samples": samples}
         settings = self.card.defaults | {k: v for k, v in chosen.items() if v is not None}
@@ -145,8 +154,8 @@ class HiDiff:
     def prior(self, image: np.ndarray, normalised: bool = False) -> np.ndarray:
         """The segmentor's probabilities f(x), float32 [K, H, W].
 
-        normalised : the grey values went through ``intensity`` already, as those of a volume's
-        slice have to (:mod:`napari_hidiff.inference.volumes`).
+        normalised : the image is normalised already, as a slice of a volume must be
+        (:mod:`napari_hidiff.inference.volumes`).
         """
         with torch.inference_mode():
             return self._seen.prior(self._picture(image, normalised))[0].float().cpu().numpy()
@@ -164,21 +173,21 @@ class HiDiff:
         start: tuple[np.ndarray, int] | None = None,
         local: LocalRegion | None = None,
     ) -> Iterator[Step]:
-        """The steps of one refinement, streamed; None = what the card recommends.
+        """The steps of one refinement, streamed; None = the card's default.
 
         prior : probabilities float [K, H, W], an integer mask [H, W] (softened by the card's
             rule), or None for the segmentor's.
-        fixed : int [H, W], -1 = free, else the label that the pixel keeps in every step.
+        fixed : int [H, W], -1 = free, else the label of the pixel in every step.
         sampler : ``one-step``, ``ddim`` or ``ancestral``; steps : 1..T; samples : masks drawn.
         normalised : see :meth:`prior`.
-        start : an integer mask [H, W] and the time 1..T at which the sampler begins with it, in
-            place of noise around the prior at T; the one-step sampler knows no such start.
-        local : refine the surroundings of a stroke only, and leave the rest as it stands; not
-            heeded where they are most of the image.
+        start : an integer mask [H, W] and the time 1..T at which the sampler begins with it,
+            instead of noise around the prior at T; not for the one-step sampler.
+        local : refine only the surroundings of a stroke; the rest stays. Ignored if they are
+            most of the image.
 
         Raises
         ------
-        InputError : at once, before anything is computed, when an argument does not fit.
+        InputError : an argument does not fit; raised at once, before anything is computed.
         """
         picture = self._picture(image, normalised)
         size = picture.size
@@ -210,7 +219,7 @@ class HiDiff:
         normalised: bool = False,
         local: LocalRegion | None = None,
     ) -> Result:
-        """A whole refinement; the arguments are those of :meth:`steps`."""
+        """A whole refinement; arguments as for :meth:`steps`."""
         run = self.steps(
             image, prior, fixed, sampler, steps, samples, seed, normalised, local=local
         )
@@ -231,9 +240,9 @@ class HiDiff:
         steps: int | None = None,
         samples: int | None = None,
     ) -> Estimate:
-        """What refining an image of [H, W] = ``shape[:2]`` takes; the first call measures."""
+        """The cost of refining an image of [H, W] = ``shape[:2]``; the first call measures."""
         sampling = self.sampling(sampler, steps, samples)
-        engine = self.engine  # once: a thread may get another one ready meanwhile
+        engine = self.engine  # read once: a thread may finish compiling meanwhile
         if engine not in self._seconds:
             self._seconds[engine] = seconds_per_pixel(self)
         return estimate(self, shape[0], shape[1], sampling, self._seconds[engine])
@@ -241,8 +250,8 @@ class HiDiff:
     def save(self, path: Path | str, export: bool = False) -> None:
         """Write weights (float16) and card as one safetensors file, in place of an older one.
 
-        export : for inference only, binary weights as bits; so is always written what was loaded
-        so. InputError where there are none, or the file cannot be written.
+        export : for inference only, binary weights as bits; always so for a loaded export.
+        InputError without binary weights, or if the file cannot be written.
         """
         parts = {"segmentor": self.segmentor, "refiner": self.refiner}
         weights.write(path, self.card, parts, export)
@@ -269,8 +278,8 @@ class HiDiff:
         local: LocalRegion | None,
     ) -> Iterator[Step]:
         name, refiner = self.backend.pick()
-        # Inference mode belongs to a thread and a generator may change threads between steps,
-        # so it is entered anew for every step and never held across a yield.
+        # Inference mode belongs to a thread, and a generator may change threads between steps:
+        # it is entered for every step and left before every yield.
         with torch.inference_mode():
             if given is None:
                 prior = self._seen.prior(picture)
@@ -305,23 +314,13 @@ def networks(card: Card) -> tuple[nn.Module, Refiner]:
     return segmentor, refiner
 
 
-REFINER_BYTES = {"torch": {1: 1558, 2: 460}, "packed": {1: 627, 2: 235}}
-"""Peak memory of one denoised pixel at width 32, by engine and the stem's stride, and"""
-SEGMENTOR_BYTES = 425
-"""of one segmented pixel (results/memory.json); the larger of both decides, one runs at a time."""
-KEPT_BYTES = 120
-"""Of a pixel of an image in tiles: what is known of it, and the arrays of its whole size."""
-SIDE = 256
-"""Pixels of a side of the image that is measured."""
-
-
 def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
     """Measured seconds per pixel of the segmentor and of one refiner forward, on a blank image."""
     image = torch.zeros(1, len(model.card.channels), SIDE, SIDE, device=model.device)
     free = torch.full((1, SIDE, SIDE), -1, device=model.device)
     refiner = model.backend.pick().refiner
     with torch.inference_mode():
-        for _ in range(2):  # the first round pays for allocation and kernel choice
+        for _ in range(2):  # the first round includes allocation and kernel choice
             start = time.perf_counter()
             logits, features = model.segmentor(image)
             prior = probabilities(logits)

@@ -1,8 +1,8 @@
-"""What the images of a model look like, in a few numbers, and whether an image looks otherwise.
+"""Is an image unlike the training images? Image statistics, and the reasons for a warning.
 
-The numbers do not depend on bit depth, gain and offset, as the usual intensity rule does not; only
-for a window of fixed values (CT) the values themselves are compared. They are kept on a model's
-card, and a difference is a reason to look twice, never to refuse.
+The statistics do not depend on bit depth, gain and offset, as the usual intensity rule does not;
+only for a window of fixed values (CT) the values themselves are compared. A model's card stores
+them. A difference is a reason to look twice, never to refuse.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,22 +13,22 @@ import numpy as np
 from napari_hidiff.inference.card import Card
 
 PIXELS = 2**16
-"""An image is looked at through about so many of its pixels."""
+"""Approximate number of pixels sampled from an image."""
 PLANES = 24
-"""Planes of a volume that are looked at, evenly spaced."""
+"""Number of planes sampled from a volume, evenly spaced."""
 FAR = 0.12
-"""How far beyond those of all training images a number may lie; all of them lie in 0..1."""
+"""Tolerance of a feature beyond the range of the training images; features lie in 0..1."""
 SIZES = 2.5
-"""How many times longer or shorter than those of all training images a side may be."""
+"""Tolerated factor of an image side beyond the range of the training images."""
 FEW = 0.95
-"""Share of an image in its two most frequent values that makes it look like a mask."""
+"""Share of the two most frequent values from which an image looks like a mask."""
 
 Features = dict[str, float]
 
 
 def features(image: np.ndarray, channels: Sequence[str]) -> Features:
-    """Numbers of an image [H, W, C]: where its quartiles lie between its 1st and 99th percentile,
-    how alike neighbouring channels are, and the share of its two most frequent values.
+    """Features of an image [H, W, C]: its quartiles relative to its 1st and 99th percentile, the
+    similarity of neighbouring channels, and the share of its two most frequent values.
 
     A channel of one value has quartiles at -1.
     """
@@ -48,7 +48,7 @@ def features(image: np.ndarray, channels: Sequence[str]) -> Features:
 
 
 def image_statistics(images: Iterable[np.ndarray], channels: Sequence[str]) -> dict[str, Any]:
-    """What goes on a card: the range of every number over the training images [..., H, W, C].
+    """The range of every feature over the training images [..., H, W, C], for a card.
 
     Returns ``n``; ``size``, the lowest and highest height and width; ``values``, the lowest 1st and
     highest 99th percentile per channel; ``features``, lowest and highest value of each.
@@ -57,9 +57,9 @@ def image_statistics(images: Iterable[np.ndarray], channels: Sequence[str]) -> d
 
 
 def merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The looks of several images, from those of each; without those that have none."""
-    found = [part for part in parts if part]
-    if not found:
+    """The joint statistics of several images; empty ones are skipped."""
+    filled = [part for part in parts if part]
+    if not filled:
         return {}
 
     def around(pairs: Iterable[Sequence[Any]]) -> list[Any]:
@@ -67,11 +67,12 @@ def merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
         return [np.min(lows, 0).tolist(), np.max(highs, 0).tolist()]
 
     return {
-        "n": sum(part["n"] for part in found),
-        "size": around(part["size"] for part in found),
-        "values": around(part["values"] for part in found),
+        "n": sum(part["n"] for part in filled),
+        "size": around(part["size"] for part in filled),
+        "values": around(part["values"] for part in filled),
         "features": {
-            name: around(part["features"][name] for part in found) for name in found[0]["features"]
+            name: around(part["features"][name] for part in filled)
+            for name in filled[0]["features"]
         },
     }
 
@@ -96,7 +97,7 @@ def _looks_of(image: np.ndarray, channels: Sequence[str]) -> dict[str, Any]:
 
 
 def planes(image: np.ndarray) -> Iterator[np.ndarray]:
-    """A picture [H, W, C] itself, of a volume [D, H, W, C] some planes."""
+    """A picture [H, W, C] itself, or some planes of a volume [D, H, W, C]."""
     if image.ndim == 3:
         yield image
         return
@@ -107,14 +108,14 @@ def planes(image: np.ndarray) -> Iterator[np.ndarray]:
 def ood_reasons(
     image: np.ndarray, channels: Sequence[str], looks: dict[str, Any], windowed: bool = False
 ) -> list[str]:
-    """Why an image [H, W] or [H, W, C] does not look like those of a model; empty if it does.
+    """Reasons why an image [H, W] or [H, W, C] is unlike the training images; empty if it is not.
 
-    looks : from the card, and empty on cards that have none: then only an image of one value, or
-    one that looks like a mask, is doubted. windowed : the model reads values as they are.
+    looks : from the card; empty on older cards, and then only an image of one value, or one that
+    looks like a mask, gets a reason. windowed : the model normalises by a window of values.
     """
     image = image[..., None] if image.ndim == 2 else image[..., : len(channels)]
     if image.shape[2] != len(channels):
-        return []  # refused elsewhere
+        return []  # an error elsewhere
     found = features(image, channels)
     known: dict[str, Sequence[float]] = looks.get("features", {})
     constant = [name for name in channels if found[f"{name} 50 %"] < 0]
@@ -145,21 +146,21 @@ def ood_reasons(
 
 
 def fitting(candidates: Mapping[str, tuple[Card, np.ndarray]]) -> list[str]:
-    """Names of the models whose training images an image looks like, the most alike first.
+    """Names of the models whose training images resemble an image, the most similar first.
 
-    candidates : by name the card, and the image [H, W] or [H, W, C] as that model reads it. A card
-    that does not say what its images look like comes last.
+    candidates : by name the card, and the image [H, W] or [H, W, C] as that model's input. A card
+    without statistics comes last.
     """
-    found = {}
+    distances = {}
     for name, (card, image) in candidates.items():
         windowed = card.intensity.get("rule") == "window"
         if not ood_reasons(image, card.channels, card.looks, windowed):
-            found[name] = _beyond(image, card)
-    return sorted(found, key=found.__getitem__)
+            distances[name] = _beyond(image, card)
+    return sorted(distances, key=distances.__getitem__)
 
 
 def _beyond(image: np.ndarray, card: Card) -> float:
-    """How far the numbers of an image lie beyond those of the training images, in sum."""
+    """Sum of the distances of an image's features from the ranges of the training images."""
     known = card.looks.get("features")
     if not known:
         return float("inf")
@@ -169,7 +170,7 @@ def _beyond(image: np.ndarray, card: Card) -> float:
 
 
 def _tones(found: Features, known: dict[str, Sequence[float]], channels: Sequence[str]) -> float:
-    """How far the quartiles lie off in at least half of the channels; one may be saturated."""
+    """Distance of the quartiles in at least half of the channels; one may be saturated."""
     each = []
     for channel in channels:
         names = [f"{channel} {part} %" for part in (25, 50, 75)]
@@ -177,13 +178,13 @@ def _tones(found: Features, known: dict[str, Sequence[float]], channels: Sequenc
     return sorted(each)[len(each) // 2]
 
 
-def _far(value: float, known: Sequence[float]) -> float:
-    """How far a number lies beyond what is tolerated, 0 or less within it."""
-    return max(known[0] - value, value - known[1]) - FAR
+def _far(value: float, limits: Sequence[float]) -> float:
+    """Distance of a number from its tolerated range; 0 or less within it."""
+    return max(limits[0] - value, value - limits[1]) - FAR
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Share of the grey values of two channels, scaled by their common range, that are the same."""
+    """Share of equal grey values of two channels, scaled by their common range."""
     top, bottom = max(one.max(), other.max()), min(one.min(), other.min())
     if top <= bottom:
         return 1.0
@@ -210,7 +211,7 @@ def _size(size: tuple[int, ...], looks: dict[str, Any]) -> list[str]:
 def _values(image: np.ndarray, known: Sequence[Sequence[float]]) -> list[str]:
     low, high = np.percentile(image, (1, 99))
     bottom, top = min(known[0]), max(known[1])
-    # A part of the usual range is usual; most of it missing, or far more, is another unit.
+    # Part of the usual range is normal; most of it missing, or far more, is another unit.
     if (
         high - low > 0.1 * (top - bottom)
         and low < bottom + 0.5 * (top - bottom)

@@ -1,4 +1,4 @@
-"""Arrays of the outside world in, arrays that a model understands out; and what is refused."""
+"""Images and masks from outside as arrays for a model, and the errors for those that do not fit."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from skimage.filters import gaussian
 from napari_hidiff.errors import InputError
 
 SMALLEST = 16
-"""Pixels that the shorter side of an image needs at least."""
+"""Smallest side of an image in pixels."""
 INTENSITIES = ("standardize", "zscore", "window")
 """Rules of :class:`Intensity`."""
 
@@ -52,14 +52,14 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Intensity:
-    """How grey values become what a network sees; statistics are those of the whole array.
+    """The normalisation of grey values; statistics are those of the whole array.
 
     rule :
         ``standardize``: mean 0 and deviation 1 per channel (fundus, endoscopy, microscopy), so
         that bit depth, gain and offset of a camera do not matter.
         ``zscore``: the same over the voxels that are not 0, the rest stays 0 (MRI, whose
         background was removed).
-        ``window``: ``low`` to ``high`` become -1 to 1, what lies outside is clipped (CT, in HU).
+        ``window``: ``low`` to ``high`` become -1 to 1, values outside are clipped (CT, in HU).
 
     Called on a numeric array [..., C]; returns float32 of the same shape. A constant channel
     becomes 0. Take the statistics of an image before it is cut into tiles, and those of a volume
@@ -87,9 +87,8 @@ class Intensity:
     def measure(self, parts: Iterable[np.ndarray], channels: int) -> np.ndarray:
         """Mean and deviation of every channel, float64 [2, C], over arrays [..., C] together.
 
-        parts : gone through twice, so no iterator. A volume is measured slice by slice, and no
-        copy of it is ever made. A channel whose deviation is 0 becomes 0. Nothing is measured
-        where the rule needs nothing.
+        parts : iterated twice, so no iterator. A volume is measured slice by slice without a
+        copy. A rule without statistics reads nothing.
         """
         measured = np.zeros((2, channels))
         if self.rule == "window":
@@ -106,7 +105,7 @@ class Intensity:
         return measured
 
     def _counted(self, parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        """The values that the statistics of a channel are of, float64 [n], part by part."""
+        """The values behind the statistics of a channel, float64 [n], part by part."""
         for part in parts:
             for channel, values in enumerate(np.moveaxis(part, -1, 0)):
                 values = values.astype(np.float32, copy=False)
@@ -114,7 +113,7 @@ class Intensity:
                 yield channel, values[inside].astype(np.float64).ravel()
 
     def scale(self, image: np.ndarray, measured: np.ndarray) -> np.ndarray:
-        """An array [..., C], or a slice of what was measured, normalised: float32."""
+        """An array [..., C], or a slice of the measured one, normalised: float32."""
         image = image.astype(np.float32, copy=False)
         if self.rule == "window":
             clipped = image.clip(self.low, self.high)
@@ -132,7 +131,7 @@ class Intensity:
 def parse_intensity(text: str) -> dict[str, Any]:
     """The card's form of ``standardize``, ``zscore`` or ``window:LOW:HIGH``; checked.
 
-    ValueError says what is wrong.
+    ValueError for any other text.
     """
     rule, *ends = text.split(":")
     try:
@@ -150,7 +149,7 @@ def parse_intensity(text: str) -> dict[str, Any]:
 def check_labels(mask: np.ndarray, shape: tuple[int, int], labels: int, what: str) -> np.ndarray:
     """``mask`` as int64 [H, W]; ``fixed`` maps may hold -1 (free), masks may not.
 
-    InputError names the shape, the dtype or the first label that does not fit.
+    InputError for another shape or dtype, or an unknown label.
     """
     mask = np.asarray(mask)
     if mask.dtype.kind not in "bui":
@@ -166,7 +165,7 @@ def check_labels(mask: np.ndarray, shape: tuple[int, int], labels: int, what: st
 
 
 def soften(mask: np.ndarray, classes: int, sigma: float, confidence: float) -> np.ndarray:
-    """A hard mask as a prior: half blurred, and shrunk towards the uniform distribution.
+    """A mask as a prior: half blurred, and shrunk towards the uniform distribution.
 
     p = uniform + (confidence - uniform) / (1 - uniform) * (m - uniform), with m the mean of the
     one-hot mask and its Gaussian blur. The one-hot half keeps structures of one pixel: the mask of

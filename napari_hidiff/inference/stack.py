@@ -1,8 +1,7 @@
-"""An image of any axes as slices that a model reads: one array, or one for every channel.
+"""An image of any axes as slices for a model: one array, or one per channel.
 
-Arrays that are read when they are needed (dask, zarr), piece by piece, as NumPy arrays.
-
-Which of several images is which channel of a model, guessed from their names.
+:class:`Stack` reads slices. :func:`check_lazy` and :func:`planes` read lazy arrays (dask, zarr)
+piece by piece as NumPy arrays. :func:`guess` assigns images to channels by their names.
 """
 
 import re
@@ -19,21 +18,36 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.preprocessing import Intensity
 
 Channels = Literal["none", "first", "last", "apart"]
-"""Where channels are: nowhere, on the first axis, on the last one, or in arrays of their own."""
+"""The place of channels: none, the first axis, the last axis, or one array per channel."""
+MOST = 2**32
+"""Largest lazy image in bytes: it is read as a whole, for its key and its grey values.
+"""
+AT_ONCE = 2**28
+"""Bytes of a lazy image to read at once; at least one plane."""
+ALIKE = (
+    {"flair", "t2f", "t2flair"},
+    {"t1", "t1w", "t1n"},
+    {"t1ce", "t1c", "t1gd", "t1post", "t1wce"},
+    {"t2", "t2w"},
+    {"red", "r"},
+    {"green", "g"},
+    {"blue", "b"},
+)
+"""Names of the same channel in different data sets."""
 
 
 class Stack:
-    """One image, of which a model reads one slice at a time.
+    """One image as slices for a model.
 
-    arrays : one numeric array, or with ``apart`` one per channel, all of one shape; they are only
-        read and never copied, lazy ones (dask, zarr) piece by piece. channels : where their
-        channels are.
+    arrays : one numeric array, or with ``apart`` one per channel, all of one shape; they are read
+        only and never copied, lazy ones (dask, zarr) piece by piece. channels : the place of the
+        channels.
 
     Attributes
     ----------
     shape : of a mask of the image, its axes without channels.
-    whole : whether the grey values of a slice are normalised by the statistics of all slices. They
-        are for a volume; pictures (two axes) and series of colour pictures stand for themselves.
+    whole : whether a slice is normalised by the statistics of all slices: True for a volume, False
+        for pictures (two axes) and series of colour pictures.
 
     Raises
     ------
@@ -52,11 +66,11 @@ class Stack:
 
     @property
     def facts(self) -> dict[str, int]:
-        """What the log says of it: ``layers``, how many, where every channel is one."""
+        """For the log: ``layers``, the number of layers, if each channel is one."""
         return {"layers": len(self.arrays)} if self.channels == "apart" else {}
 
     def same(self, arrays: Sequence[np.ndarray], channels: Channels) -> bool:
-        """Whether it was made from these very arrays."""
+        """Whether it was made from exactly these arrays."""
         return (
             channels == self.channels
             and len(arrays) == len(self.arrays)
@@ -64,7 +78,7 @@ class Stack:
         )
 
     def plane(self, index: Index) -> np.ndarray:
-        """A slice as it is stored, [H, W] or [H, W, C]; a view where that can be."""
+        """A slice as stored, [H, W] or [H, W, C]; a view if possible."""
         lead = (slice(None),) if self.channels == "first" else ()
         return self._joined([np.asarray(array[lead + slicer(index)]) for array in self.arrays])
 
@@ -114,17 +128,10 @@ class _Parts:
             yield joined[..., None] if stack.channels == "none" else joined
 
 
-MOST = 2**32
-"""Bytes of a lazy image that is worked on: it is read as a whole, for its key and its grey values.
-"""
-AT_ONCE = 2**28
-"""Bytes that are read of it at once, where a plane is not larger."""
-
-
 def check_lazy(data: Any, name: str) -> None:
-    """InputError where ``data`` is no array of a known size, or a lazy one beyond :data:`MOST`.
+    """InputError if ``data`` is no array of a known size, or a lazy one beyond :data:`MOST`.
 
-    name : of the image, for the line.
+    name : of the image, for the message.
     """
     if isinstance(data, np.ndarray):
         return
@@ -141,10 +148,10 @@ def check_lazy(data: Any, name: str) -> None:
 
 
 def planes(array: Any, axis: int = 0) -> Iterator[np.ndarray]:
-    """The parts of an array along an axis, one after the other and without that axis.
+    """The planes of an array along an axis, in order and without that axis.
 
-    Of a NumPy array they are views. Of another one as many are read at once as hang together in
-    its chunks, so that no chunk is read twice, unless these are larger than :data:`AT_ONCE`.
+    Planes of a NumPy array are views. Of a lazy array all planes of a chunk are read at once, so
+    that no chunk is read twice, unless they are larger than :data:`AT_ONCE`.
     """
     for first, last in _runs(array, axis):
         part = np.asarray(array[(*(slice(None),) * axis, slice(first, last))])
@@ -152,7 +159,7 @@ def planes(array: Any, axis: int = 0) -> Iterator[np.ndarray]:
 
 
 def _runs(array: Any, axis: int) -> Iterator[tuple[int, int]]:
-    """Runs of positions along an axis, first and after the last, that are read together."""
+    """Ranges of positions along an axis to read together."""
     length = array.shape[axis]
     if isinstance(array, np.ndarray):
         yield 0, length
@@ -160,7 +167,7 @@ def _runs(array: Any, axis: int) -> Iterator[tuple[int, int]]:
     plane = int(np.prod(array.shape)) // max(length, 1) * array.dtype.itemsize
     most = max(1, AT_ONCE // max(plane, 1))
     chunks = getattr(array, "chunks", None) or (1,) * array.ndim
-    sizes = chunks[axis]  # dask gives all sizes, zarr the one that all chunks have
+    sizes = chunks[axis]  # dask lists all sizes, zarr has one for all chunks
     ends = np.cumsum(sizes) if isinstance(sizes, tuple) else range(sizes, length + sizes, sizes)
     first = 0
     for end in ends:
@@ -170,32 +177,20 @@ def _runs(array: Any, axis: int) -> Iterator[tuple[int, int]]:
         first = stop
 
 
-ALIKE = (
-    {"flair", "t2f", "t2flair"},
-    {"t1", "t1w", "t1n"},
-    {"t1ce", "t1c", "t1gd", "t1post", "t1wce"},
-    {"t2", "t2w"},
-    {"red", "r"},
-    {"green", "g"},
-    {"blue", "b"},
-)
-"""Names that mean the same channel in the data sets that this package reads."""
-
-
 def guess(channels: Sequence[str], names: Sequence[str]) -> list[int | None]:
-    """For every channel the position of the one name that holds it as a word, else None.
+    """For every channel the position of the only name that has it as a word, else None.
 
-    Case and what separates words do not matter; ``BraTS2021_00000_t1ce`` is ``t1ce`` and not
-    ``t1``. Where two names would do there is no guess.
+    Case and separators do not matter; ``BraTS2021_00000_t1ce`` is ``t1ce`` and not ``t1``. If two
+    names fit, there is no guess.
     """
     words = [set(re.split(r"[^a-z0-9]+", name.lower())) for name in names]
-    found: list[int | None] = []
+    places: list[int | None] = []
     for channel in channels:
         wanted = channel.lower()
         meant = next((alike for alike in ALIKE if wanted in alike), {wanted})
         holding = [at for at, said in enumerate(words) if meant & said]
-        found.append(holding[0] if len(holding) == 1 else None)
-    left = [at for at in range(len(names)) if at not in found]
-    if found.count(None) == 1 and len(names) == len(channels) and len(left) == 1:
-        found[found.index(None)] = left[0]  # the one that is left is the one that is missing
-    return [at if found.count(at) == 1 else None for at in found]
+        places.append(holding[0] if len(holding) == 1 else None)
+    left = [at for at in range(len(names)) if at not in places]
+    if places.count(None) == 1 and len(names) == len(channels) and len(left) == 1:
+        places[places.index(None)] = left[0]  # the last name is the last channel
+    return [at if places.count(at) == 1 else None for at in places]

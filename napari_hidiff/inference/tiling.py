@@ -24,23 +24,23 @@ from napari_hidiff.networks.segmentor import MULTIPLE, pad_to_multiple
 GRID = MULTIPLE * WINDOW
 """Pixels of an attention window: 256."""
 HALO, SEGMENTOR_HALO = 2 * GRID, GRID
-"""Pixels around a tile that are computed and thrown away: by the refiner, by the segmentor."""
+"""Halo of a tile in pixels, for the refiner and the segmentor: computed and dropped."""
 SIDE = 4 * GRID
-"""Pixels of a side of what is kept of a tile."""
+"""Side in pixels of a tile without its halo."""
 WHOLE = 2048**2
-"""An image of up to so many pixels is one tile."""
+"""Largest image in pixels that is one tile."""
 
 Area = tuple[slice, slice]
 """Rows and columns."""
 
 
 def pixels(area: Area) -> int:
-    """How many pixels an area has."""
+    """Number of pixels of an area."""
     return math.prod(side.stop - side.start for side in area)
 
 
 class Tile(NamedTuple):
-    """outer : the area that is computed; inner : the part of it that is kept."""
+    """outer : the computed area, with halo; inner : its part without the halo."""
 
     outer: Area
     inner: Area
@@ -56,7 +56,7 @@ class Tile(NamedTuple):
 
 
 def cut(height: int, width: int, halo: int) -> list[Tile]:
-    """Tiles whose inner parts are the whole image, once; one tile if it is small enough."""
+    """Tiles whose inner parts partition the image; one tile for a small image."""
     if height * width <= WHOLE:
         everything = slice(0, height), slice(0, width)
         return [Tile(everything, everything)]
@@ -73,8 +73,8 @@ def _spans(side: int, halo: int) -> Iterator[tuple[slice, slice]]:
 class LocalTile(NamedTuple):
     """One tile for a whole refinement, in the padded image.
 
-    weight : float32 [h, w] of the inner part, how much the new probability counts there.
-    standing : float32 [1, K, H', W'], what it counts against, and what stays elsewhere.
+    weight : float32 [h, w] of the inner part, the weight of the new probability in 0..1.
+    standing : float32 [1, K, H', W'], the earlier probability, with the rest of the weight.
     """
 
     tile: Tile
@@ -83,11 +83,11 @@ class LocalTile(NamedTuple):
 
 
 def surroundings(local: LocalRegion, reach: int, fade: int) -> LocalTile | None:
-    """The tile around the marked pixels; None where nothing is marked, or where most of the image
-    would have to be computed anyway.
+    """The tile around the marked pixels; None if there are none, or if the tile is most of the
+    image.
 
-    The weight is 1 within ``reach`` pixels of the box around them, and falls to 0 over ``fade`` of
-    the next ones.
+    The weight is 1 within ``reach`` pixels of the box around them, and falls to 0 over the next
+    ``fade`` pixels.
     """
     if not local.where.any():
         return None

@@ -25,15 +25,15 @@ from napari_hidiff.networks.segmentor import MULTIPLE
 
 
 def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
-    """float32 [D, H, W, C] with the statistics of the whole volume, as the functions here want it.
+    """A volume float32 [D, H, W, C], normalised by its own statistics: the input of this module.
 
-    InputError when the model cannot read the slices (their size, their channels, NaN).
+    InputError if the model cannot read the slices (their size, their channels, NaN).
     """
     for plane in volume:
         model.check_image(plane)
     measured = model.intensity.measure(volume, volume.shape[-1])
     normalised = np.empty(volume.shape, np.float32)
-    for plane, scaled in zip(volume, normalised, strict=True):  # no second copy of a large volume
+    for plane, scaled in zip(volume, normalised, strict=True):  # no second copy
         scaled[...] = model.intensity.scale(plane, measured)
     return normalised
 
@@ -43,7 +43,7 @@ def prior(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     parts = []
     for here in chunks(len(volume), volume.shape[1:3]):
         planes = volume[here]
-        if len(planes) == 1:  # the model remembers what its segmentor saw in one slice
+        if len(planes) == 1:  # a single slice uses the model's tile cache
             parts.append(model.prior(planes[0], normalised=True)[:, None])
             continue
         with torch.inference_mode():
@@ -63,11 +63,11 @@ def refine(
     """The mean probability float32 [K, D, H, W] of every refined slice of a *normalised* volume.
 
     prior : float32 [K, D, H, W], an integer mask [D, H, W], or None for the segmentor's.
-    sampling : None = what the card recommends; every slice has the same seed.
-    fixed : int [D, H, W], -1 = free, else the label that a voxel keeps.
-    ``on_slice(index)`` is called with the first of the slices that are refined next.
+    sampling : None = the card's default; every slice has the same seed.
+    fixed : int [D, H, W], -1 = free, else the label of the voxel.
+    ``on_slice(index)`` is called with the first slice of the next batch.
 
-    InputError when prior, fixed or settings do not fit, before their slices are refined.
+    InputError if prior, fixed or settings do not fit, before their slices are refined.
     """
     for what, given in (("prior", prior), ("fixed map", fixed)):
         if given is not None and given.shape[-3] != len(volume):
@@ -77,8 +77,8 @@ def refine(
         on_slice(here.start)
         numbers = range(here.start, here.stop)
         starts = [None if prior is None else prior[..., at, :, :] for at in numbers]
-        kept = [None if fixed is None else fixed[at] for at in numbers]
-        part = together(model, volume[here], starts, kept, sampling)
+        labels = [None if fixed is None else fixed[at] for at in numbers]
+        part = together(model, volume[here], starts, labels, sampling)
         refined.append(part.probability)
     return np.concatenate(refined, 1)
 
@@ -99,14 +99,14 @@ def together(
 ) -> Together:
     """Refine *normalised* slices [B, H, W, C] of one size as one batch.
 
-    given : for every slice a prior as for :meth:`HiDiff.refine`, None = the segmentor's.
-    fixed : for every slice int [H, W], -1 = free, or None.
-    sampling : None = what the card recommends.
+    given : per slice a prior as for :meth:`HiDiff.refine`, None = the segmentor's.
+    fixed : per slice int [H, W], -1 = free, or None.
+    sampling : None = the card's default.
 
-    InputError when something does not fit, before anything is computed.
+    InputError if an argument does not fit, before anything is computed.
     """
     how = asdict(sampling or model.sampling())
-    if len(planes) == 1:  # the model remembers what it saw of one slice, and tiles a large one
+    if len(planes) == 1:  # a single slice uses the model's cache and tiles
         prior = model.prior(planes[0], normalised=True) if given[0] is None else given[0]
         alone = model.refine(planes[0], prior, fixed[0], **how, normalised=True)
         return Together(_checked(model, prior)[:, None], alone.probability[:, None])
@@ -131,7 +131,7 @@ def together(
             parts = [probabilities(refiner(y, t, condition)) for y in y_t.unbind(1)]
             return torch.stack(parts, 1)
 
-        # One more axis for the samples, which a fixed voxel is fixed in alike.
+        # One more axis for the samples: a voxel is fixed in all of them.
         run = stream(model.process, denoise, start, kept[:, None], **how)
         *_, last = run
     return Together(shown.swapaxes(0, 1), last.probability.swapaxes(0, 1))
@@ -143,9 +143,9 @@ def _checked(model: HiDiff, prior: np.ndarray) -> np.ndarray:
 
 
 def chunks(count: int, size: Sequence[int], pixels: int | None = None) -> Iterator[slice]:
-    """Runs of so many slices of a size (H, W), small enough together, in order.
+    """Ranges of ``count`` slices of a size (H, W) that make one batch each, in order.
 
-    pixels : how many may go together, else ``PIXELS_AT_ONCE``.
+    pixels : of a batch; None = ``PIXELS_AT_ONCE``.
     """
     height, width = (-(-side // MULTIPLE) * MULTIPLE for side in size)
     together = max(1, (pixels or PIXELS_AT_ONCE) // (height * width))

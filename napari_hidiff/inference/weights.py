@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     pass
 
 LATENT, BITS = "latent", "bits"
-"""Forms of the weights; a file names its own in its metadata, and is latent where it does not."""
+"""Forms of the weights, named in a file's metadata; latent by default."""
 
 Parts = Mapping[str, nn.Module]
-"""The networks of a model by the first word of their tensors' names: segmentor, refiner."""
+"""The networks of a model by the prefix of their tensors: segmentor, refiner."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a model file holds: its card, the form of its weights, its tensors by name."""
+    """The content of a model file: its card, the form of its weights, its tensors by name."""
 
     path: Path
     card: Card
@@ -66,9 +66,9 @@ class Stored:
 
     def _unpacked(self, tensors: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
         """Latent names and shapes; the convolutions of ``module`` get their scales here."""
-        found = dict(tensors)
+        latent = dict(tensors)
         for name, convolution in _binary(module):
-            bits, scale = found.pop(f"{name}.bits"), found.pop(f"{name}.scale")
+            bits, scale = latent.pop(f"{name}.bits"), latent.pop(f"{name}.scale")
             outputs, size = convolution.weight.shape[0], convolution.weight[0].numel()
             self._check(f"bits of {name}", bits, torch.uint8, (outputs, -(-size // 8)))
             self._check(f"scales of {name}", scale, torch.float32, (outputs,))
@@ -77,8 +77,8 @@ class Stored:
             signs = np.unpackbits(bits.numpy(), axis=1, count=size, bitorder="little")
             shape = convolution.weight.shape
             convolution.set_signs(torch.from_numpy(signs).view(shape).bool(), scale)
-            found[f"{name}.weight"] = convolution.weight.detach()
-        return found
+            latent[f"{name}.weight"] = convolution.weight.detach()
+        return latent
 
     def _check(self, what: str, found: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         if found.dtype != dtype or found.shape != shape:
@@ -89,7 +89,7 @@ class Stored:
 
 
 def read(path: Path) -> Stored:
-    """A model file as it is, without its networks.
+    """Read a model file without building its networks.
 
     Raises
     ------
@@ -113,13 +113,13 @@ def read(path: Path) -> Stored:
 
 
 def write(path: Path | str, card: Card, parts: Parts, export: bool = False) -> None:
-    """Write a model file, whole or not at all, in place of an older one.
+    """Write a model file atomically; an older file is replaced.
 
-    export : as ``bits``; networks that were loaded from an export always are.
+    export : in the form ``bits``; always so for networks loaded from an export.
 
     Raises
     ------
-    InputError : the file cannot be written, or no layer is binary where an export is wanted.
+    InputError : the file cannot be written, or an export has no binary layer.
     """
     path, metadata = Path(path), {"card": card.to_json()}
     export = export or any(map(is_export, parts.values()))
@@ -152,7 +152,7 @@ def _binary(module: nn.Module) -> Iterator[tuple[str, BinaryConv2d]]:
 
 
 def _as_latent(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a network, what it learns as float16."""
+    """The state of a network, learned parameters as float16."""
     learned = dict(module.named_parameters())
     state = module.state_dict()
     return {name: value.half() if name in learned else value for name, value in state.items()}

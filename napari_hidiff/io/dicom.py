@@ -18,15 +18,15 @@ from napari_hidiff.io.volume import LPS, Source, Volume, canonical, empty, rows
 SUFFIXES = (".dcm", ".dicom", ".ima")
 
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
-"""Where a file may say how large a pixel is, the most trustworthy first."""
+"""Elements with the size of a pixel, the most trustworthy first."""
 
 STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-"""How the elements of a file begin that lacks the preamble: groups 2 and 8."""
+"""First bytes of a file without preamble: elements of groups 2 and 8."""
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """An image or a frame of a series, and where it is, if it says so.
+    """An image or a frame of a series, with its place if there is one.
 
     spacing : between rows and between columns in mm.  position : [3] in mm (LPS).
     axes : directions [2, 3] of a growing column index and of a growing row index.
@@ -45,7 +45,7 @@ class _Slice:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's mark after its preamble, or lacks both but has the suffix."""
+    """Whether a file has DICOM's mark after its preamble, or without both, the suffix."""
     try:
         with path.open("rb") as file:
             start = file.read(132)
@@ -56,18 +56,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder holds DICOM files, itself and not in folders of its own."""
+    """Whether a folder directly contains DICOM files."""
     return folder.is_dir() and any(is_dicom(path) for path in _visible(folder))
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """The DICOM files that a folder itself holds, sorted."""
+    """The DICOM files directly in a folder, sorted."""
     return [path for path in _visible(folder) if is_dicom(path)]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """pydicom warns of what is refused here in one line, and of what does not matter."""
+    """Silence pydicom's warnings: real faults are InputErrors here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
         yield
@@ -75,12 +75,12 @@ def _quiet() -> Iterator[None]:
 
 @_quiet()
 def read_dicom(given: Path | Sequence[Path]) -> Volume:
-    """Read a series: a folder that holds one, one file of it, or all its files.
+    """Read a series: its folder, one file of it, or all its files.
 
     Integers where rescaling leaves whole numbers, else float32; colours, palettes too, give
-    [Z, Y, X, 3]. MONOCHROME1 is turned round, so that what a viewer shows bright is high. Where
-    the size of a pixel is unknown, the spacing is 1 and the unit ``pixel``. Files that hold no
-    image (reports, plans) are passed over.
+    [Z, Y, X, 3]. MONOCHROME1 is inverted, so that bright pixels have high values. Without the size
+    of a pixel the spacing is 1 and the unit ``pixel``. Files without an image (reports, plans) are
+    skipped.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _series(given: Path | Sequence[Path]) -> tuple[Path, list[_Slice]]:
-    """The files of the series that is meant, and the path to name it by."""
+    """The files of the requested series, and its path for messages."""
     one = isinstance(given, Path) and not given.is_dir()
     if not isinstance(given, Path):
         path, files = given[0].parent, list(given)
@@ -155,7 +155,7 @@ def _series(given: Path | Sequence[Path]) -> tuple[Path, list[_Slice]]:
 
 
 def _opened(path: Path) -> Header | None:
-    """What a DICOM image says of itself; None for files that are not DICOM or hold no image."""
+    """The header of a DICOM image; None for files that are not DICOM or contain no image."""
     if not is_dicom(path):
         if path.suffix.lower() in SUFFIXES:
             raise InputError(
@@ -230,7 +230,7 @@ def _sorted(path: Path, slices: list[_Slice]) -> tuple[list[_Slice], np.ndarray]
             )
         step = normal * (step @ normal)
     matrix = np.eye(4)
-    if first.spacing is None:  # pixels are the unit, of which no place in mm can be told
+    if first.spacing is None:  # without a size in mm there is no place in mm
         matrix[:3, :3] = np.column_stack([*first.axes, normal])
         return slices, LPS @ matrix
     matrix[:3, 0], matrix[:3, 1] = first.axes[0] * across, first.axes[1] * down
@@ -278,7 +278,7 @@ def _check_steps(path: Path, slices: list[_Slice], steps: np.ndarray) -> None:
 
 
 def _spacing(header: Header) -> np.ndarray | None:
-    """Between rows and between columns, in mm; None where the file does not say."""
+    """Spacing between rows and between columns in mm, or None."""
     for keyword in SPACINGS:
         found = header.numbers(keyword, 2)
         if found is not None:
@@ -290,7 +290,7 @@ def _spacing(header: Header) -> np.ndarray | None:
 
 
 def _thickness(one: _Slice) -> float:
-    """Of a single slice, in mm; 1 where the file does not say, or not even how large a pixel is."""
+    """Thickness of a single slice in mm; 1 if it, or the size of a pixel, is unknown."""
     if one.spacing is None:
         return 1.0
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):

@@ -1,4 +1,4 @@
-"""What a DICOM file says of its image, element by element: a value, or one line that names it."""
+"""The elements of a DICOM header: each as a value, or as an error that names the element."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from pydicom.tag import Tag
 from napari_hidiff.errors import InputError, short
 
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-"""Where files of the Enhanced kinds say what is true of all frames, and of each."""
+"""Groups of Enhanced files: facts of all frames, and of each frame."""
 
 MACROS = (
     *("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence"),
     *("PixelValueTransformationSequence", "SegmentIdentificationSequence"),
 )
-"""What is read of these groups: each holds one item."""
+"""The sequences read from these groups; each has one item."""
 
 TAGS = (
     *("SOPClassUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
@@ -34,20 +34,20 @@ TAGS = (
     *("SliceThickness", "SpacingBetweenSlices"),
     *("ImagePositionPatient", "ImageOrientationPatient", *GROUPS),
 )
-"""What is read of every file before its pixels."""
+"""The elements read from every file before its pixels."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of an image, or of one frame of it.
+    """The header of an image, or of one frame of it.
 
-    path : of the file.  parts : pydicom's datasets; the first that has an element says it.
-    name : the file, and which of its frames, for messages.  frame : which one of how many
+    path : of the file.  parts : pydicom's datasets; the first one with an element counts.
+    name : the file and its frame, for messages.  frame : the number of the frame among
     ``frames``, from 0.
 
     Every method takes an element's keyword and raises InputError, a line with the file and the
-    tag, if the element is malformed. Absent and empty elements are None where nothing is given in
-    their place.
+    tag, if the element is malformed. Absent and empty elements are None unless there is a
+    default.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class Header:
         return None if found is None else float(found[0])
 
     def number_or(self, keyword: str, absent: float) -> float:
-        """One finite number; ``absent`` without the element, while an empty one is malformed."""
+        """One finite number; ``absent`` without the element. An empty element is malformed."""
         found = self.number(keyword)
         if found is None and keyword in self:
             raise self._wrong(keyword, "", "a number")
@@ -79,14 +79,14 @@ class Header:
         return None if found is None else int(found)
 
     def needed(self, keyword: str, low: int = 0, high: int = 65535) -> int:
-        """One whole number, without which there is no image."""
+        """One whole number; InputError if it is absent."""
         found = self.whole(keyword, low, high)
         if found is None:
             raise self._wrong(keyword, "", f"a whole number from {low} to {high}")
         return found
 
     def numbers(self, keyword: str, count: int) -> np.ndarray | None:
-        """That many finite numbers: float64 [count]."""
+        """``count`` finite numbers, float64 [count]."""
         wanted = "a number" if count == 1 else f"{count} numbers"
         values = self._values(keyword)
         if not values:
@@ -103,7 +103,7 @@ class Header:
         return found
 
     def text(self, keyword: str) -> str:
-        """One text; empty where there is none."""
+        """One text; empty if absent."""
         found = self.texts(keyword)
         if len(found) > 1:
             raise self._wrong(keyword, found, "one value")
@@ -126,7 +126,7 @@ class Header:
         return list(values[0])
 
     def _values(self, keyword: str) -> tuple[Any, ...] | None:
-        """The values of an element, none if it is empty; None if it is absent."""
+        """The values of an element, () if it is empty; None if it is absent."""
         for part in self.parts:
             if keyword not in part:
                 continue
@@ -149,17 +149,17 @@ class Header:
 def load(path: Path, **options: Any) -> Any:
     """pydicom's dataset of a file, with or without preamble; raises nearly anything.
 
-    It is read through a map, as a damaged length would ask a file for as much memory.
+    It is memory-mapped: a damaged length would otherwise allocate as much memory.
     """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         return pydicom.dcmread(content, force=True, **options)  # type: ignore[arg-type]
 
 
 def headers(path: Path, dataset: Any) -> list[Header]:
-    """A header for each frame of a file, of which most have one.
+    """A header for each frame of a file; most files have one.
 
-    What a frame says of itself comes before what is said of all frames, and this before what the
-    file says. InputError where the frames of a file are not told apart.
+    Facts of a frame override facts of all frames, and these the file's. InputError if the frames
+    of a file cannot be distinguished.
     """
     top = Header(path, (dataset,), str(path))
     count = top.whole("NumberOfFrames", 0, 2**31 - 1) or 1
@@ -180,7 +180,7 @@ def headers(path: Path, dataset: Any) -> list[Header]:
 
 
 def several(path: Path, count: int) -> InputError:
-    """The line for files of frames that are no regular stack."""
+    """The error for files whose frames are no regular stack."""
     return InputError(f"{path}: holds {count} frames; convert it to NIfTI (dcm2niix) first")
 
 

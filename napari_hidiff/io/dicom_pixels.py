@@ -1,4 +1,4 @@
-"""The pixels of DICOM files as the values that they stand for."""
+"""The pixels of DICOM files, rescaled to the values that they stand for."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ PALETTE = "PALETTE COLOR"
 
 @dataclass(frozen=True)
 class Values:
-    """How the stored pixels of a series become an array.
+    """The conversion from stored pixels of a series to an array.
 
     dtype : the smallest of uint8, int16, uint16, int32, uint32 that holds every value that the
         headers allow; float32 for fractions.  channels : 3 for colours, else 1.
-    ends : the sum of the lowest and the highest value where the stored ones run from white to
-        black (MONOCHROME1), so that ``ends - value`` is bright where a viewer shows it bright.
+    ends : the sum of the lowest and the highest value for MONOCHROME1, whose stored values run
+        from white to black: ``ends - value`` is high for bright pixels.
     """
 
     dtype: np.dtype
@@ -45,7 +45,7 @@ class Values:
 
 
 def values(headers: Sequence[Header]) -> Values:
-    """What becomes of the pixels of these images; InputError for what cannot be told."""
+    """The conversion for these images; InputError if it is not defined."""
     first = headers[0]
     kind, samples = photometric(first), first.number_or("SamplesPerPixel", 1)
     if kind == PALETTE and samples == 1:
@@ -68,17 +68,17 @@ def values(headers: Sequence[Header]) -> Values:
 
 
 def photometric(header: Header) -> str:
-    """What the values of a pixel mean."""
+    """The photometric interpretation."""
     return header.text("PhotometricInterpretation").upper()
 
 
 def is_labels(header: Header) -> bool:
-    """Whether the values are segments: of a mask, not fractions or grey values."""
+    """Whether the values are the labels of a mask, not fractions or grey values."""
     return header.text("SegmentationType").upper() in ("BINARY", "LABELMAP")
 
 
 def rescale(header: Header) -> tuple[float, float]:
-    """The slope and intercept from stored values to those that are meant."""
+    """The slope and intercept of the rescaling of stored values."""
     if header.text("SegmentationType").upper() == "BINARY":
         return float(header.whole("ReferencedSegmentNumber", 1) or 1), 0.0
     names = "RescaleSlope", "RescaleIntercept"
@@ -97,7 +97,7 @@ def rescale(header: Header) -> tuple[float, float]:
 
 
 def check_size(headers: Sequence[Header]) -> None:
-    """InputError where a file cannot hold the pixels of its frames."""
+    """InputError if a file is too small for the pixels of its frames."""
     first = headers[0]
     shape = [len(headers)] if len(headers) > 1 else []
     shape += [first.needed("Rows", 1), first.needed("Columns", 1)]
@@ -128,7 +128,7 @@ def pixels(headers: Sequence[Header], wanted: Values) -> Iterator[np.ndarray]:
             yield _frame(dataset, header, frame, wanted)
     except InputError:
         raise
-    except Exception as error:  # damaged bytes, and compressions that no installed package knows
+    except Exception as error:  # damaged bytes, or a compression without a codec
         raise InputError(f"{path}: its pixels cannot be read: {first_line(error)}") from error
 
 
@@ -149,7 +149,7 @@ def _range(header: Header) -> tuple[float, float, bool]:
 
 
 def _table(header: Header) -> int | None:
-    """How many bits the entries of a table have by which the stored values go; None without it."""
+    """Bits of the entries of a lookup table for stored values; None without a table."""
     for item in header.items("ModalityLUTSequence")[:1]:
         found = Header(header.path, (item,), header.name).numbers("LUTDescriptor", 3)
         if found is None or found[2] not in (8, 10, 12, 16):
@@ -195,7 +195,7 @@ def _colours(dataset: Any, frame: np.ndarray) -> np.ndarray:
 
 
 def _syntax(header: Header) -> UID:
-    """How the file is written; of one without the head that says it, as pydicom read it."""
+    """The transfer syntax; of a file without its element, as pydicom detected it."""
     dataset = header.parts[-1]
     meta = Header(header.path, (dataset.file_meta,), header.name)
     if given := meta.text("TransferSyntaxUID"):

@@ -1,4 +1,4 @@
-"""Whether a file can hold what its header says, asked before memory is taken for it."""
+"""Can a file hold the array that its header declares? Asked before memory is allocated for it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,27 +9,27 @@ import tifffile
 from napari_hidiff.errors import InputError
 
 STORED = 1
-"""How many times smaller than its pixels a file can be that is not compressed."""
+"""Largest ratio of pixels to file size without compression."""
 
 PACKED = 3000
-"""The same of zlib, LZW, run lengths and JPEG, in pixels of one flat value."""
+"""The same for zlib, LZW, run lengths and JPEG, for pixels of one value."""
 
 ANYHOW = 40_000
-"""The same of every other compression; Zstandard packs 32,768 bytes into one."""
+"""The same for every other compression; Zstandard packs 32,768 bytes into one."""
 
 LEAST = 2**20
-"""Bytes that any compressed file may ask for."""
+"""Bytes of an array that any compressed file may have."""
 
 TIFF_PACKED = frozenset({"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "JPEG"})
 """Compressions of TIFF that pack no further than ``PACKED``; pages may be left out when stored."""
 
 
 def check_extent(path: Path, shape: Sequence[Any], bits: float, ratio: int) -> None:
-    """InputError where a file is too small for an array of this shape with ``bits`` per value."""
-    size, held = path.stat().st_size, bits / 8
+    """InputError if a file is too small for an array of this shape with ``bits`` per value."""
+    size, needed = path.stat().st_size, bits / 8
     for length in shape:
-        held *= int(length)
-    if held > max(size * ratio, LEAST if ratio > STORED else 0):
+        needed *= int(length)
+    if needed > max(size * ratio, LEAST if ratio > STORED else 0):
         text = " x ".join(str(int(length)) for length in shape[:6])
         raise InputError(
             f"{path}: {size} bytes cannot hold {text} values of {bits:g} bits; the file is cut "
@@ -38,7 +38,7 @@ def check_extent(path: Path, shape: Sequence[Any], bits: float, ratio: int) -> N
 
 
 def check_pages(path: Path, series: Any) -> None:
-    """The same of a series of pages in a TIFF, and of the pieces that it is read in."""
+    """The same for a series of pages in a TIFF, and for the pieces that are read."""
     page = series.keyframe
     known = tifffile.COMPRESSION(page.compression).name in TIFF_PACKED
     ratio = PACKED if known else ANYHOW
@@ -49,5 +49,5 @@ def check_pages(path: Path, series: Any) -> None:
 
 
 def check_picture(path: Path, picture: Any) -> None:
-    """The same of a picture that Pillow has opened; one of a few bits has 8 in memory."""
+    """The same for a picture opened by Pillow; fewer than 8 bits become 8 in memory."""
     check_extent(path, picture.size, 8 * len(picture.getbands()), ANYHOW)

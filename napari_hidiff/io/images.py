@@ -17,7 +17,7 @@ from napari_hidiff.io.pictures import check_file as check_file
 
 JPEG = frozenset({".jpg", ".jpeg"})
 IMAGES = TIFF | JPEG | {".png"}
-"""Suffixes of the files that a folder is searched for."""
+"""Suffixes of images in a folder."""
 
 SAMPLE = "Image_11L"
 """Stem of the bundled sample, a test image of CHASE_DB1; see ``samples/ATTRIBUTION.txt``."""
@@ -52,14 +52,14 @@ def read_mask(path: FilePath) -> np.ndarray:
 
 
 def mask_of(picture: Picture, path: FilePath) -> np.ndarray:
-    """The mask that a picture is, as :func:`read_mask` has it."""
+    """The mask in a picture, by the rules of :func:`read_mask`."""
     return from_black_and_white(_integers(_labels(picture, path), path))
 
 
 def read_labels(path: FilePath, labels: int, cut: bool = False) -> np.ndarray:
     """Read a label mask with values ``0..labels-1``: uint8 ``[H, W]``.
 
-    A JPEG cannot keep labels exactly: with two labels it is cut at ``> 127``, with more refused.
+    A JPEG does not store labels exactly: two labels are thresholded at ``> 127``, more are refused.
     ``cut`` does the same to any file of two labels (masks with stray greys).
     Raises InputError like :func:`read_mask`, and for a label that is not among the classes.
     """
@@ -73,7 +73,7 @@ def read_labels(path: FilePath, labels: int, cut: bool = False) -> np.ndarray:
 
 
 def read_fixed(path: FilePath) -> np.ndarray:
-    """Read which pixels are fixed to which class: int16 ``[H, W]``, -1 where a pixel is free.
+    """Read a fixed map: int16 ``[H, W]``, the class of a fixed pixel, -1 for a free one.
 
     In the file a free pixel is 255 where its dtype is unsigned (65535 too in 16 bits) and -1 where
     it is signed or floating.  Raises InputError like :func:`read_mask`, and for 1-bit and JPEG
@@ -100,10 +100,10 @@ def known_labels(mask: np.ndarray, labels: int, path: FilePath) -> np.ndarray:
 
 
 def fixed_labels(stored: np.ndarray, kind: str, top: int, path: FilePath) -> np.ndarray:
-    """The classes that pixels are fixed to, int16 of any shape, -1 where one is free.
+    """A fixed map from stored values: int16 of any shape, -1 for free pixels.
 
-    stored : whole numbers as :func:`read_fixed` wants them, of a file whose dtype has this
-    ``kind`` (NumPy's letter); classes run to ``top``.  InputError names the file.
+    stored : whole numbers as for :func:`read_fixed`, of a file whose dtype has this ``kind``
+    (NumPy's letter); classes run to ``top``.  InputError names the file.
     """
     if kind == "b":
         raise InputError(f"{path}: a 1-bit file cannot mark free pixels; use uint8 with 255 = free")
@@ -138,7 +138,7 @@ def _labels(picture: Picture, path: FilePath) -> np.ndarray:
 
 
 def _black_and_white(picture: Picture, indices: np.ndarray) -> np.ndarray:
-    """Indices of a palette of black and white as 0 and 1, whatever their order; others stay."""
+    """Indices of a palette of black and white as 0 and 1 in any order; other palettes stay."""
     assert picture.palette is not None
     two = picture.palette[:2, :3].tolist()
     white_first = two == [[255] * 3, [0] * 3]
@@ -148,9 +148,9 @@ def _black_and_white(picture: Picture, indices: np.ndarray) -> np.ndarray:
 
 
 def _seen(picture: Picture, pixels: np.ndarray, path: FilePath) -> np.ndarray:
-    """The labels ``pixels`` of a mask of which some pixels are transparent, others are not.
+    """The labels of a partly transparent mask.
 
-    Where all colours are one, opaque is the object; else what is transparent must be background.
+    With one colour, opaque pixels are the object; else transparent pixels must be background.
     """
     alpha, palette = picture.alpha, picture.palette
     assert alpha is not None

@@ -20,11 +20,11 @@ PLACE = (
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z"),
 )
-"""Fields of the header that say where the voxels are; copied bit for bit into masks."""
+"""Fields of the header with the place of the voxels; copied bit for bit into masks."""
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the name of a file ends as those of NIfTI do."""
+    """Whether the name of a file has a suffix of NIfTI."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -51,20 +51,20 @@ def read_volume(path: Path) -> Volume:
         source = _source(path, loaded)
         ratio = PACKED if path.name.lower().endswith(".gz") else STORED
         check_extent(path, loaded.shape, 8 * loaded.get_data_dtype().itemsize, ratio)
-        kept = _voxels(path, loaded)
-        if kept.ndim == 5 and kept.shape[3] == 1:  # vectors of ITK
-            kept = kept[..., 0, :]
-        if kept.ndim == 4 and kept.shape[3] == 1:
-            kept = kept[..., 0]
-        if kept.ndim == 2:
-            kept = kept[..., None]
-        if kept.ndim not in (3, 4) or kept.size == 0 or kept.dtype.kind not in "buif":
-            raise InputError(f"{path}: holds {kept.dtype} {kept.shape}; wanted a 3-D volume")
+        voxels = _voxels(path, loaded)
+        if voxels.ndim == 5 and voxels.shape[3] == 1:  # vectors of ITK
+            voxels = voxels[..., 0, :]
+        if voxels.ndim == 4 and voxels.shape[3] == 1:
+            voxels = voxels[..., 0]
+        if voxels.ndim == 2:
+            voxels = voxels[..., None]
+        if voxels.ndim not in (3, 4) or voxels.size == 0 or voxels.dtype.kind not in "buif":
+            raise InputError(f"{path}: holds {voxels.dtype} {voxels.shape}; wanted a 3-D volume")
         affine = np.array(loaded.affine, np.float64)
         affine[:3] *= millimetres(source.header["unit"]) or 1.0
         if not np.isfinite(affine).all() or min(lengths(affine)) <= 0:
             raise InputError(f"{path}: has voxels of {lengths(affine)} mm (Z, Y, X)")
-        return upright_volume(kept, affine, source)
+        return upright_volume(voxels, affine, source)
     except InputError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise many kinds for damaged bytes
@@ -72,7 +72,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def _voxels(path: Path, loaded: Any) -> np.ndarray:
-    """The voxels [i, j, k, ...] of a file; of a packed one only if its checksum holds."""
+    """The voxels [i, j, k, ...] of a file, with the checksum of a packed one verified."""
     if not path.name.lower().endswith(".gz"):
         return np.asanyarray(loaded.dataobj)
     from nibabel.fileholders import FileHolder

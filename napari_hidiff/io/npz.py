@@ -14,11 +14,11 @@ from napari_hidiff.io.images import check_file
 from napari_hidiff.io.volume import Source, Volume, lengths, rows, upright
 
 BESIDE = frozenset({"spacing", "affine", "classes", "record"})
-"""Arrays that say something about the image or the mask."""
+"""Arrays with facts about the image or the mask."""
 
 
 def main_array(path: Path) -> str | None:
-    """The name of the array that is an image or a mask; None where there is none, or several.
+    """The name of the array that is an image or a mask; None without one, or with several.
 
     It is called ``image`` or ``mask``, or is alone; it has two to four axes of numbers.
     """
@@ -34,7 +34,7 @@ def main_array(path: Path) -> str | None:
                 return None
             with archive.open(f"{name}.npy") as file:
                 shape, dtype = _header(file)
-    except Exception:  # damaged bytes raise nearly anything; reading says what is wrong
+    except Exception:  # damaged bytes raise nearly anything; reading reports it
         return None
     usable = 2 <= len(shape) <= 4 and 0 not in shape and dtype.kind in "buif"
     return name if usable else None
@@ -80,8 +80,8 @@ def read_npz(path: Path) -> Volume:
                 f"{path}: its spacing, {_sizes(spacing[-known:])}, contradicts its affine, "
                 f"{_sizes(said[-known:])} (mm, X last); keep one of them"
             )
-    if "record" in beside and (kept := record.parse(str(beside["record"]))):
-        facts["record"] = kept
+    if "record" in beside and (parsed := record.parse(str(beside["record"]))):
+        facts["record"] = parsed
     z, y, x = array.shape[:3] if array.ndim < 4 or name != "mask" else array.shape[-3:]
     source = Source(str(path), "npz", (x, y, z), rows(affine), False, facts)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -120,23 +120,23 @@ def _array(path: Path, archive: Any, name: str) -> np.ndarray:
     return array
 
 
-def _spacing(path: Path, given: np.ndarray | None) -> tuple[float, float, float] | None:
-    if given is None:
+def _spacing(path: Path, stored: np.ndarray | None) -> tuple[float, float, float] | None:
+    if stored is None:
         return None
-    sizes = [float(size) for size in np.atleast_1d(given)] if given.dtype.kind in "if" else []
+    sizes = [float(size) for size in np.atleast_1d(stored)] if stored.dtype.kind in "if" else []
     if len(sizes) not in (2, 3) or not all(np.isfinite(size) and size > 0 for size in sizes):
-        raise InputError(f"{path}: its spacing is {given}; wanted two or three sizes in mm")
+        raise InputError(f"{path}: its spacing is {stored}; wanted two or three sizes in mm")
     z, y, x = sizes if len(sizes) == 3 else (1.0, *sizes)
     return z, y, x
 
 
-def _affine(path: Path, given: np.ndarray | None) -> np.ndarray | None:
-    if given is None:
+def _affine(path: Path, stored: np.ndarray | None) -> np.ndarray | None:
+    if stored is None:
         return None
-    usable = given.shape == (4, 4) and given.dtype.kind in "if" and np.isfinite(given).all()
-    if not usable or not min(lengths(given)) > 0:
-        raise InputError(f"{path}: its affine has shape {given.shape}; wanted 4 x 4 numbers")
-    return given.astype(np.float64)
+    usable = stored.shape == (4, 4) and stored.dtype.kind in "if" and np.isfinite(stored).all()
+    if not usable or not min(lengths(stored)) > 0:
+        raise InputError(f"{path}: its affine has shape {stored.shape}; wanted 4 x 4 numbers")
+    return stored.astype(np.float64)
 
 
 def _sizes(spacing: tuple[float, ...]) -> str:

@@ -93,9 +93,9 @@ def _in_space(
     usable = array.size and array.dtype.kind in "iuf" and array.ndim == len(inside) == len(steps)
     if len(axes) not in (2, 3) or len(others) > 1 or not usable:
         raise InputError(f"{path}: holds {array.dtype} {array.shape}; wanted one volume")
-    kept = [*axes, *others]
-    view = array.transpose([*kept, *({*range(array.ndim)} - {*kept})])
-    view = view.reshape([array.shape[axis] for axis in kept])
+    order = [*axes, *others]
+    view = array.transpose([*order, *({*range(array.ndim)} - {*order})])
+    view = view.reshape([array.shape[axis] for axis in order])
     steps = np.pad(steps[axes], ((0, 0), (0, max(0, 3 - steps.shape[1]))))[:, :3]
     if len(axes) == 2:
         normal = np.cross(*steps)

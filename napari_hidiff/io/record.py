@@ -1,4 +1,4 @@
-"""What a mask file says of its classes: our own record, and the tables of other programs.
+"""The class table of a mask file: our own record, and the tables of other programs.
 
 The record is one JSON object with the key ``napari-hidiff``: in an extension of a NIfTI header, in
 the *Info* of a TIFF, in a text chunk of a PNG, in an array of an NPZ.
@@ -16,7 +16,7 @@ NAME = "napari-hidiff"
 VERSION = 1
 
 CLASSES = "napari-hidiff-classes"
-"""Where a layer's metadata holds the classes: a list of dicts with ``name`` and ``color``."""
+"""Key of the classes in a layer's metadata: a list of dicts with ``name`` and ``color``."""
 
 OTHER = ("#ffd400", "#40a0ff", "#40d060", "#ff4040", "#c060ff", "#20d0d0", "#ff80b0", "#a07040")
 """Colours of labels that have no class."""
@@ -24,9 +24,9 @@ OTHER = ("#ffd400", "#40a0ff", "#40d060", "#ff4040", "#c060ff", "#20d0d0", "#ff8
 
 def named(classes: Sequence[Label] | None, labels: int) -> tuple[Label, ...]:
     """A name and a colour for each of the labels 0 to ``labels - 1``, and for all classes."""
-    given = tuple(classes or (Label("background", "#000000"),))
-    more = range(len(given), labels)
-    return given + tuple(Label(f"label {i}", OTHER[i % len(OTHER)]) for i in more)
+    first = tuple(classes or (Label("background", "#000000"),))
+    more = range(len(first), labels)
+    return first + tuple(Label(f"label {i}", OTHER[i % len(OTHER)]) for i in more)
 
 
 def table(classes: Sequence[Label] | None) -> np.ndarray:
@@ -43,8 +43,8 @@ def write(
 ) -> str:
     """The record of a mask.
 
-    placement : how its layer lay in napari, plain data.  spacing : in mm, Z, Y, X.
-    turned : whether the mask's array was that of a volume in canonical orientation.
+    placement : of its layer in napari, plain data.  spacing : in mm, Z, Y, X.
+    turned : whether the mask's array is of a volume in canonical orientation.
     """
     value = {
         "classes": [{"name": kind.name, "color": kind.color} for kind in classes],
@@ -56,7 +56,7 @@ def write(
 
 
 def parse(text: Any) -> dict[str, Any] | None:
-    """The record in a text or in bytes; None where there is none that can be used."""
+    """The record in a text or in bytes; None without a usable one."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text.strip("\0 \n")) if isinstance(text, str) else text
@@ -71,7 +71,7 @@ def parse(text: Any) -> dict[str, Any] | None:
 
 
 def labels_of(values: Any) -> tuple[Label, ...] | None:
-    """Classes from plain data, as a record or a layer's metadata hold them; None for others."""
+    """Classes from plain data of a record or a layer's metadata; None for other data."""
     try:
         found = tuple(Label(str(kind["name"]), str(kind["color"])) for kind in values)
         for kind in found:

@@ -1,6 +1,7 @@
-"""Which of the readers reads a file, and whether a file is a mask.
+"""All readers by file format, and the rule whether a file is a mask.
 
-The pixels of a file in every way that a window may have shown them: a log names only them.
+:func:`readings` yields the pixels of a file in every way that a window may have shown them, since a
+log names pixels alone.
 """
 
 import re
@@ -22,10 +23,10 @@ from napari_hidiff.io.pictures import TIFF, read_picture
 from napari_hidiff.io.volume import Source, Volume, stored
 
 MASK_NAME = re.compile(r"[_-](mask|seg|segmentation|label|labels)$", re.IGNORECASE)
-"""Stems of files that hold a mask, given that their values are whole numbers."""
+"""Stems of mask files; their values must also be whole numbers."""
 
 VOLUMES = frozenset({"nifti", "dicom", "nrrd", "metaimage", "npz"})
-"""Kinds of files that hold volumes."""
+"""Kinds of files with volumes."""
 
 KINDS = {
     **dict.fromkeys(TIFF, "tiff"),
@@ -34,15 +35,15 @@ KINDS = {
     ".npz": "npz",
     ".png": "png",
 }
-"""What files of a suffix are; those of NIfTI and DICOM have more than a suffix."""
+"""Kinds by suffix; NIfTI and DICOM need more than a suffix."""
 
 
 def kind_of(path: Path) -> str | None:
-    """``nifti``, ``dicom``, ``nrrd``, ``tiff``, ``npz`` or ``png``; None for what is not read here.
+    """``nifti``, ``dicom``, ``nrrd``, ``tiff``, ``npz`` or ``png``; None for other files.
 
-    ``metaimage`` is known to be named when it is refused.
+    ``metaimage`` is recognised, so that its error can name it.
 
-    Names decide; a folder, and a file without a suffix that is known, is looked into for DICOM.
+    The name decides; a folder, and a file with an unknown suffix, is searched for DICOM.
     """
     suffix = path.suffix.lower()
     if path.is_dir():
@@ -63,7 +64,7 @@ def is_volume(path: Path) -> bool:
 def read(path: Path) -> Volume:
     """Read a NIfTI or NRRD file, DICOM series, TIFF stack or NPZ as a :class:`Volume`.
 
-    Raises InputError, one line that names the file, for whatever is wrong with it.
+    Raises InputError, one line with the file, for every fault in it.
     """
     kind = kind_of(path)
     if kind == "nifti":
@@ -86,16 +87,15 @@ def read(path: Path) -> Volume:
 
 
 def is_named_mask(path: Path) -> bool:
-    """Whether the name of a file says that it holds a mask."""
+    """Whether a file has the name of a mask."""
     return MASK_NAME.search(stem(path)) is not None
 
 
 def is_mask(volume: Volume) -> bool:
     """Whether a volume holds labels, not grey values.
 
-    It does if the file says so (NIfTI's intent, our record, ``mask`` in an NPZ), or if its name
-    does; in any case all values must be whole numbers from 0 to 65535. An image is never taken for
-    a mask because it happens to have few values.
+    It does by its file (NIfTI's intent, our record, ``mask`` in an NPZ) or by its name; in any case
+    all values must be whole numbers from 0 to 65535. Few values alone do not make a mask.
     """
     source, array = volume.source, volume.array
     said = (
@@ -110,24 +110,24 @@ def is_mask(volume: Volume) -> bool:
 
 
 def labels(volume: Volume) -> np.ndarray:
-    """The labels of a volume that :func:`is_mask`, with the axes that its mask had in memory.
+    """The labels of a mask (:func:`is_mask`), with the axes that it had in memory.
 
-    uint8, or uint16 where a label is above 255.
+    uint8, or uint16 if a label is above 255.
     """
     array, source = volume.array, volume.source
-    kept = source.header.get("record") or {}
+    saved = source.header.get("record") or {}
     if array.ndim == 4 and source.format == "nifti":
         array = np.moveaxis(array, -1, 0)
-    if kept and source.turned and not kept.get("turned"):
+    if saved and source.turned and not saved.get("turned"):
         array = stored(array, np.array(source.affine)).T  # as it was before ITK's axes
-    axes = source.header.get("axes") or len((kept.get("placement") or {}).get("scale", ()))
+    axes = source.header.get("axes") or len((saved.get("placement") or {}).get("scale", ()))
     if axes == 2 and array.ndim == 3 and len(array) == 1:
         array = array[0]
     return array.astype(np.uint8 if array.max() < 256 else np.uint16, copy=False)
 
 
 def as_layer(volume: Volume) -> tuple[np.ndarray, bool]:
-    """The pixels of an image as its layer has them, a view, and whether these are colours.
+    """The pixels of an image for a layer, a view, and whether these are colours.
 
     [Z, Y, X], of several channels [C, Z, Y, X], of colours [Z, Y, X, 3 or 4]; of a single picture
     in an NPZ or TIFF the same without Z.
@@ -141,30 +141,30 @@ def as_layer(volume: Volume) -> tuple[np.ndarray, bool]:
 
 
 def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
-    """A mask [H, W] of a png, palette indices where it has a palette, and our record if any."""
+    """A mask [H, W] of a png (indices of a palette, if any), and our record, if any."""
     picture = read_picture(path)
     mask = mask_of(picture, path)
     return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), picture.record
 
 
 def source_of(path: Path | None) -> Source | None:
-    """What a TIFF that another reader opened says of its spacing; None for other files."""
+    """The source, with spacing, of a TIFF opened by another reader; None for other files."""
     if path is None or kind_of(path) != "tiff" or not path.is_file():
         return None
     return tiff.read_source(path)
 
 
 class Reading(NamedTuple):
-    """array : an image as a layer held it. source : what is known of its file, if anything."""
+    """array : an image as in a layer. source : of its file, or None."""
 
     array: np.ndarray
     source: Source | None
 
 
 def readings(path: Path) -> Iterator[Reading]:
-    """Every reading of a file or folder, the likeliest first; two of them may be the same.
+    """All readings of a file or folder, the likeliest first; two of them may be equal.
 
-    A volume of several channels comes with them in front, as its layer has it, and behind.
+    A volume of several channels comes with channels first, as in its layer, and last.
 
     Raises
     ------
@@ -197,12 +197,12 @@ def _volume(path: Path) -> Iterator[Reading]:
 
 
 def _picture(path: Path) -> Iterator[Reading]:
-    """As this package reads pictures: colours are RGB, channels come last."""
+    """The reading of this package: colours are RGB, channels last."""
     yield Reading(read_image(path), source_of(path))
 
 
 def _stored(path: Path) -> Iterator[Reading]:
-    """As napari's own reader does: bits, print colours and the planes of a TIFF as they are."""
+    """The reading of napari: bits, print colours and the planes of a TIFF unchanged."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":

@@ -1,4 +1,4 @@
-"""Where the user's files lie, files that appear whole or not at all, and their digests."""
+"""The user's folders, atomic writes, and digests of files."""
 
 import hashlib
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from napari_hidiff.errors import InputError, refused
 
 SESSIONS = "NAPARI_HIDIFF_SESSIONS"
-"""Name of the environment variable that says where sessions are stored."""
+"""Environment variable: the folder of sessions."""
 
 
 def user_folder(variable: str, name: str) -> Path:
-    """The folder that an environment variable names, else ``name`` beside the sessions, which are
-    in the user's application data unless :data:`SESSIONS` says otherwise."""
+    """The folder in an environment variable, else ``name`` beside the sessions, which are in the
+    user's application data or in :data:`SESSIONS`."""
     if chosen := os.environ.get(variable):
         return Path(chosen).expanduser()
     if sessions := os.environ.get(SESSIONS):
@@ -31,17 +31,17 @@ def user_folder(variable: str, name: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, 64 hexadecimal digits; OSError where it cannot be read."""
+    """The SHA-256 of a file's content, 64 hexadecimal digits; OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def atomic_write(*paths: Path) -> Iterator[list[Path]]:
-    """Part files to be written, which take the places of ``paths`` at the end of the body; the
-    first comes last. Where the body fails nothing was changed, and no part is left.
+    """Temporary files for the body to write, renamed to ``paths`` after it, the first one last. If
+    the body fails, nothing is changed and the temporary files are removed.
 
-    InputError, naming the first path, where the system refuses.
+    InputError, with the first path, if the system refuses.
     """
     parts = [part_of(path) for path in paths]
     try:
@@ -57,5 +57,5 @@ def atomic_write(*paths: Path) -> Iterator[list[Path]]:
 
 
 def part_of(path: Path) -> Path:
-    """A new name beside a file, to write it under first; no two processes get the same."""
+    """A temporary name beside a file, unique among processes."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

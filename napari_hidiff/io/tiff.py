@@ -23,15 +23,15 @@ def is_stack(path: Path) -> bool:
             first = main_series(tiff)[0]
             axes, shape = first.axes, first.shape
             return any(n > 1 for axis, n in zip(axes, shape, strict=True) if axis not in "YXS")
-    except Exception:  # the reader that is tried next says what is wrong
+    except Exception:  # the next reader reports the fault
         return False
 
 
 def read_tiff(path: Path) -> Volume:
     """Read a stack [Z, Y, X] or [Z, Y, X, C]; a single page is a stack of one.
 
-    One axis beside Y, X and channels is the stack, whatever its name; the spacing is 1 where the
-    file has no unit of length.
+    One axis beside Y, X and channels is the stack, under any name; the spacing is 1 without a unit
+    of length.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_tiff(path: Path) -> Volume:
 
 
 def read_source(path: Path) -> Source | None:
-    """What a TIFF says beside its pixels, which are not read; None if it cannot be read."""
+    """The source of a TIFF, without its pixels; None if it cannot be read."""
     try:
         with tifffile.TiffFile(path) as tiff:
             series = main_series(tiff)[0]
@@ -69,7 +69,7 @@ def read_source(path: Path) -> Source | None:
             deep = [n for axis, n in sizes.items() if axis not in "YXSC"]
             shape = (int(np.prod(deep, initial=1)), sizes.get("Y", 1), sizes.get("X", 1))
             return _source(path, tiff, shape)
-    except Exception:  # whatever is wrong: there is nothing to be known
+    except Exception:  # a damaged file has no source
         return None
 
 
@@ -144,7 +144,7 @@ def _spacing(tiff: Any, page: Any) -> tuple[bool, tuple[float, float, float]]:
         y, x = (_size(page, f"{axis}Resolution") for axis in "YX")
         z = abs(float(facts.get("spacing", 1.0))) or 1.0
     elif page.tags.valueof("ResolutionUnit") == tifffile.RESUNIT.CENTIMETER:
-        # inches are not believed: most programs write 72 or 96 dpi whatever the picture
+        # inches are ignored: most programs write 72 or 96 dpi for any picture
         y, x, scale = _size(page, "YResolution"), _size(page, "XResolution"), 10.0
         z = 1.0 / scale
     if scale is None:

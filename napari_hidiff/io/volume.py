@@ -1,6 +1,6 @@
-"""A volume in memory, where it came from, and how the axes of a file lie in the patient.
+"""A volume in memory, its source file, and the place of its axes in the patient.
 
-Units of length by any name that files and napari's layers give them.
+:func:`millimetres` reads units of length by any name that files and napari's layers use.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 from napari_hidiff.errors import InputError
 
 KEY = "napari-hidiff-source"
-"""Where a layer's metadata holds :meth:`Source.to_dict`."""
+"""Key of :meth:`Source.to_dict` in a layer's metadata."""
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's and ITK's axes (left, posterior, superior) to NIfTI's (right, anterior, superior)"""
@@ -24,13 +24,13 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of the file of an image: enough to write a mask over it. Plain data.
+    """The facts of an image file that a mask over it needs. Plain data.
 
     path : of the file, or of the folder of a series.
     format : ``nifti``, ``dicom``, ``nrrd``, ``tiff`` or ``npz``.
-    shape : of the three axes in space as they are stored, in the order i, j, k of the affine.
+    shape : of the three stored axes in space, in the order i, j, k of the affine.
     affine : rows of the [4, 4] matrix from i, j, k to the file's unit of length, RAS+.
-    turned : whether the array was turned to canonical orientation; else it runs [k, j, i].
+    turned : whether the array is in canonical orientation; else its axes are [k, j, i].
     header : further facts of the file.
     """
 
@@ -42,7 +42,7 @@ class Source:
     header: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The source as JSON knows it."""
+        """The source as plain data for JSON."""
         return asdict(self)
 
     @classmethod
@@ -58,7 +58,7 @@ class Source:
         return cls(str(path), str(kind), shape, affine, bool(turned), header)
 
     def stored(self, mask: np.ndarray) -> np.ndarray:
-        """A mask [..., Z, Y, X] of the image as the file orders it, [i, j, k, ...]; a view.
+        """A mask [..., Z, Y, X] in the axes of the file, [i, j, k, ...]; a view.
 
         InputError for a mask of another size.
         """
@@ -76,10 +76,10 @@ class Volume:
     """A volume in memory.
 
     array : [Z, Y, X] or, for a file of several channels, [Z, Y, X, C]; numeric, native order.
-    spacing : size of a voxel in mm along Z, Y, X; of a pixel where the file gives no unit.
+    spacing : size of a voxel in mm along Z, Y, X; in pixels without a unit.
     affine : float64 [4, 4] from indices X, Y, Z to mm; for NIfTI and DICOM of the canonical (RAS)
         orientation.
-    source : what the file says beside.
+    source : further facts of the file.
     """
 
     array: np.ndarray
@@ -104,7 +104,7 @@ def upright_volume(array: np.ndarray, affine: np.ndarray, source: Source) -> Vol
 
 
 def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
-    """The source if the mask has its size; a mask that was cropped or resampled has none."""
+    """The source if the mask has its size; None for a cropped or resampled mask."""
     if source is None:
         return None
     try:
@@ -115,9 +115,9 @@ def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
 
 
 def apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
-    """How far apart two affines [4, 4] put a corner of a grid at most, in their unit.
+    """Largest distance between a corner of a grid under two affines [4, 4], in their unit.
 
-    shape : of the grid along X, Y, Z. A turn or another size of voxels shows at the far corners.
+    shape : of the grid along X, Y, Z. Rotation and voxel size act on the far corners.
     """
     corners = np.array([*product(*((-0.5, size - 0.5) for size in shape), (1.0,))])
     return float(np.linalg.norm(corners @ (one - other)[:3].T, axis=1).max())
@@ -183,7 +183,7 @@ def upright(spacing: tuple[float, float, float]) -> np.ndarray:
 
 
 def rows(affine: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """A matrix as plain data."""
+    """The rows of a matrix as plain data."""
     return tuple(tuple(float(value) for value in row) for row in affine)
 
 
@@ -198,7 +198,7 @@ def whole(array: np.ndarray, path: Any) -> np.ndarray:
 
 
 def millimetres(unit: Any) -> float | None:
-    """How many mm a unit of length is; None for what is no length (pixel, second, nothing).
+    """A unit of length in mm; None for other units (pixel, second, nothing).
 
     unit : a name or symbol (``mm``, ``micron``, ``µm``, ImageJ's ``\\\\u00B5m``) or a pint unit.
     """

@@ -34,16 +34,16 @@ def write_labels(
 
     mask : integers [Y, X], [Z, Y, X] or [T, Z, Y, X], 0 and more; written as uint8, as uint16
         where a label is above 255 (not as png).
-    classes : a name and a colour per label, background first; kept in the file. Beside a NIfTI
+    classes : a name and a colour per label, background first; stored in the file. Beside a NIfTI
         file they are written as ``<stem>_labels.txt`` for ITK-SNAP and ``.ctbl`` for 3D Slicer.
     source : of the image that the mask belongs to. A NIfTI mask gets its orientation, affine,
         codes and units; tif and npz its spacing.
     spacing : in mm along the mask's axes, where there is no source.
-    placement : how the mask lies in napari, plain data with ``world``, the matrix from indices to
+    placement : of the mask in napari, plain data with ``world``, the matrix from indices to
         world; without a source it gives a NIfTI file its affine (Z, Y, X of the world become k, j,
         i, and run as in ITK from the upper left corner to the left, back and up of a patient).
 
-    All files appear whole or not at all.
+    All files are written atomically.
 
     Raises
     ------
@@ -117,10 +117,10 @@ def _spacing(
         unit = "mm" if all(units[-2:]) else "pixel"
     if spacing is None:
         spacing, unit = [1.0] * axes, "pixel"
-    given = [float(size) for size in spacing]
-    if len(given) < min(axes, 3) or not all(np.isfinite(size) and size > 0 for size in given):
+    sizes = [float(size) for size in spacing]
+    if len(sizes) < min(axes, 3) or not all(np.isfinite(size) and size > 0 for size in sizes):
         raise InputError(f"a spacing of {list(spacing)} does not fit a mask of {axes} axes")
-    return [1.0] * (3 - len(given)) + given[-3:], unit
+    return [1.0] * (3 - len(sizes)) + sizes[-3:], unit
 
 
 def _turned(source: Source) -> np.ndarray:
@@ -167,7 +167,7 @@ def _write_nifti(
     if facts:
         for name in PLACE:
             value = np.asarray(facts["place"][name])
-            if name == "pixdim":  # of what is no place in space, the image keeps its own
+            if name == "pixdim":  # sizes of other axes than space stay
                 value = np.concatenate([value[:4], np.ones(4)])
             header[name] = value
         image = kind(stored, None, header)
@@ -176,7 +176,7 @@ def _write_nifti(
         image.set_sform(affine, placed)
         image.set_qform(affine, placed)
         if not np.allclose(image.header.get_qform(), affine, atol=1e-4):
-            image.set_qform(None, 0)  # a sheared layer: a quaternion would put it elsewhere
+            image.set_qform(None, 0)  # a sheared layer, which a quaternion cannot express
         image.header.set_xyzt_units("mm")
     image.header.set_intent("label", name="labels")
     image.header["descrip"] = b"mask by napari-hidiff"
@@ -196,7 +196,7 @@ def _write_nifti(
 
 
 def tables(path: Path) -> tuple[Path, ...]:
-    """The names and colours beside a NIfTI mask, for ITK-SNAP and 3D Slicer; none beside others."""
+    """The files of names and colours beside a NIfTI mask, for ITK-SNAP and 3D Slicer, or none."""
     if not is_nifti(path):
         return ()
     base = stem(path)
@@ -205,7 +205,7 @@ def tables(path: Path) -> tuple[Path, ...]:
 
 def _write_png(part: Path, mask: np.ndarray, colours: np.ndarray, text: str) -> None:
     picture = Image.fromarray(mask)
-    picture.putpalette(colours.tobytes())  # the grey values stay as they are and become indices
+    picture.putpalette(colours.tobytes())  # the grey values become indices
     chunk = PngImagePlugin.PngInfo()
     chunk.add_itxt(record.NAME, text)
     picture.save(part, format="PNG", optimize=True, pnginfo=chunk)

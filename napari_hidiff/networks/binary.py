@@ -1,13 +1,13 @@
 """Binary arithmetic: sign with a straight-through gradient, and the convolutions built on it.
 
 A refiner is built from one of two classes, :class:`BinaryConv2d` or its twin :class:`RealConv2d`;
-no other module knows which. Values of a binary layer are +1 or -1, so that its product is
+all other modules work with either. Values of a binary layer are +1 or -1, so that its product is
 XNOR + popcount: a . w = n - 2 popcount(a XOR w). Zero padding contributes 0.
 
 Such a product is a whole number, which float32 holds exactly in whatever order it is summed. What
 follows it in evaluation is rounded in one stated order
-(:func:`napari_hidiff.networks.blocks.fold`), so that two engines agree on every sign: a network of
-signs carries one that differs a long way.
+(:func:`napari_hidiff.networks.blocks.fold`), so that two engines agree on every sign: one different
+sign changes many later ones.
 """
 
 from typing import ClassVar
@@ -18,8 +18,8 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 TIE = 1e-3
-"""Thresholds start this close to 0, but not at 0: binary sums are whole numbers, which equal their
-mean now and then, and the sign of such a tie would be decided by rounding."""
+"""Initial distance of thresholds from 0: binary sums are whole numbers, which sometimes equal their
+mean, and rounding would decide the sign of such a tie."""
 
 
 class _SignActivation(torch.autograd.Function):
@@ -53,7 +53,7 @@ class _SignWeight(torch.autograd.Function):
 
 
 def _plus_or_minus(x: Tensor) -> Tensor:
-    """+1 where x >= 0, else -1, made in the dtype of x: a detour by float32 takes as long again."""
+    """+1 where x >= 0, else -1, in the dtype of x: by way of float32 it takes twice as long."""
     return torch.where(x >= 0, x.new_ones(()), x.new_full((), -1))
 
 
@@ -66,7 +66,7 @@ def sign(x: Tensor) -> Tensor:
 def weight_scale(weight: Tensor) -> Tensor:
     """mean |W| of each output channel (the first axis).
 
-    It takes no gradient, as in ReActNet: the latent weights only decide signs.
+    Without gradient, as in ReActNet: the latent weights only decide signs.
     """
     return weight.detach().abs().flatten(1).mean(1)
 
@@ -127,10 +127,10 @@ class BinaryConv2d(nn.Module):
         return weight_scale(self.weight) if self.stored_scale is None else self.stored_scale
 
     def set_signs(self, signs: Tensor, scale: Tensor) -> None:
-        """Make this the layer of an export, of which only signs and scale are known.
+        """Make this the layer of an export, which has only signs and scale.
 
         signs : bool, in the shape of the weight, True for +1; scale : float32 [outputs]. It is
-        kept beside the weight, +-scale, whose mean magnitude may be rounded differently.
+        stored beside the weight, +-scale, whose mean magnitude may be rounded differently.
         """
         magnitude = scale.reshape(-1, 1, 1, 1)
         with torch.no_grad():
@@ -144,7 +144,7 @@ class BinaryConv2d(nn.Module):
 
 
 class RealConv2d(nn.Conv2d):
-    """The real twin: the same signature, an ordinary convolution; the time is not used."""
+    """The real twin: the same signature, an ordinary convolution; the time is unused."""
 
     binary: ClassVar[bool] = False
 
@@ -158,7 +158,7 @@ class RealConv2d(nn.Conv2d):
 
     @staticmethod
     def quantize(x: Tensor) -> Tensor:
-        """The identity: real operands stay as they are."""
+        """The identity, for real operands."""
         return x
 
 

@@ -1,9 +1,8 @@
-"""The block that the refiner is made of: convolution, normalisation, shortcut, activation.
+"""The blocks of the refiner: convolution, normalisation, shortcut, activation; and the X-Former.
 
-X-Former: two cross-transformer blocks that join diffusion and segmentor features.
-
-Attention runs inside windows of 8 x 8 tokens that are aligned to the image grid, so that a tile
-which starts at a multiple of 8 tokens computes what the whole image computes.
+The X-Former is two cross-transformer blocks that join diffusion and segmentor features. Attention
+runs inside windows of 8 x 8 tokens that are aligned to the image grid, so that a tile which starts
+at a multiple of 8 tokens computes the same as the whole image.
 """
 
 import math
@@ -16,12 +15,13 @@ from torch.nn import functional as F
 from napari_hidiff.networks.binary import TIE, BinaryConv2d, Convolution
 
 TIME_FREQUENCIES = 16
+WINDOW = 8
 
 
 class TimeEmbedding(nn.Module):
-    """A time t in 1..T as a vector [B or 1, width]; narrow, because every layer reads it.
+    """A time t in 1..T as a vector [B or 1, width].
 
-    At T = 10 all time layers are a table of ten rows, so a wide embedding buys nothing.
+    Narrow: at T = 10 all time layers are a table of ten rows, so a wide embedding gains nothing.
     """
 
     def __init__(self, steps: int, width: int) -> None:
@@ -33,7 +33,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor | int) -> Tensor:
         like = next(self.parameters())
-        # Nothing is copied from the CPU here, which would make a GPU wait for all its work.
+        # No copy from the CPU here: it would make a GPU wait for all its work.
         at = t.to(like) if isinstance(t, Tensor) else like.new_full((1,), t)
         time = at.reshape(-1, 1) / self.steps
         count = torch.arange(1, TIME_FREQUENCIES + 1, device=like.device).to(time)
@@ -61,7 +61,7 @@ class TimeActivation(nn.Module):
 
 
 class Folded(NamedTuple):
-    """What surrounds a binary convolution in evaluation, per channel: [C] or, of time, [B, C].
+    """The arithmetic around a binary convolution in evaluation, per channel: [C] or (time) [B, C].
 
     PReLU(sums * scale + shift + shortcut; slope) + zeta, rounded after every operation.
     """
@@ -136,8 +136,8 @@ def channels(x: Tensor) -> Tensor:
 class Block(nn.Module):
     """TA(BN(convolution(x, t)) + shortcut(x)): [B, inputs, H, W] -> [B, outputs, H', W'].
 
-    The shortcut has no weights: 2 x 2 mean where the stride is 2, channels repeated where their
-    number doubles, the mean of the two halves where it is halved.
+    The shortcut has no weights: a 2 x 2 mean for stride 2, channels repeated if their number
+    doubles, the mean of the two halves if it is halved.
 
     Raises
     ------
@@ -165,7 +165,7 @@ class Block(nn.Module):
         return update(self.convolution, self.norm, self.activation, x, self.shortcut(x), time)
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """The part of the block that has no weights, for x [B, inputs, H, W]."""
+        """The shortcut of x [B, inputs, H, W], without weights."""
         if self.stride == 2:
             x = F.avg_pool2d(x, 2)
         if self.outputs == 2 * self.inputs:
@@ -174,9 +174,6 @@ class Block(nn.Module):
             first, second = x.chunk(2, 1)
             x = (first + second) / 2
         return x
-
-
-WINDOW = 8
 
 
 class XFormer(nn.Module):

@@ -1,12 +1,11 @@
 """The diffusion refiner g: a time-conditioned U-Net whose convolution is passed in.
 
-What depends on the image and the prior alone is computed once (:class:`Condition`); a step of the
-reverse process then runs the body on y_t.
+A step of the reverse process runs the body on y_t under a :class:`Condition`. Its parts are
+computed once: an :class:`ImageCondition` from the image and the segmentor's features, and a
+:class:`PriorCondition`, the part of the input convolution that does not depend on y_t.
 
-What the input convolution makes of image, prior and edits: it stands while y_t moves.
-
-It is computed in blocks, each in one call of the same shape, so that a block has the same values
-whether it is computed with all the others or alone, after an edit that touched nothing else.
+The prior's part is computed in blocks, each in one call of the same shape. A block then has the
+same values whether it is computed with all others or alone, after an edit that touched only it.
 """
 
 from collections.abc import Sequence
@@ -25,19 +24,21 @@ FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
 
 OUTPUTS = ("y0", "eps")
 GRID = 2.0**-14
-"""Weights that read y_t are multiples of this in evaluation, which is as fine as the float16 that
-model files keep: sums of them are then exact in float32, in whatever order an engine adds."""
+"""Weights that read y_t are multiples of this in evaluation, as fine as float16 in model files:
+their sums are then exact in float32, in any order of addition."""
 TRUST = 1e-3
-"""A prior enters the residual head as a logit of at most ln(1/TRUST): it can be overruled."""
+"""A prior enters the residual head as a logit of at most ln(1/TRUST), so that it can be changed."""
+SIDE = 256
+"""Largest side of a block in pixels."""
 
 
 @dataclass(frozen=True)
 class ImageCondition:
-    """What a refiner makes of an image alone, before prior and edits; :meth:`Refiner.remember`.
+    """The part of the condition that depends on the image alone; :meth:`Refiner.encode_image`.
 
     entered: the image's part of the input convolution, [B, width, H', W'] for the padded sides
-    divided by the stem; features: the segmentor's, projected to the levels' channels (none where
-    it has none). Both channels last, which is how they are read again.
+    divided by the stem; features: the segmentor's, projected to the levels' channels (perhaps
+    none). Both are channels last in memory.
     """
 
     entered: Tensor
@@ -50,12 +51,12 @@ class ImageCondition:
 
 @dataclass(frozen=True)
 class Condition:
-    """All that a refiner step knows beside y_t; made by :meth:`Refiner.condition`.
+    """The condition of a refiner step beside y_t; made by :meth:`Refiner.condition`.
 
-    static: what the input convolution makes of image, prior and edits, [B, width, H', W'] for the
-    padded sides divided by the stem;
+    static: the input convolution of image, prior and edits, [B, width, H', W'] for the padded
+    sides divided by the stem;
     features: as in :class:`ImageCondition`;
-    residual: logits of the prior [B, K, H, W]; their size is the size of the image.
+    residual: logits of the prior [B, K, H, W], in the size of the image.
     """
 
     static: Tensor
@@ -65,11 +66,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class PriorCondition:
-    """Prior and edits of an image, and what follows from them alone.
+    """The part of the condition that depends on prior and edits.
 
     given : [B, K + 1, H', W'], the prior and the fixed map (-1 = free), padded.
-    static : what the input convolution makes of image, prior and edits, [B, width, H', W'] for the
-    padded sides divided by the stem; channels last.
+    static : the input convolution of image, prior and edits, [B, width, H', W'] for the padded
+    sides divided by the stem; channels last.
     residual : logits of the prior, [B, K, H, W].
     """
 
@@ -100,10 +101,10 @@ class Refiner(nn.Module):
     convolution : ``binary`` (TB, TA, signs) or ``real`` (its twin of the same topology).
     stem : stride of the input convolution, 1 or 2; 2 puts 2 x 2 pixels into the channels of one
         position, a quarter of the work of 1.
-    output : what the last layer means: logits of y0 (added to the prior's logits), or of eps (the
-        paper; logit y0 = (1 - 2 y_t) logit eps). The result is logits of y0 in both cases.
+    output : the meaning of the last layer: logits of y0 (added to the prior's logits), or of eps
+        (the paper; logit y0 = (1 - 2 y_t) logit eps). The result is logits of y0 in both cases.
     xformer : whether the X-Former joins both networks' features at the bottleneck.
-    hypotheses : N >= 0 further masks that :meth:`answers` gives, one channel each, for one
+    hypotheses : N >= 0 further masks of :meth:`answers`, one channel each, for one
         foreground class; they share all layers but the last.
 
     Normalisation is BatchNorm and attention is windowed, so no layer sees the whole image.
@@ -174,16 +175,16 @@ class Refiner(nn.Module):
     def condition(
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
     ) -> Condition:
-        """Everything that stays the same over the steps.
+        """The condition of all steps.
 
-        image [B, C, H, W] normalised; prior [B, K, H, W] in [0, 1] with fixed pixels stamped in;
+        image [B, C, H, W] normalised; prior [B, K, H, W] in [0, 1] with fixed pixels clamped;
         fixed [B, H, W] int64, -1 = free, else the label; features from the segmentor.
         """
         known = self.encode_image(image, features)
         return self.combine(known, self.encode_prior(known, prior, fixed))
 
     def encode_image(self, image: Tensor, features: Sequence[Tensor]) -> ImageCondition:
-        """What stays the same as long as the image does; arguments as for :meth:`condition`."""
+        """The image's part of the condition; arguments as for :meth:`condition`."""
         weight = self.entry.weight[:, : self.fixed_at]
         entered = self._enter(pad_to_multiple(image), weight, self.entry.bias)
         last = torch.channels_last
@@ -200,37 +201,38 @@ class Refiner(nn.Module):
         fixed: Tensor,
         before: PriorCondition | None = None,
     ) -> PriorCondition:
-        """What prior and fixed pixels, as for :meth:`condition`, make of an image that is known.
+        """The prior's part of the condition; prior and fixed as for :meth:`condition`.
 
-        before : the same of an earlier prior of this image: what an edit has not touched is taken
-        from it, with the same result.
+        before : of an earlier prior of this image; blocks without a change are taken from it, with
+        the same result.
         """
-        given = pad_to_multiple(torch.cat([prior, fixed[:, None].to(prior.dtype)], 1))
+        padded = pad_to_multiple(torch.cat([prior, fixed[:, None].to(prior.dtype)], 1))
         trusted = prior.clamp(TRUST, 1 - TRUST)
         residual = trusted.logit() if self.classes == 1 else trusted.log()
-        # Elsewhere than on the CPU few large calls are faster; with a gradient parts cost memory.
-        alone = given.device.type != "cpu" or torch.is_grad_enabled()
-        height, width = given.shape[-2:]
+        # On a GPU few large calls are faster; with a gradient parts cost memory.
+        alone = padded.device.type != "cpu" or torch.is_grad_enabled()
+        height, width = padded.shape[-2:]
         areas = blocks(height, width, max(height, width) if alone else SIDE)
         if len(areas) == 1:
-            return PriorCondition(given, self._touch(given, areas[0]).add_(known.entered), residual)
+            static = self._touch(padded, areas[0]).add_(known.entered)
+            return PriorCondition(padded, static, residual)
         if before is None:
             static = torch.empty_like(known.entered)
         else:
-            areas = [area for area in areas if touched(given, before.given, area, self.stem)]
-            static = before.static.clone() if areas else before.static  # others may be reading it
+            areas = [area for area in areas if touched(padded, before.given, area, self.stem)]
+            static = before.static.clone() if areas else before.static  # it may be in use elsewhere
         for area in areas:
             rows, columns = (
                 slice(part.start // self.stem, part.stop // self.stem) for part in area
             )
             entered = known.entered[..., rows, columns]
             height, width = entered.shape[-2:]
-            new = self._touch(given, area)[..., :height, :width]
+            new = self._touch(padded, area)[..., :height, :width]
             torch.add(new, entered, out=static[..., rows, columns])
-        return PriorCondition(given, static, residual)
+        return PriorCondition(padded, static, residual)
 
     def combine(self, known: ImageCondition, standing: PriorCondition) -> Condition:
-        """The condition of an image that is known, with what stands for its prior."""
+        """The condition of a step from those of image and prior."""
         return Condition(standing.static, known.features, standing.residual)
 
     def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
@@ -241,7 +243,7 @@ class Refiner(nn.Module):
         return self.answers(y_t, t, condition)[:, : self.classes]
 
     def answers(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
-        """The same with a channel per hypothesis behind it, [B, K + N, H, W]; no further cost."""
+        """Logits with a further channel per hypothesis, [B, K + N, H, W], at no further cost."""
         batch, _, height, width = y_t.shape
         y_t = y_t.to(condition.static.dtype)
         time = self.time(t).to(y_t.dtype)
@@ -327,10 +329,6 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
 
 
-SIDE = 256
-"""Most pixels of a side of a block."""
-
-
 def blocks(height: int, width: int, side: int = SIDE) -> list[Area]:
     """Areas of equal shape that cover an image whose sides are multiples of 32; the last of a row
     or column may reach beyond it."""
@@ -344,13 +342,13 @@ def _spans(length: int, side: int) -> list[slice]:
 
 
 def inside(x: Tensor, area: Area, rim: int) -> Tensor:
-    """What [B, C, H, W] has of an area with ``rim`` more pixels all around; a view."""
+    """The part of [B, C, H, W] in an area widened by ``rim`` pixels; a view."""
     rows, columns = (slice(max(0, part.start - rim), part.stop + rim) for part in area)
     return x[..., rows, columns]
 
 
 def read(x: Tensor, area: Area, rim: int, beyond: float = 0) -> Tensor:
-    """The same, with ``beyond`` outside the image; a view where all of it is inside."""
+    """An area widened by ``rim`` pixels, ``beyond`` outside the image; a view if all is inside."""
     pads = []
     for part, length in zip(reversed(area), reversed(x.shape[-2:]), strict=True):
         pads += [max(0, rim - part.start), max(0, part.stop + rim - length)]

@@ -14,10 +14,10 @@ MULTIPLES = (32, 64, 128, 160, 192, 224, 256, 384, 512)
 
 def margins(side: int, multiple: int = MULTIPLE) -> tuple[int, int]:
     """Pixels to add before and after a side so that it becomes a multiple; the image stays in the
-    middle, as in training crops, which are padded evenly: networks learn where things lie.
+    middle, as in training crops: networks learn positions.
 
-    Up to the multiple of 32 exactly in the middle; what a larger multiple needs comes in whole
-    32s, so that features lie at the same strides whatever the multiple.
+    Up to the multiple of 32 exactly in the middle; a larger multiple adds whole 32s, so that
+    features are at the same strides for every multiple.
     """
     inner = -side % MULTIPLE
     outer = -(side + inner) % multiple
@@ -33,7 +33,7 @@ def pad_to_multiple(x: Tensor, multiple: int = MULTIPLE) -> Tensor:
 
 
 def unpad(x: Tensor, height: int, width: int, multiple: int = MULTIPLE) -> Tensor:
-    """The image [..., H, W] inside what :func:`pad_to_multiple` returned."""
+    """The image [..., H, W] inside the result of :func:`pad_to_multiple`."""
     top, left = margins(height, multiple)[0], margins(width, multiple)[0]
     return x[..., top : top + height, left : left + width]
 
@@ -46,7 +46,7 @@ class Segmentor(nn.Module):
     multiples of 32. K = 1 is read with the sigmoid, K > 1 with the softmax. A segmentor without
     features has ``feature_channels == ()`` and gives an empty list.
 
-    ``multiple`` is what the network itself needs, a multiple of 32 where there are features.
+    ``multiple`` : sides must be multiples of it; itself a multiple of 32 if there are features.
     """
 
     feature_channels: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ class Segmentor(nn.Module):
 
 
 def measure(segmentor: Segmentor, what: str, channels: int, classes: int) -> None:
-    """Find out ``multiple`` and ``feature_channels`` of a network that is not ours.
+    """Measure ``multiple`` and ``feature_channels`` of a foreign network.
 
     A blank image twice as wide as high goes through it in evaluation mode; the smallest side of
     ``MULTIPLES`` that it accepts becomes ``multiple``. ``what`` names it in messages.
@@ -93,7 +93,7 @@ def measure(segmentor: Segmentor, what: str, channels: int, classes: int) -> Non
             break
         except InputError:
             raise
-        except Exception as error:  # a foreign network raises what it likes
+        except Exception as error:  # a foreign network may raise anything
             reason = reason or error
     else:
         raise InputError(
@@ -118,7 +118,7 @@ def measure(segmentor: Segmentor, what: str, channels: int, classes: int) -> Non
 
 
 def _stride(feature: Tensor, side: int) -> str:
-    """The stride of a feature of a side x 2 side image, or its shape where it has none."""
+    """The stride of a feature of a side x 2 side image, or else its shape."""
     if feature.ndim == 4 and feature.shape[2] and 2 * feature.shape[2] == feature.shape[3]:
         return f"{side / feature.shape[2]:g}"
     return f"none (shape {'x'.join(map(str, feature.shape))})"

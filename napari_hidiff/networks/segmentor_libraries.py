@@ -1,12 +1,10 @@
-"""Segmentors made of MONAI's networks in 2-D, at sizes that a CPU can run.
+"""Segmentors from MONAI, and from segmentation-models-pytorch (``smp:<architecture>/<encoder>``).
 
-Normalisation is BatchNorm wherever MONAI lets one choose, so that no layer sees the whole image;
-nothing is pre-trained and nothing downloads.
+MONAI's networks are 2-D, at sizes that a CPU can run, with BatchNorm wherever MONAI lets one
+choose, so that no layer sees the whole image. The other library is an optional extra; it needs timm
+and torchvision, and a torchvision built for another torch ends in a RuntimeError.
 
-Segmentors of segmentation-models-pytorch, an optional extra: ``smp:<architecture>/<encoder>``.
-
-Nothing is pre-trained and nothing downloads. The library needs timm and torchvision; a torchvision
-that was built for another torch cannot load its compiled part, which ends in a RuntimeError.
+Nothing is pre-trained and nothing downloads.
 """
 
 import re
@@ -85,7 +83,7 @@ class FlexibleUNet(Segmentor):
             in_channels=channels, out_channels=classes, backbone=backbone, pretrained=False
         )
         encoder = self.network.encoder
-        if isinstance(encoder, EfficientNet):  # a classifier that is never run nor trained
+        if isinstance(encoder, EfficientNet):  # a classifier that is never used
             del encoder._conv_head, encoder._bn1, encoder._fc
         self.feature_channels = tuple(known[backbone]["feature_channel"][-len(STRIDES) :])
         self.register_load_state_dict_pre_hook(_without_classifier)
@@ -99,7 +97,7 @@ class FlexibleUNet(Segmentor):
 def _without_classifier(
     module: nn.Module, state: dict[str, Any], prefix: str, *arguments: object
 ) -> None:
-    """Leave out EfficientNet's classifier, which earlier model files hold."""
+    """Drop EfficientNet's classifier, which earlier model files contain."""
     unused = tuple(f"{prefix}network.encoder.{part}." for part in ("_conv_head", "_bn1", "_fc"))
     for key in [key for key in state if key.startswith(unused)]:
         del state[key]
@@ -249,7 +247,7 @@ class SMP(Segmentor):
                 in_channels=channels,
                 classes=classes,
             )
-        except Exception as error:  # smp and timm raise many kinds for a name that they do not know
+        except Exception as error:  # smp and timm raise many kinds for an unknown name
             raise InputError(f"segmentor {name} cannot be built: {one_line(error)}") from error
         measure(self, f"segmentor {name}", channels, classes)
 

@@ -1,10 +1,8 @@
-"""The segmentors by name: those made of MONAI's networks, those of smp, and any torch module.
+"""Segmentors by name: MONAI's, those of smp, and any torch module (``mypackage.module:factory``).
 
-Any torch module as a segmentor: ``mypackage.module:factory``.
-
-A model file names its segmentor, and building this one imports and runs a module of that name. A
-file that was downloaded must not choose what runs, so only modules are imported that the user
-trusts: by the environment variable ``NAPARI_HIDIFF_TRUST``, or by typing the name in a command.
+A model file names its segmentor, and building it imports and runs a module of that name. A
+downloaded file must not choose what runs, so only trusted modules are imported: named by the user
+in the environment variable ``NAPARI_HIDIFF_TRUST`` or in a command.
 """
 
 import os
@@ -42,7 +40,7 @@ FORMS = (
     "unet, flexible-unet, flexible-unet/<backbone>, swin-unetr, attention-unet, segresnet, "
     "smp:<architecture>/<encoder>, encoder, <module>:<factory>"
 )
-"""What a user may write, for messages and help."""
+"""The accepted forms of a name, for messages and help."""
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -65,7 +63,7 @@ def build_segmentor(name: str, channels: int, classes: int, **options: Any) -> S
         return SEGMENTORS[name](channels, classes, **options)
     except InputError:
         raise
-    except (TypeError, ValueError) as error:  # what a network says about its options
+    except (TypeError, ValueError) as error:  # a network refuses its options
         raise InputError(f"segmentor {name} cannot be built: {one_line(error)}") from error
 
 
@@ -138,7 +136,7 @@ class AnyModule(Segmentor):
             self.network = _imported(factory)(channels=channels, classes=classes, **options)
         except InputError:
             raise
-        except Exception as error:  # a foreign factory raises what it likes
+        except Exception as error:  # a foreign factory may raise anything
             raise InputError(f"{what} cannot be built: {one_line(error)}") from error
         if not isinstance(self.network, nn.Module):
             raise InputError(f"{what} returns a {type(self.network).__name__}, not a torch module")
@@ -167,9 +165,9 @@ class AnyModule(Segmentor):
 
 
 def _keep(index: int, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-    """A hook that knows no instance, so that copies of the module keep outputs of their own.
+    """A hook without an instance, so that copies of the module store their own outputs.
 
-    Where they go belongs to the forward pass of one thread.
+    The outputs belong to the forward pass of one thread.
     """
     outputs = _outputs.get()
     if outputs is not None:
@@ -197,7 +195,7 @@ def _imported(name: str) -> Any:
         )
     try:
         factory = getattr(import_module(module), function, None)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing may raise anything
         raise InputError(
             f"segmentor {name}: the module {module} cannot be imported ({one_line(error)}); is its "
             "folder in PYTHONPATH?"

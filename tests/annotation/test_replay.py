@@ -103,6 +103,16 @@ def test_what_differs_is_named(call, session, picture, tiny_file, what):
     assert wanted[what] in err
 
 
+def test_an_undone_pass_is_no_place_to_begin_at(call, session, picture, tiny_file):
+    """Its entry counts slices under the key that a snapshot has its slices under."""
+    path, _ = session
+    kept = sidecar.load(path)
+    log = [*kept.log, {"action": "take_back", "at": 9.0, "slices": 1}]
+    sidecar.save(path, kept.shape, kept.slices, log, kept.key)
+    status, said, _ = call(picture, "--model", tiny_file, "--json")
+    assert (status, json.loads(said)["deviation"]) == (0, None)
+
+
 @pytest.mark.parametrize(
     "damage", [{"pixels": "!"}, {"slice": [9, -1, -1]}, {"slice": None}, {"action": None}]
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from napari_hidiff.annotation import annotation as sessions
 from napari_hidiff.annotation import undo as timelines
 from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.session import Prior
 from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.masks import FREE, Runs, pack, unpack, weight
@@ -228,7 +229,7 @@ def test_the_history_of_all_slices_has_one_budget(
     assert ((timeline.fixed.ravel() != FREE) == painted).all(), "a fixed pixel was lost"
 
 
-def test_old_slices_keep_their_result_but_not_their_steps() -> None:
+def test_old_slices_keep_their_result_but_not_their_steps(tiny_model) -> None:
     shape = (12, 30, 30)
     mask = np.zeros(shape, np.uint8)
     annotation = Annotation(shape)
@@ -239,8 +240,8 @@ def test_old_slices_keep_their_result_but_not_their_steps() -> None:
         session = annotation.session(index, mask[at])
         prior = rng.random((1, 30, 30)).astype(np.float32)
         session.prior = Prior(prior, prior, (prior[0] > 0.5).astype(np.uint8))
-        session.start(4, 2)
-        annotation.note("run", slice=index)
+        run = session.start(4, 2)
+        annotation.begin_run(index, tiny_model, Settings("ddim", steps=4, samples=1), run.guards)
         for _ in range(4):
             probability = rng.random((1, 30, 30)).astype(np.float32)
             session.add_step((probability[0] > 0.5).astype(np.uint8), probability)

@@ -98,7 +98,7 @@ def test_a_broken_file_is_listed_with_its_problem(tmp_path):
 def test_cards_are_read_without_torch(tiny_file):
     catalog.add(tiny_file)
     script = (
-        "import sys; from napari_hidiff import catalog\n"
+        "import sys; from napari_hidiff.inference import catalog\n"
         "cards = [one.card.name for one in catalog.entries()]\n"
         "print(cards); sys.exit('torch' in sys.modules)"
     )

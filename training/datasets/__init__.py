@@ -26,7 +26,7 @@ DATASETS: dict[str, DatasetFormat] = {
     entry.name: entry
     for entry in (CHASE, DRIVE, SYNAPSE, BRATS, KVASIR, CVC, POLYP, MSD, COLLECTION, FOLDER)
 }
-"""Every data set that ``--dataset`` knows, by name."""
+"""All data sets of ``--dataset``, by name."""
 
 
 def open_dataset(
@@ -36,7 +36,7 @@ def open_dataset(
     seed: int = 0,
     split_rule: str | None = None,
 ) -> Dataset:
-    """Find a data set on disk and read what cases it has (no image is loaded yet).
+    """Find a data set on disk and list its cases; no image is loaded.
 
     ``data``: its folder, or the folder that holds it under its official name; None looks in
     ``$NAPARI_HIDIFF_DATA/<name>`` and then ``./data/<name>``.  ``split_file``: JSON
@@ -44,8 +44,8 @@ def open_dataset(
     deals the cases of a set without an official split.  ``split_rule``: one of the rules of the
     data set's format, None for its default; it also says which cases belong to one group.
 
-    InputError, one line: an unknown name or rule, nothing found (it says what layout was wanted and
-    where the owner offers it), or a split that is not one.
+    InputError, one line: an unknown name or rule, no data (with the expected layout and the owner's
+    address), or an invalid split.
     """
     if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")

@@ -1,12 +1,9 @@
-"""What every data set is to the rest of the package: cases, splits and a way to load one case.
+"""The interface of a data set: cases, splits, and a way to load one case.
 
 A module of this package describes one data set as its owner distributes it: one
-:class:`DatasetFormat` that recognises the folder and opens it as a :class:`Dataset`.  A case is a
-picture or a whole volume; what belongs to one patient or video is one group.
-
-One case: the files that it comes from, and what they hold.
-
-Pictures and slices at a smaller size, for work at the size that a screen or a network has.
+:class:`DatasetFormat` that recognises the folder and opens it as a :class:`Dataset`. A
+:class:`Case` is a picture or a whole volume, by its files; a :class:`Sample` is what they hold.
+Cases of one patient or video are one group. :func:`shrunk` gives a smaller picture or slice.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,9 +35,9 @@ def palette(labels: int) -> tuple[str, ...]:
 class Case:
     """One image or volume with its truth, as files.
 
-    ``group`` names what a split must never divide (the patient, the video sequence).
-    ``images``: one file, or several (one per channel, one per slice) as the reader of the data
-    set wants them.  ``mask`` may be the same file where a file holds both.
+    ``group``: a split never divides it (the patient, the video sequence).
+    ``images``: one file, or several (one per channel, one per slice) for the reader of the data
+    set.  ``mask`` may be the same file.
     """
 
     id: str
@@ -49,11 +46,11 @@ class Case:
     mask: Path
     field_of_view: Path | None = None
     second: Path | None = None
-    """The same image as a second human observer segmented it."""
+    """The mask of a second human observer."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that image and truth come from, each once."""
+        """All files of image and truth, each once."""
         more = (self.mask, *(path for path in (self.field_of_view,) if path is not None))
         return tuple(dict.fromkeys((*self.images, *more)))
 
@@ -64,8 +61,8 @@ class Sample:
 
     image: ``[H, W, C]``, or ``[D, H, W, C]`` for a volume, in the file's dtype and range.
     mask: uint8 ``[H, W]`` or ``[D, H, W]``, values ``0..labels-1`` with 0 the background.
-    field_of_view: bool like the mask, the pixels that count in a score; None where all do.
-    spacing: physical size of a pixel per axis of the mask (mm), None where nothing says it.
+    field_of_view: bool like the mask, the pixels of a score; None = all.
+    spacing: physical size of a pixel per axis of the mask (mm), None if unknown.
     """
 
     case: Case
@@ -81,11 +78,11 @@ class Sample:
 
 
 Reader = Callable[["Dataset", Case], Sample]
-"""Files of a case -> sample, whose mask still holds the labels of the file."""
+"""Files of a case -> sample, whose mask has the labels of the file."""
 
 
 def read_picture(dataset: "Dataset", case: Case) -> Sample:
-    """A 2-D image file with a mask file, and a field of view where the case has one."""
+    """A 2-D image file with a mask file, and a field of view, if any."""
     image = read_image(case.images[0])
     image = image if image.ndim == 3 else image[..., None]
     labels = max(dataset.codes, default=len(dataset.classes) - 1) + 1
@@ -101,7 +98,7 @@ def read_picture(dataset: "Dataset", case: Case) -> Sample:
 def read_nifti(dataset: "Dataset", case: Case) -> Sample:
     """A NIfTI volume per channel, or one with all channels, and a NIfTI mask.
 
-    InputError names the file whose size or place in space is not that of the first.
+    InputError names a file whose size or place in space differs from the first.
     """
     del dataset  # the same for every data set
     volumes = [read_volume(path) for path in case.images]
@@ -134,12 +131,12 @@ class Dataset:
     colors: ``"#rrggbb"`` per label.  splits: the keys are exactly train, val and test; a split
     may be empty.  notes: what is missing or odd about this copy, a line each.
     intensity: keyword arguments of :class:`napari_hidiff.inference.preprocessing.Intensity`.
-    codes: label in the files -> label of the classes, where the two differ (others are unknown).
-    regions: named unions of labels that are scored beside the classes, and whose mean is *the*
-    score where there are any (BraTS).  reader: files -> sample.
+    codes: label in the files -> label of the classes, if they differ (others are unknown).
+    regions: named unions of labels (BraTS), scored beside the classes; their mean is then *the*
+    score.  reader: files -> sample.
     cut: masks with two labels are grey pictures, foreground above 127.
     root: the folder that was found.
-    longest_side: pictures and slices are shrunk to at most so many pixels; 0 leaves them.
+    longest_side: largest side in pixels, to which pictures and slices are shrunk; 0 = no limit.
     """
 
     name: str
@@ -167,7 +164,7 @@ class Dataset:
         return self.splits[name]
 
     def load(self, case: Case) -> Sample:
-        """Read a case and check it; InputError names the first file that is not as it should be."""
+        """Read a case and check it; InputError names the first faulty file."""
         for path in case.files:
             if not path.is_file():
                 raise InputError(f"{path}: missing; case {case.id} of {self.name} needs it")
@@ -232,7 +229,7 @@ def _check_size(path: Path, array: np.ndarray, image: Path, size: tuple[int, ...
 
 
 def _check_place(path: Path, volume: Volume, first: Path, reference: Volume) -> None:
-    """A mask saved without its image's header would be turned over when both are made canonical."""
+    """InputError for a mask without its image's header: it would be flipped in canonical axes."""
     if np.allclose(volume.affine, reference.affine, atol=0.5 * max(reference.spacing)):
         return
     here, there = (_orientation(file) for file in (path, first))
@@ -244,7 +241,7 @@ def _check_place(path: Path, volume: Volume, first: Path, reference: Volume) -> 
 
 
 def _orientation(path: Path) -> str:
-    """As the file stores it, such as ``LPS``."""
+    """The stored orientation, such as ``LPS``."""
     import nibabel
     from nibabel.spatialimages import SpatialImage
 
@@ -257,12 +254,12 @@ def _size(shape: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True)
 class DatasetFormat:
-    """How one data set looks on disk and where its owner offers it.
+    """The layout of one data set on disk, and its owner's address.
 
-    folders: official names of its top folder.  recognise: does this folder hold the data set?
+    folders: official names of its top folder.  recognise: is this folder the data set?
     open: read a recognised folder into a Dataset with the splits of a rule (the seed matters only
-    where the owner defines no split).  It looks at names, and leaves what is wrong with one case
-    to :meth:`Dataset.load`.  rules: the split rules by name, the default first.
+    without an official split).  It reads names only; faults of a case are errors of
+    :meth:`Dataset.load`.  rules: the split rules by name, the default first.
     """
 
     name: str
@@ -275,7 +272,7 @@ class DatasetFormat:
     rules: tuple[str, ...] = ("official",)
 
     def root_in(self, data: Path) -> Path | None:
-        """``data`` itself or its sub-folder of an official name, whichever holds the data set."""
+        """The folder of the data set: ``data`` or its sub-folder of an official name; else None."""
         for root in (data, *(data / folder for folder in self.folders)):
             if root.is_dir() and self.recognise(root):
                 return root
@@ -283,7 +280,7 @@ class DatasetFormat:
 
     @property
     def wanted(self) -> str:
-        """One line: the layout that is looked for and where to get it."""
+        """One line: the expected layout and the owner's address."""
         return f"wanted: {self.layout}; {self.offered}"
 
 
@@ -291,7 +288,7 @@ def shrunk(sample: Sample, longest_side: int) -> Sample:
     """The sample with its pictures or slices at most ``longest_side`` pixels high and wide.
 
     The image becomes float32 in its own range, smoothed against aliasing; labels are those of the
-    nearest pixel; the spacing grows. Nothing is ever enlarged, and slices stay as many.
+    nearest pixel; the spacing grows. Nothing is enlarged; the number of slices stays.
     """
     height, width = sample.mask.shape[-2:]
     factor = longest_side / max(height, width)
@@ -315,7 +312,7 @@ def shrunk(sample: Sample, longest_side: int) -> Sample:
 
 
 def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels [..., H, W] at another size, each that of the pixel under its centre."""
+    """Labels [..., H, W] resized by nearest neighbour."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
         for new, old in zip(size, labels.shape[-2:], strict=True)

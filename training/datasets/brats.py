@@ -1,9 +1,9 @@
 """BraTS gliomas: four MRI contrasts of a brain and its tumour, with the names of 2020, 2021, 2023.
 
-Baid et al. 2021, https://arxiv.org/abs/2107.02314.  The channels run flair, t1, t1ce, t2 whatever
-the year calls them.  Only the owner's training cases have a truth; whole patients are dealt
-80 / 10 / 10, and the 1251 cases of 2021 as in the paper: 125 test cases, the others train, but for
-a tenth of them that chooses (val).  Always the same ones.
+Baid et al. 2021, https://arxiv.org/abs/2107.02314. The channels run flair, t1, t1ce, t2 whatever
+the year calls them. Only the owner's training cases have a truth. Whole patients are dealt
+80 / 10 / 10; the 1251 cases of 2021 as in the paper: 125 test cases, the others train, but a tenth
+of them validates (val). The split is always the same.
 """
 
 import re
@@ -14,7 +14,7 @@ from .splits import random_split
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
 NAMES_2023 = ("t2f", "t1n", "t1c", "t2w")
-"""What 2023 calls the same channels, in the same order."""
+"""Names of the same channels in 2023, in the same order."""
 
 YEARS = {
     "2020": re.compile(r"BraTS20_Training_\d+|BraTS20_Validation_\d+"),
@@ -67,7 +67,7 @@ def _year(folder: Path) -> str:
 
 
 def _file(folder: Path, part: str, separator: str) -> Path:
-    """A file of a case, compressed or not; where it is missing, the name it would have."""
+    """A file of a case, compressed or not; its expected name if it is missing."""
     names = [folder / f"{folder.name}{separator}{part}{end}" for end in (".nii.gz", ".nii")]
     plain = next(folder.glob("*.nii"), None) is not None
     return next((path for path in names if path.is_file()), names[plain])

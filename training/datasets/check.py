@@ -1,6 +1,6 @@
-"""What a data set on disk holds, and what is missing or odd about it, before anything is trained.
+"""Check a data set on disk before training: its contents, what is missing, what is odd.
 
-Every case is loaded once; one that cannot be is listed with the line that says why.
+Every case is loaded once; a case that cannot be loaded is listed with its error.
 """
 
 from collections import Counter
@@ -19,12 +19,12 @@ from .base import Case, Dataset, Sample
 from .lacking import never_trained, no_foreground, paired_only, without_pair
 
 AIR = -900
-"""CT has air at -1000 HU; no other image of the supported kinds is so negative."""
+"""HU; values below are air (-1000 HU) and mark a CT among the supported kinds."""
 
 
 @dataclass
 class Findings:
-    """What was seen of the cases so far, a row a loaded case."""
+    """Facts of the loaded cases, one row each."""
 
     classes: int
     ids: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Findings:
         self.voxels.append(np.bincount(sample.mask.ravel(), minlength=self.classes))
 
     def where(self, wanted: Sequence[bool] | np.ndarray) -> list[str]:
-        """Ids of the cases for which a condition holds."""
+        """Ids of the cases that meet a condition."""
         return [id_ for id_, holds in zip(self.ids, wanted, strict=True) if holds]
 
     def labels(self, split: str) -> dict[str, list[int]]:
@@ -68,8 +68,8 @@ def check(
     intensity, cases and groups (per split), loaded, dtypes (cases per dtype), size and spacing (per
     axis min, median, max; None where unknown), range (per channel), voxels and present (voxels and
     cases per class), empty (ids without foreground), bad (a line per case that training refuses,
-    one for all without mask or image), unusable (how many they are), refused (why training refuses
-    the set as a whole, or None), odd (a line per thing to look at).
+    one for all without mask or image), unusable (their number), refused (the reason why training
+    refuses the whole set, or None), odd (a line per oddity).
     """
     seen = Findings(len(dataset.classes))
     alone, line = without_pair(dataset)

@@ -1,10 +1,10 @@
-"""A folder of sets of any kind of image, for a model that segments whatever it is pointed at.
+"""A folder of sets of any kind of image, for a model that segments any object it is pointed at.
 
 Every sub-folder with ``images/`` and ``masks/`` is a set. A mask is a label map: 0 is background,
-every other number a class or an object. ``cases.txt`` beside them says what belongs together (a
-patient, a slide): a case per line, its name, a tab, the stems of its images; without it every image
-is a case of its own. ``set.json`` may state what the labels are, ``{"kind": "instances"}``; without
-it that is found from the masks (:func:`found_kind`).
+every other number a class or an object. ``cases.txt`` beside them groups images into cases (a
+patient, a slide): one case per line, its name, a tab, the stems of its images; without it every
+image is a case of its own. ``set.json`` may state the kind of labels, ``{"kind": "instances"}``;
+without it :func:`found_kind` finds it from the masks.
 """
 
 import json
@@ -25,18 +25,17 @@ from .splits import holds, paired, random_split
 
 INSTANCES, CLASSES, SINGLE = "instances", "classes", "single"
 KINDS = (INSTANCES, CLASSES, SINGLE)
-"""A number per object; a number per class; one class alone."""
+"""Kinds of labels: a number per object; a number per class; a single class."""
 
 VAL_SHARE = 0.1
 PERCENTILES = (0.5, 99.5)
-"""Ends of the grey values that become 0 and 255 where an image has more than 8 bits."""
+"""Percentiles of grey values that become 0 and 255 in images of more than 8 bits."""
 
 
 def open_collection(root: Path, seed: int = 0, rule: str = "by-case") -> Dataset:
-    """All sets; a tenth of the cases of each is kept for validation.
+    """All sets; a tenth of the cases of each validates.
 
-    InputError for a set whose ``cases.txt`` or ``set.json`` is not one; a bad pair is for its
-    loading to say.
+    InputError for an invalid ``cases.txt`` or ``set.json``; a bad pair is an error of its loading.
     """
     del rule  # there is one
     splits: dict[str, tuple[Case, ...]] = {"train": (), "val": (), "test": ()}
@@ -66,14 +65,14 @@ def set_folders(root: Path) -> list[Path]:
 
 
 def set_of(case: Case) -> str:
-    """The name of the set that a case is of."""
+    """The name of the set of a case."""
     return case.images[0].parent.parent.name
 
 
 def held_out(dataset: Dataset, names: Collection[str]) -> Dataset:
-    """The same with whole sets left out of training: they are val, and all the others train.
+    """The data set with whole sets held out: they are val, and all others train.
 
-    InputError for a name that is no set, and where nothing is left to train on.
+    InputError for an unknown set, and if no set is left to train on.
     """
     cases = [case for split in dataset.splits.values() for case in split]
     known = {set_of(case) for case in cases}
@@ -123,7 +122,7 @@ def as_rgb(image: np.ndarray, path: Path) -> np.ndarray:
 
 
 def stated_kind(folder: Path) -> str | None:
-    """What ``set.json`` says of the labels of a set, None without it; InputError if unreadable."""
+    """The kind of labels in ``set.json``, None without it; InputError if unreadable."""
     path = folder / "set.json"
     if not path.is_file():
         return None
@@ -138,10 +137,10 @@ def stated_kind(folder: Path) -> str | None:
 
 
 def found_kind(masks: Sequence[np.ndarray]) -> str:
-    """What the labels of a set seem to be, from its masks int [H, W].
+    """The likely kind of labels of a set, from its masks int [H, W].
 
-    ``single`` where there is but one label; ``instances`` where in nearly every image the labels
-    run 1, 2, 3 ..., and nearly every one is one connected region; else ``classes``.
+    ``single`` for only one label; ``instances`` if in nearly every image the labels run 1, 2, 3
+    ..., and nearly every one is one connected region; else ``classes``.
     """
     present = [np.unique(mask[mask > 0]) for mask in masks]
     if max((labels.max(initial=0) for labels in present), default=0) <= 1:
@@ -187,12 +186,12 @@ def _readable(case: Case) -> np.ndarray | None:
 
 
 def _cases(folder: Path) -> list[Case]:
-    """The pairs of a set, each in the group that ``cases.txt`` names."""
-    found = paired(folder / "images", folder / "masks", IMAGES, prefix=f"{folder.name}/")
+    """The pairs of a set, each in its group of ``cases.txt``."""
+    pairs = paired(folder / "images", folder / "masks", IMAGES, prefix=f"{folder.name}/")
     groups = _groups(folder / "cases.txt")
     return [
         replace(case, group=f"{folder.name}/{groups.get(case.images[0].stem, case.mask.stem)}")
-        for case in found
+        for case in pairs
     ]
 
 

@@ -1,10 +1,10 @@
 """A folder of one's own: ``images/`` with ``masks/`` (or ``labels/``), the same stem for a pair.
 
-The stem of a mask may also end in what exported masks end in: ``a_mask.png`` belongs to ``a.jpg``.
-Either 2-D pictures or NIfTI volumes.  ``classes.txt`` beside them names the classes, one a line:
-either all labels with ``background`` first, or the foreground classes only.  Without it the largest
-label in the masks says how many there are.  Every image is a group of its own unless a split file
-says otherwise, or ``groups.json``: ``{"stem": "group"}``, which keeps slices of a volume together.
+The stem of a mask may also end as exported masks do: ``a_mask.png`` belongs to ``a.jpg``. Either
+2-D pictures or NIfTI volumes. ``classes.txt`` beside them names the classes, one per line: all
+labels with ``background`` first, or the foreground classes only. Without it the largest label in
+the masks gives their number. Every image is a group of its own, unless a split file or
+``groups.json`` (``{"stem": "group"}``) joins the slices of a volume.
 """
 
 import json
@@ -29,7 +29,7 @@ IMAGE_FOLDERS, MASK_FOLDERS = ("images",), ("masks", "labels")
 def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
     """Pair the files by stem and deal them 70 / 15 / 15 by ``seed``.
 
-    InputError for what is wrong with the folder as a whole; a bad pair is for its loading to say.
+    InputError for a fault of the folder as a whole; a bad pair is an error of its loading.
     """
     from napari_hidiff.io.registry import MASK_NAME
 
@@ -49,7 +49,7 @@ def open_folder(root: Path, seed: int = 0, rule: str = "random") -> Dataset:
         attribution=root.resolve().name,
         splits=random_split(cases, seed),
         notes=notes,
-        # A NIfTI mask of 0 and 255 is one of 0 and 1, as it is in a picture.
+        # As in a picture, 0 and 255 alone mean 0 and 1.
         codes={0: 0, 1: 1, 255: 1} if volumes and len(classes) == 2 else {},
         reader=read_nifti if volumes else read_picture,
     )
@@ -61,12 +61,12 @@ def _folders(root: Path, names: Collection[str]) -> list[Path]:
 
 
 def _the_folder(root: Path, names: Collection[str]) -> Path:
-    found = _folders(root, names)
-    if len(found) > 1:
-        both = " and ".join(f"{path.name}/" for path in found)
+    folders = _folders(root, names)
+    if len(folders) > 1:
+        both = " and ".join(f"{path.name}/" for path in folders)
         what = "truth" if names == MASK_FOLDERS else "images"
         raise InputError(f"{root}: both {both} are there; keep the one with the {what}")
-    return found[0]
+    return folders[0]
 
 
 def _groups(root: Path) -> dict[str, str]:
@@ -112,9 +112,9 @@ def _named_classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None
 
 
 def _counted_classes(cases: list[Case]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Class names from the largest label of all masks, and a note on labels that cannot be meant.
+    """Class names from the largest label of all masks, and a note on implausible labels.
 
-    JPEG masks hold one class.  A mask that cannot be read counts nothing: its loading says why.
+    JPEG masks have one class.  An unreadable mask is ignored: it is an error of its loading.
     """
     largest, notes = 1, []
     for case in cases:
@@ -147,7 +147,7 @@ def _largest_label(path: Path) -> int:
 
 
 def _channels(cases: list[Case]) -> tuple[str, ...]:
-    """Channel names after the first image that can be read; InputError if none can."""
+    """Channel names from the first readable image; InputError without one."""
     problem = None
     for case in cases:
         path = case.images[0]

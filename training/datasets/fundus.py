@@ -1,14 +1,12 @@
-"""Two sets of fundus images with vessels, drawn by two observers.
+"""Two sets of fundus images with vessels, drawn by two observers: CHASE_DB1 and DRIVE.
 
-CHASE_DB1: 28 fundus images of both eyes of 14 children, with two observers' vessels.
+CHASE_DB1: 28 images of both eyes of 14 children. Fraz et al. 2012,
+https://doi.org/10.1109/TBME.2012.2205687. The first 20 images by name train, of which 17 to 20
+validate (val); the last 8 are the test set. No child is in two splits.
 
-Fraz et al. 2012, https://doi.org/10.1109/TBME.2012.2205687.  The first 20 images by name train, of
-which 17 to 20 are for choosing (val); the last 8 are the test set.  That divides no child.
-
-DRIVE: 40 fundus images with vessels and a field of view; 20 train, 20 test.
-
-Staal et al. 2004, https://doi.org/10.1109/TMI.2004.825627.  The last 4 of the training images are
-for choosing (val).  The current download has no ``test/1st_manual``: its test split is then empty.
+DRIVE: 40 images with a field of view, 20 train, 20 test. Staal et al. 2004,
+https://doi.org/10.1109/TMI.2004.825627. The last 4 of the training images validate (val). The
+current download has no ``test/1st_manual``: its test split is then empty.
 """
 
 from pathlib import Path
@@ -23,9 +21,9 @@ CHASE_VAL, CHASE_TEST = EYES[16:20], EYES[20:]
 def open_chase(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
     """Read the flat folder."""
     del seed, rule  # the split is fixed
-    found = [eye for eye in EYES if (root / f"{eye}.jpg").is_file()]
-    missing = [eye for eye in EYES if eye not in found]
-    splits, notes = fixed_split([_chase_case(root, eye) for eye in found], CHASE_VAL, CHASE_TEST)
+    eyes = [eye for eye in EYES if (root / f"{eye}.jpg").is_file()]
+    missing = [eye for eye in EYES if eye not in eyes]
+    splits, notes = fixed_split([_chase_case(root, eye) for eye in eyes], CHASE_VAL, CHASE_TEST)
     if missing:
         notes += (f"{len(missing)} of 28 images are missing, {missing[0]} first",)
     return Dataset(

@@ -1,4 +1,4 @@
-"""What a data set lacks to learn from: masks of its images, foreground, whole classes."""
+"""Data sets that cannot be learned from: images without masks, no foreground, missing classes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ ENDINGS = "the name may also end in _mask, _seg or _label"
 
 
 def without_pair(dataset: Dataset) -> tuple[frozenset[str], str]:
-    """Ids of all cases that have no mask, or a mask and no image, and one line about them."""
+    """Ids of all cases without mask or without image, and one line about them."""
     cases = [case for cases in dataset.splits.values() for case in cases]
     no_mask = [c for c in cases if not c.mask.is_file() and all(p.is_file() for p in c.images)]
     no_image = [c for c in cases if c.mask.is_file() and not any(p.is_file() for p in c.images)]
@@ -38,14 +38,14 @@ def without_pair(dataset: Dataset) -> tuple[frozenset[str], str]:
 def paired_only(dataset: Dataset, ids: Collection[str]) -> Dataset:
     """The data set without the cases of these ids."""
 
-    def kept(cases: Sequence[Case]) -> tuple[Case, ...]:
+    def paired(cases: Sequence[Case]) -> tuple[Case, ...]:
         return tuple(case for case in cases if case.id not in ids)
 
-    return replace(dataset, splits={name: kept(cases) for name, cases in dataset.splits.items()})
+    return replace(dataset, splits={name: paired(cases) for name, cases in dataset.splits.items()})
 
 
 def no_foreground(train: Present) -> str | None:
-    """Why nothing can be learned from these training masks, in one line; None if something can."""
+    """The reason why these training masks cannot train, in one line, or None."""
     if not train or any(train.values()):
         return None
     masks = "the one training mask has" if len(train) == 1 else "all training masks have"
@@ -53,7 +53,7 @@ def no_foreground(train: Present) -> str | None:
 
 
 def check_foreground(train: Present) -> None:
-    """InputError where no training mask has any foreground."""
+    """InputError if no training mask has any foreground."""
     line = no_foreground(train)
     if line:
         raise InputError(line)

@@ -20,7 +20,7 @@ MRI = {"rule": "zscore"}
 
 
 def open_msd(root: Path, seed: int = 0, rule: str = "cases") -> Dataset:
-    """Read the task that ``dataset.json`` describes; InputError where it describes none."""
+    """Read the task that ``dataset.json`` describes; InputError if it describes none."""
     del rule  # there is one
     path = root / "dataset.json"
     try:

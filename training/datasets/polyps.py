@@ -1,22 +1,20 @@
-"""CVC-ClinicDB: 612 frames, 384 x 288, of 29 colonoscopy sequences with polyps.
+"""Three sets of polyps in colonoscopy: CVC-ClinicDB, Kvasir-SEG and the PraNet benchmark.
 
-Bernal et al. 2015, https://doi.org/10.1016/j.compmedimag.2015.02.007.  Neighbouring frames are
-near duplicates, so whole sequences are dealt 80 / 10 / 10 (rule "sequences").  The paper deals
-single frames (rule "paper"), which puts such duplicates into training and test.
+CVC-ClinicDB: 612 frames, 384 x 288, of 29 sequences. Bernal et al. 2015,
+https://doi.org/10.1016/j.compmedimag.2015.02.007. Neighbouring frames are near duplicates, so whole
+sequences are dealt 80 / 10 / 10 (rule "sequences"). The paper deals single frames (rule "paper"),
+which puts such duplicates into training and test.
 
-Kvasir-SEG: 1000 endoscopic images of polyps, jpg of 333 sizes.
+Kvasir-SEG: 1000 pictures, jpg of 333 sizes. Jha et al. 2020,
+https://doi.org/10.1007/978-3-030-37734-2_37. Where the authors' lists ``splits/train.txt`` and
+``splits/val.txt`` are beside the images, the second one is the test set here, and the last tenth of
+the first one validates (val). Without them 120 of 1000 images are dealt to the test set and 88 to
+val, as in the paper, always the same ones.
 
-Jha et al. 2020, https://doi.org/10.1007/978-3-030-37734-2_37.  The authors' lists, where
-``splits/train.txt`` and ``splits/val.txt`` lie beside the images, say what trains and what is
-reported: the second list is the test set here, and the last tenth of the first one chooses (val).
-Without the lists 120 of 1000 images are dealt to the test set and 88 to val, as in the paper,
-always the same ones.
-
-The polyp benchmark of PraNet: one training set of two sources, five test sets.
-
-Fan et al. 2020, https://doi.org/10.1007/978-3-030-59725-2_26.  A tenth of the training set is held
-out to choose (val), always the same one.  Case ids keep the set's name (``CVC-300/150``), so that
-a report can group by it; the rule named after a test set reports that one alone.
+PraNet's benchmark: one training set of two sources, five test sets. Fan et al. 2020,
+https://doi.org/10.1007/978-3-030-59725-2_26. A tenth of the training set validates (val), always
+the same one. Case ids start with the set's name (``CVC-300/150``), so that a report can group by
+it; the rule named after a test set reports that set alone.
 """
 
 from bisect import bisect_left
@@ -38,7 +36,7 @@ LAST_FRAMES = (
 
 
 def sequence(frame: int) -> str:
-    """The sequence that a frame, 1 to 612, belongs to: ``sequence01`` to ``sequence29``."""
+    """The sequence of a frame, 1 to 612: ``sequence01`` to ``sequence29``."""
     return f"sequence{bisect_left(LAST_FRAMES, frame) + 1:02}"
 
 
@@ -48,7 +46,7 @@ def is_frame(name: str) -> bool:
 
 
 def open_cvc(root: Path, seed: int = 0, rule: str = "sequences") -> Dataset:
-    """Read ``Original`` and ``Ground Truth``; files that are no numbered frame are left out."""
+    """Read ``Original`` and ``Ground Truth``; files without a frame number are ignored."""
     found = paired(root / "Original", root / "Ground Truth")
     cases = sorted((c for c in found if is_frame(c.id)), key=lambda case: int(case.id))
     notes: tuple[str, ...] = ()
@@ -90,7 +88,7 @@ VAL_SHARE, TEST_SHARE = 0.088, 0.12
 
 
 def open_kvasir(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
-    """Read ``images`` and ``masks``; ``rule`` "random" leaves the authors' lists aside."""
+    """Read ``images`` and ``masks``; ``rule`` "random" ignores the authors' lists."""
     cases = paired(root / "images", root / "masks")
     lists = [root / "splits" / f"{name}.txt" for name in ("train", "val")]
     if rule == "official" and all(path.is_file() for path in lists):
@@ -151,7 +149,7 @@ OFFICIAL = "official"
 
 
 def open_polyp(root: Path, seed: int = 0, rule: str = OFFICIAL) -> Dataset:
-    """Read the training set and the test sets that are there; ``rule`` may name one test set."""
+    """Read the training set and the existing test sets; ``rule`` may name one test set."""
     wanted = TEST_SETS if rule == OFFICIAL else (rule,)
     train = [_of_sequence(case) for case in _cases(root, TRAIN_SET)]
     tests = {name: _cases(root / "TestDataset", name) for name in wanted}
@@ -180,7 +178,7 @@ def _folder(parent: Path, kind: str) -> Path | None:
 
 
 def _cases(parent: Path, name: str) -> list[Case]:
-    """The pairs of one set, none if it is not there."""
+    """The pairs of one set; none if it is missing."""
     images = _folder(parent / name, "image")
     if images is None:
         return []

@@ -1,6 +1,6 @@
-"""Which case trains, which one chooses, which one is reported: split files and their checks.
+"""Train, validation and test splits: split files, random splits and their checks.
 
-Images and masks that belong together because their files have the same stem.
+:func:`paired` matches images and masks whose files have the same stem.
 """
 
 import json
@@ -22,10 +22,10 @@ Splits = dict[str, tuple[Case, ...]]
 def fixed_split(
     cases: Iterable[Case], val: Collection[str], test: Collection[str]
 ) -> tuple[Splits, tuple[str, ...]]:
-    """The owner's split by case id: what is in neither ``val`` nor ``test`` trains.
+    """The owner's split by case id: cases in neither ``val`` nor ``test`` train.
 
-    An incomplete copy may hold no case of ``val``; then the last group of the training cases
-    takes its place, and the returned notes say so.
+    If an incomplete copy has no case of ``val``, the last group of the training cases validates,
+    with a line in the returned notes.
     """
     cases = tuple(cases)
     splits = {
@@ -43,10 +43,10 @@ def fixed_split(
 
 
 def random_split(cases: Iterable[Case], seed: int, val: float = 0.15, test: float = 0.15) -> Splits:
-    """Deal whole groups at random, always in the same way for one seed.
+    """Split whole groups at random, determined by the seed.
 
-    ``val`` and ``test`` are shares of the groups, rounded, but at least one group each (unless the
-    share is 0) as long as training keeps one: two groups make train and val, one trains alone.
+    ``val`` and ``test`` are shares of the groups, rounded, with at least one group each (unless the
+    share is 0), but training has the first: two groups are train and val, one is train.
     """
     cases = tuple(cases)
     groups = sorted({case.group for case in cases})
@@ -91,7 +91,7 @@ def read_split(path: Path, cases: Iterable[Case]) -> Splits:
 
 
 def divided_group(splits: Mapping[str, Iterable[Case]]) -> str | None:
-    """One line about the first group that two splits share, or None if none is divided."""
+    """One line about the first group that two splits share, or None."""
     home: dict[str, tuple[str, Case]] = {}
     for name, cases in splits.items():
         for case in cases:
@@ -129,10 +129,10 @@ def paired(
 ) -> list[Case]:
     """A case per stem found in either folder, by name; its id (and group) is prefix and stem.
 
-    ``ending``: what the stem of a mask may have behind that of its image.
+    ``ending``: an optional suffix of a mask's stem.
 
-    An image without mask, or a mask without image, is a case too: loading it says which file is
-    missing.  InputError for an empty folder and for two files of one stem.
+    An image without mask, or a mask without image, is a case, too: loading it reports the missing
+    file.  InputError for an empty folder and for two files of one stem.
     """
     pictures = by_stem(images, suffixes)
 
@@ -176,7 +176,7 @@ def by_stem(
 
 
 def holds(folder: Path, suffixes: Collection[str] = IMAGES) -> bool:
-    """Whether a folder is there and has a file of one of these suffixes."""
+    """Whether a folder exists and has a file with one of these suffixes."""
     return folder.is_dir() and any(_is_one_of(path, suffixes) for path in folder.iterdir())
 
 
@@ -186,6 +186,6 @@ def _is_one_of(path: Path, suffixes: Collection[str]) -> bool:
 
 
 def _expected(name: str, files: dict[str, Path]) -> Path:
-    """Where the missing file of a pair is looked for: named as the others of its folder."""
+    """The expected path of a missing file: like the others of its folder."""
     known, other = next(iter(files.items()))
     return other.with_name(name + other.name[len(known) :])

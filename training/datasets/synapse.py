@@ -1,8 +1,8 @@
 """Synapse: abdominal CT of 30 patients with eight organs, in TransUNet's copy or as raw BTCV.
 
 Landman et al. 2015, https://doi.org/10.7303/syn3193805; Chen et al. 2021,
-https://arxiv.org/abs/2102.04306.  TransUNet's 18 training patients train, of which the last two
-choose (val), and its 12 others are the test set, in both copies.  Patients of neither list train
+https://arxiv.org/abs/2102.04306. TransUNet's 18 training patients train, of which the last two
+validate (val), and its 12 others are the test set, in both copies. Patients on neither list train
 if the copy has them in ``train_npz`` and are tested if it has them in ``test_vol_h5``.
 """
 
@@ -44,7 +44,7 @@ VOLUME = re.compile(r"(case\d+)\.npy\.h5")
 NIFTI = re.compile(r"img(\d+)\.nii(?:\.gz)?")
 LABEL = re.compile(r"label(\d+)\.nii(?:\.gz)?")
 OWNERS_TEST = range(61, 81)
-"""Numbers of BTCV's own test set, whose truth is not published."""
+"""Patients of BTCV's own test set, whose truth is not published."""
 
 
 def open_synapse(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
@@ -75,7 +75,7 @@ def open_synapse(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
 
 
 def read_transunet(dataset: Dataset, case: Case) -> Sample:
-    """One h5 volume or the npz slices of a patient, in HU; nothing says the spacing."""
+    """One h5 volume or the npz slices of a patient, in HU, without spacing."""
     read = _read_h5 if case.images[0].suffix == ".h5" else _read_npz
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -132,7 +132,7 @@ def _of_dimensions(path: Path, array: np.ndarray, dimensions: int) -> np.ndarray
 
 
 def _transunet(root: Path) -> tuple[list[Case], set[str], tuple[str, ...]]:
-    """Cases of TransUNet's copy, the ids that it holds as test volumes, and notes."""
+    """Cases of TransUNet's copy, the ids of its test volumes, and notes."""
     slices = _slices(root)
     files = {match.group(1): path for path, match in _matches(root / "test_vol_h5", VOLUME)}
     cases, tested = [], set()
@@ -149,9 +149,9 @@ def _transunet(root: Path) -> tuple[list[Case], set[str], tuple[str, ...]]:
 
 
 def _slices(root: Path) -> dict[str, dict[int, Path]]:
-    """Files by patient and number of the slice: those there, and those that the list names.
+    """Files by patient and slice number: the existing ones, and those in the list.
 
-    A patient of whom no slice is there is left out: copies of some patients come with all lists.
+    A patient without any slice is left out: copies of some patients come with all lists.
     """
     folder, listed = root / "train_npz", root / "lists" / "lists_Synapse" / "train.txt"
     slices: dict[str, dict[int, Path]] = {}

@@ -1,8 +1,7 @@
 """One image under annotation: its mask, its helper layers, its annotation and its sidecar."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
@@ -13,8 +12,8 @@ from napari_hidiff._qt import files, preferences
 from napari_hidiff._qt.layers import layer_data
 from napari_hidiff._qt.layers.autosave import Autosave
 from napari_hidiff._qt.layers.mask_link import MaskLink
-from napari_hidiff.annotation import annotation
 from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.entries import AcceptFacts
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.errors import InputError
@@ -64,7 +63,7 @@ class AnnotatedImage:
         self.annotation.restore(slices, data)
         self.annotation.begin(kept.log if kept else None, slices, channels=self.leading)
         if kept is not None:
-            annotation.relock(self.annotation, kept.log, data)
+            self.annotation.relock(kept.log, data)
         self.mask = layer_data.mask_layer(image, card, self.leading, data)
         self.mask.opacity = preferences.opacity()
         self.autosave = Autosave(self.annotation, keep)
@@ -111,7 +110,7 @@ class AnnotatedImage:
     def reject(self, index: Index) -> None:
         """Take back the result that was written last, and write that down; raises InputError."""
         self.link.reject()
-        self.annotation.note("reject", slice=index)
+        self.annotation.journal.reject(index)
         self.changes = self._last = None
         self._show_changes(False)
         self.autosave.touch()
@@ -123,7 +122,7 @@ class AnnotatedImage:
 
     def freeze(self, label: int, on: bool) -> None:
         """Freeze a class of the mask where it is, or let it go."""
-        annotation.freeze(self.annotation, label, self.mask.data, on)
+        self.annotation.freeze(label, self.mask.data, on)
         self.autosave.touch()
         self._changed()
 
@@ -155,11 +154,11 @@ class AnnotatedImage:
         """Take the mask in the hand."""
         self._viewer.layers.selection.active = self.mask
 
-    def accept(self, index: Index, facts: Mapping[str, Any]) -> None:
+    def accept(self, index: Index, facts: AcceptFacts) -> None:
         """Take a slice's mask as it stands for final, and write down how it came about."""
         self.session(index).accept()
         self.link.keep()
-        self.annotation.note("accept", slice=index, **facts)
+        self.annotation.journal.accept(index, facts)
         key = "napari-hidiff"
         accepted = {**self.mask.metadata.get(key, {}), str(index): dict(facts)}
         self.mask.metadata = {**self.mask.metadata, key: accepted}
@@ -169,7 +168,7 @@ class AnnotatedImage:
     def withdraw(self, index: Index) -> None:
         """A slice's mask is not final after all; it stays as it is."""
         self.session(index).withdraw()
-        self.annotation.note("withdraw", slice=index)
+        self.annotation.journal.withdraw(index)
         self.autosave.touch()
         self._changed()
 

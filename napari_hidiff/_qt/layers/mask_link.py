@@ -15,6 +15,7 @@ from qtpy.QtCore import QTimer
 
 from napari_hidiff._qt.layers.strokes import Path, StrokeRecorder, brushed, enclosed
 from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff.annotation.journal import Result
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.masks import Index, slicer
@@ -111,7 +112,7 @@ class MaskLink:
         step: int | None = None,
         then: Callable[[np.ndarray, np.ndarray], None] | None = None,
         rejectable: bool = False,
-        what: str | None = None,
+        what: Result | None = None,
     ) -> None:
         """Write a model's mask [H, W] into a slice, around fixed pixels, as one undo step.
 
@@ -148,7 +149,7 @@ class MaskLink:
         self,
         masks: Mapping[Index, np.ndarray],
         step: int | None = None,
-        what: str | None = None,
+        what: Result | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Write now; the masks of the slices before and after."""
         written, places, values = [], [], []

@@ -55,9 +55,7 @@ class Alternatives:
             if samples.run is session.run:
                 samples.offer(alternatives)
                 shares = [round(share, 4) for share in samples.shares or ()]
-                target.annotated().annotation.note(
-                    "alternatives", slice=target.index, shares=shares
-                )
+                target.annotated().annotation.journal.alternatives(target.index, shares)
                 self._outline(target, samples)
 
         self._work.seek(samples.each, found)
@@ -67,7 +65,7 @@ class Alternatives:
             show_info(messages.agree(len(samples.each)))
         else:
             shown = samples.after(self._page.steps_slider.value())
-            target.annotated().annotation.note("show", slice=target.index, step=shown)
+            target.annotated().annotation.journal.show(target.index, shown)
             self._work.preview.show(target.annotated(), target.index, shown)
             self._work.changed.emit()
 

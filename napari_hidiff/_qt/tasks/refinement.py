@@ -10,10 +10,10 @@ from napari_hidiff._qt import messages, threads
 from napari_hidiff._qt.controls.annotate_page import AnnotatePage
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.tasks.progress import WorkProgress
-from napari_hidiff._qt.tasks.run_view import ActiveRun, RunPreview, Target, source_of
+from napari_hidiff._qt.tasks.run_view import ActiveRun, RunPreview, Target
 from napari_hidiff.annotation import refinement
 from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.journal import model_facts
+from napari_hidiff.annotation.entries import AcceptFacts
 from napari_hidiff.annotation.refinement import Settings, SliceResult
 from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.annotation.suggestions import RunSamples, random_walk
@@ -80,7 +80,7 @@ class Refinement(QObject):
             annotated = target.annotated()
             session = annotated.session(target.index)
             session.begin(mask, prior)
-            annotated.annotation.note("segment", slice=target.index, **source_of(model, mask))
+            annotated.annotation.journal.segment(target.index, model, mask)
             annotated.show_maps(target.index, prior.probability)
             self.preview.hide(annotated, target.index)
             annotated.link.write(target.index, prior.mask, what="prior")
@@ -98,7 +98,7 @@ class Refinement(QObject):
         def done(prior: Prior) -> None:
             annotated = target.annotated()
             annotated.session(target.index).begin(mask, prior)
-            annotated.annotation.note("segment", slice=target.index, **source_of(model, mask))
+            annotated.annotation.journal.segment(target.index, model, mask)
 
         text = messages.in_slice("first mask", target.index)
         self._start(text, refinement.segment, model, target.stack, target.index, mask, done=done)
@@ -159,12 +159,7 @@ class Refinement(QObject):
             steps = refinement.steps(
                 model, target.stack, target.index, prior, run, settings.sampling
             )
-            entry = annotated.annotation.note(
-                "run",
-                slice=target.index,
-                fixed=session.timeline.fixed_count,
-                **model_facts(model) | vars(settings) | vars(run.guards),
-            )
+            entry = annotated.annotation.begin_run(target.index, model, settings, run.guards)
             active = ActiveRun(annotated, target.index, model, settings, steps, entry)
             self._active = active
             self.preview.begin()
@@ -189,7 +184,7 @@ class Refinement(QObject):
             then = self._written(annotated, target.index)
             annotated.link.write(target.index, mask, then=then, rejectable=True, what="walker")
 
-        annotated.annotation.note("walker", slice=target.index, **target.stack.facts)
+        annotated.annotation.journal.walker(target.index, **target.stack.facts)
         self._start("completing", random_walk, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:
@@ -197,7 +192,7 @@ class Refinement(QObject):
         annotated, index = target.annotated(), target.index
         session = annotated.session(index)
         step = session.standing
-        facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
+        facts: AcceptFacts = {"fixed": session.timeline.fixed_count}
         if step is not None and session.run is not None and model is not None:
             number, steps = session.run.number(step), session.run.asked or session.run.total
             facts |= {"model": model.card.name, "step": number, "steps": steps}
@@ -247,7 +242,7 @@ class Refinement(QObject):
             return
         self._job.stop()
         if self._active is not None:
-            self._active.entry["stopped"] = True
+            self._active.entry.stopped()
 
     def abandon(self, annotated: AnnotatedImage) -> bool:
         """Forget the work on an image, and tell whether there was some."""
@@ -279,7 +274,7 @@ class Refinement(QObject):
             return
         session = active.annotated.session(active.index)
         session.add_step(step.mask, step.probability)
-        active.entry |= {"taken": step.index, "engine": step.engine}
+        active.entry.took(step.index, step.engine)
         if session.run is not None and session.run.finished:
             self.preview.samples = RunSamples(session.run, step.each)
         active.annotated.show_maps(active.index, step.probability)

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_hidiff._qt import messages
 from napari_hidiff._qt.controls.annotate_page import AnnotatePage
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
-from napari_hidiff.annotation.journal import model_facts
+from napari_hidiff.annotation.journal import LoggedRun
 from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.suggestions import RunSamples
 from napari_hidiff.inference.stack import Stack
-from napari_hidiff.masks import Index, of_mask
+from napari_hidiff.masks import Index
 
 if TYPE_CHECKING:
     from napari_hidiff.diffusion.samplers import Step
@@ -122,12 +122,5 @@ class ActiveRun:
     model: "HiDiff"
     settings: Settings
     steps: "Iterator[Step]"
-    entry: dict[str, Any]
+    entry: LoggedRun
     writes: bool = True
-
-
-def source_of(model: "HiDiff", mask: np.ndarray | None) -> dict[str, Any]:
-    """What the log says of a prior: whose it is, or the mask that it was made from."""
-    if mask is None:
-        return model_facts(model) | {"prior": "segmentor"}
-    return model_facts(model) | {"prior": "mask", "pixels": of_mask(mask)}

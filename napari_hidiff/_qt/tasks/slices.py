@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.journal import model_facts
 from napari_hidiff.annotation.refinement import (
     Settings,
     SliceChange,
@@ -140,7 +139,7 @@ class ManySlices:
         annotated.link.write_many(standing)
         for index in standing:
             annotated.session(index).mark_propagated()
-        annotated.annotation.note("take_back", slices=len(standing))
+        annotated.annotation.journal.take_back(len(standing))
         for index in self._newly_refined & set(standing):
             annotated.session(index).refined_by_pass = False
         self._last = {}
@@ -169,12 +168,10 @@ class ManySlices:
             nonlocal done
             done += 1
             session, mask = annotated.session(swept.at), swept.mask
-            facts = model_facts(model) | {"kind": what, **(asdict(how) if how else {})}
-            again = session.refined
+            used, again = None, session.refined
             if guards is not None and again:
-                mask = guarded(session, swept, guards)
-                facts |= vars(guards) | {"certain": False}
-            annotated.annotation.note("sweep", slice=swept.at, **facts)
+                mask, used = guarded(session, swept, guards), replace(guards, certain=False)
+            annotated.annotation.journal.sweep(swept.at, model, what, how, used)
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
                 session.begin(swept.given)
