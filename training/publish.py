@@ -8,6 +8,7 @@ published file with ``--scores results/chase-vessels-test.json`` and, for what s
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.ood import looks_of
+from napari_hidiff.io.storage import whole
 from napari_hidiff.training.datasets import open_dataset
 
 LARGEST = 10_000_000
@@ -82,21 +84,34 @@ def publish_command(
     note: Annotated[
         str | None, typer.Option(help="What a reader of the card should know of the training.")
     ] = None,
+    command: Annotated[
+        str | None, typer.Option(help="The command that trained it, without this machine's paths.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    attribution: Annotated[
+        str | None, typer.Option(help="Whose data it was trained on, under which licences.")
+    ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export",
+            help="Store binary weights as signs: a third of the size, but not to be trained on.",
+        ),
+    ] = False,
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
     loaded = load_model(model, device="cpu", engine="torch")
-    loaded.check_trainable()  # whoever has a bundled model can go on training it
-    size = model.stat().st_size  # weights decide it, and they stay
-    if size > LARGEST:
-        raise InputError(
-            f"{model} has {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"
-        )
-    changes: dict[str, Any] = {"name": name or loaded.card.name}
-    if summary is not None:
-        changes["summary"] = summary
-    if note is not None:
-        changes["training"] = loaded.card.training | {"note": note}
+    if not (export or loaded.card.prompted):
+        loaded.check_trainable()  # whoever has a bundled model can go on training it
+    given = {"summary": summary, "licence": licence, "attribution": attribution}
+    changes: dict[str, Any] = {key: text for key, text in given.items() if text is not None}
+    changes["name"] = name or loaded.card.name
+    told = {"note": note, "command": command}
+    training = loaded.card.training | {key: text for key, text in told.items() if text is not None}
     known = loaded.card.scores
+    if "validation" in training:  # of a prompted model, whose training scores it
+        known = known | {"prompted": training.pop("validation")}
+    changes["training"] = training
     if scores is not None:
         strokes = {key: known[key] for key in ("interactive",) if key in known}
         known = scores_of(json.loads(scores.read_text())) | strokes
@@ -106,7 +121,16 @@ def publish_command(
     if looks is not None:
         changes["looks"] = training_looks(loaded.card, looks, data)
     path = output / f"{changes['name']}.safetensors"
-    loaded.with_card(**changes).save(path)
+    with TemporaryDirectory() as folder:  # an older one stays until the new one is known to fit
+        written = Path(folder) / path.name
+        loaded.with_card(**changes).save(written, export)
+        size = written.stat().st_size
+        if size > LARGEST:
+            raise InputError(
+                f"{path} would have {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"
+            )
+        with whole(path) as (part,):
+            part.write_bytes(written.read_bytes())
     print(f"{path}: {size / 1e6:.1f} MB")
 
 
