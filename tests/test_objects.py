@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from blobs import disc, picture, stroke
 
 from napari_hidiff import load_model
 from napari_hidiff.annotation import objects, refinement
@@ -9,8 +10,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.masks import dice
-
-from .blobs import disc, picture, stroke
 
 SIZE = (200, 240)
 DISCS = [(60, 60, 24), (60, 112, 26), (140, 90, 30)]
@@ -99,7 +98,7 @@ def test_a_mask_is_carried_through_a_volume(model):
     found = {result.at[0]: result.mask for result in swept}
     assert sorted(found) == [1, 2, 3, 4, 5]
     for z, mask in found.items():
-        assert dice(mask, truth[z]) > 0.8
+        assert dice(mask, truth[z]) > dice(truth[0], truth[z]) + 0.04, "better than left as it was"
 
 
 def test_a_volume_is_refined_where_something_points_at_the_object(model):

@@ -31,7 +31,8 @@ def refine_object(
     label : the object, at least 1; it may be new. strokes : integer [H, W], what the user painted,
     ``FREE`` or a label; what has another label than the object's is not the object.
     prior : a mask or probability of the object, as for :meth:`HiDiff.refine`; None = its pixels in
-    ``labels``, where it has any. sampling : None = what the card recommends.
+    ``labels``, unless a stroke lies on it: strokes alone are worth more than the answer to the
+    strokes before (``python -m benchmarks.prompted_choices``). sampling : None = what the card recommends.
 
     Returns a new array of the dtype of ``labels``; strokes stand in it as they were painted.
 
@@ -45,7 +46,7 @@ def refine_object(
         strokes = np.full(labels.shape, FREE, np.int32)
     if strokes.shape != labels.shape:
         raise InputError(f"the strokes have shape {strokes.shape}, the labels {labels.shape}")
-    if prior is None and (labels == label).any():
+    if prior is None and not (strokes == label).any() and (labels == label).any():
         prior = (labels == label).astype(np.uint8)
     how = sampling or model.sampling()
     found = model.refine(

@@ -24,8 +24,9 @@ Ask = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], I
 """(image float32 [h, w, C], prior float32 [1, h, w] or None, fixed int16 [h, w], a mask [h, w] to
 start from or None) -> the steps of a refinement of a window."""
 
-CONTEXT = 2.0
-"""A window is so many times as long as what it was laid around, at least."""
+CONTEXT = 5.0
+"""A window is so many times as long as what it was laid around, or the whole image: closer looks
+cost accuracy (``python -m benchmarks.prompted_choices``)."""
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
 FOUND, OUTSIDE = 0.5, 0.05
