@@ -12,14 +12,10 @@ import numpy as np
 import typer
 from PIL import Image
 
-from napari_hidiff.cli.console import new_app, run
 from napari_hidiff.training.datasets import open_dataset
 
-app = new_app()
 
-
-@app.command()
-def write(
+def main(
     data: Annotated[Path, typer.Argument(help="The folder Task04_Hippocampus.")],
     output: Annotated[Path, typer.Argument(help="The folder of the collection.")],
 ) -> None:
@@ -39,4 +35,4 @@ def write(
 
 
 if __name__ == "__main__":
-    run(app, "benchmarks.hippocampus_slices")
+    typer.run(main)

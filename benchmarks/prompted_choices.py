@@ -18,6 +18,7 @@ import typer
 from napari_hidiff import load_model
 from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.inference.card import versions
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import dice
 from napari_hidiff.training.datasets import Dataset, open_dataset
@@ -151,7 +152,9 @@ def main(
         for way, values in scores.items():
             table.setdefault(way, []).append(round(mean_by_set(values, names), 4))
     if as_json:
-        print_json({"model": model, "objects": len(marked), "sets": len(set(names)), "dice": table})
+        asked = {"model": model, "objects": len(marked), "sets": len(set(names))}
+        command = f"python -m benchmarks.prompted_choices DATA --strokes {strokes} --each {each}"
+        print_json(asked | {"command": command, "versions": versions(), "dice": table})
         return
     print(f"{len(marked)} objects of {len(set(names))} sets")
     for way, row in table.items():

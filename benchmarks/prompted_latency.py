@@ -14,6 +14,7 @@ import typer
 
 from napari_hidiff import load_model
 from napari_hidiff.cli.console import JsonOption, print_json
+from napari_hidiff.inference.card import versions
 
 SIZES = {"window of 256 pixels": (256, 256), "one megapixel": (1000, 1000)}
 
@@ -40,6 +41,11 @@ def main(
         "model": model,
         "engine": loaded.engine,
         "threads": threads,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "command": f"python -m benchmarks.prompted_latency --threads {threads}",
+        "versions": versions(),
         "load": [round(value, 2) for value in os.getloadavg()],
     }
     for name, size in SIZES.items():

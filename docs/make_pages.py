@@ -19,6 +19,7 @@ from measured_page import measured_page
 from studies_page import studies_page
 from typer import Typer
 from typer.main import get_command
+from universal_page import universal_page
 
 from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import Card, card_rows, card_scores
@@ -280,6 +281,7 @@ PAGES = {
     "model-cards.md": cards_page,
     "studies.md": lambda: studies_page(NOTE),
     "measured.md": lambda: measured_page(NOTE),
+    "universal.md": lambda: universal_page(NOTE),
 }
 """What is made, and by what."""
 

@@ -21,8 +21,9 @@ def model():
     return load_model("universal", device="cpu", engine="packed")
 
 
-def window(marked, side=256):
-    return prompted.around(marked, marked.shape, side)
+def window(marked, times=2):
+    box = [np.ptp(at) + 1 for at in np.nonzero(marked)]
+    return prompted.around(marked, marked.shape, max(256, times * max(box)))
 
 
 def test_it_finds_what_a_stroke_a_box_or_a_mask_points_at(model):

@@ -47,6 +47,18 @@ def interactive_scores_of(report: dict[str, Any]) -> dict[str, Any]:
     return {key: report[key] for key in kept} | {"arms": arms, "refine_minus": ahead}
 
 
+def prompted_scores_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the card of a prompted model says of the simulated annotator: a row per set, with Dice
+    after 1, 2, ... strokes."""
+    rows = []
+    for name, part in report["by_set"].items():
+        own = [case["stroke"] for case in report["cases"] if case["id"].startswith(f"{name}/")]
+        kinds = " or ".join(sorted({kind for kinds in own for kind in kinds}))
+        dice = [round(value, 4) for value in part["arms"]["refine"]["dice"][1:]]
+        rows.append({"set": name, "strokes": kinds, "n": part["n"], "dice": dice})
+    return rows
+
+
 def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any]:
     """The looks of the very cases that a card names as trained on; InputError if one is missing."""
     found = open_dataset(dataset, data)
@@ -115,7 +127,10 @@ def publish_command(
     if scores is not None:
         strokes = {key: known[key] for key in ("interactive",) if key in known}
         known = scores_of(json.loads(scores.read_text())) | strokes
-    if interactive is not None:
+    if interactive is not None and loaded.card.prompted:
+        report = json.loads(interactive.read_text())
+        known = known | {"prompted": prompted_scores_of(report), "command": report["command"]}
+    elif interactive is not None:
         known = known | {"interactive": interactive_scores_of(json.loads(interactive.read_text()))}
     changes["scores"] = known
     if looks is not None:

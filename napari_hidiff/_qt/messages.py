@@ -11,7 +11,7 @@ from napari_hidiff.masks import Changes
 if TYPE_CHECKING:
     from napari_hidiff.annotation.refinement import Settings
     from napari_hidiff.engine.engine import Engine
-    from napari_hidiff.inference.model import Estimate
+    from napari_hidiff.inference.cost import Estimate
 
 NAMED = 3
 """Classes that fit into one line."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from napari_hidiff._qt.widget import HiDiffWidget
     from napari_hidiff.annotation.suggestions import Alternative
     from napari_hidiff.diffusion.samplers import Step
-    from napari_hidiff.inference.model import Estimate, HiDiff
+    from napari_hidiff.inference.cost import Estimate
+    from napari_hidiff.inference.model import HiDiff
 
 log = logging.getLogger(__name__)
 

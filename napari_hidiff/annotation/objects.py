@@ -32,7 +32,8 @@ def refine_object(
     ``FREE`` or a label; what has another label than the object's is not the object.
     prior : a mask or probability of the object, as for :meth:`HiDiff.refine`; None = its pixels in
     ``labels``, unless a stroke lies on it: strokes alone are worth more than the answer to the
-    strokes before (``python -m benchmarks.prompted_choices``). sampling : None = what the card recommends.
+    strokes before (``python -m benchmarks.prompted_choices``).
+    sampling : None = what the card recommends.
 
     Returns a new array of the dtype of ``labels``; strokes stand in it as they were painted.
 

@@ -24,9 +24,10 @@ Ask = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], I
 """(image float32 [h, w, C], prior float32 [1, h, w] or None, fixed int16 [h, w], a mask [h, w] to
 start from or None) -> the steps of a refinement of a window."""
 
-CONTEXT = 5.0
-"""A window is so many times as long as what it was laid around, or the whole image: closer looks
-cost accuracy (``python -m benchmarks.prompted_choices``)."""
+CONTEXT, ROOM = 5.0, 3.0
+"""A window is so many times as long as the strokes on the object, and as what is known of the
+object, or the whole image: closer looks cost accuracy (``python -m benchmarks.prompted_choices``).
+"""
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
 FOUND, OUTSIDE = 0.5, 0.05
@@ -93,7 +94,8 @@ def steps(
     side : pixels of a window's longer side in the network. rule : keyword arguments of
     :func:`preprocessing.soften`, for priors that are masks.
     """
-    area = around(prompt.object, image.shape[:2], side)
+    known = max(CONTEXT * _longest(prompt.fixed == 1), ROOM * _longest(prompt.object))
+    area = around(prompt.object, image.shape[:2], max(float(side), known))
     for left in reversed(range(ENLARGED + 1)):
         view = View(area, image.shape[:2], side)
         run = ask(view.image(image), view.prior(prompt, rule), *view.marks(prompt))
@@ -103,33 +105,42 @@ def steps(
             break
         held = prompt.object
         held[area] |= answer
-        area = around(held, image.shape[:2], 2 * max(answer.shape))
+        area = around(held, image.shape[:2], 2.0 * max(answer.shape))
     yield view.pasted(first, prompt)
     for step in run:
         yield view.pasted(step, prompt)
 
 
-def around(marked: np.ndarray, size: tuple[int, int], side: int) -> Area:
+def around(marked: np.ndarray, size: tuple[int, int], wanted: float) -> Area:
     """A window around marked pixels bool [H, W]: square, as far as the image reaches.
 
-    Its side is that of the image, halved while it remains at least ``side``, and :data:`CONTEXT`
-    times that of the marked box; it moves in steps of an eighth, so that a few more pixels of a
+    Its side is that of the image, halved while it remains at least ``wanted``, which is at least
+    the side of the marked box. It moves in steps of an eighth, so that a few more pixels of a
     stroke seldom change it.
     """
-    boxes = []
-    for axis in (1, 0):
-        at = np.flatnonzero(marked.any(axis))
-        boxes.append((int(at[0]), int(at[-1]) + 1))
-    wanted = max(float(side), *(CONTEXT * (stop - start) for start, stop in boxes))
     length = max(size)
     while length / 2 >= wanted:
         length = -(-length // 2)
     step = max(1, length // 8)
     rows, columns = (
         _span(start, stop, min(length, whole), whole, step)
-        for (start, stop), whole in zip(boxes, size, strict=True)
+        for (start, stop), whole in zip(_box(marked), size, strict=True)
     )
     return rows, columns
+
+
+def _box(marked: np.ndarray) -> list[tuple[int, int]]:
+    """First row and the one after the last, and the same of the columns, of marked pixels."""
+    found = []
+    for axis in (1, 0):
+        at = np.flatnonzero(marked.any(axis))
+        found.append((int(at[0]), int(at[-1]) + 1))
+    return found
+
+
+def _longest(marked: np.ndarray) -> int:
+    """The longer side of the box around marked pixels; 0 where there are none."""
+    return max(stop - start for start, stop in _box(marked)) if marked.any() else 0
 
 
 def _span(start: int, stop: int, length: int, whole: int, step: int) -> slice:

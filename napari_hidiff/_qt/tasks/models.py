@@ -20,7 +20,8 @@ from napari_hidiff.inference.catalog import SUFFIX, available_models
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.tasks.model_manager import ModelManager
-    from napari_hidiff.inference.model import Estimate, HiDiff
+    from napari_hidiff.inference.cost import Estimate
+    from napari_hidiff.inference.model import HiDiff
 
 
 class Models(QObject):

@@ -21,7 +21,7 @@ from napari_hidiff.training.datasets import Case, Dataset
 
 from ..damage import damage
 from ..output import Content, Report, Table, figure, interval, numbers, plain, verdict
-from ..scoring import foreground_slices, set_of, settings_of
+from ..scoring import foreground_slices, set_of
 from ..study import OnCase, Options, Record, Study, Task, files_of, fingerprint, silent
 from .scored import mean_interval
 
@@ -95,7 +95,8 @@ class Priors:
 
     def __init__(self, model: HiDiff, dataset: Dataset, options: Options) -> None:
         self.model, self.dataset, self.options = model, dataset, options
-        self.sampling = model.sampling(**settings_of(model, options), seed=options.seeds[0])
+        wanted = options.sampler, options.steps, options.samples
+        self.sampling = model.sampling(*wanted, seed=options.seeds[0])
         self.second: HiDiff | None = None
         if options.control is not None:
             self.second = load_model(str(options.control), str(model.device), model.runs.wanted)
