@@ -46,9 +46,9 @@ part, engine = sys.argv[1:3]
 side, stem, width = map(int, sys.argv[3:])
 torch.set_num_threads(1)
 model = untrained(width, stem)
-model.runs = Engine(model.refiner, model.device, engine)
-model.runs.prepare()
-refiner = model.runs.pick().refiner
+model.backend = Engine(model.refiner, model.device, engine)
+model.backend.prepare()
+refiner = model.backend.pick().refiner
 rng = np.random.default_rng(0)
 
 def prepared(side):

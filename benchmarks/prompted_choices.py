@@ -17,7 +17,7 @@ import typer
 
 from napari_hidiff import load_model
 from napari_hidiff.cli.console import JsonOption, print_json
-from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.inference.card import versions
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import dice
@@ -85,10 +85,10 @@ def hypotheses(model: HiDiff, image: np.ndarray, fixed: np.ndarray) -> np.ndarra
     """The answer and the model's further masks, probabilities float32 [1 + N, H, W]."""
     scaled = model.intensity(model.check_image(image)).transpose(2, 0, 1)
     x, known = torch.from_numpy(scaled.copy())[None], torch.from_numpy(fixed)[None]
-    prior = stamp(torch.full((1, 1, *fixed.shape), 0.5), known)
-    refiner = model.runs.pick().refiner
+    prior = clamp_fixed(torch.full((1, 1, *fixed.shape), 0.5), known)
+    refiner = model.backend.pick().refiner
     condition = refiner.condition(x, prior, known, model.segmentor(x)[1])
-    logits = refiner.answers(harden(prior), model.process.steps, condition)
+    logits = refiner.answers(to_mask(prior), model.process.steps, condition)
     return np.where(fixed >= 0, fixed, logits[0].sigmoid().numpy())
 
 

@@ -64,7 +64,7 @@ from napari_hidiff.io import sample
 imported = time.perf_counter()
 model = napari_hidiff.load_model(sys.argv[1], device="cpu", engine="packed", prepare=False)
 loaded = time.perf_counter()
-model.runs.prepare()
+model.backend.prepare()
 ready = time.perf_counter()
 assert model.refine(sample()[0], sampler="one-step").engine == "packed"
 done = time.perf_counter()
@@ -137,7 +137,7 @@ class Bench:
         self.engines = {name: Engine(model.refiner, model.device, name) for name in ENGINES}
         for engine in self.engines.values():
             engine.prepare()
-        model.runs = self.engines["packed"]
+        model.backend = self.engines["packed"]
         probability = model.prior(plane)
         self.prior = Prior(probability, probability, model.mask_of(probability))
         self.first = model.refine(plane, probability, sampler="one-step").steps[-1]
@@ -167,11 +167,11 @@ class Bench:
     def answer(self, way: Way, stroke: np.ndarray, spent: Spent) -> Step:
         """Paint a stroke and refine; the last step."""
         session, model = self.session(), self.model
-        denoiser.forget(denoiser.REMEMBERED)  # what another way made of this very stroke
+        denoiser.trim_cache(denoiser.REMEMBERED)  # what another way made of this very stroke
         if not way.anew:
-            model.runs = self.engines["packed"]
+            model.backend = self.engines["packed"]
             model.refine(self.plane, self.prior.given, sampler="one-step")
-        model.runs = self.engines[way.engine]
+        model.backend = self.engines[way.engine]
         wall, processor = time.perf_counter(), time.thread_time()
         timeline = session.timeline
         painted = np.where(stroke != FREE, stroke, timeline.content)

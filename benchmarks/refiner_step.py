@@ -76,7 +76,7 @@ def measure_inference(
         return rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
 
     def refine(name: str) -> None:
-        model.runs = engines[name]
+        model.backend = engines[name]
         result = model.refine(fresh(), sampler="ddim", steps=steps, samples=1)
         assert result.engine == ("packed" if name == "packed" else "torch")
 

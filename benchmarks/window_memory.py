@@ -82,7 +82,7 @@ class Window:
         _, self.widget = self.viewer.window.add_plugin_dock_widget(*plugin)
         self.widget.use_model(model)
         self.wait(lambda: self.widget.models.model is not None)
-        self.wait(lambda: not self.widget.models.loaded().runs.preparing)
+        self.wait(lambda: not self.widget.models.loaded().backend.preparing)
 
     def wait(self, until: Callable[[], object]) -> None:
         """Let the window work until something is true."""

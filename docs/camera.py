@@ -81,7 +81,7 @@ class Desk:
         self.pointer: tuple[int, int] | None = None
         self.widget.use_model(model)
         wait(lambda: self.widget.fit.problem is None)
-        wait(lambda: not self.widget.models.loaded().runs.preparing)
+        wait(lambda: not self.widget.models.loaded().backend.preparing)
         self.known()
         self.viewer.reset_view()
 

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from napari_hidiff.io.storage import whole as whole_file
+from napari_hidiff.io.storage import atomic_write as whole_file
 
 
 class Stage(NamedTuple):

@@ -132,7 +132,7 @@ def forgotten() -> Iterator[None]:
     from napari_hidiff.inference import denoiser
 
     if denoiser.remembered():
-        denoiser.forget(0)
+        denoiser.trim_cache(0)
         give_back()
 
 

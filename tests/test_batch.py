@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_hidiff.batch import records
-from napari_hidiff.batch.jobs import LIVES, Job, find_images, plan, read_list
+from napari_hidiff.batch.jobs import MAX_ATTEMPTS, Job, find_images, plan, read_list
 from napari_hidiff.batch.refine import attempt
 from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
@@ -295,14 +295,14 @@ def test_auto_takes_one_process_for_little_work(refine, crop):
 
 def test_attempts_that_do_not_come_back_are_counted_and_end(tmp_path):
     job = Job(tmp_path / "a.png", None, None, tmp_path / "a_mask.png", tmp_path / "a_steps.json")
-    lost = [attempt(job, "run") for _ in range(LIVES)]
+    lost = [attempt(job, "run") for _ in range(MAX_ATTEMPTS)]
     for one in lost:
         one.__enter__()  # and never left, as in a process that is killed
     with pytest.raises(InputError, match="died 3 times while it was at it"), attempt(job, "run"):
         pass
     with attempt(job, "another"):
         assert len(list(tmp_path.glob(".*another-1.started"))) == 1
-    assert len(list(tmp_path.glob(".*.started"))) == LIVES
+    assert len(list(tmp_path.glob(".*.started"))) == MAX_ATTEMPTS
     records.sweep([job])
     assert not list(tmp_path.iterdir())
 

@@ -13,7 +13,7 @@ import pytest
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.journal import SliceRecord, repeatable
-from napari_hidiff.annotation.sidecar import OLD, Store, claim, tidy
+from napari_hidiff.annotation.sidecar import OLD, SidecarWriter, claim, tidy
 from napari_hidiff.io.storage import SESSIONS
 from napari_hidiff.masks import FREE
 
@@ -28,7 +28,7 @@ def strokes(count: int) -> dict[tuple[int, ...], SliceRecord]:
     return {INDEX: SliceRecord(fixed, None)}
 
 
-def write(store: Store, count: int) -> None:
+def write(store: SidecarWriter, count: int) -> None:
     store.write(SHAPE, strokes(count), [INDEX], [])
 
 
@@ -43,7 +43,7 @@ def test_two_windows_on_one_image_keep_two_files(
 ) -> None:
     monkeypatch.setenv(SESSIONS, str(tmp_path))
     path = sidecar.path_of(KEY)
-    one, two = Store(path, KEY, replace=False), Store(path, KEY, replace=False)
+    one, two = SidecarWriter(path, KEY, replace=False), SidecarWriter(path, KEY, replace=False)
     for round_ in range(1, 4):
         write(one, round_)
         write(two, 10 * round_)
@@ -53,7 +53,7 @@ def test_two_windows_on_one_image_keep_two_files(
     one.close()
     two.close()
     assert sorted(other.name for other in tmp_path.iterdir()) == [f"{KEY}.2.npz", f"{KEY}.npz"]
-    write(three := Store(sidecar.find(KEY) or path, KEY, replace=True), 31)
+    write(three := SidecarWriter(sidecar.find(KEY) or path, KEY, replace=True), 31)
     assert kept(tmp_path / f"{KEY}.2.npz") == 31
     assert kept(path) == 3
     three.close()
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written_loses_nothing_and_is_tried_again(
 ) -> None:
     path = tmp_path / "a.npz"
     sidecar.save(path, SHAPE, strokes(7), [])
-    store = Store(path, KEY, replace=False)
+    store = SidecarWriter(path, KEY, replace=False)
     real = os.replace
 
     def full(*_: object) -> None:

@@ -36,7 +36,7 @@ def test_auto_takes_packed_kernels_on_the_cpu_and_says_what_ran(tmp_path):
     path = model(tmp_path, stem=2)
     packed, torched = load_model(path, "cpu"), load_model(path, "cpu", engine="torch")
     assert (packed.engine, torched.engine) == ("packed", "torch")
-    assert packed.runs.note == torched.runs.note == ""
+    assert packed.backend.note == torched.backend.note == ""
     found, expected = packed.refine(picture(), seed=3), torched.refine(picture(), seed=3)
     assert (found.engine, expected.engine) == ("packed", "torch")
     assert {step.engine for step in found.steps} == {"packed"}
@@ -47,8 +47,8 @@ def test_a_real_refiner_runs_on_torch_with_one_line(tmp_path):
     path = model(tmp_path, convolution="real")
     loaded = load_model(path, "cpu")
     assert loaded.engine == loaded.refine(picture()).engine == "torch"
-    assert "real, not binary" in loaded.runs.note
-    assert "\n" not in loaded.runs.note
+    assert "real, not binary" in loaded.backend.note
+    assert "\n" not in loaded.backend.note
     with pytest.raises(InputError, match="real, not binary"):
         load_model(path, "cpu", engine="packed")
 
@@ -62,7 +62,7 @@ def test_a_machine_without_numba_runs_on_torch_with_one_line(tmp_path, monkeypat
     monkeypatch.setattr(engines, "compiled", broken)
     loaded = load_model(path, "cpu")
     assert loaded.refine(picture()).engine == "torch"
-    assert "no libllvm" in loaded.runs.note
+    assert "no libllvm" in loaded.backend.note
 
     def worse(refiner):
         raise RuntimeError("LLVM ERROR: unknown target\nand much more")
@@ -97,15 +97,15 @@ def test_torch_refines_while_another_thread_compiles(tmp_path, monkeypatch):
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
-    thread = threading.Thread(target=loaded.runs.prepare)
+    thread = threading.Thread(target=loaded.backend.prepare)
     thread.start()
     assert begun.wait(300)
-    assert loaded.runs.preparing
+    assert loaded.backend.preparing
     steps = loaded.steps(picture(), sampler="ddim", steps=3, samples=1)
     first = next(steps)
     go.set()
     thread.join()
-    assert not loaded.runs.preparing
+    assert not loaded.backend.preparing
     assert [step.engine for step in (first, *steps)] == ["torch"] * 3, "a run keeps its engine"
     after = loaded.refine(picture(), sampler="ddim", steps=3, samples=1)
     assert after.engine == "packed"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_hidiff.annotation.undo import Timeline
+from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.errors import InputError
 from napari_hidiff.masks import FREE, check_labels
 
@@ -17,7 +17,7 @@ class Layer:
 
     def __init__(self) -> None:
         self.data = np.zeros(SHAPE, np.uint8)
-        self.timeline = Timeline(self.data)
+        self.timeline = MaskHistory(self.data)
         self._past: list[np.ndarray] = []
         self._future: list[np.ndarray] = []
 
@@ -327,15 +327,15 @@ def test_a_layer_that_is_given_wider_labels_keeps_them() -> None:
     assert wide.data[0, :3].tolist() == [3, 100_000, 0]
     wide.undo()
     assert wide.timeline.fixed_count == 1
-    from_the_start = Timeline(np.zeros(SHAPE, np.int32), np.full(SHAPE, 100_000))
+    from_the_start = MaskHistory(np.zeros(SHAPE, np.int32), np.full(SHAPE, 100_000))
     assert (from_the_start.fixed == 100_000).all()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\[H, W\]"):
-        Timeline(np.zeros((2, 3, 4), np.uint8))
+        MaskHistory(np.zeros((2, 3, 4), np.uint8))
     with pytest.raises(ValueError, match="fixed"):
-        Timeline(np.zeros(SHAPE, np.uint8), np.zeros((2, 2), int))
+        MaskHistory(np.zeros(SHAPE, np.uint8), np.zeros((2, 2), int))
 
 
 def test_labels_outside_the_classes_are_named() -> None:

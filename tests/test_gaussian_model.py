@@ -67,8 +67,8 @@ def test_it_runs_on_torch_with_one_line(run):
     path = run / "model.safetensors"
     model = load_model(path, "cpu")
     assert model.engine == "torch"
-    assert "real-valued" in model.runs.note
-    assert "\n" not in model.runs.note
+    assert "real-valued" in model.backend.note
+    assert "\n" not in model.backend.note
     with pytest.raises(InputError, match=r"packed engine cannot run this: .*real-valued"):
         load_model(path, "cpu", engine="packed")
 

@@ -8,7 +8,7 @@ from skimage.data import camera
 
 from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.ood import doubts, features, looks_of, merged
+from napari_hidiff.inference.ood import features, image_statistics, merged, ood_reasons
 from napari_hidiff.training.datasets import open_dataset
 
 
@@ -27,7 +27,7 @@ def test_no_false_alarm_on_test_images(real_data, name, dataset, folder):
         image = found.load(case).image
         for plane in [image] if image.ndim == 3 else image:
             if plane.max() > plane.min():  # some slices are empty
-                assert doubts(plane, known.channels, known.looks) == [], case.id
+                assert ood_reasons(plane, known.channels, known.looks) == [], case.id
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_alarm_on_what_is_no_fundus(chase_data):
         assert alarm(known, 255 - sample.image) == "bright and dark seem exchanged"
         assert alarm(known, np.stack([sample.mask * 255] * 3, -1)).endswith("a mask?")
     deep = sample.image.astype(np.uint16) * 257
-    assert doubts(deep, known.channels, known.looks) == []  # bit depth does not matter
+    assert ood_reasons(deep, known.channels, known.looks) == []  # bit depth does not matter
     assert alarm(known, photograph).endswith("grey?")
     assert "same value everywhere" in alarm(known, np.full((960, 999, 3), 7, np.uint8))
     assert "has 96 x 100 pixels" in alarm(known, sample.image[::10, ::10])
@@ -54,26 +54,26 @@ def test_alarm_on_what_is_no_hippocampus():
 
 
 def alarm(known, image):
-    (first, *_) = doubts(image, known.channels, known.looks)
+    (first, *_) = ood_reasons(image, known.channels, known.looks)
     return first
 
 
 def test_windowed_values_are_compared_as_they_are():
     rng = np.random.default_rng(0)
     hounsfield = rng.normal(0, 300, (64, 64, 1)).clip(-1000, 1500)
-    looks = looks_of([hounsfield], ("CT",))
-    assert doubts(hounsfield, ("CT",), looks, windowed=True) == []
+    looks = image_statistics([hounsfield], ("CT",))
+    assert ood_reasons(hounsfield, ("CT",), looks, windowed=True) == []
     eight_bit = ((hounsfield + 1000) / 10).astype(np.uint8)
-    assert "its values are" in doubts(eight_bit, ("CT",), looks, windowed=True)[0]
+    assert "its values are" in ood_reasons(eight_bit, ("CT",), looks, windowed=True)[0]
 
 
 def test_looks_of_parts_are_those_of_the_whole(sample_pair):
     image, _ = sample_pair
     parts = [image[:480], image[480:]]
-    whole = looks_of(parts, ("r", "g", "b"))
-    assert merged([looks_of([part], ("r", "g", "b")) for part in parts] + [{}]) == whole
+    whole = image_statistics(parts, ("r", "g", "b"))
+    assert merged([image_statistics([part], ("r", "g", "b")) for part in parts] + [{}]) == whole
     assert json.loads(json.dumps(whole)) == whole
-    assert looks_of([np.zeros((20, 20, 1))], ("g",)) == {}
+    assert image_statistics([np.zeros((20, 20, 1))], ("g",)) == {}
     assert set(features(image, ("r", "g", "b"))) == set(whole["features"])
 
 
@@ -83,5 +83,5 @@ def test_a_card_without_looks_still_loads_and_doubts_little(sample_pair):
     old.pop("looks")
     known = Card.from_json(json.dumps(old))
     assert known.looks == {}
-    assert doubts(255 - image, known.channels, known.looks) == []
+    assert ood_reasons(255 - image, known.channels, known.looks) == []
     assert alarm(known, np.stack([truth * 255] * 3, -1)).endswith("a mask?")

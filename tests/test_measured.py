@@ -65,12 +65,12 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> list[Records]:
     """Every store that an experiment opens."""
     opened: list[Records] = []
 
-    class Seen(Records):
+    class TiledDenoiser(Records):
         def __init__(self, folder: Path) -> None:
             super().__init__(folder)
             opened.append(self)
 
-    monkeypatch.setattr(study, "Records", Seen)
+    monkeypatch.setattr(study, "Records", TiledDenoiser)
     return opened
 
 

@@ -25,12 +25,12 @@ def evaluate(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> An
         monkeypatch.setattr(sys, "argv", ["napari-hidiff-evaluate", *words])
         made: list[Records] = []
 
-        class Seen(Records):
+        class TiledDenoiser(Records):
             def __init__(self, folder: Path) -> None:
                 super().__init__(folder)
                 made.append(self)
 
-        monkeypatch.setattr(study, "Records", Seen)
+        monkeypatch.setattr(study, "Records", TiledDenoiser)
         said = []
         for more in (["--json", "--output", str(tmp_path / "x.json")], ["--json"], []):
             monkeypatch.setattr(sys, "argv", ["napari-hidiff-evaluate", *words, *more])

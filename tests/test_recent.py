@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from napari_hidiff.inference.denoiser import Recent
+from napari_hidiff.inference.denoiser import LruCache
 
 
 class Block(NamedTuple):
@@ -10,7 +10,7 @@ class Block(NamedTuple):
 
 
 def test_the_values_used_last_are_kept_within_the_limit():
-    recent, made = Recent(10), []
+    recent, made = LruCache(10), []
 
     def make(key, size):
         def compute():

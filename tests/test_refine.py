@@ -8,7 +8,7 @@ from napari_hidiff.diffusion import KERNELS
 from napari_hidiff.diffusion.bernoulli import BernoulliDiffusion
 from napari_hidiff.diffusion.gaussian import GaussianDiffusion
 from napari_hidiff.diffusion.process import noise_for
-from napari_hidiff.diffusion.samplers import harden, stamp, stream
+from napari_hidiff.diffusion.samplers import clamp_fixed, stream, to_mask
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import SAMPLERS, Card
 from napari_hidiff.inference.model import HiDiff
@@ -227,20 +227,20 @@ def test_a_slice_of_a_volume_is_refined_as_it_would_be_alone(sampler):
 
 def test_a_hard_mask_has_one_class_everywhere():
     one = torch.tensor([[[0.4999, 0.5, 1.0]]])
-    assert harden(one).tolist() == [[[0, 1, 1]]]
+    assert to_mask(one).tolist() == [[[0, 1, 1]]]
     three = torch.tensor([0.3, 0.3, 0.2, 0.5, 0.5, 0.4]).reshape(3, 1, 2)  # [K, H, W]
-    assert harden(three)[:, 0].tolist() == [[0, 0], [0, 1], [1, 0]]
-    assert harden(three).dtype == three.dtype
+    assert to_mask(three)[:, 0].tolist() == [[0, 0], [0, 1], [1, 0]]
+    assert to_mask(three).dtype == three.dtype
 
 
 def test_stamp_sets_labels_and_nothing_else():
     x = torch.full((2, 3, 2, 2), 0.4)
     fixed = torch.tensor([[-1, 0], [2, -1]])
-    out = stamp(x, fixed)
+    out = clamp_fixed(x, fixed)
     assert out[0, :, 0, 1].tolist() == [1, 0, 0]
     assert out[1, :, 1, 0].tolist() == [0, 0, 1]
     assert (out[:, :, [0, 1], [0, 1]] == x[:, :, [0, 1], [0, 1]]).all()
-    single = stamp(x[:, :1], torch.tensor([[-1, 0], [1, -1]]))
+    single = clamp_fixed(x[:, :1], torch.tensor([[-1, 0], [1, -1]]))
     assert single[0, 0].flatten().tolist() == pytest.approx([0.4, 0, 1, 0.4])
 
 

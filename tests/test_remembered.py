@@ -11,7 +11,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert (
         min(2**28, psutil.virtual_memory().total // 16) >= denoiser.REMEMBERED + denoiser.STANDING
     )
-    assert (denoiser._sights.limit, denoiser._standings.limit) == (
+    assert (denoiser._tiles.limit, denoiser._standings.limit) == (
         denoiser.REMEMBERED,
         denoiser.STANDING,
     )
@@ -20,7 +20,7 @@ def test_what_is_remembered_is_bounded() -> None:
 @pytest.fixture
 def segmented(monkeypatch, tiny):
     """A model, and the tiles that its segmentor saw; nothing is remembered beyond a run."""
-    monkeypatch.setattr(denoiser._sights, "limit", 0)
+    monkeypatch.setattr(denoiser._tiles, "limit", 0)
     monkeypatch.setattr(denoiser._standings, "limit", 0)
     model, shapes = tiny(2, 1), []
     hook = model.segmentor.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
@@ -41,9 +41,9 @@ def test_the_steps_of_a_run_need_no_segmentor_again(segmented, monkeypatch) -> N
 
 
 def test_images_are_forgotten_when_asked(tiny) -> None:
-    denoiser.forget(0)
+    denoiser.trim_cache(0)
     assert denoiser.remembered() == 0
     tiny(2, 1).refine(np.zeros((40, 40), np.float32))
     assert denoiser.remembered() > 0
-    denoiser.forget(0)
+    denoiser.trim_cache(0)
     assert denoiser.remembered() == 0

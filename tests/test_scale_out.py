@@ -17,8 +17,8 @@ from distributed.utils import get_mp_context
 from PIL import Image
 
 from napari_hidiff.batch import processes
-from napari_hidiff.batch.jobs import Order, plan
-from napari_hidiff.batch.processes import Seat, own_device, own_threads, refine_all
+from napari_hidiff.batch.jobs import BatchSettings, plan
+from napari_hidiff.batch.processes import WorkerSlot, own_device, own_threads, refine_all
 from napari_hidiff.batch.records import digest
 from napari_hidiff.batch.refine import refine_one
 from napari_hidiff.cli import app
@@ -78,7 +78,7 @@ def client(forks):
 @pytest.fixture
 def order(tiny_file, request):
     run = f"{abs(hash(request.node.name)):x}"
-    return Order(str(tiny_file), digest(tiny_file), "cpu", "auto", SETTINGS, run)
+    return BatchSettings(str(tiny_file), digest(tiny_file), "cpu", "auto", SETTINGS, run)
 
 
 def jobs_of(images, output):
@@ -321,11 +321,11 @@ def test_a_run_that_was_stopped_goes_on_with_resume(
 def test_workers_share_gpus_and_cores(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [own_device("auto", Seat(place, 3)) for place in range(3)] == [
+    assert [own_device("auto", WorkerSlot(place, 3)) for place in range(3)] == [
         "cuda:0",
         "cuda:1",
         "cuda:0",
     ]
-    assert own_device("cpu", Seat(1, 3)) == "cpu"
-    assert [own_threads(8, Seat(0, beside)) for beside in (1, 2, 8)] == [8, 4, 2]
-    assert own_threads(1, Seat(0, 4)) == 1
+    assert own_device("cpu", WorkerSlot(1, 3)) == "cpu"
+    assert [own_threads(8, WorkerSlot(0, beside)) for beside in (1, 2, 8)] == [8, 4, 2]
+    assert own_threads(1, WorkerSlot(0, 4)) == 1

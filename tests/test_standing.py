@@ -60,7 +60,7 @@ def test_blocks_are_the_convolution_of_the_whole(classes, stem):
     image, prior, fixed = scene(classes, 300, 530)
     fixed[:, :9, 200:300] = 0
     fixed[:, 250:270, 240:280] = 1
-    known = refiner.remember(image, [])
+    known = refiner.encode_image(image, [])
     labels = torch.arange(max(2, classes))[:, None, None]
     edits = (fixed[:, None] == labels).float()
     everything = pad_to_multiple(torch.cat([image, prior, edits], 1))
@@ -68,10 +68,10 @@ def test_blocks_are_the_convolution_of_the_whole(classes, stem):
     pixels = F.pixel_unshuffle(everything, stem)
     expected = F.conv2d(pixels, weight, refiner.entry.bias, padding=1)
     with torch.no_grad():
-        found = refiner.stand(known, prior, fixed)
+        found = refiner.encode_prior(known, prior, fixed)
     assert torch.allclose(found.static, expected, atol=2e-5)
     with torch.enable_grad():  # in one piece
-        piece = refiner.stand(known, prior, fixed)
+        piece = refiner.encode_prior(known, prior, fixed)
     assert torch.allclose(piece.static, expected, atol=2e-5)
 
 
@@ -87,9 +87,9 @@ def test_an_edit_computes_its_own_blocks_and_gives_what_all_of_them_give(stem, m
         return touch(self, given, area)
 
     monkeypatch.setattr(Refiner, "_touch", counted)
-    known = refiner.remember(image, [])
+    known = refiner.encode_image(image, [])
     with torch.inference_mode():
-        last = refiner.stand(known, prior, fixed)
+        last = refiner.encode_prior(known, prior, fixed)
         assert len(computed) == 6
         edits = [
             ((slice(20, 40), slice(30, 60)), {(0, 0)}),
@@ -104,10 +104,10 @@ def test_an_edit_computes_its_own_blocks_and_gives_what_all_of_them_give(stem, m
             prior[0, 0][where] = number % 2
             kept = last.static.clone()
             computed.clear()
-            mended = refiner.stand(known, prior, fixed, last)
+            mended = refiner.encode_prior(known, prior, fixed, last)
             assert set(computed) == wanted
             assert torch.equal(last.static, kept), "a run that goes on reads it"
-            fresh = refiner.stand(known, prior, fixed)
+            fresh = refiner.encode_prior(known, prior, fixed)
             assert torch.equal(mended.static, fresh.static)
             assert torch.equal(mended.residual, fresh.residual)
             last = mended
@@ -134,7 +134,7 @@ def test_a_second_refinement_of_an_image_is_that_of_a_model_that_never_saw_it(en
         found = model.refine(image, fixed=fixed, **settings)
         assert found.engine == engine
         model.refine(image[::-1, :300], **settings)
-    denoiser.forget(0)
+    denoiser.trim_cache(0)
     fresh = load_model("chase-vessels", "cpu", engine)
     again = fresh.refine(image, fixed=fixed, **settings)
     np.testing.assert_array_equal(found.probability, again.probability)

@@ -6,7 +6,7 @@ import pytest
 import napari_hidiff
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import tiling
-from napari_hidiff.inference.card import Local
+from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.inference.tiling import GRID, cut, surroundings
 
 
@@ -58,7 +58,7 @@ def test_only_the_surroundings_of_a_stroke_are_computed(model, corrected, reach,
     image, where, again, first, whole = corrected
     if reach != 48:
         model = model.with_card(local={"reach": reach, "fade": fade})
-    local = model.refine(image, **again, local=Local(where, first.probability))
+    local = model.refine(image, **again, local=LocalRegion(where, first.probability))
     rows, columns = (np.arange(side) for side in where.shape)
     beyond = np.maximum(
         np.maximum(300 - rows, rows - 309)[:, None], np.maximum(420 - columns, columns - 429)
@@ -73,12 +73,12 @@ def test_only_the_surroundings_of_a_stroke_are_computed(model, corrected, reach,
 def test_what_is_no_smaller_than_the_image_is_no_surroundings():
     standing = np.full((1, 300, 300), 0.5, np.float32)
     where = np.zeros((300, 300), bool)
-    assert surroundings(Local(where, standing), 48, 16) is None, "nothing is marked"
+    assert surroundings(LocalRegion(where, standing), 48, 16) is None, "nothing is marked"
     where[150, 150] = True
-    assert surroundings(Local(where, standing), 48, 16) is None
+    assert surroundings(LocalRegion(where, standing), 48, 16) is None
     wide = np.zeros((2048, 2048), bool)
     wide[1000, 300] = True
-    found = surroundings(Local(wide, np.zeros((1, 2048, 2048), np.float32)), 48, 16)
+    found = surroundings(LocalRegion(wide, np.zeros((1, 2048, 2048), np.float32)), 48, 16)
     assert found is not None
     assert found.weight.max() == 1
     assert found.weight.min() < 0.1
@@ -88,4 +88,4 @@ def test_what_is_no_smaller_than_the_image_is_no_surroundings():
 def test_a_local_refinement_of_another_size_is_refused(model, sample_pair):
     where = np.zeros((10, 10), bool)
     with pytest.raises(InputError, match="local refinement"):
-        model.steps(sample_pair[0], local=Local(where, np.zeros((1, 10, 10), np.float32)))
+        model.steps(sample_pair[0], local=LocalRegion(where, np.zeros((1, 10, 10), np.float32)))

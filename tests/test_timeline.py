@@ -12,7 +12,7 @@ from napari_hidiff.annotation import annotation as sessions
 from napari_hidiff.annotation import undo as timelines
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.session import Prior
-from napari_hidiff.annotation.undo import Timeline
+from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.masks import FREE, Runs, pack, unpack, weight
 
 SHAPE = (6, 7)
@@ -71,7 +71,7 @@ def test_any_bounded_history_gives_the_fixed_map_of_one_that_keeps_everything(
 
 
 def follow(done: list, depth: int) -> None:
-    brute, timeline = Brute(depth), Timeline(np.zeros(SHAPE, np.uint8))
+    brute, timeline = Brute(depth), MaskHistory(np.zeros(SHAPE, np.uint8))
     open_stroke = False
     for action, what in done:
         mask, fixed = brute.mask.copy(), brute.fixed.copy()
@@ -151,7 +151,7 @@ def test_damaged_pixels_are_refused(text: str) -> None:
 
 
 def test_dropped_strokes_stay_fixed_and_fresh() -> None:
-    timeline = Timeline(np.zeros(SHAPE, np.uint8))
+    timeline = MaskHistory(np.zeros(SHAPE, np.uint8))
     mask = np.zeros(SHAPE, np.uint8)
     for at in range(20):
         mask.flat[at] = 1

@@ -3,11 +3,11 @@
 import pytest
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 
 
 def put(*paths, texts, fail=False):
-    with whole(*paths) as parts:
+    with atomic_write(*paths) as parts:
         for part, text in zip(parts, texts, strict=False):
             part.write_text(text)
         if fail:

@@ -19,9 +19,9 @@ import numpy as np
 
 from napari_hidiff.annotation.sidecar import image_key
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.ood import looks_of
+from napari_hidiff.inference.ood import image_statistics
 from napari_hidiff.inference.preprocessing import SMALLEST, Intensity
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.datasets.lacking import paired_only, without_pair
 
@@ -39,7 +39,7 @@ class Stored:
     shape : (D, C, H, W); foreground : indices of the planes that hold any foreground.
     labels : the classes that the truth has any pixel of, without the background.
     digests : of the contents of image and truth, wherever their files lie.
-    looks : of the image as its file has it (:func:`napari_hidiff.inference.ood.looks_of`).
+    looks : of the image as its file has it (:func:`napari_hidiff.inference.ood.image_statistics`).
     prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
     """
 
@@ -160,12 +160,12 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         save_array(path.with_name(path.name + ".image.npy"), image)
         save_array(path.with_name(path.name + ".truth.npy"), truth)
         seen = np.flatnonzero(truth.any((1, 2))).tolist()
-        looks = looks_of([sample.image], dataset.channels)
+        looks = image_statistics([sample.image], dataset.channels)
         counts = [np.bincount(plane.ravel(), minlength=256) for plane in truth]
         found = np.flatnonzero(np.any(counts, 0)[1:]) + 1
         facts: dict[str, Any] = {"shape": image.shape, "foreground": seen, "labels": found.tolist()}
         facts |= {"digests": [image_key(image), image_key(truth)], "looks": looks}
-        with whole(note) as (part,):
+        with atomic_write(note) as (part,):
             part.write_text(json.dumps(facts))  # last: a case with a note is whole
     known = json.loads(note.read_text())
     depth, channels, height, width = known["shape"]
@@ -178,7 +178,7 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file that appears whole or not at all."""
-    with whole(path) as (part,), part.open("wb") as file:
+    with atomic_write(path) as (part,), part.open("wb") as file:
         np.save(file, array)
 
 

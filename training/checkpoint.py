@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 import torch
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 
 
 class _Remembering:
@@ -32,7 +32,7 @@ class _Remembering:
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` to ``path`` in one step; InputError when the system refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as (part,), part.open("wb") as file:
+    with atomic_write(path) as (part,), part.open("wb") as file:
         remembering = _Remembering(file)
         try:
             torch.save(state, cast(IO[bytes], remembering))  # all that it calls is there

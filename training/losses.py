@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from napari_hidiff.diffusion.bernoulli import POSTERIORS, BernoulliDiffusion
 from napari_hidiff.diffusion.process import Process
-from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.masks import EPSILON
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.training.recipes import LOSSES
@@ -126,8 +126,8 @@ def draw(
     t = torch.where(start, process.steps, t)
     noise = uniform(numbers, 2 * stream + 1, y0.shape[1:])
     drawn = process.noisy(y0, prior.clamp(EPSILON, 1 - EPSILON), t, noise)
-    y_t = torch.where(start[:, None, None, None], harden(prior), drawn.to(y0.dtype))
-    return Noisy(stamp(y_t, fixed), t)
+    y_t = torch.where(start[:, None, None, None], to_mask(prior), drawn.to(y0.dtype))
+    return Noisy(clamp_fixed(y_t, fixed), t)
 
 
 def walked(
@@ -153,11 +153,11 @@ def walked(
     shape = noisy.y_t.shape[1:]
     first, second = (uniform(numbers, n, shape) for n in (2 * stream + 1, 2 * stream + 2))
     y = process.start(prior.clamp(EPSILON, 1 - EPSILON), first).to(prior.dtype)
-    y = stamp(y, fixed)
+    y = clamp_fixed(y, fixed)
     with torch.no_grad():
-        y0_hat = stamp(answer(y, fixed), fixed)
+        y0_hat = clamp_fixed(answer(y, fixed), fixed)
     end = torch.full_like(noisy.t, process.steps)
-    y_t = stamp(process.ddim(y0_hat, y, end, noisy.t, second).to(prior.dtype), fixed)
+    y_t = clamp_fixed(process.ddim(y0_hat, y, end, noisy.t, second).to(prior.dtype), fixed)
     return Noisy(torch.where(chosen[:, None, None, None], y_t, noisy.y_t), noisy.t)
 
 

@@ -17,8 +17,8 @@ from napari_hidiff.cli.console import new_app, run
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import load_model
-from napari_hidiff.inference.ood import looks_of
-from napari_hidiff.io.storage import whole
+from napari_hidiff.inference.ood import image_statistics
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import open_dataset
 
 LARGEST = 10_000_000
@@ -66,7 +66,7 @@ def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any
     trained = card.training["cases"]["train"]
     if missing := [case for case in trained if case not in cases]:
         raise InputError(f"{missing[0]}, which {card.name} was trained on, is not in {found.root}")
-    return looks_of((found.load(cases[case]).image for case in trained), card.channels)
+    return image_statistics((found.load(cases[case]).image for case in trained), card.channels)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def publish_command(
             raise InputError(
                 f"{path} would have {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"
             )
-        with whole(path) as (part,):
+        with atomic_write(path) as (part,):
             part.write_bytes(written.read_bytes())
     print(f"{path}: {size / 1e6:.1f} MB")
 

@@ -18,7 +18,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card, versions
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import parse_intensity
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.masks import Label
 from napari_hidiff.networks.segmentor_registry import segmentor_options
 from napari_hidiff.training.case_cache import Stored
@@ -238,5 +238,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one."""
-    with whole(path) as (part,):
+    with atomic_write(path) as (part,):
         part.write_text(json.dumps(value, indent=1) + "\n")

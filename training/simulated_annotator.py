@@ -21,7 +21,7 @@ from skimage.morphology import skeletonize
 from torch import Tensor
 
 from napari_hidiff.annotation.constraints import EIGHT
-from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.masks import mask_of
 
 Rng = np.random.Generator
@@ -221,7 +221,7 @@ def play(
     """
     for number in range(rounds):
         with torch.no_grad():
-            probability = stamp(answer(stamp(harden(prior), fixed), fixed), fixed)
+            probability = clamp_fixed(answer(clamp_fixed(to_mask(prior), fixed), fixed), fixed)
         masks = mask_of(probability.cpu().numpy())
         truths, painted = truth.cpu().numpy(), fixed.cpu().numpy().copy()
         for i, sample in enumerate(numbers.tolist()):

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from napari_hidiff.diffusion import process_of
-from napari_hidiff.diffusion.samplers import stamp
+from napari_hidiff.diffusion.samplers import clamp_fixed
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import networks
 from napari_hidiff.networks.refiner import Refiner, probabilities
@@ -198,7 +198,7 @@ class Alternation:
             seed, numbers = self.recipe.seed, batch["number"]
             answer = self._at_the_end(image, features, prior)
             fixed = play(rounds, answer, prior, batch["truth"], fixed, numbers, seed)
-            prior = stamp(prior, fixed)
+            prior = clamp_fixed(prior, fixed)
             noisy = self._draw(y0, prior, fixed, numbers, REFINER_NOISE)
             share, stream = self.recipe.trajectory, seed * 8 + WALK_NOISE
             noisy = walked(self.process, answer, noisy, prior, fixed, share, numbers, stream)
@@ -227,7 +227,7 @@ class Alternation:
 
         def answer(y: Tensor, fixed: Tensor) -> Tensor:
             with self.accelerator.autocast():
-                condition = refiner.condition(image, stamp(prior, fixed), fixed, features)
+                condition = refiner.condition(image, clamp_fixed(prior, fixed), fixed, features)
                 return probabilities(widened(refiner(y, self.process.steps, condition)))
 
         return answer

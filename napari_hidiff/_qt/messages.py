@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_hidiff.annotation.annotation import Annotation
-from napari_hidiff.annotation.sidecar import Kept
+from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.inference.card import Card
 from napari_hidiff.masks import Changes
 
@@ -122,7 +122,7 @@ def taken_back(slices: int, later: int) -> str:
     return f"{slices} slices are as they were before; your strokes stay.{kept}"
 
 
-def offer(kept: Kept) -> str:
+def offer(kept: SavedSession) -> str:
     """What a sidecar holds for this image."""
     masks = f" and {kept.accepted} accepted mask{'s' * (kept.accepted > 1)}"
     content = f"{_pixels(kept.strokes)} of strokes{masks if kept.accepted else ''}"
@@ -131,12 +131,12 @@ def offer(kept: Kept) -> str:
     )
 
 
-def gone_on(kept: Kept) -> str:
+def gone_on(kept: SavedSession) -> str:
     """What came back of a volume, and that the rest did not."""
     return f"Back: {_where(kept)}. Only painted or accepted slices are kept."
 
 
-def _where(kept: Kept) -> str:
+def _where(kept: SavedSession) -> str:
     """The slice of a volume in which something is kept, or how many there are."""
     if len(kept.slices) != 1:
         return f"{len(kept.slices)} slices"

@@ -22,7 +22,7 @@ from qtpy.QtCore import QObject, QThreadPool
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.ood import doubts
+from napari_hidiff.inference.ood import ood_reasons
 
 if TYPE_CHECKING:
     from napari_hidiff._qt.widget import HiDiffWidget
@@ -175,10 +175,10 @@ def load(name: str, device: str) -> "HiDiff":
 
 def prepare(model: "HiDiff") -> None:
     """Compile the packed kernels of a model, or read them from an earlier start."""
-    model.runs.prepare()
+    model.backend.prepare()
 
 
-def look_up(image: np.ndarray) -> tuple[str, sidecar.Kept | None, str | None]:
+def look_up(image: np.ndarray) -> tuple[str, sidecar.SavedSession | None, str | None]:
     """The key of an image, what its sidecar holds if there is one, and what is wrong with it."""
     key = sidecar.image_key(image)
     try:
@@ -195,7 +195,7 @@ def describe(
     in what the image does not look like those of the model."""
     try:
         model.check_image(image)
-        doubted = doubts(
+        doubted = ood_reasons(
             image, model.card.channels, model.card.looks, model.intensity.rule == "window"
         )
         cost = model.estimate(image.shape[:2], settings.sampler, settings.steps, settings.samples)

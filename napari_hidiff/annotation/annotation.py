@@ -103,7 +103,7 @@ class Annotation:
     def changed(self, mask: np.ndarray, painted: bool, more: bool = False) -> int:
         """The whole mask may have changed; bring every session up to date.
 
-        painted : new strokes, or else undo, redo and foreign writes (:meth:`Timeline.moved`).
+        painted : new strokes, or else undo, redo and foreign writes (:meth:`MaskHistory.moved`).
         more : the stroke that was told last goes on. Returns how many pixels changed.
         """
         count = 0

@@ -96,7 +96,7 @@ Part = tuple[int | slice, ...] | EllipsisType
 """What to index an array with to get a view of some of it."""
 
 
-class Breach(NamedTuple):
+class LockViolation(NamedTuple):
     """Pixels that have to be put back.
 
     where : their positions, an index array per axis of the part that was looked at.
@@ -158,7 +158,7 @@ class Locks:
         frozen = np.isin(content, [label for label in self._labels if label < labels])
         return np.where(frozen & (fixed < 0), content, fixed).astype(fixed.dtype)
 
-    def breach(self, mask: np.ndarray, part: Part = ...) -> Breach | None:
+    def breach(self, mask: np.ndarray, part: Part = ...) -> LockViolation | None:
         """What has to be put back in ``mask[part]``; every other change there is taken over.
 
         None where there is nothing to do, also for a mask of another shape, which is none of ours.
@@ -174,7 +174,7 @@ class Locks:
         if wrong.any():
             involved = set(before[wrong].tolist()) | set(after[wrong].tolist())
             back = tuple(axis[wrong] for axis in changed)
-            found = Breach(back, before[wrong], frozenset(involved & self._labels))
+            found = LockViolation(back, before[wrong], frozenset(involved & self._labels))
         else:
             found = None
         held[changed] = np.where(wrong, before, after)

@@ -16,7 +16,7 @@ _numbers = count()
 
 
 @dataclass(frozen=True)
-class Change:
+class Edit:
     """One step of the history.
 
     pixels : whose value changed, with their values before and after.
@@ -41,27 +41,27 @@ class Change:
         return self.pixels.nbytes + self.confirmed.nbytes
 
 
-def changed(by_user: bool, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Change:
+def changed(by_user: bool, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Edit:
     """Pixels (flat positions, rising) got other values; all arrays [n]."""
-    return Change(Runs.of(index, before, after), by_user, Runs.of(_NO_PIXELS, _NO_PIXELS))
+    return Edit(Runs.of(index, before, after), by_user, Runs.of(_NO_PIXELS, _NO_PIXELS))
 
 
 def unchanged(
     by_user: bool, index: np.ndarray = _NO_PIXELS, labels: np.ndarray = _NO_PIXELS
-) -> Change:
+) -> Edit:
     """No pixel got another value; ``index`` were painted with the ``labels`` they had, [n]."""
     nothing = Runs.of(_NO_PIXELS, _NO_PIXELS, _NO_PIXELS)
-    return Change(nothing, by_user, Runs.of(index, labels))
+    return Edit(nothing, by_user, Runs.of(index, labels))
 
 
-def stamp(change: Change, fixed: np.ndarray) -> None:
+def apply_edit(change: Edit, fixed: np.ndarray) -> None:
     """Put what a stroke fixed into a fixed map [H, W]."""
     flat = fixed.reshape(-1)
     flat[change.pixels.index] = change.pixels.column(1)
     flat[change.confirmed.index] = change.confirmed.column(0)
 
 
-def joined(change: Change, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Change:
+def joined(change: Edit, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> Edit:
     """A stroke that went on over the pixels ``index`` [n]."""
     known = change.pixels.index
     merged = np.union1d(known, index)
@@ -72,7 +72,7 @@ def joined(change: Change, index: np.ndarray, before: np.ndarray, after: np.ndar
     where = change.confirmed.index
     kept = ~np.isin(where, index)
     confirmed = Runs.of(where[kept], change.confirmed.column(0)[kept])
-    return Change(Runs.of(merged, first, last), True, confirmed, change.number)
+    return Edit(Runs.of(merged, first, last), True, confirmed, change.number)
 
 
 class FixedMap:
@@ -140,44 +140,44 @@ class FixedMap:
             where = self.where
             mask[where] = self._map[where]
 
-    def stamp(self, change: Change) -> None:
+    def apply_edit(self, change: Edit) -> None:
         """A stroke fixes what it touched."""
         if self._map is None:
             self._map = self._values()
-        stamp(change, self._map)
+        apply_edit(change, self._map)
         self._count = None
 
-    def again(self, strokes: Iterable[Change]) -> None:
+    def rebuild(self, strokes: Iterable[Edit]) -> None:
         """Only these strokes, and what can be undone no more, are done."""
         self._map = None if self._base is None else self._base.copy()
         self._count = None
         for change in strokes:
-            self.stamp(change)
+            self.apply_edit(change)
 
-    def follow(self, content: np.ndarray) -> None:
+    def sync(self, content: np.ndarray) -> None:
         """Fixed pixels that are otherwise in ``content`` [H, W] are fixed as they are there."""
         if self._map is not None:
             stale = self.differs(content)
             self._map[stale] = content[stale]
 
-    def keep(self, change: Change) -> None:
+    def retain(self, change: Edit) -> None:
         """A stroke can be undone no more."""
         if self._base is None:
             self._base = self._values()
         if self._dropped is None:
             self._dropped = np.zeros(self._shape, bool)
-        stamp(change, self._base)
+        apply_edit(change, self._base)
         touch(change, self._dropped)
 
-    def seen(self) -> None:
+    def mark_answered(self) -> None:
         """A model's mask was written after all strokes that can be undone no more."""
         self._dropped = None
 
-    def unseen(self) -> np.ndarray:
+    def unanswered(self) -> np.ndarray:
         """Pixels bool [H, W] of strokes that can be undone no more and were not :meth:`seen`."""
         return np.zeros(self._shape, bool) if self._dropped is None else self._dropped.copy()
 
-    def widen(self) -> None:
+    def promote_dtype(self) -> None:
         """The labels are of a larger dtype now."""
         self._dtype = np.dtype(np.int32)
         self._map = None if self._map is None else self._map.astype(np.int32)
@@ -187,7 +187,7 @@ class FixedMap:
         return np.full(self._shape, FREE, self._dtype)
 
 
-def touch(change: Change, where: np.ndarray) -> None:
+def touch(change: Edit, where: np.ndarray) -> None:
     """Mark what a stroke touched in ``where``, bool [H, W]."""
     flat = where.reshape(-1)
     flat[change.pixels.index] = True

@@ -26,7 +26,7 @@ from PIL import Image
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import check_image
-from napari_hidiff.io.storage import user_folder, whole
+from napari_hidiff.io.storage import atomic_write, user_folder
 from napari_hidiff.io.write import write_labels
 from napari_hidiff.masks import Index
 
@@ -129,16 +129,16 @@ def _write_image(path: Path, image: np.ndarray) -> None:
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
     if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3):
-        with whole(path.with_name(f"{path.name}.png")) as (part,):
+        with atomic_write(path.with_name(f"{path.name}.png")) as (part,):
             Image.fromarray(image).save(part, format="PNG")
         return
     planar = "contig" if image.ndim > 2 else None
-    with whole(path.with_name(f"{path.name}.tif")) as (part,):
+    with atomic_write(path.with_name(f"{path.name}.tif")) as (part,):
         tifffile.imwrite(part, image, photometric="minisblack", planarconfig=planar)
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole(path) as (part,):
+    with atomic_write(path) as (part,):
         part.write_text(text, encoding="utf-8")
 
 

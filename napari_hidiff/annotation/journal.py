@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_hidiff._version import __version__
-from napari_hidiff.annotation.undo import Timeline
+from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.masks import FREE, Index, of_mask, pack, shown, unpack
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Journal:
         self._strokes: dict[Index, Entry] = {}  # the last stroke of each slice
 
     def add(
-        self, action: str, index: Index | None, timeline: Timeline | None, **facts: Any
+        self, action: str, index: Index | None, timeline: MaskHistory | None, **facts: Any
     ) -> Entry:
         """Add an entry; timeline : of the slice ``index``, if it is about one."""
         entry: Entry = {"action": action, "at": self._now(), **facts}
@@ -71,13 +71,13 @@ class Journal:
         return self.add(action, None, None, when=when, version=__version__, **facts)
 
     def pixels(
-        self, action: str, index: Index, timeline: Timeline, where: np.ndarray, **facts: Any
+        self, action: str, index: Index, timeline: MaskHistory, where: np.ndarray, **facts: Any
     ) -> Entry:
         """Add an entry about pixels (flat positions, rising) and the labels that they have now."""
         packed = pack(where, timeline.content.ravel()[where])
         return self.add(action, index, timeline, pixels=packed, **facts)
 
-    def stroke(self, index: Index, timeline: Timeline, more: bool, foreign: bool) -> None:
+    def stroke(self, index: Index, timeline: MaskHistory, more: bool, foreign: bool) -> None:
         """The last change of a slice is a stroke, new or (``more``) going on."""
         if timeline.last is None:
             return
@@ -94,7 +94,7 @@ class Journal:
             self._strokes[index] = self.pixels("stroke", index, timeline, where, **facts)
 
     def wrote(
-        self, index: Index, timeline: Timeline, what: str | None, step: int | None, before: int
+        self, index: Index, timeline: MaskHistory, what: str | None, step: int | None, before: int
     ) -> None:
         """A result was written into a slice, whose timeline had the revision ``before``."""
         if what == "step":

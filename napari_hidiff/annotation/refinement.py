@@ -219,9 +219,9 @@ def _parts(stack: Stack, where: Sequence[Index]) -> Iterator[Sequence[Index]]:
     from napari_hidiff.inference import denoiser
     from napari_hidiff.inference.volumes import chunks
 
-    denoiser.forget(REMEMBERED)
+    denoiser.trim_cache(REMEMBERED)
     if where:
         size = [stack.shape[axis] for axis, at in enumerate(where[0]) if at < 0]
         for part in chunks(len(where), size, TOGETHER):
             yield where[part]
-            denoiser.forget(REMEMBERED)
+            denoiser.trim_cache(REMEMBERED)

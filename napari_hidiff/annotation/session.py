@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_hidiff.annotation.constraints import Guards, Locks
-from napari_hidiff.annotation.undo import Timeline
+from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.card import Local
+from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.masks import (
     FREE,
     check_labels,
@@ -60,10 +60,10 @@ class Run:
         return entry if self.numbers is None else self.numbers[entry]
 
     @property
-    def local(self) -> Local | None:
+    def local(self) -> LocalRegion | None:
         """What has to be computed, where the guards keep changes near the strokes."""
         near = self.guards.near is not None and self.strokes.any()
-        return Local(self.strokes, self.believed) if near else None
+        return LocalRegion(self.strokes, self.believed) if near else None
 
     @property
     def steps(self) -> int:
@@ -118,7 +118,7 @@ class Session:
     def __init__(
         self, content: np.ndarray, fixed: np.ndarray | None = None, locks: Locks | None = None
     ) -> None:
-        self.timeline = Timeline(content, fixed, locks)
+        self.timeline = MaskHistory(content, fixed, locks)
         self.prior: Prior | None = None
         """What refinement starts from, once there is a segmentation."""
         self.run: Run | None = None
@@ -133,7 +133,7 @@ class Session:
         self._accepts = 0
 
     @property
-    def handed(self) -> np.ndarray:
+    def propagated_mask(self) -> np.ndarray:
         """The mask [H, W] that the neighbouring slices know: what differs from it by now is a
         correction, to be carried to them."""
         content = self.timeline.content
@@ -142,7 +142,7 @@ class Session:
         known = np.frombuffer(zlib.decompress(self._handed), np.uint8)
         return known.reshape(content.shape).astype(content.dtype)
 
-    def hand_on(self) -> None:
+    def mark_propagated(self) -> None:
         """The neighbouring slices know the mask as it stands."""
         # Squeezed: there is one in every slice of a volume.
         self._handed = zlib.compress(self.timeline.content.astype(np.uint8).tobytes(), 1)
@@ -229,7 +229,7 @@ class Session:
         """
         self.timeline.wrote(now)
         if self._handed is None or not self.timeline.fixed_count:
-            self.hand_on()
+            self.mark_propagated()
         if self.run is not None and step is not None:
             self.run.written = step
 

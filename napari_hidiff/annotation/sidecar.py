@@ -38,7 +38,7 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedSession:
     """What a sidecar holds.
 
     shape : the shape of the whole mask; slices : strokes and accepted mask per slice.
@@ -153,7 +153,7 @@ def save(
     writer.write(path, shape, log)
 
 
-def load(path: Path) -> Kept | None:
+def load(path: Path) -> SavedSession | None:
     """Read a sidecar; None where there is none.
 
     Raises
@@ -167,7 +167,7 @@ def load(path: Path) -> Kept | None:
                 raise ValueError(f"it has format {about['format']}, this version reads {FORMAT}")
             slices = _READERS[about["format"]](arrays, about)
             shape, key = tuple(about["shape"]), about.get("key", "")
-            return Kept(shape, slices, about["log"], about["saved"], path, key)
+            return SavedSession(shape, slices, about["log"], about["saved"], path, key)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -213,7 +213,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems say that know no locks: better to save there without one than not at all."""
 
 
-class Claim:
+class SidecarLock:
     """A sidecar that is ours to write; made by :func:`claim`."""
 
     def __init__(self, path: Path, handle: int, lock: Path) -> None:
@@ -226,7 +226,7 @@ class Claim:
         os.close(self._handle)
 
 
-def claim(path: Path) -> Claim:
+def claim(path: Path) -> SidecarLock:
     """Claim a sidecar, or where another window has it, a new one beside it (``KEY.2.npz``, ...).
 
     Raises
@@ -240,11 +240,11 @@ def claim(path: Path) -> Claim:
         lock = candidate.with_name(f"{candidate.name}.lock")
         handle = _locked(lock)
         if handle is not None:
-            return Claim(candidate, handle, lock)
+            return SidecarLock(candidate, handle, lock)
     raise OSError(f"{path.name} is open in a hundred windows")
 
 
-class Store:
+class SidecarWriter:
     """Where one annotation is kept: claimed with the first write and released in the end.
 
     path : the sidecar that is wanted; key : of the image.
@@ -253,7 +253,7 @@ class Store:
 
     def __init__(self, path: Path, key: str, replace: bool) -> None:
         self._wanted, self._aside = path, not replace
-        self._claim: Claim | None = None
+        self._claim: SidecarLock | None = None
         self._writer = Writer(key)
 
     def write(

@@ -152,7 +152,7 @@ class Place(NamedTuple):
     uncertainty: float
 
 
-def radius(shape: tuple[int, ...]) -> float:
+def look_radius(shape: tuple[int, ...]) -> float:
     """Pixels around a place that one look takes in, for an image [H, W]."""
     return min(shape[:2]) / 16
 
@@ -160,7 +160,7 @@ def radius(shape: tuple[int, ...]) -> float:
 def uncertain_places(
     uncertainty: np.ndarray, count: int = 20, fixed: np.ndarray | None = None
 ) -> list[Place]:
-    """At most ``count`` places, the most uncertain first, no two within :func:`radius`.
+    """At most ``count`` places, the most uncertain first, no two within :func:`look_radius`.
 
     uncertainty : float [H, W], 0 = certain (entropy in nats, say). It is averaged with a Gaussian,
         so that an uncertain region comes before a single pixel.
@@ -191,9 +191,9 @@ def uncertain_places(
 
 
 def disc(shape: tuple[int, ...], row: int, column: int) -> np.ndarray:
-    """bool [H, W], the pixels within :func:`radius` of a pixel."""
+    """bool [H, W], the pixels within :func:`look_radius` of a pixel."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= radius(shape) ** 2)
+    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= look_radius(shape) ** 2)
 
 
 BETA = 130.0

@@ -1,9 +1,9 @@
 """What happened to a mask, in order: the user's strokes, the model's writes, how far undo went.
 
 A napari Labels layer tells that its data changed, but not who changed them nor which way its
-history moved. A :class:`Timeline` keeps its own copy of the data and finds out by comparison. Two
-kinds of news reach it: *painted* (new history: what was undone is forgotten, as in the layer) and
-*moved* (undo, redo, or someone wrote into the array). A stroke fixes the pixels that it touched
+history moved. A :class:`MaskHistory` keeps its own copy of the data and finds out by comparison.
+Two kinds of news reach it: *painted* (new history: what was undone is forgotten, as in the layer)
+and *moved* (undo, redo, or someone wrote into the array). A stroke fixes the pixels that it touched
 and undoing it frees them; a model's write fixes nothing, so undoing one never makes an edit. What
 cannot be explained counts as the user's work: no stroke is ever lost to a guess.
 
@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from napari_hidiff.annotation.constraints import Locks
-from napari_hidiff.annotation.edits import Change, FixedMap, changed, joined, touch, unchanged
+from napari_hidiff.annotation.edits import Edit, FixedMap, changed, joined, touch, unchanged
 from napari_hidiff.masks import FREE as FREE
 from napari_hidiff.masks import Runs, weight
 
@@ -25,7 +25,7 @@ HISTORY = 100
 """Changes of pixels that a timeline can undo: as many as napari's layers keep."""
 
 
-class Timeline:
+class MaskHistory:
     """The history of one mask [H, W] and the map of pixels that the user has fixed.
 
     content : integer [H, W], the mask as it is now.
@@ -45,7 +45,7 @@ class Timeline:
         if self._content.ndim != 2:
             raise ValueError(f"a timeline follows a mask [H, W], got {self._content.shape}")
         self._fixed = FixedMap(self._content, fixed)
-        self._changes: list[Change] = []
+        self._changes: list[Edit] = []
         self._done = 0
         where = np.flatnonzero(self._content)
         self._weight = weight(where, self._content.ravel()[where])
@@ -79,7 +79,7 @@ class Timeline:
         last = [change.by_user for change in self._changes[: self._done]]
         written = False in last
         since = last[::-1].index(False) if written else len(last)
-        found = np.zeros(self._content.shape, bool) if written else self._fixed.unseen()
+        found = np.zeros(self._content.shape, bool) if written else self._fixed.unanswered()
         for change in self._changes[self._done - since : self._done]:
             touch(change, found)
         return found if found.any() else self._fixed.where
@@ -100,7 +100,7 @@ class Timeline:
         return self._changes[0].number if self._changes else -1
 
     @property
-    def last(self) -> Change | None:
+    def last(self) -> Edit | None:
         """The change that was done last."""
         return self._changes[self._done - 1] if self._done else None
 
@@ -181,9 +181,9 @@ class Timeline:
             self._set(where, stood.ravel()[where])
         self._done += by
         self.revision += 1
-        self._fixed.again(change for change in self._changes[: self._done] if change.by_user)
+        self._fixed.rebuild(change for change in self._changes[: self._done] if change.by_user)
         if self.locks:  # frozen since that stroke
-            self._fixed.follow(self._content)
+            self._fixed.sync(self._content)
 
     def drop_oldest(self) -> None:
         """Forget the change that is furthest away in the past: it can be undone no more. Strokes
@@ -195,9 +195,9 @@ class Timeline:
         self._done -= 1
         self.nbytes -= change.nbytes
         if change.by_user:
-            self._fixed.keep(change)
+            self._fixed.retain(change)
         else:
-            self._fixed.seen()
+            self._fixed.mark_answered()
 
     def around_fixed(self, mask: np.ndarray) -> np.ndarray:
         """``mask`` [H, W] with fixed pixels at their fixed value and frozen classes as they are,
@@ -213,7 +213,7 @@ class Timeline:
         self._forget_undone()
         if self._content.dtype != now.dtype:  # the layer was given other data
             self._content = self._content.astype(now.dtype)
-            self._fixed.widen()
+            self._fixed.promote_dtype()
         before, after = self._content.ravel()[index], np.ravel(now)[index]
         last = self.last
         if more and last is not None and last.by_user and last.moves:
@@ -223,29 +223,29 @@ class Timeline:
         self._set(index, after)
         return int(index.size)
 
-    def _push(self, change: Change) -> None:
+    def _push(self, change: Edit) -> None:
         self._changes.append(change)
         self._done += 1
         self._count_in(change)
         while sum(one.moves for one in self._changes) > HISTORY:
             self.drop_oldest()
 
-    def _replace_last(self, change: Change) -> None:
+    def _replace_last(self, change: Edit) -> None:
         self.nbytes -= self._changes[-1].nbytes
         self._changes[-1] = change
         self._count_in(change)
 
-    def _count_in(self, change: Change) -> None:
+    def _count_in(self, change: Edit) -> None:
         self.nbytes += change.nbytes
         self.revision += 1
         if change.by_user:
-            self._fixed.stamp(change)
+            self._fixed.apply_edit(change)
 
     def _forget_undone(self) -> None:
         self.nbytes -= sum(change.nbytes for change in self._changes[self._done :])
         del self._changes[self._done :]
 
-    def _path(self, by: int) -> Sequence[Change]:
+    def _path(self, by: int) -> Sequence[Edit]:
         """The changes on the way from now, in the order in which they are met."""
         if by < 0:
             return self._changes[self._done + by : self._done][::-1]

@@ -22,12 +22,12 @@ from napari_hidiff.io.write import tables
 if TYPE_CHECKING:
     pass
 
-LIVES = 3
+MAX_ATTEMPTS = 3
 """Attempts at an image whose worker dies; no more than dask makes by itself."""
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchSettings:
     """What all images of a batch have in common.
 
     model : a bundled name or a file; digest : SHA-256 of its file; device, engine : as asked for.
@@ -58,7 +58,7 @@ class Job:
         return (self.mask, *tables(self.mask), self.steps)
 
 
-class Outcome(NamedTuple):
+class JobResult(NamedTuple):
     """A job with its record, or with one line that says why there is none; trace: of a bug."""
 
     job: Job

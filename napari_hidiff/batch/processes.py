@@ -22,7 +22,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, WorkerPlugin, get_worker, wait
 from distributed.scheduler import KilledWorker
 
-from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome
+from napari_hidiff.batch.jobs import MAX_ATTEMPTS, BatchSettings, Job, JobResult
 from napari_hidiff.batch.records import digest, read_record
 from napari_hidiff.batch.refine import attempt, held, refine_one
 from napari_hidiff.errors import InputError, first_line
@@ -43,24 +43,24 @@ PATIENCE = 15.0
 """Seconds without a result after which it is looked whether there still are workers."""
 
 
-class Seat(NamedTuple):
+class WorkerSlot(NamedTuple):
     """A worker's place among those of its host, from 0, and how many they are."""
 
     place: int
     beside: int
 
 
-class Share(NamedTuple):
+class WorkerSetup(NamedTuple):
     """What a worker needs to know beside the order: its seat by its name, and threads of a host.
 
     threads : for all workers of a host together; None: as many as it has cores.
     """
 
-    seats: Mapping[Any, Seat]
+    seats: Mapping[Any, WorkerSlot]
     threads: int | None
 
 
-class Undisturbed(WorkerPlugin):
+class IgnoreInterrupt(WorkerPlugin):
     """Ctrl+C in a terminal reaches every process of it; only the one that was started decides."""
 
     def setup(self, worker: "Worker") -> None:
@@ -95,7 +95,7 @@ def local(workers: int) -> Iterator[Client]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(Undisturbed())
+        client.register_plugin(IgnoreInterrupt())
         yield client
 
 
@@ -115,21 +115,21 @@ def remote(address: str) -> Iterator[Client]:
 def refine_all(
     client: Client,
     jobs: Sequence[Job],
-    order: Order,
+    order: BatchSettings,
     threads: int | None = None,
     on_idle: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
+) -> Iterator[JobResult]:
     """The outcome of every job, as they come.
 
-    threads : see :class:`Share`. on_idle is called now and then while no worker is left.
+    threads : see :class:`WorkerSetup`. on_idle is called now and then while no worker is left.
     An image whose worker dies goes to another one, at most
-    :data:`LIVES` times. Raises InputError before the first image where a worker cannot take part,
-    and when the scheduler is lost.
+    :data:`MAX_ATTEMPTS` times. Raises InputError before the first image where a worker cannot take
+    part, and when the scheduler is lost.
     """
-    share = Share(_seats(client), threads)
+    share = WorkerSetup(_seats(client), threads)
     _check(client, jobs[0], order, share)
     waiting = [(job, 0) for job in reversed(jobs)]
-    flying: dict[Future[Outcome], tuple[Job, int]] = {}
+    flying: dict[Future[JobResult], tuple[Job, int]] = {}
     try:
         while waiting or flying:
             seats = sum(client.nthreads().values())
@@ -162,7 +162,7 @@ def refine_all(
             client.cancel(list(flying))
 
 
-def work(job: Job, order: Order, share: Share) -> Outcome:
+def work(job: Job, order: BatchSettings, share: WorkerSetup) -> JobResult:
     """On a worker: refine one image, unless this batch has done so already.
 
     dask repeats what a worker had done if that dies before its result was fetched.
@@ -170,21 +170,21 @@ def work(job: Job, order: Order, share: Share) -> Outcome:
     with _turn:
         record = read_record(job.steps)
         if record is not None and record.get("run") == order.run and job.mask.exists():
-            return Outcome(job, record)
+            return JobResult(job, record)
         try:
             with attempt(job, order.run):
                 return refine_one(_ready(order, share, get_worker().name), job, order)
         except InputError as error:
-            return Outcome(job, error=str(error))
+            return JobResult(job, error=str(error))
 
 
-def own_device(wanted: str, seat: Seat) -> str:
+def own_device(wanted: str, seat: WorkerSlot) -> str:
     """The device of a worker: with ``auto`` and several GPUs the workers of a host take turns."""
     count = torch.cuda.device_count() if wanted == "auto" and torch.cuda.is_available() else 0
     return f"cuda:{seat.place % count}" if count else wanted
 
 
-def own_threads(total: int, seat: Seat) -> int:
+def own_threads(total: int, seat: WorkerSlot) -> int:
     """Threads of a worker, so that those of a host together have about ``total``.
 
     Two at least unless ``total`` is one: the number of workers must not matter, and on the CPU the
@@ -194,9 +194,9 @@ def own_threads(total: int, seat: Seat) -> int:
     return 1 if total == 1 else max(2, total // seat.beside)
 
 
-def _ready(order: Order, share: Share, name: Any) -> "HiDiff":
+def _ready(order: BatchSettings, share: WorkerSetup, name: Any) -> "HiDiff":
     """The model in this worker, loaded by the first image."""
-    seat = share.seats.get(name, Seat(0, 1))
+    seat = share.seats.get(name, WorkerSlot(0, 1))
     device = own_device(order.device, seat)
     torch.set_num_threads(own_threads(share.threads or CPU_COUNT, seat))
     key = (order.model, order.digest, device, order.engine)
@@ -208,7 +208,7 @@ def _ready(order: Order, share: Share, name: Any) -> "HiDiff":
     return _models[key]
 
 
-def _start(job: Job, order: Order, share: Share, dask_worker: "Worker") -> str:
+def _start(job: Job, order: BatchSettings, share: WorkerSetup, dask_worker: "Worker") -> str:
     """On every worker before the first image: load the model; a line if it cannot take part."""
     try:
         _ready(order, share, dask_worker.name)
@@ -218,7 +218,7 @@ def _start(job: Job, order: Order, share: Share, dask_worker: "Worker") -> str:
     return "" if folder.is_dir() else f"{folder}: no such folder there"
 
 
-def _check(client: Client, job: Job, order: Order, share: Share) -> None:
+def _check(client: Client, job: Job, order: BatchSettings, share: WorkerSetup) -> None:
     """InputError if a worker cannot load the model or does not see the output folder."""
     try:
         answers = client.run(_start, job, order, share)
@@ -232,26 +232,26 @@ def _check(client: Client, job: Job, order: Order, share: Share) -> None:
             raise InputError(f"worker {address}: {line}")
 
 
-def _seats(client: Client) -> dict[Any, Seat]:
+def _seats(client: Client) -> dict[Any, WorkerSlot]:
     """Every worker's seat by its name, which outlives a restart of the worker by its nanny."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     known = sorted((worker["host"], str(worker["name"]), worker["name"]) for worker in workers)
-    seats: dict[Any, Seat] = {}
+    seats: dict[Any, WorkerSlot] = {}
     for _, group in groupby(known, key=lambda worker: worker[0]):
         names = [name for *_, name in group]
-        seats |= {name: Seat(place, len(names)) for place, name in enumerate(names)}
+        seats |= {name: WorkerSlot(place, len(names)) for place, name in enumerate(names)}
     return seats
 
 
-def _outcome(future: Future[Outcome], job: Job, times: int) -> Outcome | None:
+def _outcome(future: Future[JobResult], job: Job, times: int) -> JobResult | None:
     """What a finished future says; None: dask gave it up for deaths that may not be its own."""
     error = future.exception()
     if error is None:
-        found: Outcome | None = future.result()
+        found: JobResult | None = future.result()
         return found
-    if isinstance(error, KilledWorker) and times < LIVES:
+    if isinstance(error, KilledWorker) and times < MAX_ATTEMPTS:
         return None
-    return Outcome(job, error=f"{job.image}: {type(error).__name__}: {first_line(error)}")
+    return JobResult(job, error=f"{job.image}: {type(error).__name__}: {first_line(error)}")
 
 
 PROGRAM = 700 * 2**20

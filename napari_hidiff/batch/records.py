@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_hidiff._version import __version__
-from napari_hidiff.batch.jobs import Job, Outcome
+from napari_hidiff.batch.jobs import Job, JobResult
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.dicom import in_folder, is_dicom
-from napari_hidiff.io.storage import sha256, whole
+from napari_hidiff.io.storage import atomic_write, sha256
 
 if TYPE_CHECKING:
     from napari_hidiff.batch.jobs import Job
@@ -30,7 +30,7 @@ LEFT = re.compile(r"\.(?P<name>.+)\.[\w-]+\.(part|started)")
 """Names of what a killed process leaves beside the outputs: half files, marks of its attempts."""
 
 
-class Wanted(NamedTuple):
+class ResumeKey(NamedTuple):
     """What a mask of this batch is made with: name and digest of the model, resolved settings."""
 
     model: str
@@ -75,7 +75,7 @@ def sources(job: "Job", model: str) -> dict[str, str | None]:
     }
 
 
-def split(jobs: Sequence["Job"], wanted: Wanted, overwrite: bool = False) -> Split:
+def split(jobs: Sequence["Job"], wanted: ResumeKey, overwrite: bool = False) -> Split:
     """Which jobs are left: without a record, or with another image, prior or fixed pixels by now.
 
     Raises InputError, unless ``overwrite``, for a record that another model, other settings or
@@ -122,7 +122,7 @@ def sweep(jobs: Sequence["Job"]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _same(record: Mapping[str, Any], job: "Job", wanted: Wanted) -> None:
+def _same(record: Mapping[str, Any], job: "Job", wanted: ResumeKey) -> None:
     """InputError that names what differs where a record is not what this batch would make."""
     made = record.get("made_from")
     if not (isinstance(made, dict) and isinstance(record.get("settings"), dict)):
@@ -206,7 +206,7 @@ def finished(path: Path, record: Mapping[str, Any]) -> Iterator[None]:
     A record is thus the mark of completion; a mask without one but with a record waiting beside it
     was left by a process that was killed in between.
     """
-    with whole(path) as (part,):
+    with atomic_write(path) as (part,):
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         yield
 
@@ -252,9 +252,9 @@ class Report:
     jobs: Sequence[Job]
     skipped: Mapping[Path, dict[str, Any]]
     done: dict[Path, dict[str, Any]] = field(default_factory=dict)
-    failed: dict[Path, Outcome] = field(default_factory=dict)
+    failed: dict[Path, JobResult] = field(default_factory=dict)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: JobResult) -> None:
         """Take in what became of an image."""
         if outcome.record is None:
             self.failed[outcome.job.image] = outcome
@@ -292,7 +292,7 @@ class Report:
     def write(self, folder: Path, seconds: float) -> None:
         """Write both files, whole or not at all; InputError if that is not possible."""
         classes = [f"pixels {name}" for name in self.head["classes"]]
-        with whole(*(folder / name for name in NAMES)) as (whole_report, rows):
+        with atomic_write(*(folder / name for name in NAMES)) as (whole_report, rows):
             text = json.dumps(self.value(seconds), indent=1) + "\n"
             whole_report.write_text(text, encoding="utf-8")
             with rows.open("w", encoding="utf-8", newline="") as file:

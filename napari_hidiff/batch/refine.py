@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_hidiff.batch.jobs import LIVES, Job, Order, Outcome, Progress
+from napari_hidiff.batch.jobs import MAX_ATTEMPTS, BatchSettings, Job, JobResult, Progress
 from napari_hidiff.batch.records import count, finished, head, sources
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference import volumes
@@ -215,18 +215,18 @@ def refine_file(
 def refine_one(
     model: "HiDiff",
     job: Job,
-    order: Order,
+    order: BatchSettings,
     on_step: Callable[[Progress], None] = lambda step: None,
-) -> Outcome:
+) -> JobResult:
     """Refine a job's image; whatever is wrong with it is its outcome and not the batch's end."""
     try:
         made = {"made_from": sources(job, order.digest), "run": order.run}
-        return Outcome(job, refine_file(model, job, dict(order.settings), on_step, made))
+        return JobResult(job, refine_file(model, job, dict(order.settings), on_step, made))
     except InputError as error:
-        return Outcome(job, error=str(error))
+        return JobResult(job, error=str(error))
     except Exception as error:  # out of memory, a bug: an overnight batch goes on with the others
         line = f"{job.image}: {type(error).__name__}: {first_line(error)}"
-        return Outcome(job, error=line, trace=traceback.format_exc())
+        return JobResult(job, error=line, trace=traceback.format_exc())
 
 
 @contextmanager
@@ -234,9 +234,9 @@ def attempt(job: Job, run: str) -> Iterator[None]:
     """Mark that an attempt at a job has begun; the mark stays where the process is killed.
 
     dask suspects every image that waited at a worker that died; the marks tell which one ran.
-    Raises InputError after :data:`LIVES` attempts that did not come back.
+    Raises InputError after :data:`MAX_ATTEMPTS` attempts that did not come back.
     """
-    for life in range(1, LIVES + 1):
+    for life in range(1, MAX_ATTEMPTS + 1):
         mark = job.steps.with_name(f".{job.steps.name}.{run}-{life}.started")
         try:
             with mark.open("x", encoding="utf-8") as file:
@@ -251,5 +251,5 @@ def attempt(job: Job, run: str) -> Iterator[None]:
             mark.unlink(missing_ok=True)
         return
     raise InputError(
-        f"{job.image}: its worker died {LIVES} times while it was at it (too little memory?)"
+        f"{job.image}: its worker died {MAX_ATTEMPTS} times while it was at it (too little memory?)"
     )

@@ -128,8 +128,8 @@ def load(model: str, device: str, engine: str) -> "HiDiff":
     with progress() as bar:  # a machine that never compiled the kernels takes about ten seconds
         bar.add_task("loading the model", total=None)
         loaded = napari_hidiff.load_model(model, device=device, engine=engine)
-    if loaded.runs.note:
-        log(loaded.runs.note)
+    if loaded.backend.note:
+        log(loaded.backend.note)
     return loaded
 
 

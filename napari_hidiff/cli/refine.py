@@ -17,7 +17,15 @@ from rich.progress import Progress, TaskID
 
 from napari_hidiff._version import __version__
 from napari_hidiff.batch import records
-from napari_hidiff.batch.jobs import Job, Order, Outcome, absolute, find_images, plan, read_list
+from napari_hidiff.batch.jobs import (
+    BatchSettings,
+    Job,
+    JobResult,
+    absolute,
+    find_images,
+    plan,
+    read_list,
+)
 from napari_hidiff.batch.jobs import Progress as Counted
 from napari_hidiff.batch.records import Report, check_place
 from napari_hidiff.cli.console import (
@@ -193,7 +201,7 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     done: Mapping[Path, dict[str, Any]] = {}
     left: Sequence[Job] = jobs
     if batch.resume:
-        wanted = records.Wanted(model.card.name, order.digest, settings)
+        wanted = records.ResumeKey(model.card.name, order.digest, settings)
         left, done = records.split(jobs, wanted, batch.overwrite)
         log(f"{len(done)} of {len(jobs)} images are done already")
     make_folder(batch.output)
@@ -268,7 +276,7 @@ def _plan(batch: Batch) -> list[Job]:
     return jobs if batch.dask is None else [absolute(job) for job in jobs]
 
 
-def _order(batch: Batch, settings: Mapping[str, Any]) -> Order:
+def _order(batch: Batch, settings: Mapping[str, Any]) -> BatchSettings:
     from napari_hidiff.inference.catalog import available_models, find_model
 
     file = find_model(batch.model)
@@ -276,7 +284,7 @@ def _order(batch: Batch, settings: Mapping[str, Any]) -> Order:
     digest = records.digest(file)
     assert digest is not None  # it was loaded
     run = secrets.token_hex(6)
-    return Order(name, digest, batch.device, batch.engine, dict(settings), run)
+    return BatchSettings(name, digest, batch.device, batch.engine, dict(settings), run)
 
 
 def _auto(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) -> int:
@@ -288,7 +296,7 @@ def _auto(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) -> 
 
 
 def _head(
-    command: str, model: "HiDiff", order: Order, workers: int, dask: str | None
+    command: str, model: "HiDiff", order: BatchSettings, workers: int, dask: str | None
 ) -> dict[str, Any]:
     """What all images have in common, for the report."""
     import torch
@@ -308,8 +316,8 @@ def _head(
 
 @contextmanager
 def _outcomes(
-    batch: Batch, model: "HiDiff", jobs: Sequence[Job], order: Order, workers: int
-) -> Iterator[Iterator[Outcome]]:
+    batch: Batch, model: "HiDiff", jobs: Sequence[Job], order: BatchSettings, workers: int
+) -> Iterator[Iterator[JobResult]]:
     """The outcomes of the jobs, refined here or by others, under a progress bar."""
     with progress() as bar:
         task = bar.add_task("images", total=len(jobs))
@@ -336,8 +344,8 @@ def _say_idle() -> None:
 
 
 def _here(
-    model: "HiDiff", jobs: Sequence[Job], order: Order, bar: Progress, task: TaskID
-) -> Iterator[Outcome]:
+    model: "HiDiff", jobs: Sequence[Job], order: BatchSettings, bar: Progress, task: TaskID
+) -> Iterator[JobResult]:
     """One image after the other, in this process."""
     from napari_hidiff.batch.refine import refine_one
 
@@ -346,7 +354,7 @@ def _here(
         yield refine_one(model, job, order, partial(advance, bar, task, position))
 
 
-def _counted(outcomes: Iterator[Outcome], bar: Progress, task: TaskID) -> Iterator[Outcome]:
+def _counted(outcomes: Iterator[JobResult], bar: Progress, task: TaskID) -> Iterator[JobResult]:
     for outcome in outcomes:
         bar.update(task, description=outcome.job.image.name, advance=1)
         yield outcome
@@ -357,7 +365,7 @@ def advance(bar: Progress, task: TaskID, done: int, step: Counted) -> None:
     bar.update(task, completed=done + step.index / step.total)
 
 
-def _say(outcome: Outcome, report: Report, json: bool) -> None:
+def _say(outcome: JobResult, report: Report, json: bool) -> None:
     """One line about an image on stderr, and the name of its mask on stdout."""
     record = outcome.record
     if record is None:

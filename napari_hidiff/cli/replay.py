@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_hidiff.annotation.replay import Replay
-    from napari_hidiff.annotation.sidecar import Kept
+    from napari_hidiff.annotation.sidecar import SavedSession
     from napari_hidiff.inference.model import HiDiff
     from napari_hidiff.io.registry import Reading
 
@@ -121,7 +121,7 @@ class Models:
 
 def find(
     files: Sequence[Path], images: Sequence[Path] = ()
-) -> "tuple[Kept, Reading, tuple[np.ndarray, ...]]":
+) -> "tuple[SavedSession, Reading, tuple[np.ndarray, ...]]":
     """What a sidecar holds, the image of the same key, and the layers of the channels.
 
     files : a sidecar, or images whose sidecar is looked for. images : more of these. The layers
@@ -173,7 +173,7 @@ def _layers(images: Sequence[Path], number: int, array: "np.ndarray") -> "tuple[
     return tuple(found)
 
 
-def report(repeated: "Replay", kept: "Kept") -> dict[str, Any]:
+def report(repeated: "Replay", kept: "SavedSession") -> dict[str, Any]:
     """What came out, JSON-able.
 
     entries, done : of the log, and how many were repeated. strokes, runs, seconds : of the session
@@ -206,7 +206,7 @@ def report(repeated: "Replay", kept: "Kept") -> dict[str, Any]:
     }
 
 
-def differing(repeated: "Replay", kept: "Kept") -> list[list[int]]:
+def differing(repeated: "Replay", kept: "SavedSession") -> list[list[int]]:
     """The slices whose strokes or accepted masks are not those of the sidecar."""
     import numpy as np
 

@@ -69,8 +69,8 @@ class Result:
 
 def one_step(process: Process, denoise: Denoiser, prior: Tensor, clamp: Clamp) -> Iterator[State]:
     """One forward at T from y_T = [f >= .5] (argmax for K > 1); nothing is random."""
-    y0_hat = clamp(denoise(clamp(harden(prior)), process.steps))
-    yield process.steps, harden(y0_hat), y0_hat
+    y0_hat = clamp(denoise(clamp(to_mask(prior)), process.steps))
+    yield process.steps, to_mask(y0_hat), y0_hat
 
 
 def ddim(
@@ -123,7 +123,8 @@ def stream(
     start : a mask [K, H, W] in {0, 1} and the time at which a sampler of several steps begins with
         it, noised by the process; None = at T, where the process starts.
 
-    prior : [K, H, W] with fixed pixels stamped in (:func:`stamp`), or [D, K, H, W]: then the arrays
+    prior : [K, H, W] with fixed pixels stamped in (:func:`clamp_fixed`), or [D, K, H, W]: then the
+    arrays
         of a step have this axis in front too. fixed : integer [H, W], -1 = free.
     ``sampler`` is ``one-step`` (which needs neither steps nor samples), ``ddim`` or ``ancestral``.
     A fixed pixel is u in y_t and y0_hat at every time: it is a pixel without noise, as a Bernoulli
@@ -131,7 +132,7 @@ def stream(
     """
 
     def clamp(x: Tensor) -> Tensor:
-        return stamp(x, fixed)
+        return clamp_fixed(x, fixed)
 
     def guarded(y_t: Tensor, t: int) -> Tensor:
         return denoise(y_t, t).clamp(EPSILON, 1 - EPSILON)
@@ -167,7 +168,7 @@ def stream(
         )
 
 
-def stamp(x: Tensor, fixed: Tensor) -> Tensor:
+def clamp_fixed(x: Tensor, fixed: Tensor) -> Tensor:
     """x [..., K, H, W] with fixed pixels set to their class.
 
     fixed : integer [H, W] or [B, H, W], -1 = free. For K = 1 the value is the label (0 or 1),
@@ -181,7 +182,7 @@ def stamp(x: Tensor, fixed: Tensor) -> Tensor:
     return torch.where(fixed >= 0, value.to(x.dtype), x)
 
 
-def harden(probability: Tensor) -> Tensor:
+def to_mask(probability: Tensor) -> Tensor:
     """[..., K, H, W] probabilities as a mask in {0, 1}: >= .5, or one-hot argmax for K > 1."""
     if probability.shape[-3] == 1:
         return (probability >= 0.5).to(probability.dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.errors import InputError, Unpackable
-from napari_hidiff.networks.refiner import Known, Refiner, Standing
+from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, Refiner
 from napari_hidiff.networks.segmentor import one_line
 
 ENGINES = ("auto", "packed", "torch")
@@ -21,14 +21,14 @@ class Steps(Protocol):
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
     ) -> Any: ...
 
-    def on(self, known: Known, standing: Standing) -> Any: ...
+    def combine(self, known: ImageCondition, standing: PriorCondition) -> Any: ...
 
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor: ...
 
     def answers(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor: ...
 
 
-class Picked(NamedTuple):
+class Backend(NamedTuple):
     """An engine for one refinement: its name, ``packed`` or ``torch``, and the refiner in it."""
 
     name: str
@@ -66,10 +66,10 @@ class Engine:
         """The engine that the next refinement runs on."""
         return self.pick().name
 
-    def pick(self) -> Picked:
+    def pick(self) -> Backend:
         """The engine for a refinement that starts now; never waits for :meth:`prepare`."""
         packed = self._packed
-        return Picked("torch", self.refiner) if packed is None else Picked("packed", packed)
+        return Backend("torch", self.refiner) if packed is None else Backend("packed", packed)
 
     def prepare(self) -> None:
         """Compile the refiner, as it is now, if packed kernels are wanted: seconds, or on a machine

@@ -24,7 +24,7 @@ from napari_hidiff.engine.layers import Layer, PackedXFormer, Reader, Signs, emb
 from napari_hidiff.engine.layout import WORD, Memory, Shelf, Size, Values
 from napari_hidiff.errors import Unpackable
 from napari_hidiff.networks.blocks import Block
-from napari_hidiff.networks.refiner import Known, Refiner, Standing
+from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, Refiner
 from napari_hidiff.networks.segmentor import MULTIPLE, STRIDES, pad_to_multiple, unpad
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class PackedRefiner:
         free = torch.full((1, side, side), -1)
         self(blank, self.steps, self.condition(image, blank, free, features))
 
-    def on(self, known: Known, standing: Standing) -> PackedCondition:
+    def combine(self, known: ImageCondition, standing: PriorCondition) -> PackedCondition:
         """The condition of an image that is known, with what stands for its prior: real
         arithmetic, which is torch's in both engines."""
         return PackedCondition(
@@ -122,8 +122,8 @@ class PackedRefiner:
         self, image: Tensor, prior: Tensor, fixed: Tensor, features: Sequence[Tensor]
     ) -> PackedCondition:
         """Everything that stays the same over the steps; arguments as for the refiner."""
-        known = self.refiner.remember(image, features)
-        return self.on(known, self.refiner.stand(known, prior, fixed))
+        known = self.refiner.encode_image(image, features)
+        return self.combine(known, self.refiner.encode_prior(known, prior, fixed))
 
     @torch.inference_mode()
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: PackedCondition) -> Tensor:

@@ -18,7 +18,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.masks import Label
 
 
-class Local(NamedTuple):
+class LocalRegion(NamedTuple):
     """What to refine of an image: the surroundings of some pixels.
 
     where : bool [H, W], what was painted. standing : float32 [K, H, W], the probability that
@@ -75,7 +75,7 @@ class Card:
         was trained on objects of any kind, and its own prior is 1/2 everywhere.
     longest_side : pixels of the longer side that training images were brought to; 0 where they
         kept their own size.
-    looks : what training images look like (:func:`looks.looks_of`); empty on older cards.
+    looks : what training images look like (:func:`looks.image_statistics`); empty on older cards.
     """
 
     name: str

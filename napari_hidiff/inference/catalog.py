@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.card import Card
-from napari_hidiff.io.storage import sha256, user_folder, whole
+from napari_hidiff.io.storage import atomic_write, sha256, user_folder
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +149,7 @@ def add(file: Path, name: str | None = None, overwrite: bool = False) -> Entry:
         raise InputError(f"{name}: you have a model of this name; choose another one or overwrite")
 
     load_model(file, "cpu", "torch")  # weights that do not fit are found here, not in use
-    with whole(target) as (part,):
+    with atomic_write(target) as (part,):
         target.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(file.read_bytes())
     return _entry(name, target, "yours")
@@ -222,7 +222,7 @@ def load_model(
     device : ``auto`` (CUDA or MPS where there is one, else the CPU) or a torch device name.
     engine : ``packed`` (binary kernels on the CPU), ``torch``, or ``auto``: packed where it can.
     prepare : compile the packed kernels now: seconds, once on a machine about ten. Without it
-        torch runs until ``model.runs.prepare()`` was called, in a thread for example.
+        torch runs until ``model.backend.prepare()`` was called, in a thread for example.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def load_model(
     model = HiDiff(stored.card, segmentor, refiner, where, engine)
     model.file, model.digest = path.name, digest_of(path)
     if prepare:
-        model.runs.prepare()
+        model.backend.prepare()
     return model
 
 

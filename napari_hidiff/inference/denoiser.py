@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from napari_hidiff.engine.engine import Steps
 from napari_hidiff.inference import tiling
-from napari_hidiff.inference.tiling import Area, Surroundings, Tile
-from napari_hidiff.networks.refiner import Known, Refiner, Standing, probabilities
+from napari_hidiff.inference.tiling import Area, LocalTile, Tile
+from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, Refiner, probabilities
 from napari_hidiff.networks.segmentor import STRIDES, margins, pad_to_multiple, unpad
 
 MOST = min(2**28, psutil.virtual_memory().total // 16)
@@ -38,11 +38,11 @@ PIXELS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
-class Sight:
+class EncodedTile:
     """A tile, without its halo, after the segmentor: its prior [1, K, h, w] and what is known."""
 
     prior: Tensor
-    known: Known
+    known: ImageCondition
 
     @property
     def nbytes(self) -> int:
@@ -59,7 +59,7 @@ class Sized(Protocol):
 Value = TypeVar("Value", bound=Sized)
 
 
-class Recent(Generic[Value]):
+class LruCache(Generic[Value]):
     """Values by key, the ones used last; safe among threads.
 
     limit : bytes that all values may hold together; a value larger than that is not kept.
@@ -108,24 +108,24 @@ class Recent(Generic[Value]):
         return sum(value.nbytes for value in self._values.values())
 
 
-_sights: Recent[Sight] = Recent(REMEMBERED)
-_standings: Recent[Standing] = Recent(STANDING)
+_tiles: LruCache[EncodedTile] = LruCache(REMEMBERED)
+_standings: LruCache[PriorCondition] = LruCache(STANDING)
 _models = count()
 
 
 def remembered() -> int:
     """Bytes that are remembered of images now."""
-    return _sights.nbytes + _standings.nbytes
+    return _tiles.nbytes + _standings.nbytes
 
 
-def forget(but: int) -> None:
+def trim_cache(max_bytes: int) -> None:
     """Forget the images that were looked at longest ago, but for so many bytes of the last ones,
     and what prior and edits made of any: whoever forgets goes on to other images."""
-    _sights.trim(but)
+    _tiles.trim(max_bytes)
     _standings.trim(0)
 
 
-class Picture:
+class ModelImage:
     """An image float32 [H, W, C], normalised and padded only when somebody needs it so.
 
     source : the array it was made from, of any dtype, which is quicker to recognise.
@@ -164,14 +164,14 @@ class Picture:
         return pad_to_multiple(tensor.to(self._device))
 
 
-class Seen:
+class TiledDenoiser:
     """Segmentor and refiner of a model, and what they made of the images seen last."""
 
     def __init__(self, segmentor: nn.Module, refiner: Refiner) -> None:
         self._segmentor, self._refiner = segmentor, refiner
         self._number = next(_models)
 
-    def prior(self, picture: Picture) -> Tensor:
+    def prior(self, picture: ModelImage) -> Tensor:
         """The segmentor's probabilities [1, K, H, W]."""
         everything = slice(0, picture.padded_size[0]), slice(0, picture.padded_size[1])
         seen = [(tile.inner, self._see(picture, tile).prior) for tile in _cells(picture)]
@@ -180,9 +180,9 @@ class Seen:
     def denoiser(
         self,
         refiner: Steps,
-        picture: Picture,
+        picture: ModelImage,
         given: Tensor,
-        surroundings: Surroundings | None = None,
+        surroundings: LocalTile | None = None,
     ) -> Callable[[Tensor, int], Tensor]:
         """A function of y_t [S, K, H, W] in {0, 1} and t to the probabilities of y_0, tile by tile.
 
@@ -193,14 +193,14 @@ class Seen:
         if surroundings is not None:
             found = [surroundings.tile]
         last: list[tuple[Tile, Any]] = []
-        held: Recent[Sight] = Recent(WORKING)
+        held: LruCache[EncodedTile] = LruCache(WORKING)
 
         def condition(tile: Tile) -> Any:
             if not last or last[0][0] != tile:
                 last.clear()  # only one is kept: those of many tiles together would know no bound
                 known = self._know(picture, tile.outer, held)
                 standing = self._stand(picture, tile.outer, known, within(given, tile.outer))
-                last.append((tile, refiner.on(known, standing)))
+                last.append((tile, refiner.combine(known, standing)))
             return last[0][1]
 
         def denoise(y_t: Tensor, t: int) -> Tensor:
@@ -222,35 +222,39 @@ class Seen:
 
         return denoise
 
-    def _see(self, picture: Picture, tile: Tile) -> Sight:
+    def _see(self, picture: ModelImage, tile: Tile) -> EncodedTile:
         """A tile through the segmentor, unless it was seen lately."""
 
-        def compute() -> Sight:
+        def compute() -> EncodedTile:
             part = within(picture.padded, tile.outer)
             logits, features = self._segmentor(part)
-            known = self._refiner.remember(part, features)
+            known = self._refiner.encode_image(part, features)
             prior = probabilities(logits)
             if tile.inner == tile.outer:
-                return Sight(prior, known)
+                return EncodedTile(prior, known)
             strides = (self._refiner.stem, *STRIDES)
             parts = [
                 within(whole, tile.kept, stride).clone()  # a view would keep the whole in memory
                 for whole, stride in zip((known.entered, *known.features), strides, strict=False)
             ]
-            return Sight(within(prior, tile.kept).clone(), Known(parts[0], parts[1:]))
+            return EncodedTile(
+                within(prior, tile.kept).clone(), ImageCondition(parts[0], parts[1:])
+            )
 
-        return _sights.get((self._number, picture.digest, str(tile.inner)), compute)
+        return _tiles.get((self._number, picture.digest, str(tile.inner)), compute)
 
-    def _stand(self, picture: Picture, area: Area, known: Known, given: Tensor) -> Standing:
+    def _stand(
+        self, picture: ModelImage, area: Area, known: ImageCondition, given: Tensor
+    ) -> PriorCondition:
         """What prior and fixed pixels (``given``) make of an area; what they have not changed since
         it was last refined is not computed again."""
         key = self._number, picture.digest, str(area)
         prior, fixed = given[:, :-1], given[:, -1]
-        standing = self._refiner.stand(known, prior, fixed, _standings.find(key))
+        standing = self._refiner.encode_prior(known, prior, fixed, _standings.find(key))
         _standings.keep(key, standing)
         return standing
 
-    def _know(self, picture: Picture, area: Area, held: Recent[Sight]) -> Known:
+    def _know(self, picture: ModelImage, area: Area, held: LruCache[EncodedTile]) -> ImageCondition:
         """What the refiner knows of an area, from all tiles that reach into it; ``held`` has those
         that the run met before."""
         seen = [
@@ -263,7 +267,7 @@ class Seen:
             joined([(at, known.features[n]) for at, known in seen], area, stride)
             for n, stride in enumerate(STRIDES[: len(seen[0][1].features)])
         ]
-        return Known(entered, features)
+        return ImageCondition(entered, features)
 
 
 def joined(parts: list[tuple[Area, Tensor]], area: Area, stride: int = 1) -> Tensor:
@@ -306,6 +310,6 @@ def _relative(area: Area, to: Area) -> Area:
     return rows, columns
 
 
-def _cells(picture: Picture) -> list[Tile]:
+def _cells(picture: ModelImage) -> list[Tile]:
     """The tiles of the segmentor."""
     return tiling.cut(*picture.padded_size, tiling.SEGMENTOR_HALO)

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from napari_hidiff.diffusion import process_of
-from napari_hidiff.diffusion.samplers import Result, Step, stamp, stream
+from napari_hidiff.diffusion.samplers import Result, Step, clamp_fixed, stream
 from napari_hidiff.engine.engine import Engine
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import preprocessing, prompted, tiling, weights
-from napari_hidiff.inference.card import SAMPLERS, Card, Local, Sampling
+from napari_hidiff.inference.card import SAMPLERS, Card, LocalRegion, Sampling
 from napari_hidiff.inference.cost import Estimate, estimate
-from napari_hidiff.inference.denoiser import Picture, Seen
+from napari_hidiff.inference.denoiser import ModelImage, TiledDenoiser
 from napari_hidiff.masks import entropy, mask_of
 from napari_hidiff.networks.refiner import Refiner, probabilities
 from napari_hidiff.networks.segmentor import pad_to_multiple
@@ -36,7 +36,7 @@ class HiDiff:
     exported : whether it is an export for inference, of whose binary weights only signs are left.
     file, digest : name and digest of the file it was loaded from, empty for one made in memory.
 
-    engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``runs.prepare()``
+    engine : ``auto``, ``packed`` or ``torch``. Packed kernels are compiled by ``backend.prepare()``
     (:func:`load_model` calls it), from the weights as they are then; torch runs until that is done.
     """
 
@@ -54,16 +54,16 @@ class HiDiff:
         self.intensity = preprocessing.Intensity(**card.intensity)
         self.segmentor = segmentor.to(self.device).eval().requires_grad_(False)
         self.refiner = refiner.to(self.device).eval().requires_grad_(False)
-        self.runs = Engine(self.refiner, self.device, engine, self.process.binary)
+        self.backend = Engine(self.refiner, self.device, engine, self.process.binary)
         self.exported = weights.is_export(self.refiner)
         self.file = self.digest = ""
-        self._seen = Seen(self.segmentor, self.refiner)
+        self._seen = TiledDenoiser(self.segmentor, self.refiner)
         self._seconds: dict[str, tuple[float, float]] = {}
 
     @property
     def engine(self) -> str:
         """What the next refinement runs on, ``packed`` or ``torch``."""
-        return self.runs.name
+        return self.backend.name
 
     @classmethod
     def create(cls, card: Card, seed: int = 0) -> "HiDiff":
@@ -167,7 +167,7 @@ class HiDiff:
         seed: int = 0,
         normalised: bool = False,
         start: tuple[np.ndarray, int] | None = None,
-        local: Local | None = None,
+        local: LocalRegion | None = None,
     ) -> Iterator[Step]:
         """The steps of one refinement, streamed; None = what the card recommends.
 
@@ -220,7 +220,7 @@ class HiDiff:
         samples: int | None = None,
         seed: int = 0,
         normalised: bool = False,
-        local: Local | None = None,
+        local: LocalRegion | None = None,
     ) -> Result:
         """A whole refinement; the arguments are those of :meth:`steps`."""
         run = self.steps(
@@ -264,12 +264,12 @@ class HiDiff:
         """The same networks under a changed card (scores, defaults)."""
         card = replace(self.card, **changes)
         changed = HiDiff(card, self.segmentor, self.refiner, self.device)
-        changed.runs = self.runs
+        changed.backend = self.backend
         return changed
 
-    def _picture(self, checked: np.ndarray, image: np.ndarray, normalised: bool) -> Picture:
+    def _picture(self, checked: np.ndarray, image: np.ndarray, normalised: bool) -> ModelImage:
         rule = None if normalised else self.intensity
-        return Picture(checked, np.asarray(image), rule, self.device)
+        return ModelImage(checked, np.asarray(image), rule, self.device)
 
     def _given(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A prior as :meth:`check_prior` has it; of a prompted model bool or float32 [H, W], since
@@ -303,14 +303,14 @@ class HiDiff:
 
     def _steps(
         self,
-        picture: Picture,
+        picture: ModelImage,
         given: np.ndarray | None,
         fixed_map: np.ndarray,
         sampling: Sampling,
         start: tuple[np.ndarray, int] | None,
-        local: Local | None,
+        local: LocalRegion | None,
     ) -> Iterator[Step]:
-        name, refiner = self.runs.pick()
+        name, refiner = self.backend.pick()
         # Inference mode belongs to a thread and a generator may change threads between steps,
         # so it is entered anew for every step and never held across a yield.
         with torch.inference_mode():
@@ -319,7 +319,7 @@ class HiDiff:
             else:
                 prior = torch.from_numpy(given)[None].to(self.device)
             fixed = torch.from_numpy(fixed_map).to(self.device)
-            prior = stamp(prior, fixed)
+            prior = clamp_fixed(prior, fixed)
             padded = pad_to_multiple(torch.cat([prior, fixed[None, None].to(prior.dtype)], 1))
 
         surroundings = None if local is None else tiling.surroundings(local, **self.card.local)
@@ -327,7 +327,7 @@ class HiDiff:
         begin = None
         if start is not None:
             nothing, mask = torch.zeros_like(prior[0]), torch.from_numpy(start[0])
-            begin = stamp(nothing, mask.to(self.device)), start[1]
+            begin = clamp_fixed(nothing, mask.to(self.device)), start[1]
         run = stream(self.process, denoise, prior[0], fixed, **asdict(sampling), start=begin)
         while True:
             with torch.inference_mode():
@@ -355,7 +355,7 @@ def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
     """Measured seconds per pixel of the segmentor and of one refiner forward, on a blank image."""
     image = torch.zeros(1, len(model.card.channels), SIDE, SIDE, device=model.device)
     free = torch.full((1, SIDE, SIDE), -1, device=model.device)
-    refiner = model.runs.pick().refiner
+    refiner = model.backend.pick().refiner
     with torch.inference_mode():
         for _ in range(2):  # the first round pays for allocation and kernel choice
             start = time.perf_counter()

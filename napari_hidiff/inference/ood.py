@@ -45,7 +45,7 @@ def features(image: np.ndarray, channels: Sequence[str]) -> Features:
     return found
 
 
-def looks_of(images: Iterable[np.ndarray], channels: Sequence[str]) -> dict[str, Any]:
+def image_statistics(images: Iterable[np.ndarray], channels: Sequence[str]) -> dict[str, Any]:
     """What goes on a card: the range of every number over the training images [..., H, W, C].
 
     Returns ``n``; ``size``, the lowest and highest height and width; ``values``, the lowest 1st and
@@ -102,7 +102,7 @@ def planes(image: np.ndarray) -> Iterator[np.ndarray]:
         yield image[at]
 
 
-def doubts(
+def ood_reasons(
     image: np.ndarray, channels: Sequence[str], looks: dict[str, Any], windowed: bool = False
 ) -> list[str]:
     """Why an image [H, W] or [H, W, C] does not look like those of a model; empty if it does.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hidiff.inference.card import Local
+from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.networks.blocks import WINDOW
 from napari_hidiff.networks.segmentor import MULTIPLE, pad_to_multiple
 
@@ -70,7 +70,7 @@ def _spans(side: int, halo: int) -> Iterator[tuple[slice, slice]]:
         yield slice(max(0, start - halo), min(side, stop + halo)), slice(start, stop)
 
 
-class Surroundings(NamedTuple):
+class LocalTile(NamedTuple):
     """One tile for a whole refinement, in the padded image.
 
     weight : float32 [h, w] of the inner part, how much the new probability counts there.
@@ -82,7 +82,7 @@ class Surroundings(NamedTuple):
     standing: Tensor
 
 
-def surroundings(local: Local, reach: int, fade: int) -> Surroundings | None:
+def surroundings(local: LocalRegion, reach: int, fade: int) -> LocalTile | None:
     """The tile around the marked pixels; None where nothing is marked, or where most of the image
     would have to be computed anyway.
 
@@ -106,7 +106,7 @@ def surroundings(local: Local, reach: int, fade: int) -> Surroundings | None:
     if 2 * pixels(tile.outer) > where.size:
         return None
     rows, columns = weights
-    return Surroundings(tile, rows[:, None] * columns, _padded(local.standing))
+    return LocalTile(tile, rows[:, None] * columns, _padded(local.standing))
 
 
 def _padded(x: np.ndarray) -> Tensor:

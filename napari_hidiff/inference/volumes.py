@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hidiff.diffusion.samplers import stamp, stream
+from napari_hidiff.diffusion.samplers import clamp_fixed, stream
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
@@ -138,8 +138,8 @@ def together(
                 start[number] = torch.from_numpy(one).to(model.device)
         shown = start.float().cpu().numpy()
         kept = torch.from_numpy(labels).to(model.device)
-        start = stamp(start, kept)
-        refiner = model.runs.pick().refiner
+        start = clamp_fixed(start, kept)
+        refiner = model.backend.pick().refiner
         condition = refiner.condition(image, start, kept, features)
 
         def denoise(y_t: Tensor, t: int) -> Tensor:  # [B, S, K, H, W]: a sample of every slice

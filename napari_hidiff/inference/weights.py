@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.networks.binary import BinaryConv2d, weight_scale
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def write(path: Path | str, card: Card, parts: Parts, export: bool = False) -> N
         for part, module in parts.items()
         for name, tensor in form(module).items()
     }
-    with whole(path) as (part,):
+    with atomic_write(path) as (part,):
         part.write_bytes(save(tensors, metadata=metadata))
 
 

@@ -37,7 +37,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def whole(*paths: Path) -> Iterator[list[Path]]:
+def atomic_write(*paths: Path) -> Iterator[list[Path]]:
     """Part files to be written, which take the places of ``paths`` at the end of the body; the
     first comes last. Where the body fails nothing was changed, and no part is left.
 

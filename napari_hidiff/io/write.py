@@ -14,7 +14,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.io import npz, record, tiff
 from napari_hidiff.io.images import TIFF
 from napari_hidiff.io.nifti import PLACE, is_nifti, stem
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.io.volume import LPS, Source, canonical, lengths, millimetres, upright
 from napari_hidiff.masks import Label
 
@@ -60,7 +60,7 @@ def write_labels(
         if suffix == ".nii":
             _write_nifti(path, pixels, kinds, source, _affine(sizes, placement), text)
         else:
-            with whole(path) as (part,):
+            with atomic_write(path) as (part,):
                 if suffix == ".png":
                     _write_png(part, pixels, record.table(kinds), text)
                 elif suffix == ".npz":
@@ -183,7 +183,7 @@ def _write_nifti(
     image.header["cal_max"] = max(1, len(classes) - 1)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(COMMENT, text.encode()))
     snap, ctbl = tables(path)
-    with whole(path, snap, ctbl) as parts:
+    with atomic_write(path, snap, ctbl) as parts:
         parts[1].write_text(record.itk_snap(classes), encoding="utf-8")
         parts[2].write_text(record.slicer(classes), encoding="utf-8")
         with parts[0].open("wb") as raw:

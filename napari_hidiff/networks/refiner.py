@@ -32,7 +32,7 @@ TRUST = 1e-3
 
 
 @dataclass(frozen=True)
-class Known:
+class ImageCondition:
     """What a refiner makes of an image alone, before prior and edits; :meth:`Refiner.remember`.
 
     entered: the image's part of the input convolution, [B, width, H', W'] for the padded sides
@@ -54,7 +54,7 @@ class Condition:
 
     static: what the input convolution makes of image, prior and edits, [B, width, H', W'] for the
     padded sides divided by the stem;
-    features: as in :class:`Known`;
+    features: as in :class:`ImageCondition`;
     residual: logits of the prior [B, K, H, W]; their size is the size of the image.
     """
 
@@ -64,7 +64,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PriorCondition:
     """Prior and edits of an image, and what follows from them alone.
 
     given : [B, K + 1, H', W'], the prior and the fixed map (-1 = free), padded.
@@ -179,10 +179,10 @@ class Refiner(nn.Module):
         image [B, C, H, W] normalised; prior [B, K, H, W] in [0, 1] with fixed pixels stamped in;
         fixed [B, H, W] int64, -1 = free, else the label; features from the segmentor.
         """
-        known = self.remember(image, features)
-        return self.on(known, self.stand(known, prior, fixed))
+        known = self.encode_image(image, features)
+        return self.combine(known, self.encode_prior(known, prior, fixed))
 
-    def remember(self, image: Tensor, features: Sequence[Tensor]) -> Known:
+    def encode_image(self, image: Tensor, features: Sequence[Tensor]) -> ImageCondition:
         """What stays the same as long as the image does; arguments as for :meth:`condition`."""
         weight = self.entry.weight[:, : self.fixed_at]
         entered = self._enter(pad_to_multiple(image), weight, self.entry.bias)
@@ -191,11 +191,15 @@ class Refiner(nn.Module):
             project(feature.contiguous(memory_format=last))
             for project, feature in zip(self.features, features, strict=True)
         ]
-        return Known(entered, projected)
+        return ImageCondition(entered, projected)
 
-    def stand(
-        self, known: Known, prior: Tensor, fixed: Tensor, before: Standing | None = None
-    ) -> Standing:
+    def encode_prior(
+        self,
+        known: ImageCondition,
+        prior: Tensor,
+        fixed: Tensor,
+        before: PriorCondition | None = None,
+    ) -> PriorCondition:
         """What prior and fixed pixels, as for :meth:`condition`, make of an image that is known.
 
         before : the same of an earlier prior of this image: what an edit has not touched is taken
@@ -209,7 +213,7 @@ class Refiner(nn.Module):
         height, width = given.shape[-2:]
         areas = blocks(height, width, max(height, width) if alone else SIDE)
         if len(areas) == 1:
-            return Standing(given, self._touch(given, areas[0]).add_(known.entered), residual)
+            return PriorCondition(given, self._touch(given, areas[0]).add_(known.entered), residual)
         if before is None:
             static = torch.empty_like(known.entered)
         else:
@@ -223,9 +227,9 @@ class Refiner(nn.Module):
             height, width = entered.shape[-2:]
             new = self._touch(given, area)[..., :height, :width]
             torch.add(new, entered, out=static[..., rows, columns])
-        return Standing(given, static, residual)
+        return PriorCondition(given, static, residual)
 
-    def on(self, known: Known, standing: Standing) -> Condition:
+    def combine(self, known: ImageCondition, standing: PriorCondition) -> Condition:
         """The condition of an image that is known, with what stands for its prior."""
         return Condition(standing.static, known.features, standing.residual)
 

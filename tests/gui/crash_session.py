@@ -31,7 +31,7 @@ from qtpy.QtWidgets import QWidget
 import napari_hidiff._qt.widget
 import napari_hidiff.inference.model  # noqa: F401
 from napari_hidiff._qt.layers.autosave import Autosave
-from napari_hidiff.annotation.sidecar import Store
+from napari_hidiff.annotation.sidecar import SidecarWriter
 
 BUTTON = Qt.MouseButton.LeftButton
 DUE = 1000
@@ -50,7 +50,7 @@ def pause(milliseconds: int) -> None:
 
 def session(image: np.ndarray, models: list[str]) -> None:
     handed = 0
-    snapshot, write = Autosave._snapshot, Store.write
+    snapshot, write = Autosave._snapshot, SidecarWriter.write
 
     def handing(self: Autosave) -> None:
         nonlocal handed
@@ -58,11 +58,11 @@ def session(image: np.ndarray, models: list[str]) -> None:
         if not self._dirty:
             handed = len(self._annotation.log)
 
-    def writing(self: Store, *given: object) -> None:
+    def writing(self: SidecarWriter, *given: object) -> None:
         write(self, *given)
         say(saved=len(given[-1]))
 
-    Autosave._snapshot, Store.write = handing, writing
+    Autosave._snapshot, SidecarWriter.write = handing, writing
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(800, 480)  # every drawn pixel costs
     viewer.add_image(image, name="image", rgb=True)

@@ -40,7 +40,7 @@ def gone_on(open_hand, volume, model):
     return hand
 
 
-def closed(hand) -> sidecar.Kept:
+def closed(hand) -> sidecar.SavedSession:
     hand.widget.shut_down()
     path = sidecar.find(sidecar.image_key(hand.viewer.layers["image"].data))
     assert path is not None

@@ -13,13 +13,15 @@ from napari_hidiff.cli.replay import Models, differing
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
-def repeat(kept: sidecar.Kept, image: np.ndarray, model: Path, until: int | None = None) -> Replay:
+def repeat(
+    kept: sidecar.SavedSession, image: np.ndarray, model: Path, until: int | None = None
+) -> Replay:
     repeated = Replay(kept.log, kept.shape, image, Models([model], None))
     repeated.run(until)
     return repeated
 
 
-def saved(hand) -> sidecar.Kept:
+def saved(hand) -> sidecar.SavedSession:
     hand.widget.bench.autosave.touch()
     hand.widget.bench.autosave.flush()
     path = sidecar.find(sidecar.image_key(hand.widget.image.data))
@@ -29,7 +31,7 @@ def saved(hand) -> sidecar.Kept:
     return kept
 
 
-def check(hand, model: Path) -> sidecar.Kept:
+def check(hand, model: Path) -> sidecar.SavedSession:
     """The session so far, repeated; what is in its sidecar."""
     kept, image = saved(hand), hand.widget.image.data
     repeated = repeat(kept, image, model)

@@ -54,13 +54,13 @@ def test_a_sweep_leaves_little_behind_in_the_model(tiny, monkeypatch) -> None:
     monkeypatch.setattr(refinement, "TOGETHER", 1)  # slice by slice, as large ones are
     volume = np.random.default_rng(0).normal(size=(6, 40, 40)).astype(np.float32)
     where = slices_along((0, -1, -1), 0, 0, 5)
-    denoiser.forget(0)
+    denoiser.trim_cache(0)
     list(segment_slices(tiny(2, 1), Stack([volume]), where[:1]))
-    alone = denoiser._sights.nbytes
+    alone = denoiser._tiles.nbytes
     assert alone > 0
     monkeypatch.setattr(refinement, "REMEMBERED", 2 * alone)
     list(segment_slices(tiny(2, 1), Stack([volume]), where))
-    assert denoiser._sights.nbytes == 2 * alone
+    assert denoiser._tiles.nbytes == 2 * alone
 
 
 def test_boxes_keep_nobody_whose_layers_they_offer(qapp) -> None:

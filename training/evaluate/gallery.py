@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.plot import detail_window, displayable, show_picture
 
 WHOLE = 400
@@ -88,7 +88,7 @@ def save(figure: Figure, path: Path, tints: int | None = None) -> None:
 
     tints : colours of the palette, which makes a smaller file; None = all colours.
     """
-    with whole(path) as (part,):
+    with atomic_write(path) as (part,):
         if tints is None:
             figure.savefig(part, format="png")
             return

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from napari_hidiff.cli import console
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import Case
 
 from .study import OnCase, span
@@ -72,10 +72,10 @@ def deliver(
     ``name-PICTURE.png``.
     """
     if output is not None:
-        with whole(output) as (part,):
+        with atomic_write(output) as (part,):
             part.write_text(as_text(content), encoding="utf-8")
         for name in content.get("pictures", ()) if folder is not None else ():
-            with whole(output.with_name(f"{output.stem}-{name}")) as (part,):
+            with atomic_write(output.with_name(f"{output.stem}-{name}")) as (part,):
                 shutil.copyfile(folder / name, part)
     if as_json:
         print(as_text(content))
@@ -247,7 +247,7 @@ def question(content: Content, report: Report) -> str:
 def write_page(content: Content, text: str, folder: Path) -> None:
     """Write a page with its title and its pictures, ``report.md`` in the pictures' folder."""
     pictures = "".join(f"\n![{name}]({name})\n" for name in content["pictures"])
-    with whole(folder / "report.md") as (part,):
+    with atomic_write(folder / "report.md") as (part,):
         part.write_text(f"# {content['experiment']}\n\n{text}{pictures}", encoding="utf-8")
 
 

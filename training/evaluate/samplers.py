@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_hidiff.engine.engine import Engine, Picked, Steps
+from napari_hidiff.engine.engine import Backend, Engine, Steps
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import EPSILON
-from napari_hidiff.networks.refiner import Known, Standing, probabilities
+from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, probabilities
 
 from .scoring import ONE_STEP, PRIOR, Arm, PreparedSample
 from .study import Options
@@ -134,8 +134,8 @@ class UnlinkedRefiner:
     ) -> Any:
         return self._steps.condition(image, prior, fixed, features)
 
-    def on(self, known: Known, standing: Standing) -> Any:
-        return self._steps.on(known, standing)
+    def combine(self, known: ImageCondition, standing: PriorCondition) -> Any:
+        return self._steps.combine(known, standing)
 
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
         """Logits of y_0 as :meth:`Refiner.forward`; K classes are made to sum to 1 again."""
@@ -156,13 +156,13 @@ class UnlinkedEngine(Engine):
         self._engine = engine
         self.note, self.preparing = engine.note, False
 
-    def pick(self) -> Picked:
+    def pick(self) -> Backend:
         name, steps = self._engine.pick()
-        return Picked(name, UnlinkedRefiner(steps))
+        return Backend(name, UnlinkedRefiner(steps))
 
 
 def focal_link_undone(model: HiDiff) -> HiDiff:
     """The same networks on the same engine, with the focal loss's link undone."""
     mended = model.with_card()
-    mended.runs = UnlinkedEngine(model.runs)
+    mended.backend = UnlinkedEngine(model.backend)
     return mended

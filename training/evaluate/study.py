@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_hidiff.cli.console import make_folder
 from napari_hidiff.errors import InputError
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import Case
 
 from .metrics import TOLERANCE
@@ -201,7 +201,7 @@ class Records:
         """Store a record; it comes back as it will be read. InputError: it cannot be written."""
         path, key = self._path(name, decides)
         text = json.dumps({"key": key, "record": record}, allow_nan=False)
-        with whole(path) as (part,):
+        with atomic_write(path) as (part,):
             part.write_text(text, encoding="utf-8")
         self.computed += 1
         stored: Record = json.loads(text)["record"]

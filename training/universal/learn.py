@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_hidiff.diffusion.process import Process
-from napari_hidiff.diffusion.samplers import harden, stamp
-from napari_hidiff.networks import Known, Refiner
+from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
+from napari_hidiff.networks import ImageCondition, Refiner
 from napari_hidiff.training.universal import priors, strokes
 from napari_hidiff.training.universal.crops import Crops, Draws
 
@@ -80,7 +80,7 @@ class Annotator:
         rounds = _between(1, self.most, coins) if _coin(ROUNDS, coins) and self.most else 0
         with self.autocast():
             _, features = self.model.segmentor(crops.image)
-            image = self.model.refiner.remember(crops.image, features)
+            image = self.model.refiner.encode_image(crops.image, features)
             answer = None
             for _ in range(rounds):
                 answer = self._answer(image, prior, fixed)
@@ -129,13 +129,13 @@ class Annotator:
         new = strokes.next_strokes(mask != target, target, draws, along, elsewhere)
         return strokes.painted(fixed, new, target)
 
-    def _answer(self, image: Known, prior: Tensor, fixed: Tensor) -> Tensor:
+    def _answer(self, image: ImageCondition, prior: Tensor, fixed: Tensor) -> Tensor:
         """The probability of one pass at T, [B, 1, C, C]."""
         refiner = self.model.refiner
-        prior = stamp(prior, fixed)
-        condition = refiner.on(image, refiner.stand(image, prior, fixed))
-        logits = refiner(stamp(harden(prior), fixed), self.process.steps, condition)
-        return stamp(logits.float().sigmoid(), fixed)
+        prior = clamp_fixed(prior, fixed)
+        condition = refiner.combine(image, refiner.encode_prior(image, prior, fixed))
+        logits = refiner(clamp_fixed(to_mask(prior), fixed), self.process.steps, condition)
+        return clamp_fixed(logits.float().sigmoid(), fixed)
 
 
 def noisy(
@@ -155,7 +155,7 @@ def noisy(
     y_0 = target[:, None].float()
     drawn = process.noisy(y_0, prior, t, draws.uniform(*y_0.shape)).to(prior.dtype)
     start, t = (x.to(target.device, non_blocking=True) for x in (start, t))
-    return torch.where(start[:, None, None, None], harden(prior), drawn), t
+    return torch.where(start[:, None, None, None], to_mask(prior), drawn), t
 
 
 def prompted_loss(logits: Tensor, target: Tensor, several: Tensor) -> Tensor:

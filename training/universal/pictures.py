@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
 
-from napari_hidiff.io.storage import whole
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import Case
 from napari_hidiff.training.datasets.base import nearest
 from napari_hidiff.training.datasets.collection import (
@@ -143,7 +143,7 @@ def superpixels_of(image: np.ndarray, source: Path, cache: Path) -> np.ndarray:
     scale = SCALES[int(digest[0], 16) % len(SCALES)]
     found = (felzenszwalb(image, scale=scale, sigma=1.2, min_size=80) + 1).astype(np.uint16)
     small = found.astype(np.uint8) if found.max() < 256 else found
-    with whole(path) as (part,):
+    with atomic_write(path) as (part,):
         Image.fromarray(small).save(part, "PNG", optimize=True)
     return found.astype(np.int16)
 

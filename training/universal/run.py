@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from napari_hidiff.diffusion import process_of
-from napari_hidiff.diffusion.samplers import stamp
+from napari_hidiff.diffusion.samplers import clamp_fixed
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff, networks
@@ -205,11 +205,11 @@ class Training:
             image = batch.image.contiguous(memory_format=torch.channels_last)
             batch = batch._replace(image=image)
             prior, fixed = annotator.prompts(batch, draws, self.coins)
-            prior = stamp(prior, fixed)
+            prior = clamp_fixed(prior, fixed)
             y_t, t = learn.noisy(
                 self.process, batch.target, prior, recipe.one_step, draws, self.coins
             )
-            y_t = stamp(y_t, fixed)
+            y_t = clamp_fixed(y_t, fixed)
         network = cast(learn.Prompted, self.learner.plain.train())
         with self.accelerator.autocast():
             logits = self.forward(network, image, prior, fixed, y_t, t)

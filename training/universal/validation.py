@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from napari_hidiff.diffusion.samplers import harden, stamp
+from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import dice
 from napari_hidiff.networks import probabilities
@@ -58,10 +58,10 @@ class Batched:
         edits = [F.pad(torch.from_numpy(x), _room(x.shape, side), value=-1) for x in fixed]
         image, known = (torch.stack(x).to(model.device) for x in (pictures, edits))
         logits, features = model.segmentor(image)
-        prior = stamp(probabilities(logits), known)
+        prior = clamp_fixed(probabilities(logits), known)
         condition = model.refiner.condition(image, prior, known, features)
-        answer = model.refiner(stamp(harden(prior), known), model.process.steps, condition)
-        masks = (stamp(probabilities(answer), known)[:, 0] >= 0.5).cpu().numpy()
+        answer = model.refiner(clamp_fixed(to_mask(prior), known), model.process.steps, condition)
+        masks = (clamp_fixed(probabilities(answer), known)[:, 0] >= 0.5).cpu().numpy()
         return [
             mask[: x.shape[0], : x.shape[1]].astype(np.uint8)
             for mask, x in zip(masks, images, strict=True)

@@ -26,7 +26,7 @@ from napari_hidiff._qt.threads import forget_images
 from napari_hidiff.annotation import annotation, sidecar
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.session import Session
-from napari_hidiff.annotation.sidecar import Kept
+from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.masks import Changes, Index, difference, slicer
@@ -54,7 +54,7 @@ class Bench:
         card: Card | None,
         keep: Callable[[], bool],
         changed: Callable[[], None],
-        kept: Kept | None = None,
+        kept: SavedSession | None = None,
     ) -> None:
         layer_data.check_layer(image)
         self.image = image
@@ -259,7 +259,7 @@ class Benches(QObject):
         self._replaced = replaced
         self._open: dict[Image, Bench] = {}
         self._keys: dict[Image, str] = {}
-        self._offers: dict[Image, sidecar.Kept] = {}
+        self._offers: dict[Image, sidecar.SavedSession] = {}
         self._looking: dict[Image, threads.Job] = {}
         self._closed = False
 
@@ -270,7 +270,7 @@ class Benches(QObject):
         """The bench of an image, once something was done to it."""
         return None if image is None else self._open.get(image)
 
-    def offer(self, image: Image | None) -> sidecar.Kept | None:
+    def offer(self, image: Image | None) -> sidecar.SavedSession | None:
         """What an earlier session kept of an image, until work on it has begun."""
         return None if image is None or image in self._open else self._offers.get(image)
 
@@ -393,7 +393,7 @@ class Benches(QObject):
         self._offers.pop(image, None)
 
     def _found(
-        self, image: Image, key: str, kept: sidecar.Kept | None, problem: str | None
+        self, image: Image, key: str, kept: sidecar.SavedSession | None, problem: str | None
     ) -> None:
         self._keys[image] = key
         if problem is not None:

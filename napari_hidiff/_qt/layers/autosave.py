@@ -16,7 +16,7 @@ from qtpy.QtCore import QTimer
 
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.journal import SliceRecord
-from napari_hidiff.annotation.sidecar import Store
+from napari_hidiff.annotation.sidecar import SidecarWriter
 from napari_hidiff.masks import Index
 
 PAUSE = 0.3
@@ -28,7 +28,7 @@ AGAIN = 3000
 
 
 class Snapshot(NamedTuple):
-    """What :meth:`Store.write` takes."""
+    """What :meth:`SidecarWriter.write` takes."""
 
     shape: tuple[int, ...]
     news: dict[Index, SliceRecord]
@@ -44,7 +44,7 @@ class Autosave:
 
     def __init__(self, annotation: Annotation, enabled: Callable[[], bool]) -> None:
         self._annotation, self._enabled = annotation, enabled
-        self._store: Store | None = None
+        self._store: SidecarWriter | None = None
         self._dirty = False
         self._complained = False
         self._known: dict[Index, int] = {}  # what the store has of each slice
@@ -63,7 +63,7 @@ class Autosave:
     def into(self, path: Path, replace: bool, key: str = "") -> None:
         """Save into ``path`` from now on. Without ``replace`` a file there is moved aside first;
         where another window saves into it, a file beside it is taken. key : of the image."""
-        self._store = Store(path, key or path.stem, replace)
+        self._store = SidecarWriter(path, key or path.stem, replace)
         self._known = {}
         if self._dirty:
             self.touch()
@@ -121,7 +121,7 @@ class Autosave:
         now = time.monotonic()
         self._free_from = now + SHARE * (now - began)
 
-    def _write(self, store: Store) -> None:
+    def _write(self, store: SidecarWriter) -> None:
         """In the thread: write snapshots until there is none left."""
         while True:
             with self._lock:

@@ -271,8 +271,8 @@ class Fit:
         if about != self._about or model is not self._models.model:  # chosen no longer
             return
         problem, estimate, doubts = found
-        self._panel.cost.setText(messages.cost(estimate, model.runs) if estimate else "")
-        self._panel.cost.setToolTip(model.runs.note or COST)
+        self._panel.cost.setText(messages.cost(estimate, model.backend) if estimate else "")
+        self._panel.cost.setToolTip(model.backend.note or COST)
         if problem is None:
             self._judge(self._about, None, messages.fits(model.card, doubts))
         else:

@@ -129,7 +129,7 @@ class Sweeps:
         if at not in reach or at == end:
             raise InputError("There is no slice to carry to: the range ends at this one.")
         mask = session.timeline.content.copy()
-        before = session.handed
+        before = session.propagated_mask
         if np.array_equal(before, mask):
             raise InputError("Nothing to carry: correct this slice first.")
         step = 1 if on else -1
@@ -155,7 +155,7 @@ class Sweeps:
                 standing[index] = change.undone(mask)
         bench.link.write_many(standing)
         for index in standing:
-            bench.session(index).hand_on()
+            bench.session(index).mark_propagated()
         bench.annotation.note("take_back", slices=len(standing))
         self._refined.get(bench, set()).difference_update(self._news & set(standing))
         self._last = {}
@@ -195,7 +195,7 @@ class Sweeps:
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
                 session.begin(swept.given)
-                session.hand_on()
+                session.mark_propagated()
                 self._last[swept.at] = Change.between(before, after)
                 if what == "segment":
                     refined.discard(swept.at)

@@ -99,7 +99,7 @@ class Priors:
         self.sampling = model.sampling(*wanted, seed=options.seeds[0])
         self.second: HiDiff | None = None
         if options.control is not None:
-            self.second = load_model(str(options.control), str(model.device), model.runs.wanted)
+            self.second = load_model(str(options.control), str(model.device), model.backend.wanted)
         models = [one for one in (model, self.second) if one is not None]
         self._decides = {
             "measured": FORMAT,

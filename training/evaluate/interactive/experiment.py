@@ -137,7 +137,9 @@ def record_name(job: Job) -> str:
 
 def _control(model: HiDiff, options: Options) -> HiDiff:
     """The one-step control; InputError where it cannot stand in for the model."""
-    control = load_model(str(options.control), device=str(model.device), engine=model.runs.wanted)
+    control = load_model(
+        str(options.control), device=str(model.device), engine=model.backend.wanted
+    )
     for what in ("classes", "channels"):
         own, wanted = _names(control, what), _names(model, what)
         if own != wanted:

@@ -11,10 +11,10 @@ from scipy import ndimage
 from napari_hidiff.annotation.constraints import EIGHT, MARGIN, REACH, Guards
 from napari_hidiff.annotation.session import Prior
 from napari_hidiff.annotation.suggestions import BETA, random_walk
-from napari_hidiff.diffusion.samplers import Step, stamp
+from napari_hidiff.diffusion.samplers import Step, clamp_fixed
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import preprocessing
-from napari_hidiff.inference.card import Local
+from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import FREE
 from napari_hidiff.training import simulated_annotator
@@ -181,7 +181,7 @@ def answer_of(
             start = workspace.mask, at
             total = 1 + sum(t < at for t in model.process.timesteps(sampling.steps))
 
-        def steps(fixed: np.ndarray, local: Local | None) -> Iterable[Step]:
+        def steps(fixed: np.ndarray, local: LocalRegion | None) -> Iterable[Step]:
             return model.steps(
                 subject.plane,
                 prior.given,
@@ -212,7 +212,7 @@ def prior_of(policy: Policy, subject: Subject, workspace: Workspace) -> Prior:
         return Prior(even, even, subject.model.mask_of(even))
     if not policy.clamp:
         fixed = torch.from_numpy(workspace.fixed.astype(np.int64))
-        stamped = stamp(torch.from_numpy(first.probability), fixed).numpy()
+        stamped = clamp_fixed(torch.from_numpy(first.probability), fixed).numpy()
         return Prior(stamped, stamped, first.mask)
     return first
 

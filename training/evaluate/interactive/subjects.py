@@ -14,7 +14,7 @@ from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
-from napari_hidiff.inference.card import Local
+from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import FREE, mean_dice
 from napari_hidiff.training import simulated_annotator
@@ -117,7 +117,7 @@ class LazyCase:
         return self._last
 
 
-Steps = Callable[[np.ndarray, Local | None], Iterable[Step]]
+Steps = Callable[[np.ndarray, LocalRegion | None], Iterable[Step]]
 """(fixed map int [H, W], region to compute) -> the steps of a re-refinement."""
 
 
