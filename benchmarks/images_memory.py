@@ -66,7 +66,12 @@ def annotated(count: int) -> dict[str, Any]:
             window.viewer.add_image(picture(number), name="picture", rgb=True)
             window.viewer.reset_view()
             window.settle()
-            for part in (widget.segment, window.correct, widget.rerefine, widget.accept):
+            for part in (
+                widget.controller.segment,
+                window.correct,
+                widget.controller.rerefine,
+                widget.controller.accept,
+            ):
                 part()
                 window.settle()
             if not number:
@@ -77,8 +82,8 @@ def annotated(count: int) -> dict[str, Any]:
         remembered = denoiser.remembered() / MEBI
         window.viewer.add_image(picture(0), name="picture", rgb=True)
         image = window.viewer.layers["picture"]
-        window.wait(lambda: widget.benches.offer(image))
-        widget.go_on()
+        window.wait(lambda: widget.annotated_images.offer(image))
+        widget.controller.go_on()
         came_back = bool(np.array_equal(widget.bench.mask.data, first))
         window.close()
     return {"resident_MiB": found, "remembered_MiB": remembered, "came_back": came_back}

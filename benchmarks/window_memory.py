@@ -141,7 +141,7 @@ class Window:
 
     def many(self, count: int) -> None:
         """Choose ``count`` slices, the shown one first, for what is done to many."""
-        box, target = self.widget.volume, self.widget.chosen.volume()
+        box, target = self.widget.panel.settings.volume, self.widget.selection.volume()
         at = target[0].index[target[1]]
         box.first.setValue(at)
         box.last.setValue(at + count - 1)
@@ -164,15 +164,17 @@ def session(window: Window, count: int) -> dict[str, Callable[[], None]]:
     """What is done to an open volume, in order; every part leaves the window to settle."""
     widget = window.widget
     return {
-        "segment a slice": widget.segment,
-        "run": widget.run,
+        "segment a slice": widget.controller.segment,
+        "run": widget.controller.run,
         "paint": window.correct,
-        "re-refine": widget.rerefine,
-        "accept": widget.accept,
-        f"segment {count} slices": lambda: (window.many(count), widget.segment_slices())[1],
-        f"refine {count} slices": widget.refine_slices,
+        "re-refine": widget.controller.rerefine,
+        "accept": widget.controller.accept,
+        f"segment {count} slices": lambda: (window.many(count), widget.controller.segment_slices())[
+            1
+        ],
+        f"refine {count} slices": widget.controller.refine_slices,
         "erase": lambda: window.correct(erase=True),
-        "carry on": widget.carry_on,
+        "carry on": lambda: widget.controller.carry(1),
     }
 
 

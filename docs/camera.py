@@ -80,6 +80,8 @@ class Desk:
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
         self.pointer: tuple[int, int] | None = None
         self.widget.use_model(model)
+        self.widget.fit.keep_choice(False)  # one thing at a time: no update before its picture
+        self.widget.panel.annotate.after_stroke.setChecked(False)
         wait(lambda: self.widget.fit.problem is None)
         wait(lambda: not self.widget.models.loaded().backend.preparing)
         self.known()
@@ -107,11 +109,24 @@ class Desk:
         if button is None:
             raise SystemExit(f"the widget has no button {name}")
         wait(button.isEnabled)
+        self.open_page_of(button)
         self.scroll_to(button)
         self._point(button, button.rect().center())
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
         pause(1)
         wait(lambda: not self.widget.work.busy)
+
+    def open_page_of(self, control: QWidget) -> None:
+        """Turn to the page, Annotate or Settings, that a control is on."""
+        pages = self.widget.panel
+        for number in range(pages.count()):
+            if pages.widget(number).isAncestorOf(control):
+                pages.setCurrentIndex(number)
+
+    def show_steps(self) -> None:
+        """Put the steps on Annotate, and turn to it."""
+        self.click("show_steps")
+        self.widget.panel.setCurrentIndex(0)
 
     def scroll_to(self, control: QWidget) -> None:
         """Bring a control of the dock into view."""

@@ -4,7 +4,7 @@
 
 The commands' own parsers are read for docs/commands.md, the cards of the bundled models for
 docs/model-cards.md, the objects under results/ for docs/studies.md and docs/measured.md;
-tests/test_docs_site.py fails when a page is not what this script would write.
+tests/docs/test_site.py fails when a page is not what this script would write.
 """
 
 import configparser

@@ -21,7 +21,6 @@ def picture(model: str, size: tuple[int, int]) -> Image.Image:
     image, truth = sample()
     desk = Desk(model, size, image, name="fundus", rgb=True)
     desk.click("segment")
-    desk.click("run")
     missed = missed_vessel(desk.mask.data, truth)
     desk.look_at(missed, closer=3)
     desk.stroke(along(missed))

@@ -72,12 +72,10 @@ class Film:
 
 
 def correct(desk: Desk, stage: Stage, film: Film, truth: np.ndarray) -> None:
-    """The model's mask, a stroke, a re-refinement."""
-    stage("open", "An image is open, and the model says that it fits.")
+    """The model's mask, a stroke, an update; and the steps of a run."""
+    stage("open", "An image is open, and the model that fits is chosen.")
     desk.click("segment")
-    stage("segment", "Segment: the model's first mask, at once.")
-    desk.click("run")
-    stage("run", "Run: the mask is refined.")
+    stage("segment", "Find: a first mask, refined at once.")
     missed = missed_vessel(desk.mask.data, truth)
     desk.look_at(missed, closer=3)
     desk.stroke(
@@ -86,16 +84,20 @@ def correct(desk: Desk, stage: Stage, film: Film, truth: np.ndarray) -> None:
     )
     stage("paint", "Paint the vessel that was missed.")
     desk.click("rerefine")
-    stage("rerefine", "Re-refine: what you painted stays; the outlines show what changed.")
+    stage("rerefine", "Update: what you painted stays; the outlines show what changed.")
     desk.viewer.reset_view()
     desk.click("accept")
-    stage("accept", "Accept: the mask is final, and kept.")
+    stage("accept", "Done: the mask is final, and kept. Save mask writes it to a file.")
+    desk.show_steps()
+    desk.click("run")
+    stage("run", "Show the steps: watch the diffusion refine the mask, step by step.")
 
 
 def mend(desk: Desk, stage: Stage) -> None:
     """A draft with holes and cuts, as evaluation damages masks, comes back whole."""
     prior = desk.widget.models.loaded().prior(desk.widget.image.data)
     draft = desk.widget.models.loaded().mask_of(damage(prior))
+    desk.show_steps()
     desk.start_from(draft, "draft")
     desk.look_at(np.ones_like(draft), closer=1.8)
     desk.click("segment")

@@ -38,7 +38,6 @@ def pictures(volume: np.ndarray, truth: np.ndarray, output: Path) -> None:
     """Write the pictures; volume : [D, H, W]; truth : uint8 of the same shape."""
     desk = Desk(MODEL, SIZE, volume, at=SLICE, name="T1")
     desk.click("segment")
-    desk.click("run")
     save(desk.picture(), output / "volume-run.png")
     place, label = error_of(desk.mask.data[SLICE], truth[SLICE])
     desk.stroke(np.repeat(place, 3, axis=0), label=label, brush=3)

@@ -246,3 +246,15 @@ def meeting(one: Index, other: Index) -> tuple[Place, Place] | None:
     here = tuple(slice(None) if b < 0 else b for a, b in pairs if a < 0)
     there = tuple(slice(None) if a < 0 else a for a, b in pairs if b < 0)
     return here, there
+
+
+def typical_half_width(mask: np.ndarray) -> float | None:
+    """Half the width of what is labelled in a mask [H, W], in pixels; None where nothing is.
+
+    It is the median, over the ridges of the labelled regions, of the distance to their border.
+    """
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(np.pad(mask > 0, 1))
+    ridge = (depth > 0) & (depth >= ndimage.maximum_filter(depth, 3))
+    return float(np.median(depth[ridge])) if ridge.any() else None

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from subprocess import CompletedProcess
+from typing import Any
 from unittest.mock import patch
 
 PRELOADED = [
@@ -34,6 +35,19 @@ def call(main: Callable[[], object], *arguments: object) -> "CompletedProcess[st
         except SystemExit as left:
             status = left.code
     return CompletedProcess(words, int(status or 0), out.getvalue(), err.getvalue())
+
+
+def evaluate(capsys: Any, monkeypatch: Any, *arguments: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of ``napari-hidiff-evaluate``, in this process."""
+    monkeypatch.setattr(sys, "argv", ["napari-hidiff-evaluate", *map(str, arguments)])
+    from napari_hidiff.training.evaluate import cli
+
+    try:
+        cli.main()
+    except SystemExit as left:
+        streams = capsys.readouterr()
+        return int(left.code or 0), streams.out, streams.err
+    raise AssertionError("a command leaves by SystemExit")
 
 
 def forked(work: Callable[..., object], *arguments: object) -> BaseProcess:

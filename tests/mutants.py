@@ -1,6 +1,6 @@
 """Do the tests notice? Random single changes of one module, each tried on the tests that are named.
 
-    python tests/mutants.py napari_hidiff/masks.py tests/test_locks.py --sample 30 --seed 0
+    python tests/mutants.py napari_hidiff/masks.py tests/test_masks.py --sample 30 --seed 0
 
 The changes are those of cosmic-ray, one for each place and kind: a comparison at its border or
 reversed, a sign, an operator, a constant one more or less, a condition negated, a loop left out.

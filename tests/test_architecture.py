@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from paths import ROOT, TESTS
 
 import napari_hidiff
 
-ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {"napari_hidiff": ROOT / "napari_hidiff", "napari_hidiff.training": ROOT / "training"}
 
 COMMON = {"errors", "_version"}
@@ -182,6 +182,36 @@ def test_rooms_fit_one_sitting_and_folders_one_glance() -> None:
             folders[file.parent].append(file)
     for folder, files in folders.items():
         assert len(files) <= MODULES, f"{folder} has {len(files)} modules"
+
+
+WHOLE = {
+    "io": {"damaged"},
+    "training.datasets": {"datasets", "official_layouts"},
+}
+"""Tests of a package that no single module of it owns."""
+
+
+def test_the_test_of_a_module_is_where_its_name_says() -> None:
+    """``tests/io/test_tiff*.py`` tests ``napari_hidiff/io/tiff.py``, and so on."""
+    for folder in {file.parent for file in TESTS.rglob("test_*.py")} - {TESTS}:
+        package = ".".join(folder.relative_to(TESTS).parts)
+        source = SOURCES["napari_hidiff"] / Path(*folder.relative_to(TESTS).parts)
+        if package.startswith("training"):
+            source = ROOT / Path(*folder.relative_to(TESTS).parts)
+        if not (source / "__init__.py").is_file():
+            assert package in {"benchmarks", "docs", "gui", "results"}, folder
+            continue
+        inside = [path.stem for path in source.iterdir() if path.name != "__init__.py"]
+        for file in folder.glob("test_*.py"):
+            name = file.stem.removeprefix("test_")
+            owned = any(name == room or name.startswith(f"{room}_") for room in inside)
+            assert owned or name in WHOLE.get(package, ()), f"{file} tests no module of {package}"
+
+
+def test_tests_fit_one_sitting_too() -> None:
+    for file in TESTS.rglob("*.py"):
+        count = len(file.read_text(encoding="utf-8").splitlines())
+        assert count <= LINES, f"{file} has {count} lines"
 
 
 def test_the_public_names_are_there() -> None:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_hidiff.cli.console import DeviceOption, JsonOption, new_app, print_json, progress, run
+from napari_hidiff.cli.console import (
+    DeviceOption,
+    JsonOption,
+    log,
+    new_app,
+    print_json,
+    progress,
+    run,
+)
 from napari_hidiff.errors import InputError
 from napari_hidiff.training.recipes import (
     PROMPTED,
@@ -20,6 +28,7 @@ from napari_hidiff.training.recipes import (
     UNIVERSAL,
     Recipe,
     as_in_the_paper,
+    plan,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +95,7 @@ def train_command(
             help="paper: 256 px, width 128, 40,000 iterations, for a GPU; small: 128 px, width 32, "
             "an evening on a laptop; quick: an hour, as the bundled models were trained. Not with "
             "--from.",
-            show_default="paper",
+            show_default="paper; quick for a folder without a GPU",
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run (runs/<dataset>).")] = None,
@@ -147,6 +156,8 @@ def train_command(
 
     if start is not None and (size is not None or paper):
         raise InputError("--from has settings of its own: leave --size and --paper out")
+    if size is None and start is None and not check and no_gpu(dataset, device, paper):
+        size = "quick"
     recipe = resolved(dataset, size or "paper", paper, changes)
     if dataset in PROMPTED and (paper or start is not None):
         raise InputError(f"--dataset {dataset} has a recipe of its own: no --paper, no --from")
@@ -163,7 +174,11 @@ def train_command(
     if dry_run:
         cases = {name: [case.id for case in cases] for name, cases in found.splits.items()}
         recipe_values = dataclasses.asdict(recipe)
-        print_json({"recipe": recipe_values, "cases": cases, "notes": list(found.notes)})
+        if as_json:
+            print_json({"recipe": recipe_values, "cases": cases, "notes": list(found.notes)})
+        else:
+            more = "--json: every setting as JSON; --help explains them"
+            print("\n".join([*plan(recipe, found), more]))
         return
 
     import torch
@@ -192,6 +207,7 @@ def train_command(
         print_json({"model": str(path)})
     else:
         print(f"model: {path}")
+        log("Next: napari-hidiff IMAGE, then Model > from a file, and choose it")
 
 
 def resolved(dataset: str, size: str, paper: bool, changes: dict[str, Any]) -> Recipe:
@@ -203,6 +219,15 @@ def resolved(dataset: str, size: str, paper: bool, changes: dict[str, Any]) -> R
     sizes = UNIVERSAL if dataset in PROMPTED else SIZES
     recipe = dataclasses.replace(RECIPES[dataset], **sizes[size])
     return dataclasses.replace(as_in_the_paper(recipe) if paper else recipe, **changes)
+
+
+def no_gpu(dataset: str, device: str, paper: bool) -> bool:
+    """Whether a folder of one's own is to be trained on without a GPU: in a small size then."""
+    if dataset != "folder" or paper or device not in ("auto", "cpu"):
+        return False
+    import torch
+
+    return device == "cpu" or not torch.cuda.is_available()
 
 
 def names_of(text: str) -> list[str]:

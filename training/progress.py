@@ -54,7 +54,8 @@ class Watch:
 
     @contextmanager
     def progress(self, what: str, done: int, total: int | None) -> Iterator[Callable[..., None]]:
-        """A bar from ``done`` to ``total``; yields ``advance(loss, total)``, one call a step."""
+        """A bar from ``done`` to ``total``; yields ``advance(loss, total)``, one call a step, or
+        ``advance(shown=...)`` for a word about what goes on within a step."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -66,14 +67,19 @@ class Watch:
             task = bar.add_task(what, total=total, completed=done, shown="")
             count, told = done, 0.0
 
-            def advance(loss: float | None = None, total: int | None = total) -> None:
+            def advance(
+                loss: float | None = None, total: int | None = total, shown: str | None = None
+            ) -> None:
                 nonlocal count, told
+                if shown is not None:
+                    bar.update(task, shown=shown)
+                    return
                 count += 1
                 if count == total or time.monotonic() - told >= PACE:
                     told = time.monotonic()
                     self.note(stage=what, done=count, total=total, loss=loss)
-                shown = "" if loss is None else f"loss {loss:.4f}"
-                bar.update(task, advance=1, total=total, shown=shown)
+                said = "" if loss is None else f"loss {loss:.4f}"
+                bar.update(task, advance=1, total=total, shown=said)
 
             yield advance
 

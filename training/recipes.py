@@ -7,7 +7,10 @@ images, and simulated corrections. :func:`as_in_the_paper` switches a recipe to 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_hidiff.training.datasets import Dataset
 
 LOSSES = ("ce-dice", "kl", "kl-focal")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp64")
@@ -274,3 +277,19 @@ def as_in_the_paper(recipe: Recipe) -> Recipe:
         steps=recipe.diffusion_steps,
         samples=1,
     )
+
+
+def plan(recipe: Recipe, found: "Dataset", device: str = "") -> list[str]:
+    """What a run will do, in five lines for people; device : what it runs on, if that is known."""
+    cases = ", ".join(f"{len(cases)} {name}" for name, cases in found.splits.items())
+    notes = "".join(f"; {note}" for note in found.notes)
+    folds = f", and {recipe.folds} on parts of them for honest first masks" if recipe.folds else ""
+    where = f" on {device}" if device else ""
+    return [
+        f"data:      {found.name}: {cases}{notes}",
+        f"finds:     {', '.join(found.classes[1:])}; reads {', '.join(found.channels)}",
+        f"size:      crops of {recipe.crop} px, width {recipe.width}, "
+        f"batches of {recipe.batch}{where}",
+        f"segmentor: {recipe.pretrain_iterations} iterations on all cases{folds}",
+        f"refiner:   {recipe.iterations} iterations, scored every {recipe.validate_every}",
+    ]

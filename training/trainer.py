@@ -1,7 +1,9 @@
 """A training run from top to bottom: data, segmentors, alternation, report, model file."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +32,7 @@ from napari_hidiff.training.fine_tuning import (
 from napari_hidiff.training.learner import Learner, accelerator_for, real_type
 from napari_hidiff.training.priors import open_prior_source
 from napari_hidiff.training.progress import Watch
-from napari_hidiff.training.recipes import Recipe
+from napari_hidiff.training.recipes import Recipe, plan
 from napari_hidiff.training.run import (
     Run,
     blank_card,
@@ -47,6 +49,11 @@ from napari_hidiff.training.validation import calibration, validate
 
 MAIN_STAGE, REFINER_STAGE = 0, 100
 SAVE_EVERY = 100
+SCORES = (
+    "Dice of unseen cases, 1 is perfect. prior: the first mask; one-step, refined: after "
+    "refinement; painted: after 3 simulated strokes alone; corrected: after strokes and updates."
+)
+"""What the numbers of a validation are."""
 
 
 def train(
@@ -112,6 +119,8 @@ def train(
             start.segmentor.to(accelerator.device)
             start.refiner.to(accelerator.device)
             start.device = accelerator.device
+        for line in plan(recipe, dataset, str(accelerator.device)):
+            watch.say(line)
         run = Run(recipe, card, folder, accelerator, watch, start)
         cases, held_out = (from_elsewhere(run, kept.splits[name]) for name in ("train", "val"))
         segmentor, cases = segmentor_stage(run, cases)
@@ -231,8 +240,11 @@ def refiner_stage(
                 if run.start is not None:
                     scores = glance(model, held_out, most)
                 else:
-                    scores, pictures = validate(model, held_out, most)
+                    seen = partial(_say_scored, advance)
+                    scores, pictures = validate(model, held_out, most, seen)
                     watch.picture("truth, prior, refined", pictures, iteration)
+                if not history:
+                    watch.say(SCORES)
                 watch.say(f"iteration {iteration}: validation Dice {_line(scores)}")
                 for name, value in scores.items():
                     watch.scalar(f"validation/{name}", value, iteration)
@@ -305,6 +317,11 @@ def _merit(card: Card, scores: dict[str, float]) -> float:
     recipe = card.training["recipe"]
     answers = recipe["corrections"] > 0 or recipe["rounds"] > 0
     return (refined + scores["corrected"]) / 2 if answers else refined
+
+
+def _say_scored(advance: Callable[..., None], done: int, total: int) -> None:
+    """Say on the bar how far the scoring of unseen cases is."""
+    advance(shown=f"scoring case {done + 1} of {total}")
 
 
 def _line(scores: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """Scores during training, and the calibration report that every run writes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,10 @@ PLANES = 4
 
 
 def validate(
-    model: HiDiff, cases: Sequence[Stored], most: int
+    model: HiDiff,
+    cases: Sequence[Stored],
+    most: int,
+    seen: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """Mean Dice of at most ``most`` cases: ``prior``, ``one-step`` pass, ``refined`` (the default
     sampler), and after strokes of a simulated annotator on the prior, ``painted`` alone and
@@ -30,12 +33,15 @@ def validate(
 
     Pictures are scored whole, volumes on a few planes taken together. The prior is that of the
     case, where it has one (from elsewhere), else the segmentor's. The second value is a row of
-    pictures of the first case: truth, prior and refined, [H, W].
+    pictures of the first case: truth, prior and refined, [H, W]. seen : called before each case
+    with how many are done, and how many there are.
     """
     names = ("prior", "one-step", "refined", "painted", "corrected")
     scores: dict[str, list[float]] = {name: [] for name in names}
     pictures: list[np.ndarray] = []
-    for case in spread(cases, most):
+    looked_at = list(spread(cases, most))
+    for number, case in enumerate(looked_at):
+        seen(number, len(looked_at))
         masks: dict[str, list[np.ndarray]] = {name: [] for name in ("truth", *names)}
         for plane, truth, given in planes(case):
             image = plane.transpose(1, 2, 0)

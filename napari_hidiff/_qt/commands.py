@@ -1,7 +1,4 @@
-"""What the command palette offers: the actions of the widget, which is opened if need be.
-
-Open napari with the widget docked: on files, or on the demo.
-"""
+"""What opens the widget: the commands of napari's palette, and napari on files or on the demo."""
 
 import os
 import subprocess
@@ -12,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import napari
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QTimer
 
 from napari_hidiff.errors import InputError, first_line
 
@@ -28,7 +24,7 @@ AGAIN = 200
 
 
 def segment() -> None:
-    """Show the model's first mask."""
+    """Find what the model finds in the shown slice."""
     _press("segment")
 
 
@@ -48,7 +44,7 @@ def stop() -> None:
 
 
 def rerefine() -> None:
-    """Start again with everything painted so far."""
+    """Update the mask with everything painted so far."""
     _press("rerefine")
 
 
@@ -58,18 +54,43 @@ def alternatives() -> None:
 
 
 def reject() -> None:
-    """Take the last result back."""
+    """Drop what is outlined, or take the last result back."""
     _press("reject")
 
 
 def next_place() -> None:
-    """Go to the next uncertain place."""
+    """Go to the next doubtful place."""
     _press("next_place")
 
 
 def accept() -> None:
-    """Take the mask for final."""
+    """Take the mask for final, or not any more."""
     _press("accept")
+
+
+def paint() -> None:
+    """Take the brush for the mask."""
+    _press("paint")
+
+
+def erase() -> None:
+    """Take the eraser for the mask."""
+    _press("erase")
+
+
+def refine_slices() -> None:
+    """Find or update every slice."""
+    _press("refine_slices")
+
+
+def carry() -> None:
+    """Carry a correction to the slices before and behind this one."""
+    _press("carry")
+
+
+def export() -> None:
+    """Save the mask to a file."""
+    _press("export")
 
 
 def _press(name: str) -> None:
@@ -83,11 +104,15 @@ def _press(name: str) -> None:
 
 def _when_ready(widget: "HiDiffWidget", name: str) -> None:
     """Press a button as soon as the image was looked at, or say why it cannot be pressed."""
-    from napari_hidiff._qt.tasks.models import WAITING
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QAbstractButton
+
+    from napari_hidiff._qt.tasks.model_fit import WAITING
 
     if widget.closed:
         return
-    button = getattr(widget.panel, name)
+    button = widget.findChild(QAbstractButton, name)
+    assert button is not None, f"no button {name}"
     if button.isEnabled():
         button.click()
     elif widget.fit.problem == WAITING:
@@ -146,12 +171,12 @@ def open_files(images: Sequence[Path], device: str | None = None, seed: int | No
 
 
 def open_demo(demo: "Demo", card: "Card") -> None:
-    """Show napari on the demo's image, truth and result; returns when it is closed."""
+    """Show napari on the demo's image, truth and result, which is ready to be corrected; returns
+    when it is closed."""
     import napari
 
     viewer = napari.Viewer()
     add_demo(viewer, demo, card)
-    dock(viewer)
     show(viewer)
 
 
@@ -165,16 +190,17 @@ def show(viewer: "Viewer") -> None:
 
 
 def add_demo(viewer: "Viewer", demo: "Demo", card: "Card") -> None:
-    """Add the image, the truth (hidden) and the result, in the colours of the model's card."""
+    """Add the image and the truth (hidden), dock the widget, and give it the result as its mask, in
+    the colours of the model's card."""
     from napari.utils import DirectLabelColormap
 
     colors: dict[int | None, str] = {None: "transparent"}
     colors |= {value: label.color for value, label in enumerate(card.classes)}
     colormap = DirectLabelColormap(color_dict=colors | {0: "transparent"})
     image = demo.image
-    viewer.add_image(image, name=demo.record["image"], rgb=image.ndim == 3)
+    layer = viewer.add_image(image, name=demo.record["image"], rgb=image.ndim == 3)
     viewer.add_labels(demo.truth, name="truth", colormap=colormap, visible=False)
-    viewer.add_labels(demo.stages[-1].mask, name="result", colormap=colormap, opacity=0.6)
+    dock(viewer).controller.show_result(layer, demo.stages[-1].mask, card)
 
 
 def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
@@ -203,7 +229,8 @@ def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
 def dock(viewer: "Viewer") -> "HiDiffWidget":
     """Dock the widget as the Plugins menu does."""
     _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-    return widget
+    found: HiDiffWidget = widget
+    return found
 
 
 def preset(widget: "HiDiffWidget", device: str | None, seed: int | None) -> None:

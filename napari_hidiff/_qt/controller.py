@@ -1,203 +1,237 @@
-"""What the viewer, its layers and the controls of the panel tell the widget.
+"""What buttons, keys, choices, layers, slices and strokes of the window set off."""
 
-The widget's keys on the viewer: bound where they are free, gone when the widget closes.
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
 
-The dialog that asks where a mask is written.
-"""
-
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QAbstractButton
 
-from napari_hidiff._qt import preferences
+from napari_hidiff._qt import messages, preferences
+from napari_hidiff._qt.actions import Actions, Tasks
 from napari_hidiff._qt.controls import settings
-from napari_hidiff._qt.controls.elements import KEYS
-from napari_hidiff._qt.controls.sections import KEYS as SLICE_KEYS
-from napari_hidiff._qt.files import FILTERS, suggestion
-from napari_hidiff._qt.layers.annotated_image import Bench
+from napari_hidiff._qt.controls.panel import Panel
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
+from napari_hidiff._qt.shortcuts import Shortcuts
+from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.errors import InputError
 
-if TYPE_CHECKING:
-    from napari_hidiff._qt.widget import HiDiffWidget
 
-ACTIONS = (
-    *("segment", "step", "run", "rerefine", "accept", "export"),
-    *("reject", "alternatives", "next_place"),
-    *("new_mask", "complete", "go_on", "start_anew"),
-)
+class Controller(Actions):
+    """Connects the controls and follows the viewer; arguments as for :class:`Actions`."""
 
-"""Buttons whose click calls the method of the same name."""
-
-
-class Listening:
-    """Follows buttons, keys, choices, layers and slices; every method is told by an event.
-
-    widget : complete but for this; its methods are what the buttons do.
-    """
-
-    def __init__(self, widget: "HiDiffWidget", viewer: Viewer) -> None:
-        self._widget = widget
-        self._fit = widget.fit
-        layers, dims = viewer.layers.events, viewer.dims.events
-        self._heard = [
-            (layers.inserted, self.layers_changed),
-            (layers.reordered, self.layers_changed),
-            (layers.renamed, self.layers_changed),
-            (layers.removed, self.layer_removed),
-            (dims.order, self.slice_changed),
-            (dims.current_step, self.slice_changed),
-            (dims.ndisplay, self.slice_changed),
-        ]
-        for event, told in self._heard:
-            event.connect(told)
-        widget.choose.image.changed.connect(self.image_changed)
-        widget.choose.prior.changed.connect(self.forget_priors)
-        widget.settings.changed.connect(self.settings_changed)
-        self._shortcuts = Shortcuts(viewer, self._buttons())
-        self.layers_changed()
-        self.image_changed()
+    def __init__(
+        self,
+        viewer: Viewer,
+        panel: Panel,
+        choose: Any,
+        how: Any,
+        tasks: Tasks,
+        refresh: Callable[[], None],
+    ) -> None:
+        super().__init__(viewer, panel, choose, how, tasks, refresh)
+        self._due: Target | None = None
+        """Where a stroke was finished while work was under way."""
+        self._warned: WeakKeyDictionary[AnnotatedImage, set[int]] = WeakKeyDictionary()
+        self._listen()
+        self._shortcuts = Shortcuts(viewer, self._connect_controls())
+        self._layers_changed()
+        self._image_changed()
 
     def close(self) -> None:
         """Let go of the viewer."""
         self._shortcuts.close()
-        for event, told in self._heard:
-            event.disconnect(told)
+        self._brush.close()
+        for event, receive in self._heard:
+            event.disconnect(receive)
 
-    def layers_changed(self, event: Any = None) -> None:
-        """There are other layers to choose from, or other names."""
-        self._widget.choose.image.reset_choices()
-        self._widget.choose.prior.reset_choices()
-        self._widget.chosen.ask_for_channels()
-        self._fit.check_soon()
+    def _listen(self) -> None:
+        layers, dims = self._viewer.layers.events, self._viewer.dims.events
+        self._heard: list[tuple[Any, Callable[..., None]]] = [
+            (layers.inserted, self._layers_changed),
+            (layers.reordered, self._layers_changed),
+            (layers.renamed, self._layers_changed),
+            (layers.removed, self._layer_removed),
+            (self._viewer.layers.selection.events.active, self._active_changed),
+            (dims.order, self._slice_changed),
+            (dims.current_step, self._slice_changed),
+            (dims.ndisplay, self._slice_changed),
+        ]
+        for event, receive in self._heard:
+            event.connect(receive)
+        page, more = self._page, self._settings
+        self._choose.image.changed.connect(self._image_changed)
+        self._choose.prior.changed.connect(self._forget_first_masks)
+        self._how.changed.connect(self._fit.check_soon)
+        self._models.changed.connect(self._model_changed)
+        self._models.listed.connect(self._suggest_model)
+        self._models.prepared.connect(self._fit.check_soon)
+        self._refinement.changed.connect(self._refresh)
+        self._refinement.ended.connect(self._update_if_due)
+        self._annotated_images.changed.connect(self._refresh)
+        self._annotated_images.replaced.connect(self._image_changed)
+        self._annotated_images.stroke_ended.connect(self._stroke_ended)
+        more.channels.changed.connect(self._slice_changed)
+        more.volume.turned.connect(self._selection.turn)
+        page.steps_slider.valueChanged.connect(self._scrubbed)
+        page.after_stroke.clicked.connect(self._fit.keep_choice)
+        more.changes.toggled.connect(self._reveal)
+        more.strokes.toggled.connect(lambda _: self._refresh())
+        more.maps.toggled.connect(self._annotated_images.show_maps)
+        more.show_steps.toggled.connect(self._show_steps)
 
-    def layer_removed(self, event: Any) -> None:
-        """A layer is gone, and the work on it with it."""
-        self._widget.benches.removed(event.value)
-        self.layers_changed()
-        self._widget.refresh()
-
-    def image_changed(self, image: Any = None) -> None:
-        """Another image is chosen."""
-        if self._widget.image is not None:
-            self._widget.benches.look_up(self._widget.image)
-        self._widget.chosen.ask_for_channels()
-        self.slice_changed()
-
-    def slice_changed(self, event: Any = None) -> None:
-        """Another slice is shown, or other layers are its channels."""
-        self._widget.chosen.offer_slices(self._widget.volume)
-        self._widget.refresh()
-        self._fit.check_soon()
-
-    def settings_changed(self, event: Any = None) -> None:
-        """A run will take another time."""
-        self._fit.check_soon()
-
-    def forget_priors(self, event: Any = None) -> None:
-        """No slice starts any more from what it started from."""
-        for bench in self._widget.benches:
-            for session in bench.annotation.sessions.values():
-                session.forget()
-        self._widget.refresh()
-
-    def model_changed(self) -> None:
-        """Another model is loaded, or none."""
-        widget = self._widget
-        if widget.models.model is not None:
-            settings.adopt(widget.settings, widget.models.model.card, preferences.sampler())
-        widget.chosen.ask_for_channels()
-        widget.chosen.offer_slices(widget.volume)
-        self.forget_priors()
-        self._fit.check_soon()
-
-    def _buttons(self) -> dict[str, Callable[[], object]]:
-        """Join buttons, slider and check boxes to what they do; returns what each key does."""
-        widget, panel, slices = self._widget, self._widget.panel, self._widget.volume.buttons
-        actions: dict[str, Callable[[], None]] = {name: getattr(widget, name) for name in ACTIONS}
-        actions["stop"] = widget.work.stop
-        for name, action in actions.items():
-            getattr(panel, name).clicked.connect(lambda _=False, do=action: attempt(do))
-        for button in slices:
-            do = getattr(widget, button.objectName())
-            button.clicked.connect(lambda _=False, do=do: attempt(do))
-        slider = panel.steps_slider
-        slider.valueChanged.connect(self._scrubbed)
-        panel.changes.toggled.connect(self._reveal)
-        keys = {
-            key: getattr(panel, name).click for name, key in KEYS.items() if hasattr(panel, name)
+    def _connect_controls(self) -> dict[str, Callable[[], object]]:
+        """Connect every button to its action; returns what each key does."""
+        page, slider, slices = self._page, self._page.steps_slider, self._settings.volume
+        actions: dict[QAbstractButton, Callable[[], None]] = {
+            page.segment: self.segment,
+            page.paint: self._brush.paint,
+            page.erase: self._brush.erase,
+            page.rerefine: self.rerefine,
+            page.next_place: self.next_place,
+            page.accept: self.accept,
+            page.export: self.export,
+            page.stop: self._refinement.stop,
+            page.step: self.step,
+            page.run: self.run,
+            page.alternatives: self.alternatives,
+            page.use_this: self.use_this,
+            page.reject: self.reject,
+            page.new_mask: self.new_mask,
+            page.complete: self.complete,
+            page.go_on: self.go_on,
+            page.start_anew: self.start_anew,
+            page.refine_slices: self.refine_slices,
+            page.carry: partial(self.carry, 1, -1),
+            slices.carry_on: partial(self.carry, 1),
+            slices.carry_back: partial(self.carry, -1),
+            slices.segment: self.segment_slices,
+            slices.take_back: self.take_back,
         }
-        keys |= {SLICE_KEYS[button.objectName()]: button.click for button in slices}
-        keys[KEYS["back"]] = lambda: slider.setValue(slider.value() - 1)
-        keys[KEYS["forth"]] = lambda: slider.setValue(slider.value() + 1)
+        for button, action in actions.items():
+            button.clicked.connect(lambda _=False, do=action: attempt(do))
+        buttons = (*actions, self._settings.changes)
+        named = {button.objectName(): button.click for button in buttons}
+        keys: dict[str, Callable[[], object]] = {
+            name: press for name, press in named.items() if name in preferences.KEYS
+        }
+        keys["back"] = lambda: slider.setValue(slider.value() - 1)
+        keys["forth"] = lambda: slider.setValue(slider.value() + 1)
         return keys
 
+    def _layers_changed(self, event: Any = None) -> None:
+        self._choose.image.reset_choices()
+        self._choose.prior.reset_choices()
+        self._selection.ask_for_channels()
+        self._fit.check_soon()
+
+    def _layer_removed(self, event: Any) -> None:
+        self._annotated_images.removed(event.value)
+        self._layers_changed()
+        self._refresh()
+
+    def _active_changed(self, event: Any = None) -> None:
+        """Follow the active layer, if it is an image to choose or the mask of one."""
+        image = self._annotated_images.image_of(self._viewer.layers.selection.active)
+        if image is not None and not self._selection.is_channel(image):
+            self._choose.image.value = image
+        self._brush.show()
+
+    def _image_changed(self, image: Any = None) -> None:
+        if self._selection.image is not None:
+            self._annotated_images.look_up(self._selection.image)
+        self._selection.stand_upright()
+        self._selection.ask_for_channels()
+        self._suggest_model()
+        self._slice_changed()
+
+    def _suggest_model(self) -> None:
+        """Choose the model that the image fits, unless the user chose one that can read it."""
+        try:
+            candidates = self._selection.candidates()
+        except InputError:
+            return  # nothing to be looked at: no image, or one that is refused
+        models = self._models
+        installed = models.chosen is None or models.chosen in models.cards
+        if not models.chosen_by_user or (
+            installed and models.chosen is not None and models.chosen not in candidates
+        ):
+            models.suggest(candidates)
+
+    def _slice_changed(self, event: Any = None) -> None:
+        self._page.show_volume(self._selection.offer_slices(self._settings.volume))
+        self._refresh()
+        self._fit.check_soon()
+
+    def _forget_first_masks(self, event: Any = None) -> None:
+        for annotated in self._annotated_images:
+            for session in annotated.annotation.sessions.values():
+                session.forget()
+        self._refresh()
+
+    def _model_changed(self) -> None:
+        if self._models.model is not None:
+            settings.adopt(self._how, self._models.model.card, preferences.sampler())
+            for annotated in self._annotated_images:
+                for session in annotated.annotation.sessions.values():
+                    session.change_model(self._models.model.labels)
+        self._show_steps(self._settings.show_steps.isChecked())
+        self._selection.ask_for_channels()
+        self._slice_changed()
+
+    def _show_steps(self, shown: bool) -> None:
+        """Show the steps; one pass has none to show, so DDIM takes its place then."""
+        self._page.show_steps(shown)
+        model, sampler = self._models.model, self._how.sampler
+        if model is None:
+            return
+        usual = preferences.sampler() or model.card.defaults["sampler"]
+        if shown and sampler.value == "one-step":
+            sampler.value = "ddim"
+        elif not shown and sampler.value == "ddim" and usual == "one-step":
+            sampler.value = usual
+        swapped = shown and usual == "one-step"
+        self._settings.steps_line.setText(messages.steps_by(self._how()) if swapped else "")
+        self._refresh()
+
     def _scrubbed(self, step: int) -> None:
-        widget = self._widget
-        if widget.bench is not None and widget.session is not None:
-            widget.work.moments.show(widget.bench, widget.chosen.target().index, step)
+        annotated = self._selection.annotated
+        if annotated is not None and self._selection.session is not None:
+            index = self._selection.target().index
+            self._refinement.preview.show(annotated, index, step)
+            self._refresh()
 
     def _reveal(self, visible: bool) -> None:
-        if self._widget.bench is not None:
-            self._widget.bench.reveal(visible)
+        if self._selection.annotated is not None:
+            self._selection.annotated.reveal(visible)
 
+    def _stroke_ended(self, annotated: AnnotatedImage) -> None:
+        """Update after the stroke, or as soon as the work under way is over."""
+        self._warn_of_foreign_labels(annotated)
+        if annotated is self._selection.annotated and self._page.after_stroke.isChecked():
+            attempt(self._note_stroke)
+            self._update_if_due()
 
-class Shortcuts:
-    """Binds keys to actions.
+    def _warn_of_foreign_labels(self, annotated: AnnotatedImage) -> None:
+        """Say at the first stroke, not at the next update, that the model has no such class."""
+        model, label = self._models.model, int(annotated.mask.selected_label)
+        known = model is None or label < model.labels or annotated.mask.mode == "erase"
+        warned = self._warned.setdefault(annotated, set())
+        if not known and model is not None and label not in warned:
+            warned.add(label)
+            show_warning(f"Label {label} is none of {model.card.name}: it cannot update it.")
 
-    viewer : napari's viewer; actions : a function without arguments for every key. A key that is
-    taken keeps its meaning, and one line says so.
-    """
+    def _note_stroke(self) -> None:
+        self._due = self._selection.target()
 
-    def __init__(self, viewer: Viewer, actions: Mapping[str, Callable[[], Any]]) -> None:
-        self._viewer = viewer
-        self._bound: list[str] = []
-        taken = []
-        for key, action in actions.items():
-            try:
-                viewer.bind_key(key, _without_viewer(action))
-                self._bound.append(key)
-            except ValueError:
-                taken.append(key)
-        if taken:
-            show_info(f"HiDiff leaves keys that are in use alone: {' '.join(taken)}")
-
-    def close(self) -> None:
-        """Unbind what was bound."""
-        for key in self._bound:
-            self._viewer.bind_key(key, None)
-        self._bound.clear()
-
-
-def _without_viewer(action: Callable[[], Any]) -> Callable[[Viewer], None]:
-    def pressed(viewer: Viewer) -> None:
-        action()
-
-    return pressed
-
-
-def ask_where(parent: QWidget, bench: Bench) -> Path | None:
-    """Ask for a file, beside the image and in its format unless told otherwise; None: cancelled.
-
-    A name without a suffix gets that of the chosen format; InputError where such a file exists
-    already, for the dialog has asked about another name.
-    """
-    proposed = suggestion(bench.image, bench.mask)
-    suffix = next(suffix for suffix in FILTERS if proposed.name.endswith(suffix))
-    given, chosen = QFileDialog.getSaveFileName(
-        parent, "Export the mask", str(proposed), ";;".join(FILTERS.values()), FILTERS[suffix]
-    )
-    if not given:
-        return None
-    wanted = next((suffix for suffix, text in FILTERS.items() if text == chosen), suffix)
-    known = (*FILTERS, ".nii", ".tiff")
-    if given.lower().endswith(known):
-        return Path(given)
-    path = Path(f"{given}{wanted}")
-    if path.exists():
-        raise InputError(f"{path} exists already: choose it by its whole name to replace it.")
-    return path
+    def _update_if_due(self) -> None:
+        target, annotated = self._due, self._selection.annotated
+        if target is None or self._refinement.busy:
+            return
+        self._due = None
+        session = None if annotated is None else annotated.annotation.sessions.get(target.index)
+        if session is not None and session.begun and self._fit.problem is None:
+            attempt(self._advance, target, False, True)

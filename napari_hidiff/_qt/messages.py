@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_hidiff.annotation.annotation import Annotation
+from napari_hidiff._qt import preferences
 from napari_hidiff.annotation.sidecar import SavedSession
+from napari_hidiff.annotation.suggestions import TourProgress
 from napari_hidiff.inference.card import Card
-from napari_hidiff.masks import Changes
+from napari_hidiff.masks import Changes, Index
 
 if TYPE_CHECKING:
     from napari_hidiff.annotation.refinement import Settings
@@ -16,58 +17,82 @@ if TYPE_CHECKING:
 NAMED = 3
 """Classes that fit into one line."""
 
+WORTH_SAYING = 2.0
+"""Seconds; a run that takes less is not announced."""
+
 TRAIN = "napari-hidiff-train"
-TAKEN_BACK = "taken back"
-REJECTED = "Rejected: the mask is as it was before that result. Your strokes stay."
+WITHOUT_MODEL = "Next: paint the object, erase on the background, then Complete strokes."
+UNDONE = "All slices are as they were before."
+REJECTED = "The last result is undone; your strokes stay."
+DROPPED = "Dropped: the mask is as it was."
 
 
-def no_model() -> str:
-    """Nothing is bundled and nothing was chosen."""
-    return (
-        f"No model is installed. Train one on your images with {TRAIN} and choose its file above, "
-        "or go on without:"
-    )
+def no_model(installed: bool) -> str:
+    """No model is chosen."""
+    fits = "No installed model fits this image." if installed else "No model is installed."
+    return f"{fits} Train one ({TRAIN}), or:"
 
 
 def no_fit(name: str, problem: str) -> str:
     """The model cannot read the image."""
-    return (
-        f"{name} does not fit: {problem}. Choose another model, train one with {TRAIN}, "
-        "or go on without:"
-    )
+    return f"{name} does not fit: {problem}. Choose another model, or work without:"
 
 
-def missing(channels: list[str]) -> str:
+def image_name(name: str | None) -> str:
+    """Which image is worked on."""
+    return f"Image: {name}" if name else "No image is open."
+
+
+def find(card: Card | None) -> str:
+    """The button that looks for what the model finds."""
+    what = "" if card is None else f" {named(card)}"
+    return f"Find{what}  [{preferences.key('segment')}]"
+
+
+def missing(channels: Sequence[str]) -> str:
     """The model needs layers for these channels."""
-    named = ", ".join(channels)
-    return f"The model reads several channels: choose the layer of {named} above."
+    return f"Choose the layer of {', '.join(channels)} in Settings: the model reads all of them."
 
 
 def fits(card: Card, doubts: Sequence[str] = ()) -> str:
     """What the model finds in the image that it fits; or in what this image differs from those
     that it was trained on."""
-    classes = card.classes[1:]
-    found = ", ".join(kind.name for kind in classes)
-    if len(classes) > NAMED:
-        found = f"{len(classes)} classes, listed below"
     if doubts:
-        return (
-            f"Look twice: not like the images of {card.name}: {'; '.join(doubts)}. It can run, "
-            f"and finds: {found}."
-        )
-    return f"Fits this image. Finds: {found}."
+        return f"Look twice, unusual for {card.name}: {'; '.join(doubts)}. Expect poor masks."
+    return f"Fits this image. Finds {named(card)}."
+
+
+def named(card: Card) -> str:
+    """What a model finds."""
+    names = [kind.name for kind in card.classes[1:]]
+    if len(names) > NAMED:
+        return f"{len(names)} classes"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def cost(estimate: "Estimate", runs: "Engine") -> str:
-    """What a run will take, and whether that will change."""
+    """What a run will take, where that is worth to be known, and whether that will change."""
+    if estimate.seconds < WORTH_SAYING:
+        return ""
     text = f"A run takes about {_seconds(estimate.seconds)} and {_memory(estimate.bytes)}"
     return f"{text}, until fast kernels are ready." if runs.preparing else f"{text}."
+
+
+def under_way(what: str, left: float | None) -> str:
+    """What is under way, and the seconds that are left where that is worth to be known."""
+    return what if left is None or left < WORTH_SAYING else f"{what}, {_seconds(left)} left"
+
+
+def in_slice(what: str, index: Index) -> str:
+    """What is done, and in which slice of a volume."""
+    at = ", ".join(str(at) for at in index if at >= 0)
+    return f"slice {at}: {what}" if at else what
 
 
 def moment(step: int, total: int, shares: list[float] | None, where: str) -> str:
     """What the slider shows: the prior, a step, or one of the alternatives behind the steps."""
     if step == 0:
-        name = "prior"
+        name = "first mask"
     elif step < total or not shares or len(shares) < 2:
         name = f"step {step} of {total}"
     elif step == total:
@@ -79,6 +104,11 @@ def moment(step: int, total: int, shares: list[float] | None, where: str) -> str
     return f"{name}, {where}" if where else name
 
 
+def stopped(moment: str) -> str:
+    """The last step of a run that has more."""
+    return f"{moment}; Run goes on"
+
+
 def drawing(settings: "Settings") -> str:
     """What happens where alternatives are wanted and there are no samples yet."""
     return (
@@ -87,60 +117,108 @@ def drawing(settings: "Settings") -> str:
     )
 
 
+def tour(progress: TourProgress | None) -> str:
+    """Where the tour of doubtful places is."""
+    return "" if progress is None else f"{progress.visited} of {progress.total}"
+
+
 def agree(samples: int) -> str:
     """There is nothing to choose from."""
     return f"All {samples} samples say much the same: there is no alternative."
 
 
-def counts(changes: Changes | None, annotation: Annotation | None) -> str:
-    """What the last result changed, and how much is the user's."""
-    yours = annotation.fixed_count if annotation else 0
-    kept = f"{_pixels(yours)} painted by you, all kept." if yours else ""
+def unsaved(names: Sequence[str]) -> str:
+    """The window is about to be closed, and masks would be lost."""
+    return (
+        f"Not saved: the mask of {', '.join(names)}. Strokes are not kept on disk either (see "
+        "Preferences > HiDiff). Close all the same?"
+    )
+
+
+def steps_by(settings: "Settings") -> str:
+    """What shows steps where the model's default is a single pass."""
+    return (
+        f"One pass is this model's default and has no steps: shown are {settings.passes} of "
+        f"{settings.sampler}, {settings.samples} samples."
+    )
+
+
+def counts(changes: Changes | None, yours: int) -> str:
+    """What the last result changed, and how many pixels are the user's."""
+    mine = f"{yours:,} yours" if yours else ""
     if changes is None:
-        return kept or "Nothing painted yet."
+        return mine
     relabelled = f", {changes.relabelled:,} relabelled" if changes.relabelled else ""
-    return f"+{changes.added:,} added, -{changes.removed:,} removed{relabelled}. {kept}".strip()
+    changed = f"+{changes.added:,} -{changes.removed:,} pixels{relabelled}"
+    if not (changes.added or changes.removed or changes.relabelled):
+        changed = "Nothing else changed"
+    return ", ".join(filter(None, (changed, mine)))
+
+
+def next_step(
+    image: bool,
+    busy: bool,
+    problem: str | None,
+    without_model: bool,
+    begun: bool,
+    painted: bool,
+    at_once: bool,
+    done: bool,
+) -> str:
+    """What to do next.
+
+    image : whether there is one. busy : whether work is under way. problem : why the model cannot
+    run; without_model : whether strokes alone can do it. begun : whether there is a mask; painted :
+    whether strokes wait for an update, at_once : which follows by itself; done : whether the mask
+    is final.
+    """
+    if not image:
+        return "Next: open an image, or File > Open Sample > HiDiff."
+    if busy:
+        return "Working. You can paint meanwhile: what you paint stays."
+    if problem is not None:
+        return WITHOUT_MODEL if without_model else "Next: see the lines on top."
+    if not begun:
+        return "Next: press Find."
+    if painted and not at_once:
+        return "Next: press Update, or paint more."
+    if done:
+        return "Next: Save mask, or go to another slice or image."
+    return "Next: paint what is missing, erase what is wrong; then Save mask."
 
 
 def slices(done: int, total: int, seconds: float | None = None) -> str:
-    """How far a sweep is, and the seconds that are left where they are known."""
+    """How far a pass over slices is, and the seconds that are left where they are known."""
     left = "…" if seconds is None else f"{_seconds(seconds)} left"
     return f"{done} of {total}, {left}"
 
 
 def swept(what: str, done: int, total: int) -> str:
-    """How a sweep ended."""
+    """How a pass over slices ended."""
     if what == "carry":
-        return f"carried to {done}, then nothing changed" if done < total else f"carried to {done}"
-    name = {"segment": "segmented", "refine": "refined"}[what]
-    return f"{done} {name}" if done == total else f"{done} of {total} {name}"
+        return f"Carried to {_slices(done)}" if done else "No neighbour needed a change"
+    name = {"segment": "First mask in", "refine": "Updated"}[what]
+    return f"{name} {_slices(done)}" if done == total else f"{name} {done} of {total} slices"
 
 
 def taken_back(slices: int, later: int) -> str:
     """What was put back."""
     kept = f" {later} changed since and stay as they are." if later else ""
-    return f"{slices} slices are as they were before; your strokes stay.{kept}"
+    return f"{_slices(slices)} as before; your strokes stay.{kept}"
 
 
 def offer(kept: SavedSession) -> str:
     """What a sidecar holds for this image."""
-    masks = f" and {kept.accepted} accepted mask{'s' * (kept.accepted > 1)}"
-    content = f"{_pixels(kept.strokes)} of strokes{masks if kept.accepted else ''}"
-    return (
-        f"Kept from {kept.saved}: {content}{f', in {_where(kept)}' if len(kept.shape) > 2 else ''}."
-    )
+    parts = []
+    if kept.strokes:
+        parts.append(f"{_pixels(kept.strokes)} of strokes")
+    if kept.masks:
+        parts.append("a mask" if len(kept.shape) == 2 else f"masks of {_slices(kept.masks)}")
+    return f"Kept from {kept.saved}: {' and '.join(parts) or 'nothing but a log'}."
 
 
-def gone_on(kept: SavedSession) -> str:
-    """What came back of a volume, and that the rest did not."""
-    return f"Back: {_where(kept)}. Only painted or accepted slices are kept."
-
-
-def _where(kept: SavedSession) -> str:
-    """The slice of a volume in which something is kept, or how many there are."""
-    if len(kept.slices) != 1:
-        return f"{len(kept.slices)} slices"
-    return "".join(f"slice {', '.join(str(at) for at in one if at >= 0)}" for one in kept.slices)
+def _slices(count: int) -> str:
+    return f"{count} slice{'s' * (count != 1)}"
 
 
 def _pixels(count: int) -> str:

@@ -1,11 +1,10 @@
-"""The plugin's page in napari's Preferences (declared in napari.yaml).
-
-Which sections of the widget are open: remembered from one start to the next.
-"""
+"""The plugin's page in napari's Preferences (declared in napari.yaml), and what is remembered:
+which sections of the widget are open, and the model that was used last."""
 
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from napari.settings import get_plugin_settings
 from qtpy.QtCore import QSize
@@ -13,11 +12,43 @@ from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
 from napari_hidiff.annotation import sidecar
+from napari_hidiff.errors import InputError
+from napari_hidiff.io.storage import atomic_write
 
 PLUGIN = "napari-hidiff"
 
 BY_CARD = "card"
 """The preferred sampler where the model's card is to say."""
+
+
+KEYS = {
+    "segment": "G",
+    "paint": "Q",
+    "erase": "W",
+    "rerefine": "U",
+    "next_place": "J",
+    "accept": "K",
+    "stop": "Shift+S",
+    "step": "N",
+    "run": "H",
+    "back": ",",
+    "forth": ".",
+    "alternatives": "Shift+H",
+    "reject": "Shift+K",
+    "changes": "Shift+W",
+    "refine_slices": "Shift+U",
+    "carry": "Shift+F",
+    "segment_slices": "Shift+G",
+    "take_back": "Shift+Q",
+}
+"""Keys by the objectName of what they press, unless the Preferences say otherwise; free in napari
+and in its layers."""
+
+
+def key(name: str) -> str | None:
+    """The key that presses a control, as it has it printed on; None where it has none."""
+    default = KEYS.get(name)
+    return None if default is None else str(_read("keys", name, default))
 
 
 def device() -> str:
@@ -46,17 +77,14 @@ def opacity() -> float:
     return float(str(_read("look", "opacity", 0.7)))
 
 
-def hint() -> bool:
-    """Whether the first-run hint is shown."""
-    return bool(_read("look", "hint", True))
+def radiological() -> bool:
+    """Whether NIfTI, DICOM and NRRD images are shown as radiologists see them."""
+    return bool(_read("look", "radiological", True))
 
 
-def dismiss_hint() -> None:
-    """Show the hint no more, also after the next start."""
-    try:
-        get_plugin_settings(PLUGIN).look.hint = False
-    except KeyError:  # as in _read: nowhere to remember it
-        return
+def after_stroke() -> bool | None:
+    """Whether an update follows every stroke; None = where it takes less than half a second."""
+    return {"always": True, "never": False}.get(str(_read("work", "after_stroke", "fast")))
 
 
 def _read(section: str, name: str, default: object) -> object:
@@ -84,7 +112,7 @@ def remember_sections(widget: QWidget) -> None:
 
     What the program opens or closes by itself is not remembered.
     """
-    known = _read_remembered()
+    known = _open_sections()
     for section in widget.findChildren(QCollapsible):
         if section.objectName():
             _remember(section, known.get(section.objectName()))
@@ -102,7 +130,9 @@ def _remember(section: QCollapsible, open_: bool | None) -> None:
         (section.expand if open_ else section.collapse)(animate=False)
     _point(section)
     section.toggled.connect(lambda _: _point(section))
-    button.clicked.connect(lambda _=False: _write(name, section.isExpanded()))
+    button.clicked.connect(
+        lambda _=False: _write({"sections": _open_sections() | {name: section.isExpanded()}})
+    )
 
 
 def _point(section: QCollapsible) -> None:
@@ -112,19 +142,35 @@ def _point(section: QCollapsible) -> None:
     button.setText(f"{ARROWS[section.isExpanded()]} {text}")
 
 
-def _read_remembered() -> dict[str, bool]:
+def last_model() -> str | None:
+    """The model that the user chose last, by its name or file."""
+    name = _read_remembered().get("model")
+    return name if isinstance(name, str) else None
+
+
+def remember_model(name: str) -> None:
+    """Prefer this model, where it fits, from now on and after the next start."""
+    _write({"model": name})
+
+
+def _read_remembered() -> dict[str, Any]:
     """What is known; nothing where the file is missing or damaged: it is worth no error."""
     try:
         content = json.loads(path().read_text(encoding="utf-8"))
-        return {str(name): bool(open_) for name, open_ in content["sections"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
-def _write(name: str, open_: bool) -> None:
-    text = json.dumps({"sections": {**_read_remembered(), name: open_}}, indent=1)
-    with contextlib.suppress(OSError):  # a folder that cannot be written to costs a memory only
+def _open_sections() -> dict[str, bool]:
+    known = _read_remembered().get("sections", {})
+    return known if isinstance(known, dict) else {}
+
+
+def _write(news: dict[str, Any]) -> None:
+    text = json.dumps(_read_remembered() | news, indent=1)
+    # A folder that cannot be written to costs a memory only.
+    with contextlib.suppress(OSError, InputError):
         path().parent.mkdir(parents=True, exist_ok=True)
-        part = path().with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path())
+        with atomic_write(path()) as (part,):
+            part.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 import numpy as np
@@ -25,7 +25,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.ood import ood_reasons
 
 if TYPE_CHECKING:
-    from napari_hidiff._qt.widget import HiDiffWidget
     from napari_hidiff.annotation.suggestions import Alternative
     from napari_hidiff.diffusion.samplers import Step
     from napari_hidiff.inference.cost import Estimate
@@ -247,14 +246,21 @@ def forget_images() -> None:
     """
     seen = sys.modules.get("napari_hidiff.inference.denoiser")  # without it no model was loaded yet
     if seen is not None:
-        seen.forget(0)
+        seen.trim_cache(0)
     give_back()
 
 
-_open: "WeakSet[HiDiffWidget]" = WeakSet()
+class Closable(Protocol):
+    """A widget that saves and stops its work."""
+
+    def shut_down(self, window_gone: bool = False) -> None:
+        """Called when its window is closed, or is gone."""
 
 
-def watch(widget: "HiDiffWidget") -> None:
+_open: WeakSet[Closable] = WeakSet()
+
+
+def watch(widget: Closable) -> None:
     """Shut a widget down when the interpreter ends and its window was not closed."""
     _open.add(widget)
     _at_the_end()

@@ -1,37 +1,28 @@
-"""The dock widget "HiDiff refine": it joins layers, models, the panel and the work under way.
+"""The dock widget "HiDiff refine": it builds the window's parts, shows their state, closes them."""
 
-What can be done now, and what the lines of the panel say.
-"""
-
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 from napari.layers import Image
-from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from napari_hidiff._qt import garbage, messages, preferences, threads
-from napari_hidiff._qt.controller import Listening, ask_where
-from napari_hidiff._qt.controls import settings as choices
-from napari_hidiff._qt.controls.elements import Hint
+from napari_hidiff._qt.actions import Tasks
+from napari_hidiff._qt.controller import Controller
 from napari_hidiff._qt.controls.panel import Panel
-from napari_hidiff._qt.controls.sections import ChannelBox, LearnBox, VolumeBox
-from napari_hidiff._qt.layers.annotated_image import Bench, Benches
-from napari_hidiff._qt.preferences import remember_sections
+from napari_hidiff._qt.controls.settings import choose_box, settings_box
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
+from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
+from napari_hidiff._qt.tasks.classes import Classes
 from napari_hidiff._qt.tasks.fine_tuning import Learning
-from napari_hidiff._qt.tasks.models import Fit, Models
-from napari_hidiff._qt.tasks.next_result import Alternatives, Tour, look_at
+from napari_hidiff._qt.tasks.model_fit import ModelFit
+from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.refinement import Refinement
-from napari_hidiff._qt.tasks.selection import Chosen, Classes
-from napari_hidiff._qt.tasks.slices import Sweeps
-from napari_hidiff._qt.threads import attempt
-from napari_hidiff.annotation.constraints import Guards
-from napari_hidiff.annotation.refinement import Settings
+from napari_hidiff._qt.tasks.selection import Selection
+from napari_hidiff._qt.tasks.slices import ManySlices
 from napari_hidiff.annotation.session import Session
-from napari_hidiff.errors import InputError
 
 
 class HiDiffWidget(QWidget):
@@ -42,57 +33,41 @@ class HiDiffWidget(QWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._viewer = viewer
         self._closed = False
-
-        self.benches = Benches(
-            viewer,
-            self.refresh,
-            lambda bench: self.work.abandon(bench),
-            lambda: self._listening.image_changed(),
-        )
-        self.settings = choices.settings_box()
+        self.annotated_images = AnnotatedImages(viewer, lambda image: self.work.abandon(image))
+        self.settings = settings_box()
         self.settings.device.value = preferences.device()
-        self.choose = choices.choose_box(self.benches.images, self.benches.masks)
-        self._channels = ChannelBox(lambda: self._listening.slice_changed())
-        self.volume = VolumeBox(lambda axis: self.chosen.turn(axis))
-        self.classes = Classes(lambda: self.bench, lambda: self.chosen.card)
-        self.panel = Panel(
-            self.choose, self.settings, self._channels, self.volume, Hint(), self.classes.box
-        )
-        self.panel.near.setChecked(preferences.near())
-        self.work = Refinement(self.panel, self.refresh)
-        self.sweeps = Sweeps(self.volume, self.work)
-        self._alternatives = Alternatives(self.panel, self.work)
-        self.tour = Tour()
+        self.choose = choose_box(self.annotated_images.images, self.annotated_images.masks)
+        self.panel = panel = Panel(self.choose, self.settings, preferences.near())
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.panel)
-        self.setSizePolicy(self.panel.sizePolicy())
-        self.setMinimumWidth(self.panel.minimumWidth())
-        self.models = Models(
-            self.choose.model,
-            self.settings.device,
-            changed=lambda: self._listening.model_changed(),
-            prepared=lambda: self.fit.check_soon(),
+        column.addWidget(panel)
+        self.setSizePolicy(panel.sizePolicy())
+        self.setMinimumWidth(panel.minimumWidth())
+
+        self.models = Models(self.choose.model, self.settings.device)
+        self.selection = Selection(
+            viewer, self.choose, panel.settings.channels, self.annotated_images, self.models
         )
-        self.chosen = Chosen(viewer, self.choose, self._channels, self.benches, self.models)
-        self.fit = Fit(
-            self.panel,
-            self.models,
-            self.chosen.picture,
-            self.settings,
-            self.refresh,
+        self.classes = Classes(panel.annotate.classes, self.selection)
+        self.work = Refinement(
+            panel.annotate, panel.settings.changes.isChecked, lambda: self.fit.seconds
         )
-        self.learn_box = LearnBox()
-        self.panel.append(self.learn_box)
-        self.learning = Learning(self.learn_box, self.chosen, self.models, self.settings.device)
-        remember_sections(self)
+        self.slices = ManySlices(panel.settings.volume, panel.annotate, self.work)
+        self.fit = ModelFit(panel, self.models, self.selection.picture, self.settings, self.refresh)
+        self.learning = Learning(
+            panel.settings.learn, self.selection, self.models, self.settings.device
+        )
+        preferences.remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         threads.watch(self)
         self._garbage = garbage.collector()
         self._garbage.start(self)
-        self._listening = Listening(self, viewer)
+        tasks = Tasks(
+            self.annotated_images, self.selection, self.models, self.fit, self.work, self.slices
+        )
+        self.controller = Controller(viewer, panel, self.choose, self.settings, tasks, self.refresh)
+        self.refresh()
 
     @property
     def closed(self) -> bool:
@@ -102,178 +77,124 @@ class HiDiffWidget(QWidget):
     @property
     def image(self) -> Image | None:
         """The chosen image layer."""
-        return self.chosen.image
+        return self.selection.image
 
     @property
-    def bench(self) -> Bench | None:
-        """The workbench of the chosen image, once something was done to it."""
-        return self.chosen.bench
+    def bench(self) -> AnnotatedImage | None:
+        """The chosen image with its mask, once something was done to it."""
+        return self.selection.annotated
 
     @property
     def session(self) -> Session | None:
         """The session of the shown slice, once something was done to it."""
-        return self.chosen.session
-
-    # What the buttons do.
-
-    def segment(self) -> None:
-        """Show the prior: the model's segmentation, or the Labels layer to start from."""
-        target = self.chosen.target()
-        self.work.segment(target, self.models.loaded(), self.chosen.mask(target))
-
-    def step(self) -> None:
-        """One step of the run, and wait."""
-        self._advance(single=True)
-
-    def run(self) -> None:
-        """All remaining steps; the last one is written into the mask."""
-        self._advance(single=False)
-
-    def rerefine(self) -> None:
-        """Begin again at the prior, with everything painted so far fixed."""
-        self._advance(single=False, restart=True)
-
-    def reject(self) -> None:
-        """Take the last result back, in one undo step; strokes stay."""
-        if self.bench is not None:
-            self.work.reject(self.bench, self.chosen.target().index)
-            show_info(messages.REJECTED)
-
-    def alternatives(self) -> None:
-        """Outline the next of a few clearly different answers; draws samples if need be."""
-        settings: Settings = self.settings()
-        guards = self._guards(settings)
-        self._alternatives.next(self.chosen.target(), self.models.loaded(), settings, guards)
-
-    def next_place(self) -> None:
-        """Move the camera to the most uncertain place not seen since the last result."""
-        target = self.chosen.target()
-        bench = target.bench()
-        mine = bench.session(target.index)
-        if mine.begun and mine.prior is None and mine.run is None:
-            again = partial(attempt, self.next_place)
-            self.work.prime(target, self.models.loaded(), mine.given, again)
-            return
-        try:
-            place = self.tour.next(bench.session(target.index))
-        finally:
-            self.refresh()
-        look_at(self._viewer, bench.mask, target.index, place)
-
-    def segment_slices(self) -> None:
-        """The model's first mask in every slice of the range."""
-        target, axis = self.chosen.volume()
-        self.sweeps.segment(target, self.models.loaded(), axis, self.chosen.labels())
-
-    def refine_slices(self) -> None:
-        """Every slice of the range refined, with strokes fixed."""
-        target, axis = self.chosen.volume()
-        settings: Settings = self.settings()
-        guards, labels = self._guards(settings), self.chosen.labels()
-        self.sweeps.refine(target, self.models.loaded(), axis, settings, guards, labels)
-
-    def carry_back(self) -> None:
-        """What was corrected in the shown slice, carried to the slices before it."""
-        self._carry(on=False)
-
-    def carry_on(self) -> None:
-        """What was corrected in the shown slice, carried to the slices behind it."""
-        self._carry(on=True)
-
-    def take_back(self) -> None:
-        """Take back what was done to many slices last."""
-        self.sweeps.take_back()
-        self.refresh()
-
-    def accept(self) -> None:
-        """Take the mask, at the step that the slider shows, for final."""
-        self.work.accept(self.chosen.target(), self.models.model)
-        show_info("Accepted, and kept beside your strokes.")
-
-    def export(self, path: Path | str | None = None) -> None:
-        """Write the mask to a file; without ``path`` a dialog asks for it."""
-        if self.bench is None:
-            raise InputError("There is no mask yet: segment first.")
-        path = Path(path) if path else ask_where(self, self.bench)
-        if path is not None:
-            self.bench.export(path)
-            show_info(f"Mask written to {path}")
-
-    def new_mask(self) -> None:
-        """A mask to paint strokes on, for work without a model.
-
-        It is empty, or starts with the strokes of the Labels layer that is chosen.
-        """
-        target = self.chosen.target()
-        strokes = self.chosen.labels()
-        bench = target.bench()
-        if strokes is not None:
-            where = np.nonzero(strokes)
-            bench.mask.data_setitem(where, strokes[where])
-        bench.session(target.index)
-        self.refresh()
-
-    def complete(self) -> None:
-        """Let strokes grow to a mask by the random walker."""
-        if self.bench is None:
-            raise InputError("Press New mask and paint strokes on it first.")
-        self.work.complete(self.chosen.target())
-
-    def go_on(self) -> None:
-        """Bring back what an earlier session kept of this image."""
-        if self.image is not None:
-            kept = self.benches.offer(self.image)
-            self.benches.open(self.image, self.chosen.card, go_on=True)
-            self.refresh()
-            if kept is not None and len(kept.shape) > 2:
-                show_info(messages.gone_on(kept))
-
-    def start_anew(self) -> None:
-        """Leave the kept strokes in their file, which is moved aside at the first new stroke."""
-        if self.image is not None:
-            self.benches.decline(self.image)
+        return self.selection.session
 
     def use_model(self, path: Path | str) -> None:
         """Offer a model file in the model box and choose it."""
         self.models.use(str(path))
 
     def refresh(self) -> None:
-        """Bring buttons and lines up to date."""
-        if not self._closed:
-            show_status(self)
-
-    # How it comes about.
-
-    def _advance(self, single: bool, restart: bool = False) -> None:
-        target, model = self.chosen.target(), self.models.loaded()
-        session = self.session
-        if session is not None and session.begun and session.prior is None:
-            self.work.prime(target, model, session.given, lambda: attempt(again))
-        elif session is None or session.prior is None:
-            mask = self.chosen.mask(target)
-            self.work.segment(target, model, mask, lambda: attempt(again))
+        """Bring buttons and lines up to date with the chosen image, its mask and the slice."""
+        if self._closed or not hasattr(self, "controller"):
+            return
+        self.learning.refresh()
+        annotated, session, work = self.bench, self.session, self.work
+        index = None if session is None else self.selection.target().index
+        begun = session is not None and (session.begun or session.prior is not None)
+        ready = self.fit.problem is None and not work.busy
+        self._enable(ready, begun)
+        page = self.panel.annotate
+        page.image_name.setText(messages.image_name(self.image.name if self.image else None))
+        card = self.selection.card
+        page.segment.setText(messages.find(card))
+        kept = self.annotated_images.offer(self.image)
+        page.offer(messages.offer(kept) if kept else None)
+        tour = self.controller.tour
+        page.place.setText(messages.tour(tour.progress(session) if session and begun else None))
+        changes = annotated.changes_in(index) if annotated and index is not None else None
+        yours = session.timeline.fixed_count if session else 0
+        page.counts.setText(messages.counts(changes, yours))
+        page.accept.setChecked(session is not None and session.done)
+        page.next_line.setText(
+            messages.next_step(
+                image=self.image is not None,
+                busy=work.busy,
+                problem=self.fit.problem,
+                without_model=page.works_without_model,
+                begun=begun or (session is not None and session.worth_keeping),
+                painted=session is not None and session.timeline.painted_since,
+                at_once=page.after_stroke.isChecked(),
+                done=session is not None and session.done,
+            )
+        )
+        if annotated is not None and index is not None:
+            sessions = annotated.annotation.sessions.values()
+            first, last = self.panel.settings.volume.range
+            page.count_slices(sum(one.done for one in sessions), last - first + 1)
         else:
-            settings: Settings = self.settings()
-            guards = self._guards(settings) if restart else None
-            self.work.advance(target, model, settings, single, guards)
+            page.count_slices(0, 0)
+        self.classes.refresh()
+        if annotated is not None:
+            wanted = self.panel.settings.strokes.isChecked()
+            annotated.show_strokes(index if wanted else None)
+        if annotated is None or index is None:
+            page.show_moment(0, 0)
+        elif not work.busy:
+            work.preview.tell(annotated, index, page.steps_slider.value(), idle=True)
 
-        def again() -> None:
-            if self.session is not None and self.session.prior is not None:
-                self._advance(single, restart)
+    def _enable(self, ready: bool, begun: bool) -> None:
+        """Enable what can be done now; ready : the model can run; begun : there is a mask."""
+        page, slices = self.panel.annotate, self.panel.settings.volume
+        annotated, session, busy = self.bench, self.session, self.work.busy
+        for button in (page.segment, page.step, page.run, page.refine_slices, slices.segment):
+            button.setEnabled(ready)
+        for button in (page.carry, slices.carry_back, slices.carry_on):
+            button.setEnabled(ready)
+        for button in (page.rerefine, page.alternatives):
+            button.setEnabled(ready and begun)
+        for button in (page.paint, page.erase):
+            button.setEnabled(self.fit.readable)
+        page.stop.setEnabled(busy)
+        page.next_place.setEnabled(begun)
+        page.accept.setEnabled(session is not None and not busy)
+        page.export.setEnabled(annotated is not None)
+        page.new_mask.setEnabled(self.image is not None and annotated is None)
+        page.complete.setEnabled(session is not None and not busy)
+        slices.take_back.setEnabled(not busy and self.slices.can_take_back(annotated))
+        outlined, last = False, False
+        if annotated is not None and session is not None and not busy:
+            index = self.selection.target().index
+            outlined = self.work.preview.outlined(annotated, index) is not None
+            last = annotated.link.rejectable == index
+        page.use_this.setEnabled(outlined)
+        page.reject.setEnabled(outlined or last)
 
-    def _carry(self, on: bool) -> None:
-        target, axis = self.chosen.volume()
-        self.sweeps.carry(target, self.models.loaded(), axis, self.settings(), on)
+    def showEvent(self, event: QShowEvent) -> None:  # Qt's name
+        """Watch napari's window from now on: it may be closed with work in it."""
+        super().showEvent(event)
+        window = self.window()
+        if isinstance(window, QMainWindow):
+            window.installEventFilter(self)
 
-    def _guards(self, settings: Settings) -> Guards:
-        return settings.guards(near=self.panel.near.isChecked())
-
-    # The end.
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # Qt's name
+        """Ask before the window is closed with masks in it that are kept nowhere."""
+        if event.type() != QEvent.Type.Close or self._closed or watched is not self.window():
+            return False
+        names = [one.image.name for one in self.annotated_images if one.unsaved]
+        if not names:
+            return False
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        question = messages.unsaved(names)
+        if QMessageBox.question(self, "HiDiff", question, yes | no, no) == yes:
+            return False
+        event.ignore()
+        return True
 
     def event(self, event: QEvent) -> bool:
         """napari takes a closed dock widget out of its parent: that is the end of this one."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.shut_down()
+            self.deleteLater()  # through Qt, its buttons hold it: it would never be freed
         return bool(super().event(event))
 
     def shut_down(self, window_gone: bool = False) -> None:
@@ -282,48 +203,10 @@ class HiDiffWidget(QWidget):
             return
         self._closed = True
         self.work.close()
-        self.benches.close(tidy=not window_gone)  # saves: nothing that can fail comes before
+        self.annotated_images.close(tidy=not window_gone)  # saves: nothing that fails comes before
         self.learning.close()
         self.fit.close()
         self.models.close()
         self.classes.close()
-        self._listening.close()
+        self.controller.close()
         self._garbage.stop(self)
-
-
-def show_status(widget: "HiDiffWidget") -> None:
-    """Bring buttons and lines up to date with the chosen image, its bench and the shown slice."""
-    widget.learning.refresh()
-    panel, bench, session, work = widget.panel, widget.bench, widget.session, widget.work
-    ready = widget.fit.problem is None and not work.busy
-    prior = session is not None and (session.begun or session.prior is not None)
-    for button in (panel.segment, panel.step, panel.run):
-        button.setEnabled(ready)
-    panel.stop.setEnabled(work.stoppable)
-    panel.rerefine.setEnabled(ready and prior)
-    panel.alternatives.setEnabled(ready and prior)
-    panel.next_place.setEnabled(prior)
-    panel.place.setText(widget.tour.line(session if prior else None))
-    panel.accept.setEnabled(session is not None and not work.busy)
-    panel.export.setEnabled(bench is not None)
-    panel.new_mask.setEnabled(widget.image is not None and bench is None)
-    panel.complete.setEnabled(session is not None and not work.busy)
-    for button in widget.volume.buttons[:4]:
-        button.setEnabled(ready)
-    widget.volume.take_back.setEnabled(not work.busy and widget.sweeps.can_take_back(bench))
-    kept = widget.benches.offer(widget.image)
-    panel.offer(messages.offer(kept) if kept else None)
-    panel.counts.setText(
-        messages.counts(
-            bench.changes_in(widget.chosen.target().index) if bench and session else None,
-            bench.annotation if bench else None,
-        )
-    )
-    widget.classes.refresh()
-    panel.reject.setEnabled(False)
-    if bench is None or session is None:
-        panel.show_moment(0, 0)
-    elif not work.busy:
-        index = widget.chosen.target().index
-        panel.reject.setEnabled(bench.link.rejectable == index)
-        work.moments.tell(bench, index, panel.steps_slider.value())

@@ -64,6 +64,7 @@ class Annotation:
             self.journal.opened(**facts)
             return
         self.log[:0] = log
+        facts["masks"] = True
         if not repeatable(log):  # it has too little in it: begin with what came out
             facts["slices"] = packed(slices or {})
         self.journal.opened(earlier=True, **facts)
@@ -168,6 +169,11 @@ class Annotation:
         self._bound()
 
     @property
+    def revision(self) -> int:
+        """Another number after every change of what is kept of any slice."""
+        return sum(session.revision for session in self.sessions.values())
+
+    @property
     def fixed_count(self) -> int:
         """How many pixels are fixed in all slices."""
         return sum(session.timeline.fixed_count for session in self.sessions.values())
@@ -190,7 +196,7 @@ class Annotation:
         return self.journal.add(action, index, timeline, **facts)
 
     def records(self, known: Mapping[Index, int] | None = None) -> dict[Index, SliceRecord]:
-        """Strokes and accepted masks of all slices that have any, as copies.
+        """Strokes and masks of all slices that have any, as copies.
 
         known : leave out slices whose session still has this revision.
         """
@@ -198,20 +204,17 @@ class Annotation:
         for index in self.kept():
             session = self.sessions[index]
             if known is None or known.get(index) != session.revision:
-                accepted = None if session.accepted is None else session.accepted.copy()
-                found[index] = SliceRecord(session.timeline.fixed, accepted)
+                found[index] = session.record()
         return found
 
     def kept(self) -> list[Index]:
-        """The slices that have strokes or an accepted mask."""
-        return [
-            index
-            for index, session in self.sessions.items()
-            if session.timeline.fixed_count or session.accepted is not None
-        ]
+        """The slices that have strokes, a mask or an accepted mask."""
+        return [index for index, session in self.sessions.items() if session.worth_keeping]
 
     def restore(self, records: Mapping[Index, SliceRecord], mask: np.ndarray) -> None:
-        """Go on from ``records``: write accepted masks and strokes into ``mask``, full shape.
+        """Go on from ``records``: write masks and strokes into ``mask``, full shape.
+
+        A slice whose mask is more than strokes and an accepted mask can be refined again.
 
         Raises
         ------
@@ -223,12 +226,15 @@ class Annotation:
                 raise InputError("The kept strokes do not fit the shape of this image.")
         for index, record in records.items():
             view = mask[slicer(index)]
-            if record.accepted is not None:
-                view[...] = record.accepted
+            left = record.accepted if record.mask is None else record.mask
+            if left is not None:
+                view[...] = left
             where = record.fixed != FREE
             view[where] = record.fixed[where]
             session = Session(view, record.fixed, self.locks)
             session.accepted = record.accepted
+            if record.mask is not None:
+                session.begin(None)
             self.sessions[index] = session
 
     def _painted(self, index: Index, more: bool = False, foreign: bool = False) -> None:

@@ -8,7 +8,7 @@ after it, so that a repetition can tell where it went astray
 | action | further facts |
 |---|---|
 | open | when (local time), version, channels (leading axes of the image that are no slices) |
-| restore | the same, after an earlier session; slices: where its log is not there to be repeated |
+| restore | the same, after an earlier session; masks: they came back; slices: if not repeatable |
 | slice | work on a slice began |
 | stroke | pixels (packed, with their labels), until (its end), foreign (not by napari's tools) |
 | confirm | pixels that were painted with the label they had |
@@ -23,6 +23,7 @@ after it, so that a repetition can tell where it went astray
 | sweep | kind: segment, refine or carry; the model's facts, settings; its write has the pixels |
 | take_back | slices: how many got the masks back that they had before a sweep |
 | lock | label: of a class that was frozen (on) or let go; held: its pixels, while frozen |
+| withdraw | the mask was not final after all |
 | accept | which model and step the mask came from, if any |
 
 What outlives the program of a slice, in memory and as text.
@@ -128,10 +129,15 @@ def model_facts(model: "HiDiff") -> Entry:
 
 
 class SliceRecord(NamedTuple):
-    """What outlives the program: strokes int32 [H, W]; the accepted mask [H, W] or None."""
+    """What outlives the program of a slice.
+
+    fixed : int32 [H, W], the strokes. accepted : integer [H, W], the mask accepted last, or None.
+    mask : integer [H, W], the mask as it was left, or None: strokes and accepted mask make it up.
+    """
 
     fixed: np.ndarray
     accepted: np.ndarray | None
+    mask: np.ndarray | None = None
 
 
 def _fixed(fixed: np.ndarray) -> str:
@@ -146,6 +152,8 @@ def packed(slices: Mapping[Index, SliceRecord]) -> list[dict[str, Any]]:
         found.append({"slice": index, "fixed": _fixed(record.fixed)})
         if record.accepted is not None:
             found[-1]["accepted"] = of_mask(record.accepted)
+        if record.mask is not None:
+            found[-1]["mask"] = of_mask(record.mask)
     return found
 
 
@@ -164,9 +172,9 @@ def records(packed: list[dict[str, Any]], shape: Sequence[int]) -> dict[Index, S
     for one in packed:
         index = tuple(one["slice"])
         size = shown(shape, index)
-        accepted = one.get("accepted")
+        masks = (one.get(name) for name in ("accepted", "mask"))
         slices[index] = SliceRecord(
             _unpack(one["fixed"], size, FREE, np.int32),
-            None if accepted is None else _unpack(accepted, size, 0, np.uint8),
+            *(None if mask is None else _unpack(mask, size, 0, np.uint8) for mask in masks),
         )
     return slices

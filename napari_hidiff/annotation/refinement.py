@@ -1,9 +1,8 @@
-"""What a model does to a slice, in the window and in a replay: the prior, the steps of a run.
+"""What a model does to slices: the first mask, the steps of a run, many slices in a row.
 
-Many slices of a stack in a row: segmented, refined, or a corrected slice carried on.
-
-Every function is a generator, so that a window can show each slice, say how far it is, and stop.
-Slices of one size go through the model together, up to :data:`TOGETHER` pixels.
+Window and replay share it. What goes over many slices (segment, refine, carry a correction on) is
+a generator, so that a window can show each slice, say how far it is, and stop. Slices of one size
+go through the model together, up to :data:`TOGETHER` pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards
-from napari_hidiff.annotation.session import Prior, Run
+from napari_hidiff.annotation.session import Prior, Run, Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card, Sampling
 from napari_hidiff.inference.stack import Stack
-from napari_hidiff.masks import FREE, Index, slicer
+from napari_hidiff.masks import FREE, Index, check_labels, slicer
 
 if TYPE_CHECKING:
     from napari_hidiff.diffusion.samplers import Step
@@ -207,6 +206,74 @@ def propagate(
             return
         yield swept
         before, mask = stands, after
+
+
+class SliceChange(NamedTuple):
+    """What a pass over many slices changed in one: flat positions, the labels before and after."""
+
+    where: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def between(cls, before: np.ndarray, after: np.ndarray) -> "SliceChange":
+        """What changed from one mask [H, W] to another."""
+        where = np.flatnonzero(before != after)
+        return cls(where, before.ravel()[where], after.ravel()[where])
+
+    def undone(self, session: Session) -> np.ndarray | None:
+        """The slice's mask [H, W] without this change, or None where more was changed since than
+        what the user painted."""
+        mask, fixed = session.timeline.content, session.timeline.fixed
+        same = mask.ravel()[self.where] == self.after
+        if not (same | (fixed.ravel()[self.where] != FREE)).all():
+            return None
+        undone = mask.copy()
+        undone.ravel()[self.where] = self.before
+        return undone
+
+
+def guarded(session: Session, result: "SliceResult", guards: Guards) -> np.ndarray:
+    """The mask [H, W] of a result, as far as ``guards`` let it change the slice's mask.
+
+    ``certain`` is not heeded: it would need the probability behind the mask of every slice.
+    """
+    now, shown = session.timeline, result.probability
+    kept = replace(guards, certain=False)(now.content, result.mask, now.fresh, shown, shown)
+    return kept.astype(result.mask.dtype)
+
+
+def starting_masks(
+    sessions: Mapping[Index, Session], where: Sequence[Index], labels: np.ndarray | None
+) -> dict[Index, np.ndarray]:
+    """What slices start from that do not start from the segmentor: integer masks [H, W].
+
+    It is what a slice was begun with, or else the user's ``labels`` of the whole mask's shape.
+    """
+    given = {}
+    for index in where:
+        session = sessions.get(index)
+        if session is not None and session.begun:
+            if session.given is not None:
+                given[index] = session.given
+        elif labels is not None:
+            given[index] = labels[slicer(index)].copy()
+    return given
+
+
+def fixed_maps(sessions: Mapping[Index, Session], labels: int) -> dict[Index, np.ndarray]:
+    """What a model of ``labels`` labels is told to keep, int32 [H, W], of slices that have any.
+
+    Raises InputError for a stroke with a label that the model does not know.
+    """
+    found = {}
+    for index, session in sessions.items():
+        fixed = session.timeline.fixed
+        check_labels(fixed[fixed != FREE], labels, "A stroke")
+        known = session.known(labels)
+        if (known != FREE).any():
+            found[index] = known
+    return found
 
 
 def changed_part(before: np.ndarray, after: np.ndarray) -> float:

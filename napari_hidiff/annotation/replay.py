@@ -210,11 +210,13 @@ def opened(replay: "Replay", entry: Entry) -> None:
 
 
 def restored(replay: "Replay", entry: Entry) -> None:
-    """Work went on from the strokes and accepted masks of an earlier session."""
+    """Work went on from the strokes and masks of an earlier session."""
     if "slices" in entry:
         found = records(entry["slices"], replay.shape)
     else:
         found = replay.annotation.records()
+    if not entry.get("masks"):  # an older version brought strokes and accepted masks back alone
+        found = {index: record._replace(mask=None) for index, record in found.items()}
     opened(replay, entry)
     replay.annotation.restore(found, replay.mask)
 
@@ -324,6 +326,11 @@ def accept(replay: "Replay", entry: Entry) -> None:
     replay.session(slice_of(entry)).accept()
 
 
+def withdraw(replay: "Replay", entry: Entry) -> None:
+    """The mask was not final after all."""
+    replay.session(slice_of(entry)).withdraw()
+
+
 def nothing(replay: "Replay", entry: Entry) -> None:
     """What changes neither mask nor strokes."""
 
@@ -347,6 +354,7 @@ ACTIONS: dict[str, Callable[["Replay", Entry], None]] = {
     "write": write,
     "reject": nothing,  # the undo before it took the result back
     "accept": accept,
+    "withdraw": withdraw,
 }
 """How to repeat an entry, by its action."""
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_hidiff.annotation.constraints import Guards, Locks
+from napari_hidiff.annotation.journal import SliceRecord
 from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import LocalRegion
@@ -129,6 +130,8 @@ class Session:
         many slices has not kept it, and it is made again from ``given``."""
         self.given: np.ndarray | None = None
         """The mask [H, W] that the prior was made from; None = the segmentor's prior."""
+        self.refined_by_pass = False
+        """Whether a pass over many slices refined this one, and that was not taken back."""
         self._handed: bytes | None = None
         self._accepts = 0
 
@@ -150,11 +153,18 @@ class Session:
     def begin(self, given: np.ndarray | None, prior: Prior | None = None) -> None:
         """There is something to refine now: a prior made from ``given`` [H, W], or None for the
         segmentor's; an earlier run is forgotten."""
+        self.refined_by_pass = False
         self.begun, self.given, self.prior, self.run = True, given, prior, None
 
     def forget(self) -> None:
-        """There is nothing to refine any more: another model was chosen."""
+        """There is nothing to refine any more: it is to start from something else."""
         self.begun, self.given, self.prior = False, None, None
+
+    def change_model(self, labels: int) -> None:
+        """A model of so many labels was chosen: it makes the first mask again, from what the slice
+        started from. A mask with a label that it does not know cannot be refined by it."""
+        self.prior = self.run = None
+        self.begun = self.begun and int(self.timeline.content.max(initial=0)) < labels
 
     def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
         """Begin a run of ``total`` steps from the prior, with strokes and frozen classes fixed.
@@ -169,12 +179,12 @@ class Session:
             does not know.
         """
         if self.prior is None:
-            raise InputError("Segment first: there is nothing to refine yet.")
+            raise InputError("Find first: there is nothing to refine yet.")
         fixed = self.timeline.fixed
         check_labels(fixed[fixed != FREE], labels, "A stroke")
         fixed = self.known(labels)
         first = Shown(self.prior.mask, self.prior.probability)
-        believed = self._believed(first)
+        believed = self.current_probability
         before = self.timeline.content.copy()
         strokes = self.timeline.fresh
         self.run = Run(fixed, [first], total, before, strokes, believed, guards or Guards())
@@ -186,12 +196,28 @@ class Session:
         timeline = self.timeline
         return timeline.locks.known(timeline.content, timeline.fixed, labels)
 
-    def _believed(self, prior: Shown) -> np.ndarray:
-        """The probability [K, H, W] behind the mask as it stands, also after an undo."""
-        if self.run is None:
-            return prior.probability
-        standing = self.standing
-        return self.run.believed if standing is None else self.run.shown[standing].probability
+    @property
+    def current_probability(self) -> np.ndarray:
+        """The probability float32 [K, H, W] behind the mask as it is now, also after an undo: of
+        the result in the mask, or else of the first mask.
+
+        Raises
+        ------
+        InputError : there is neither.
+        """
+        if self.run is not None:
+            standing = self.standing
+            return self.run.believed if standing is None else self.run.shown[standing].probability
+        if self.prior is None:
+            raise InputError("Find first: there is nothing to be uncertain about yet.")
+        return self.prior.probability
+
+    @property
+    def refined(self) -> bool:
+        """Whether the mask was refined, by a run or in a pass over many slices."""
+        if self.run is not None:
+            return self.run.written is not None
+        return self.refined_by_pass and self.begun and self.prior is None
 
     def add_step(self, mask: np.ndarray, probability: np.ndarray) -> None:
         """Keep one step of the run: its mask [H, W], as far as the guards let it change what
@@ -245,6 +271,31 @@ class Session:
     def revision(self) -> int:
         """Another number after every change of what :class:`SliceRecord` holds."""
         return self.timeline.revision + self._accepts
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether there are strokes, a mask or an accepted mask."""
+        timeline = self.timeline
+        return bool(timeline.fixed_count or self.accepted is not None or timeline.content.any())
+
+    def record(self) -> SliceRecord:
+        """What outlives the program of this slice, as copies."""
+        fixed = self.timeline.fixed
+        accepted = None if self.accepted is None else self.accepted.copy()
+        made_up = np.zeros_like(self.timeline.content) if accepted is None else accepted.copy()
+        made_up[fixed != FREE] = fixed[fixed != FREE]
+        same = np.array_equal(made_up, self.timeline.content)
+        return SliceRecord(fixed, accepted, None if same else self.timeline.content.copy())
+
+    @property
+    def done(self) -> bool:
+        """Whether the mask as it is now was accepted."""
+        return self.accepted is not None and np.array_equal(self.accepted, self.timeline.content)
+
+    def withdraw(self) -> None:
+        """The mask is not final after all; the mask itself stays."""
+        self.accepted = None
+        self._accepts += 1
 
     def accept(self) -> np.ndarray:
         """Take the mask as it stands for final. Returns a copy of it, [H, W]."""

@@ -1,4 +1,4 @@
-"""Strokes and accepted masks in a small file of their own, so that a crash does not lose them.
+"""Strokes and masks in a small file of their own, so that a crash does not lose them.
 
 The image itself is never written. A file is named after the content of the image, so it is found
 again wherever the image is opened from. Writing is atomic: there is always one complete file, the
@@ -41,7 +41,7 @@ FORMAT = 2
 class SavedSession:
     """What a sidecar holds.
 
-    shape : the shape of the whole mask; slices : strokes and accepted mask per slice.
+    shape : the shape of the whole mask; slices : strokes and masks per slice.
     log : what was done, as in :class:`napari_hidiff.annotation.Annotation`.
     saved : when it was written, local time, to the second. path : where it was found.
     key : of the image, as :func:`image_key` gives it; empty in files of format 1.
@@ -58,6 +58,11 @@ class SavedSession:
     def strokes(self) -> int:
         """How many pixels are fixed."""
         return sum(int(np.count_nonzero(kept.fixed != FREE)) for kept in self.slices.values())
+
+    @property
+    def masks(self) -> int:
+        """How many slices have a mask that is more than strokes."""
+        return sum(one.mask is not None or one.accepted is not None for one in self.slices.values())
 
     @property
     def accepted(self) -> int:

@@ -1,28 +1,28 @@
-"""A few clearly different masks from the samples of one refinement, to choose from.
+"""What can be suggested to an annotator beside the result itself.
 
-Where an annotator should look next: the most uncertain places of a mask.
-
-Completion of strokes without a model: the random walker of Grady (2006) in scikit-image.
+Alternatives: a few clearly different masks among the samples of one run. Uncertain places: where
+to look next. Completion: strokes that grow to a mask without a model, by the random walker of
+Grady (2006) in scikit-image.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import ndimage
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
-from napari_hidiff.annotation.session import Run, Shown
+from napari_hidiff.annotation.session import Run, Session, Shown
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import FREE, mask_of
+from napari_hidiff.masks import FREE, entropy, mask_of
 
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) are one answer; an annotator would have to search for the
 difference."""
 CLEAR = 1.25
-"""A ratio for ``clear`` that clusters of mere noise do not reach (tests/test_alternatives.py)."""
+"""A ratio for ``clear`` that clusters of mere noise do not reach
+(tests/annotation/test_suggestions_alternatives.py)."""
 
 
 class Alternative(NamedTuple):
@@ -88,6 +88,35 @@ def offered(run: Run, found: list[Alternative]) -> list[float]:
     return [one.share for one in kept]
 
 
+@dataclass
+class RunSamples:
+    """The samples of a finished run, and the alternatives among them once they were sought.
+
+    each : float32 [S, K, H, W]. shares : per alternative its share of the samples, 0..1; the
+    alternatives follow the last step in ``run.shown``. None = not sought yet.
+    """
+
+    run: Run
+    each: np.ndarray
+    shares: list[float] | None = None
+
+    def are_of(self, session: Session) -> bool:
+        """Whether these are several samples of the session's run, and no stroke and no frozen
+        class is newer than them."""
+        mine = session.run is self.run and len(self.each) > 1
+        known = session.known(max(2, self.each.shape[1]))
+        return mine and np.array_equal(self.run.fixed, known)
+
+    def offer(self, found: list[Alternative]) -> None:
+        """Put alternatives behind the steps of the run; :func:`offered` says which."""
+        self.shares = offered(self.run, found)
+
+    def after(self, shown: int) -> int:
+        """The entry of ``run.shown`` to show next: every alternative, then the mean, and again."""
+        last = self.run.total
+        return last if shown == self.run.steps else max(shown, last) + 1
+
+
 def distances(masks: np.ndarray, labels: int) -> np.ndarray:
     """1 - Dice of every two of the masks [S, H, W], float64 [S, S], mean over the classes.
 
@@ -109,6 +138,9 @@ def distances(masks: np.ndarray, labels: int) -> np.ndarray:
 
 def _clusters(between: np.ndarray, count: int) -> list[np.ndarray]:
     """Indices of the samples in each of at most ``count`` clusters, by their distances [S, S]."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # a tenth of a second to import
+    from scipy.spatial.distance import squareform
+
     if len(between) == 1:
         return [np.array([0])]
     names = fcluster(linkage(squareform(between, checks=False), "average"), count, "maxclust")
@@ -196,6 +228,71 @@ def disc(shape: tuple[int, ...], row: int, column: int) -> np.ndarray:
     return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= look_radius(shape) ** 2)
 
 
+def uncertainty_map(session: Session) -> np.ndarray:
+    """What places are ranked by, float32 [H, W] in nats.
+
+    It is the mean entropy of the first mask and of the result in the mask: of the maps compared in
+    docs/generative.md near the best for every kind of error. InputError where there is neither.
+    """
+    current = entropy(session.current_probability)
+    return current if session.prior is None else (current + entropy(session.prior.probability)) / 2
+
+
+class TourProgress(NamedTuple):
+    """Where a tour is: the place visited last, how many were visited, and how many there are."""
+
+    place: Place
+    visited: int
+    total: int
+
+
+@dataclass
+class _Round:
+    probability: np.ndarray  # that the places were found in
+    places: list[Place]
+    visited: int = 0
+
+
+class UncertaintyTour:
+    """The uncertain places of every slice, each visited once after each result."""
+
+    def __init__(self) -> None:
+        self._rounds: WeakKeyDictionary[Session, _Round] = WeakKeyDictionary()
+
+    def next(self, session: Session) -> Place:
+        """The most uncertain place that was neither visited nor painted since the last result.
+
+        Raises
+        ------
+        InputError : there is no first mask, nothing is uncertain, or every place was visited;
+            after that the tour begins again.
+        """
+        probability = session.current_probability
+        fixed = session.known(max(2, len(probability)))  # nothing to decide in a frozen class
+        tour = self._rounds.get(session)
+        if tour is None or tour.probability is not probability:
+            places = uncertain_places(uncertainty_map(session), fixed=fixed)
+            if not places:
+                raise InputError("No place is uncertain.")
+            tour = self._rounds[session] = _Round(probability, places)
+        while tour.visited < len(tour.places):
+            place = tour.places[tour.visited]
+            tour.visited += 1
+            if fixed[place.row, place.column] == FREE:
+                return place
+        del self._rounds[session]
+        raise InputError("Every uncertain place was visited: the tour begins again.")
+
+    def progress(self, session: Session) -> TourProgress | None:
+        """Where the tour of a slice is; None before its first place and after a new result."""
+        tour = self._rounds.get(session)
+        if tour is None or (session.run is None and session.prior is None):
+            return None
+        if tour.probability is not session.current_probability:
+            return None
+        return TourProgress(tour.places[tour.visited - 1], tour.visited, len(tour.places))
+
+
 BETA = 130.0
 """How hard it is to cross an edge; scikit-image's default."""
 
@@ -221,10 +318,8 @@ def random_walk(image: np.ndarray, fixed: np.ndarray, beta: float = BETA) -> np.
         raise InputError(f"The strokes have shape {fixed.shape}, the image {image.shape[:2]}.")
     labels = np.unique(fixed[fixed != FREE])
     if labels.size < 2:
-        raise InputError(
-            "Paint at least one stroke inside the object and one on the background (label 0, or "
-            "the eraser), then complete them."
-        )
+        missing = "Erase on the background" if (labels > 0).any() else "Paint inside the object"
+        raise InputError(f"{missing} first: completing takes both kinds of strokes.")
     pixels = np.asarray(image, np.float64)
     if not np.isfinite(pixels).all():
         raise InputError("The image holds NaN or infinite values.")

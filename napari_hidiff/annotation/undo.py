@@ -85,6 +85,11 @@ class MaskHistory:
         return found if found.any() else self._fixed.where
 
     @property
+    def painted_since(self) -> bool:
+        """Whether the user painted since a model's mask was last written."""
+        return self.last is not None and self.last.by_user
+
+    @property
     def fixed_count(self) -> int:
         """How many pixels are fixed."""
         return self._fixed.count

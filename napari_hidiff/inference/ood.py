@@ -5,10 +5,12 @@ for a window of fixed values (CT) the values themselves are compared. They are k
 card, and a difference is a reason to look twice, never to refuse.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from napari_hidiff.inference.card import Card
 
 PIXELS = 2**16
 """An image is looked at through about so many of its pixels."""
@@ -140,6 +142,30 @@ def ood_reasons(
         inverted = _tones(turned, known, channels) < worst / 2
         reasons.append("bright and dark seem exchanged" if inverted else "its brightness differs")
     return reasons
+
+
+def fitting(candidates: Mapping[str, tuple[Card, np.ndarray]]) -> list[str]:
+    """Names of the models whose training images an image looks like, the most alike first.
+
+    candidates : by name the card, and the image [H, W] or [H, W, C] as that model reads it. A card
+    that does not say what its images look like comes last.
+    """
+    found = {}
+    for name, (card, image) in candidates.items():
+        windowed = card.intensity.get("rule") == "window"
+        if not ood_reasons(image, card.channels, card.looks, windowed):
+            found[name] = _beyond(image, card)
+    return sorted(found, key=found.__getitem__)
+
+
+def _beyond(image: np.ndarray, card: Card) -> float:
+    """How far the numbers of an image lie beyond those of the training images, in sum."""
+    known = card.looks.get("features")
+    if not known:
+        return float("inf")
+    image = image[..., None] if image.ndim == 2 else image[..., : len(card.channels)]
+    numbers = features(image, card.channels)
+    return sum(max(0.0, _far(numbers[name], known[name]) + FAR) for name in known)
 
 
 def _tones(found: Features, known: dict[str, Sequence[float]], channels: Sequence[str]) -> float:

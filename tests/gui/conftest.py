@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 from napari.qt.threading import WorkerBase
+from napari.utils import theme as themes
 from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QEvent, QEventLoop, QPoint, Qt, QTimer
@@ -20,7 +21,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from napari_hidiff._qt import threads
-from napari_hidiff._qt.tasks import models
+from napari_hidiff._qt.tasks import model_fit
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.io.storage import SESSIONS
 
@@ -52,6 +53,15 @@ class Gate:
     def open(self) -> None:
         """Let it go on."""
         self._opened.set()
+
+
+def step_by_step(widget: HiDiffWidget) -> None:
+    """Steps and maps are shown, and a stroke is followed by nothing: one thing at a time."""
+    more, after_stroke = widget.panel.settings, widget.panel.annotate.after_stroke
+    more.show_steps.setChecked(True)
+    more.maps.setChecked(True)
+    after_stroke.setChecked(False)
+    widget.fit.keep_choice(False)
 
 
 class Hand:
@@ -109,12 +119,24 @@ class Hand:
     def click(self, name: str, wait: bool = True) -> None:
         button = self.control(name)
         assert isinstance(button, QAbstractButton)
+        self.open_page_of(button)
         if not button.isEnabled():
             self.settled()  # what is shown may be about the image before
-        assert button.isEnabled(), f"{name} is disabled: {self.widget.panel.message.text()}"
+        assert button.isEnabled(), f"{name} is disabled: {self.said_on_top}"
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
         if wait:
             self.idle()
+
+    def open_page_of(self, control: QWidget) -> None:
+        """Turn to the page, Annotate or Settings, that a control is on."""
+        pages = self.widget.panel
+        for number in range(pages.count()):
+            if pages.widget(number).isAncestorOf(control):
+                pages.setCurrentIndex(number)
+
+    @property
+    def said_on_top(self) -> str:
+        return self.widget.panel.annotate.message.text()
 
     def use(self, model: Path | str) -> None:
         """Choose a model and wait until it is known to fit or not."""
@@ -132,7 +154,7 @@ class Hand:
         """Wait until the widget has looked at image and model."""
         pause(1)  # for what was put off until the event loop runs
         self.settled()
-        self.wait(lambda: self.widget.fit.problem != models.WAITING, "the check of the image")
+        self.wait(lambda: self.widget.fit.problem != model_fit.WAITING, "the check of the image")
 
     def settled(self) -> None:
         """Wait until no look at image and model is due or under way."""
@@ -157,7 +179,11 @@ class Hand:
         camera = self.viewer.scene.camera
         centre, zoom = np.array(camera.center)[-2:], camera.zoom
         size = self.canvas.size()
-        y, x = (world - centre) * zoom + (size.height() / 2, size.width() / 2)
+        turned = [way in ("up", "left") for way in map(str, camera.orientation2d)]
+        y, x = np.where(turned, -1, 1) * (world - centre) * zoom + (
+            size.height() / 2,
+            size.width() / 2,
+        )
         return QPoint(round(x), round(y))
 
     def press(
@@ -212,10 +238,12 @@ class Hand:
 def lighter_collections(qapp: QApplication, tiny_file: Path) -> None:
     """napari collects garbage whenever a layer goes; spare it what stays: all that is imported.
 
-    What a file before left behind is thawed first, or it would never be freed. Entries of the
-    menus of closed windows belong to the QApplication, which keeps them, and they their window's
-    whole registry of commands.
+    What a file before left behind is thawed first, or it would never be freed. napari keeps two
+    things of closed windows: entries of menus, which belong to the QApplication, and a callback
+    in every theme; each holds its window's whole registry of commands.
     """
+    for theme in themes._themes.values():
+        theme.events.canvas.disconnect()
     for entry in qapp.findChildren(QAction, options=Qt.FindChildOption.FindDirectChildrenOnly):
         entry.deleteLater()
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -236,7 +264,7 @@ def known_plugins() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Image and model are looked at soon after each choice: no hand has to rest here."""
-    monkeypatch.setattr(models, "SETTLE", 10)
+    monkeypatch.setattr(model_fit, "SETTLE", 10)
 
 
 @pytest.fixture(autouse=True)
@@ -265,7 +293,9 @@ def open_hand(
     make_napari_viewer_proxy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Hand]]:
     """``open_hand(image, model, **layer_settings)``: napari on an image (or a layer), the widget
-    docked, and a model chosen: at once, as one that is chosen by itself takes time to be loaded."""
+    docked, and a model chosen: at once, as one that is chosen by itself takes time to be loaded.
+
+    Unless ``stepwise`` is False, :func:`step_by_step` was done."""
     hands: list[Hand] = []
     listening: list[list[Notification]] = []
     gates: list[Gate] = []
@@ -274,7 +304,12 @@ def open_hand(
         gates.append(Gate(monkeypatch))
         return gates[-1]
 
-    def make(image: Any = None, model: Path | str | None = None, **settings: Any) -> Hand:
+    def make(
+        image: Any = None,
+        model: Path | str | None = None,
+        stepwise: bool = True,
+        **settings: Any,
+    ) -> Hand:
         notes: list[Notification] = []
         notification_manager.notification_ready.connect(notes.append)
         listening.append(notes)
@@ -287,6 +322,8 @@ def open_hand(
         dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
         if model is not None:
             widget.use_model(model)
+        if stepwise:
+            step_by_step(widget)
         viewer.show()
         hands.append(Hand(viewer, dock, widget, notes, hold))
         hands[-1].wait(lambda: dock.window().windowHandle().isExposed(), "the window")
@@ -301,6 +338,8 @@ def open_hand(
         gate.open()
     for hand in hands:
         hand.widget.shut_down()
+        # Its workers, which it lists, call it back: through Qt, a circle that nobody collects.
+        hand.viewer.__wrapped__.window._task_status_manager._tasks.clear()
     for notes in listening:
         notification_manager.notification_ready.disconnect(notes.append)
     # Threads may still be busy with what nobody waits for any more.

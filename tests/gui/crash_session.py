@@ -69,14 +69,18 @@ def session(image: np.ndarray, models: list[str]) -> None:
     dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
     for model in models:
         widget.use_model(model)
-    while widget.image not in widget.benches._keys or (models and widget.models.model is None):
+    while widget.image not in widget.annotated_images._keys or (
+        models and widget.models.model is None
+    ):
         pause(10)
-    if widget.panel.go_on.isVisible():
-        widget.go_on()
+    if widget.panel.annotate.go_on.isVisible():
+        widget.controller.go_on()
         say(pid=os.getpid(), found=widget.bench.annotation.fixed_count)
     else:
-        widget.new_mask()
+        widget.controller.new_mask()
         say(pid=os.getpid(), found=0)
+    widget.panel.annotate.after_stroke.setChecked(False)
+    widget.fit.keep_choice(False)
     viewer.reset_view()
     pause(50)
     mask, annotation = widget.bench.mask, widget.bench.annotation
@@ -111,12 +115,13 @@ def session(image: np.ndarray, models: list[str]) -> None:
         say(entries=entries, pixels=np.flatnonzero((after >= 0) & (before < 0)).tolist())
         QTimer.singleShot(DUE, lambda entries=entries: say(due=entries, handed=handed))
         if number % 4 == 3 and not widget.work.busy and models:
-            widget.run() if widget.session.prior is None else widget.rerefine()
+            controller = widget.controller
+            controller.run() if widget.session.prior is None else controller.rerefine()
         elif number % 4 == 3 and (mask.data != shown).any():  # so that this stroke is undone
             mask.undo()
             mask.redo()
         if number % 7 == 6 and not widget.work.busy:
-            widget.accept()
+            widget.controller.accept()
         pause(20)
 
 

@@ -39,16 +39,16 @@ viewer.add_image(np.load(path), name="image", rgb=True)
 dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
 for model in models:
     widget.use_model(model)
-while widget.image not in widget.benches._keys or (models and widget.models.model is None):
+while widget.image not in widget.annotated_images._keys or (models and widget.models.model is None):
     pause(5)
 widget.models.manage()
-widget.new_mask()
+widget.controller.new_mask()
 if models:
-    widget.segment()
+    widget.controller.segment()
     while widget.work.busy:
         pause(5)
     widget.settings.steps.value, widget.settings.samples.value = 10, 64
-    widget.run()
+    widget.controller.run()
     pause(5)
     assert widget.work.busy
 widget.bench.autosave.flush()

@@ -17,7 +17,7 @@ def expected_alternatives(hand, samples: int) -> list:
     return alternatives(result.steps[-1].each)
 
 
-def test_one_key_goes_over_the_alternatives_and_accept_takes_the_shown_one(hand) -> None:
+def test_one_key_goes_over_the_alternatives_and_use_this_takes_the_shown_one(hand) -> None:
     hand.widget.settings.samples.value = 6
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
@@ -42,7 +42,17 @@ def test_one_key_goes_over_the_alternatives_and_accept_takes_the_shown_one(hand)
     hand.key(Qt.Key.Key_H, SHIFT)
     hand.key(Qt.Key.Key_H, SHIFT)
     hand.click("accept")
+    np.testing.assert_array_equal(hand.mask.data, mean, "accepting changes no pixel")
+    hand.click("accept")  # not done after all
+    hand.key(Qt.Key.Key_H, SHIFT)
+    hand.key(Qt.Key.Key_K, SHIFT)
+    assert not outline.visible, "what is outlined is dropped"
+    np.testing.assert_array_equal(hand.mask.data, mean)
+    slider = hand.control("steps_slider")
+    slider.setValue(slider.maximum() - len(wanted) + 2)
+    hand.click("use_this")
     np.testing.assert_array_equal(hand.mask.data, np.where(strokes >= 0, strokes, wanted[1].mask))
+    hand.click("accept")
     assert hand.widget.bench.annotation.log[-1]["alternative"] == 2
     assert "in the mask" in moment.text()
     hand.mask.undo()

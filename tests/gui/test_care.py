@@ -256,7 +256,7 @@ def test_without_a_model_strokes_are_completed(open_hand, picture) -> None:
     hand.says("napari-hidiff-train")
     hand.click("new_mask")
     hand.click("complete")
-    assert "at least one stroke inside the object" in hand.said()
+    assert "Paint inside the object first" in hand.said()
     hand.stroke((10, 10), (60, 60))
     hand.stroke((60, 5), (60, 30), mode="erase")
     strokes = hand.fixed
@@ -273,7 +273,7 @@ def test_export_writes_what_is_shown(hand, tmp_path: Path) -> None:
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
     for name in ("mask.png", "mask.tif"):
-        hand.widget.export(tmp_path / name)
+        hand.widget.controller.export(tmp_path / name)
         np.testing.assert_array_equal(read_mask(tmp_path / name), hand.mask.data)
-    attempt(hand.widget.export, tmp_path / "mask.bmp")
+    attempt(hand.widget.controller.export, tmp_path / "mask.bmp")
     assert "mask.bmp" in hand.said()

@@ -107,7 +107,7 @@ def test_a_frozen_class_never_changes_over_a_whole_session(three) -> None:
         "itself": lambda: drag(three, 2, 60),
         "run": lambda: three.click("run"),
         "re-refine": lambda: three.click("rerefine"),
-        "reject": lambda: three.widget.panel.reject.isEnabled() and three.click("reject"),
+        "reject": lambda: three.control("reject").isEnabled() and three.click("reject"),
         "re-refine again": lambda: three.click("rerefine"),
         "alternatives": lambda: three.click("alternatives"),
         "accept": lambda: three.click("accept"),
@@ -191,7 +191,7 @@ def test_a_polygon_and_a_call_leave_a_frozen_class_alone_too(three) -> None:
 
 
 def test_many_classes_scroll_within_the_list(qtbot) -> None:
-    box = ClassesBox(lambda label: None, lambda label, on: None, lambda label, on: None)
+    box = ClassesBox()
     qtbot.addWidget(box)
     heights = {}
     for count in (2, ROWS, 14):

@@ -1,4 +1,4 @@
-"""Preferences, the first-run hint, sections, samples, the command palette, keys, small screens."""
+"""Preferences, sections, samples, the command palette, keys."""
 
 import json
 from importlib.resources import files
@@ -14,19 +14,19 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QScrollBar,
+    QTabBar,
     QWidget,
 )
 from superqt import QCollapsible
 
 from napari_hidiff._qt import commands, preferences
-from napari_hidiff._qt.controls.elements import KEYS, STEPS
 from napari_hidiff._qt.files import CASE
+from napari_hidiff._qt.preferences import KEYS
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.annotation.refinement import NEAR
 
 PLUGIN = "napari-hidiff"
 SHIFT = Qt.KeyboardModifier.ShiftModifier
-LOOP = "segment step run stop steps_slider next_place rerefine near alternatives reject accept"
 
 
 def manifest() -> dict:
@@ -37,7 +37,7 @@ def manifest() -> dict:
 def wished(**values: object) -> None:
     """Set preferences as the Preferences dialog does."""
     settings = get_plugin_settings(PLUGIN)
-    for section in (settings.work, settings.look):
+    for section in (settings.work, settings.look, settings.keys):
         for name in set(values) & set(type(section).model_fields):
             setattr(section, name, values[name])
 
@@ -52,7 +52,7 @@ def reopened(hand) -> HiDiffWidget:
 
 def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file) -> None:
     wished(device="cpu", sampler="one-step", near=True, opacity=0.35)
-    hand = open_hand(picture, rgb=True, model=tiny_file)
+    hand = open_hand(picture, rgb=True, model=tiny_file, stepwise=False)
     assert hand.widget.settings.device.value == "cpu"
     assert hand.widget.settings.sampler.value == "one-step", "the card says ddim"
     assert hand.control("near").isChecked()
@@ -60,28 +60,17 @@ def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file)
     assert hand.mask.opacity == pytest.approx(0.35)
 
 
-def test_the_hint_stays_until_it_is_dismissed_and_sections_open_as_they_were_left(
-    hand, preferences, sessions
-) -> None:
-    assert hand.control("hint").isVisible()
-    assert len(STEPS) == 4
-    hand.click("got_it")
-    assert hand.control("hint").isHidden()
-    assert reopened(hand).findChild(QWidget, "hint").isHidden()
-    stored = yaml.safe_load((preferences / f"{PLUGIN}.yaml").read_text())
-    assert stored["look"]["hint"] is False
-    get_plugin_settings(PLUGIN).look.hint = True  # in the Preferences
-    assert reopened(hand).findChild(QWidget, "hint").isVisible()
-
-    section = hand.widget.findChild(QCollapsible, "more")
+def test_sections_open_as_they_were_left(hand, sessions) -> None:
+    section = hand.widget.findChild(QCollapsible, "learn")
     assert not section.isExpanded()
     section.toggleButton().click()
-    assert json.loads((sessions / "interface.json").read_text()) == {"sections": {"more": True}}
-    again = reopened(hand).findChild(QCollapsible, "more")
+    remembered = json.loads((sessions / "interface.json").read_text())
+    assert remembered["sections"] == {"learn": True}
+    again = reopened(hand).findChild(QCollapsible, "learn")
     assert again.isExpanded()
     again.toggleButton().click()
     (sessions / "interface.json").write_text("{ damaged")
-    assert not reopened(hand).findChild(QCollapsible, "more").isExpanded()
+    assert not reopened(hand).findChild(QCollapsible, "learn").isExpanded()
 
 
 def test_defaults_are_those_of_the_manifest_and_every_control_has_a_tooltip(
@@ -89,8 +78,11 @@ def test_defaults_are_those_of_the_manifest_and_every_control_has_a_tooltip(
 ) -> None:
     assert preferences.sampler() is None
     assert preferences.near() == NEAR
-    assert preferences.hint()
+    assert preferences.after_stroke() is None
+    assert preferences.radiological()
     assert hand.widget.settings.sampler.value == "ddim"  # the tiny model's card
+    keys = manifest()["configurations"]["keys"]["properties"]
+    assert {name: facts["default"] for name, facts in keys.items()} == KEYS
     work = manifest()["configurations"]["work"]["properties"]
     import napari_hidiff
 
@@ -114,7 +106,9 @@ def test_defaults_are_those_of_the_manifest_and_every_control_has_a_tooltip(
     bare = [
         f"{type(control).__name__} {control.objectName()} {getattr(control, 'text', str)()}"
         for control in controls
-        if not isinstance(control, QScrollBar) and not explained(control)
+        if not isinstance(control, QScrollBar)
+        and not isinstance(control.parentWidget(), QTabBar)  # arrows for tabs that do not fit
+        and not explained(control)
     ]
     assert bare == []
 
@@ -171,9 +165,23 @@ def test_a_frozen_class_on_the_real_hippocampus(open_hand) -> None:
 def test_the_palette_has_every_action_of_the_loop() -> None:
     listed = [entry["python_name"] for entry in manifest()["commands"]]
     loop = {"segment", "step", "run", "stop", "rerefine", "alternatives", "reject", "accept"}
-    for name in loop | {"next_place"}:
+    rest = {"next_place", "paint", "erase", "refine_slices", "carry", "export"}
+    for name in loop | rest:
         assert f"napari_hidiff._qt.commands:{name}" in listed
         assert callable(getattr(commands, name))
+
+
+def test_a_key_can_be_changed_in_the_preferences(open_hand, picture, tiny_file) -> None:
+    wished(segment="Shift+D", run="no key at all")
+    hand = open_hand(picture, rgb=True, model=tiny_file)
+    assert "[Shift+D]" in hand.control("segment").text()
+    assert "leaves keys that are in use alone: no key at all" in hand.said()
+    hand.key(Qt.Key.Key_G)
+    hand.idle()
+    assert hand.widget.session is None
+    hand.key(Qt.Key.Key_D, SHIFT)
+    hand.idle()
+    assert hand.widget.session.prior is not None
 
 
 def test_a_command_works_on_the_open_dock_and_opens_a_closed_one(hand, tiny_file) -> None:
@@ -210,25 +218,25 @@ def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) 
     assert hand.widget.session.prior is not None
     press(Qt.Key.Key_N)
     assert hand.widget.session.run.steps == 1
-    press(Qt.Key.Key_U)
+    press(Qt.Key.Key_H)
     assert hand.widget.session.run.written == 2
     camera = tuple(hand.viewer.scene.camera.center)
     press(Qt.Key.Key_J)
     assert tuple(hand.viewer.scene.camera.center) != camera
     hand.viewer.reset_view()
-    hand.key(Qt.Key.Key_2)  # napari's brush
+    hand.key(Qt.Key.Key_Q)
     assert str(hand.mask.mode) == "paint"
     hand.stroke((20, 20), (20, 40))
-    hand.key(Qt.Key.Key_1)  # and its eraser
+    hand.key(Qt.Key.Key_W)
     assert str(hand.mask.mode) == "erase"
     hand.stroke((40, 20), (40, 40), mode="erase")
     strokes = hand.fixed
-    press(Qt.Key.Key_H)
+    press(Qt.Key.Key_U)
     np.testing.assert_array_equal(hand.mask.data[at][strokes >= 0], strokes[strokes >= 0])
-    changed = hand.widget.panel.reject.isEnabled()
+    changed = hand.control("reject").isEnabled()
     press(Qt.Key.Key_K, SHIFT)
-    assert not changed or not hand.widget.panel.reject.isEnabled()
-    press(Qt.Key.Key_H)
+    assert not changed or not hand.control("reject").isEnabled()
+    press(Qt.Key.Key_U)
     press(Qt.Key.Key_K)
     assert hand.widget.session.accepted is not None
     hand.key(Qt.Key.Key_Right)
@@ -239,21 +247,3 @@ def test_a_whole_session_with_keys_and_strokes_alone(open_hand, tiny, tmp_path) 
     assert set(hand.widget.bench.annotation.sessions) == {(at, -1, -1), (at + 1, -1, -1)}
     for name in ("segment", "step", "run", "rerefine", "next_place", "accept", "reject"):
         assert KEYS[name]
-
-
-def test_the_loop_needs_no_scrolling_on_a_small_screen(open_hand, sample_pair) -> None:
-    """1280 x 720, the real photograph (a part), the hint still there and something painted."""
-    hand = open_hand(sample_pair[0][240:720, 250:750], rgb=True, model="chase-vessels")
-    hand.viewer.window.resize(1280, 720)
-    hand.click("segment")
-    hand.mask.paint((240, 250), 1)
-    viewport = hand.widget.panel.viewport()
-
-    def out_of_sight() -> list[str]:
-        corners = {name: hand.control(name) for name in LOOP.split()}
-        corners = {n: c.mapTo(viewport, c.rect().bottomRight()) for n, c in corners.items()}
-        size = viewport.size()
-        return [n for n, at in corners.items() if at.y() > size.height() or at.x() > size.width()]
-
-    hand.wait(lambda: not out_of_sight(), "the loop to be seen")
-    assert hand.control("hint").isVisible()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_hidiff._qt import messages
 from napari_hidiff.engine import engine as engines
 
 
@@ -16,8 +17,9 @@ def test_torch_refines_until_the_kernels_are_ready(open_hand, picture, tiny_file
         return compiled(refiner)
 
     monkeypatch.setattr(engines, "compiled", slow)
+    monkeypatch.setattr(messages, "WORTH_SAYING", 0.0)
     hand = open_hand(picture, rgb=True, model=tiny_file)
-    model, cost = hand.widget.models.model, hand.widget.panel.cost
+    model, cost = hand.widget.models.model, hand.control("cost")
     hand.wait(lambda: "until fast kernels are ready" in cost.text(), "the line tells of it")
     hand.click("segment")
     hand.click("run")
@@ -39,7 +41,7 @@ def test_near_the_strokes_of_a_large_image_only_their_surroundings_are_computed(
     hand.click("segment")
     hand.click("run")
     before = hand.widget.session.run.shown[-1].probability.copy()
-    hand.widget.panel.near.setChecked(True)
+    hand.control("near").setChecked(True)
     painted = hand.stroke((300, 300), (306, 330))
     hand.click("rerefine")
     run = hand.widget.session.run

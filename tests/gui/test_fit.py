@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from napari_hidiff._qt import threads
-from napari_hidiff._qt.tasks.models import Fit
+from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Label
@@ -16,7 +16,7 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
     labels = (Label("background", "#000000"), Label("spot", "#ff0000"))
     HiDiff.create(Card("stranger", labels, ("grey",))).save(tmp_path / "stranger.safetensors")
     asked, go, told = threading.Event(), threading.Event(), []
-    describe, judge = threads.describe, Fit._judge
+    describe, judge = threads.describe, ModelFit._judge
 
     def slow(model, image, settings):
         if model.card.name == "stranger":
@@ -24,12 +24,12 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
             assert go.wait(300)
         return describe(model, image, settings)
 
-    def listen(self, about, problem, line, without_model=False):
+    def listen(self, about, problem, line, **kind):
         told.append(line)
-        judge(self, about, problem, line, without_model)
+        judge(self, about, problem, line, **kind)
 
     monkeypatch.setattr(threads, "describe", slow)
-    monkeypatch.setattr(Fit, "_judge", listen)
+    monkeypatch.setattr(ModelFit, "_judge", listen)
     hand = open_hand(picture, rgb=True)
     hand.widget.use_model(tmp_path / "stranger.safetensors")
     hand.wait(asked.is_set, "the question about the first model")
@@ -38,5 +38,5 @@ def test_no_verdict_about_a_model_that_is_chosen_no_longer(
     go.set()
     hand.wait(lambda: hand.widget.fit.problem is None, "the verdict")
     hand.quiet()
-    assert "Fits this image. Finds: vessel." in told[-1]
+    assert "Fits this image. Finds vessel." in told[-1]
     assert not [line for line in told if "does not fit" in line]

@@ -29,13 +29,17 @@ CARD = Card(
 def test_demo_shows_image_truth_and_result_in_the_colours_of_the_card(make_napari_viewer, demo):
     viewer = make_napari_viewer()
     commands.add_demo(viewer, demo, CARD)
-    image, truth, result = viewer.layers
+    image, truth, result = (viewer.layers[at] for at in (0, 1, 2))
     assert isinstance(image, Image)
     assert image.rgb
     assert isinstance(truth, Labels)
     assert not truth.visible
     assert result.visible
     np.testing.assert_array_equal(result.data, demo.stages[-1].mask)
+    assert viewer.layers.selection.active == result, "the brush is on it"
+    widget = next(iter(viewer.window.dock_widgets.values()))
+    assert widget.session.timeline.fixed_count == 0
+    assert widget.session.begun, "it can be updated at once"
     np.testing.assert_allclose(result.get_color(1), [1, 0x40 / 255, 0x40 / 255, 1], atol=1e-6)
 
 

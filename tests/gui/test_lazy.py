@@ -59,7 +59,7 @@ def test_of_a_multiscale_picture_the_finest_level_is_worked_on(
     levels = [picture, picture[::2, ::2], picture[::4, ::4]]
     hand = open_hand([da.from_array(level) for level in levels], rgb=True, scale=(2.0, 0.5))
     assert hand.widget.image.multiscale
-    hand.widget.learn_box.expand(animate=False)
+    hand.widget.panel.settings.learn.expand(animate=False)
     hand.use(tiny_file)
     mask, kept = work(hand)
     assert mask.shape == picture.shape[:2]

@@ -42,7 +42,7 @@ def add(hand):
 @pytest.fixture
 def taught(hand, picture):
     """Four accepted masks in the training set."""
-    hand.widget.learn_box.expand(animate=False)
+    hand.widget.panel.settings.learn.expand(animate=False)
     hand.offers("fine_tune", False)
     layers = [hand.viewer.layers["image"]]
     layers += [hand.viewer.add_image(another(picture, n), name=f"eye {n}") for n in (1, 2, 3)]
@@ -54,7 +54,7 @@ def taught(hand, picture):
 
 
 def test_only_accepted_masks_and_the_same_image_replaces_itself(hand):
-    hand.widget.learn_box.expand(animate=False)
+    hand.widget.panel.settings.learn.expand(animate=False)
     accept(hand, hand.viewer.layers["image"])
     add(hand)
     kept = TrainingSet("tiny")
@@ -68,7 +68,7 @@ def test_only_accepted_masks_and_the_same_image_replaces_itself(hand):
     painted = hand.stroke((20, 30), (26, 60))
     assert painted.any()
     hand.click("add_example", wait=False)
-    assert "accept it again" in hand.said()
+    assert "tick Done again" in hand.said()
     np.testing.assert_array_equal(read_mask(kept.root / "masks" / f"{stem}.png"), first)
     hand.click("accept")
     hand.widget.image.name = "renamed"
@@ -99,7 +99,7 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
     hand.click("tune_stop", wait=False)
     hand.wait(lambda: learning.run is None, "the end of the process")
     assert (hand.fixed[painted] == 1).all()
-    hand.says("with a checkpoint: press Go on", "tune_line")
+    hand.says("with a checkpoint: press Resume", "tune_line")
     assert (run.folder / "segmentor.pt").exists()
     stopped_at = run.progress.done
     hand.click("tune_go_on", wait=False)
@@ -156,7 +156,7 @@ def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tm
     grey.save(file)
     volume = np.stack([another(picture, n)[..., 0] for n in range(4)]).astype(np.uint16)
     hand = open_hand(volume, model=file)
-    hand.widget.learn_box.expand(animate=False)
+    hand.widget.panel.settings.learn.expand(animate=False)
     for at in (1, 3):
         hand.viewer.dims.set_point(0, at)
         hand.known()

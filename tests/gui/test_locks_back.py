@@ -63,11 +63,10 @@ def test_a_frozen_class_comes_back_frozen_in_every_slice(open_hand, volume, four
     held = hand.mask.data == 2
     assert held.any((1, 2)).all(), "the class is in every slice"
     kept = closed(hand)
-    assert set(kept.slices) == {(1, -1, -1)}, "two slices have neither strokes nor acceptance"
+    assert len(kept.slices) == len(volume), "the mask of every slice is kept"
     assert set(annotation.frozen(kept.log)) == {2}
 
     hand = gone_on(open_hand, volume, four)
-    assert "Back: slice 1." in hand.said()
     assert is_locked(hand, 2)
     assert not is_locked(hand, 3)
     np.testing.assert_array_equal(hand.mask.data == 2, held)

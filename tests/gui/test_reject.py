@@ -38,7 +38,7 @@ def test_reject_takes_back_exactly_the_result_in_one_undo_step(corrected) -> Non
     np.testing.assert_array_equal(hand.fixed, hand.strokes)
     assert hand.widget.bench.annotation.log[-1]["action"] == "reject"
     assert not hand.viewer.layers["image changes"].visible
-    assert "Rejected" in hand.said()
+    assert "The last result is undone" in hand.said()
     hand.offers("reject", False)
     hand.key(Qt.Key.Key_K, SHIFT)  # not twice
     np.testing.assert_array_equal(hand.mask.data, hand.edited)

@@ -35,7 +35,7 @@ def test_an_image_of_another_shape_ends_the_work_on_the_one_before(hand, picture
     assert hand.mask.data.any()
     image.data = picture  # what was kept of it comes back
     hand.known()
-    hand.wait(lambda: hand.widget.benches.offer(image), "the kept strokes")
+    hand.wait(lambda: hand.widget.annotated_images.offer(image), "the kept strokes")
     hand.click("go_on")
     assert (hand.mask.data[painted] == 1).all()
     assert "Error" not in hand.said()
@@ -116,6 +116,6 @@ def test_nothing_is_remembered_of_an_image_that_was_removed(hand, picture, name)
     assert bench() is None
     hand.viewer.layers.clear()
     image = hand.viewer.add_image(picture, name="again", rgb=True)
-    hand.wait(lambda: hand.widget.benches.offer(image), "the kept strokes")
+    hand.wait(lambda: hand.widget.annotated_images.offer(image), "the kept strokes")
     hand.click("go_on")
     np.testing.assert_array_equal(hand.mask.data, accepted)

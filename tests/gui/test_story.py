@@ -4,12 +4,16 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_hidiff._qt import messages
 from napari_hidiff.annotation.constraints import MARGIN, Guards
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
-def test_segment_shows_the_prior_at_once(hand) -> None:
+def test_find_shows_the_first_mask_at_once(hand, monkeypatch) -> None:
+    monkeypatch.setattr(messages, "WORTH_SAYING", 0.0)
+    hand.widget.fit.check_soon()
     hand.wait(lambda: hand.widget.models.model.engine == "packed", "the kernels")
     hand.wait(lambda: hand.control("cost").text().endswith("B."), "the cost with them")
     cost = hand.control("cost").text()
@@ -20,7 +24,7 @@ def test_segment_shows_the_prior_at_once(hand) -> None:
     prior = model.prior(image.data)
     np.testing.assert_array_equal(hand.mask.data, model.mask_of(prior))
     names = [layer.name for layer in hand.viewer.layers]
-    assert names == ["image", "image probability", "image mask"]
+    assert names == ["image", "image probability", "image uncertainty", "image mask"]
     probability = hand.viewer.layers["image probability"]
     assert not probability.visible
     np.testing.assert_array_equal(probability.data, prior[0])
@@ -91,20 +95,20 @@ def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -
     changes, drawn = hand.widget.bench.changes, hand.viewer.layers["image changes"]
     assert changes.added == np.sum((edited == 0) & (refined == 1))
     assert changes.removed == np.sum((edited == 1) & (refined == 0))
-    hand.says(f"+{changes.added:,} added", "counts")
+    hand.says(f"+{changes.added:,} -{changes.removed:,}", "counts")
     np.testing.assert_array_equal(drawn.data > 0, edited != refined)
     assert drawn.visible
-    hand.key(Qt.Key.Key_W)
+    hand.key(Qt.Key.Key_W, SHIFT)
     assert not drawn.visible
-    hand.key(Qt.Key.Key_W)
+    hand.key(Qt.Key.Key_W, SHIFT)
 
     hand.key(Qt.Key.Key_Z, CONTROL)  # the model's write
     np.testing.assert_array_equal(hand.mask.data, edited)
     assert not drawn.visible, "the outline of a result that is undone"
-    assert "added" not in hand.control("counts").text()
+    assert "+" not in hand.control("counts").text()
     hand.key(Qt.Key.Key_Z, CONTROL | Qt.KeyboardModifier.ShiftModifier)
     assert drawn.visible
-    hand.says(f"+{changes.added:,} added", "counts")
+    hand.says(f"+{changes.added:,} -{changes.removed:,}", "counts")
     hand.key(Qt.Key.Key_Z, CONTROL)
     np.testing.assert_array_equal(hand.fixed, strokes)
     hand.key(Qt.Key.Key_Z, CONTROL)  # the eraser
@@ -140,7 +144,7 @@ def test_painting_over_right_pixels_keeps_them_too(hand) -> None:
     assert not hand.mask.data[60, 20:60].any()
 
 
-def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None:
+def test_a_shown_step_is_used_and_accepted_without_another_change(hand, sessions) -> None:
     from napari_hidiff.annotation import sidecar
 
     hand.click("segment")
@@ -148,6 +152,12 @@ def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None
     hand.stroke((20, 30), (26, 60))
     strokes = hand.fixed
     hand.control("steps_slider").setValue(1)
+    before = hand.mask.data.copy()
+    hand.click("accept")  # what is outlined is not what is accepted
+    np.testing.assert_array_equal(hand.mask.data, before)
+    for step in (0, 1):
+        hand.control("steps_slider").setValue(step)
+    hand.click("use_this")
     hand.click("accept")
     step = hand.widget.session.run.shown[1].mask
     np.testing.assert_array_equal(hand.mask.data, np.where(strokes >= 0, strokes, step))
@@ -156,7 +166,7 @@ def test_accept_keeps_the_shown_step_and_the_uncertainty(hand, sessions) -> None
     kept = sidecar.load(sidecar.path_of(sidecar.image_key(hand.widget.image.data)))
     np.testing.assert_array_equal(kept.slices[-1, -1].accepted, hand.mask.data)
     done = [entry["action"] for entry in kept.log if entry["action"] != "confirm"]
-    wrote = ["segment", "write", "run", "write", "stroke", "write", "accept"]
+    wrote = ["segment", "write", "run", "write", "stroke", "accept", "write", "accept"]
     assert done == ["open", "slice", *wrote]
     assert kept.log[-1]["step"] == 1
 

@@ -4,9 +4,11 @@ import gc
 import json
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from napari.qt.threading import WorkerBase
 
 from napari_hidiff._qt import threads
 from napari_hidiff._qt.controls.settings import choose_box
@@ -61,6 +63,44 @@ def test_a_sweep_leaves_little_behind_in_the_model(tiny, monkeypatch) -> None:
     monkeypatch.setattr(refinement, "REMEMBERED", 2 * alone)
     list(segment_slices(tiny(2, 1), Stack([volume]), where))
     assert denoiser._tiles.nbytes == 2 * alone
+
+
+def worked(viewer: Any, qtbot: Any, picture: np.ndarray) -> tuple[weakref.ref, ...]:
+    """Widget, layer and viewer, closed after a thread has worked for them."""
+    image = viewer.add_image(picture, rgb=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    steps, ended = list[int](), list[bool]()
+    job = threads.Job(
+        iter, range(3), step=steps.append, ended=lambda: ended.append(True), progress={"total": 3}
+    )
+    qtbot.waitUntil(lambda: ended == [True] and not WorkerBase._worker_set, timeout=300_000)
+    assert job
+    assert steps == [0, 1, 2]
+    viewer.close()
+    return weakref.ref(widget), weakref.ref(image), weakref.ref(viewer)
+
+
+def test_a_closed_window_is_freed_though_threads_worked_for_it(
+    make_napari_viewer, qtbot, picture
+) -> None:
+    gone = worked(make_napari_viewer(), qtbot, picture)
+    gc.collect()
+    assert [one() for one in gone] == [None] * 3
+
+
+def test_a_closed_dock_is_freed(make_napari_viewer, qtbot) -> None:
+    viewer = make_napari_viewer()
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+    gone = weakref.ref(widget)
+    viewer.window.remove_dock_widget(dock)
+    assert widget.closed
+    del dock, widget
+
+    def freed() -> bool:
+        gc.collect()
+        return gone() is None
+
+    qtbot.waitUntil(freed, timeout=300_000)
 
 
 def test_boxes_keep_nobody_whose_layers_they_offer(qapp) -> None:

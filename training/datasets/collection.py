@@ -133,7 +133,8 @@ def stated_kind(folder: Path) -> str | None:
         raise InputError(f'{path}: is not {{"kind": one of {", ".join(KINDS)}}}') from error
     if kind is not None and kind not in KINDS:
         raise InputError(f"{path}: kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    return kind
+    found: str | None = kind
+    return found
 
 
 def found_kind(masks: Sequence[np.ndarray]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class Annotator:
         model: Prompted,
         process: Process,
         most: int,
-        autocast: Callable[[], AbstractContextManager],
+        autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.model, self.process, self.most, self.autocast = model, process, most, autocast
 

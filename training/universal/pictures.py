@@ -145,7 +145,8 @@ def superpixels_of(image: np.ndarray, source: Path, cache: Path) -> np.ndarray:
     small = found.astype(np.uint8) if found.max() < 256 else found
     with atomic_write(path) as (part,):
         Image.fromarray(small).save(part, "PNG", optimize=True)
-    return found.astype(np.int16)
+    array: np.ndarray = found.astype(np.int16)
+    return array
 
 
 def _read(
@@ -202,4 +203,5 @@ def _inside(masks: Sequence[np.ndarray], top: int) -> np.ndarray:
             rims[:, label] += np.bincount(mask[around], minlength=top)
     shares = rims / rims.sum(0).clip(1)
     shares[0] = 0  # the background holds nothing
-    return shares > ENCLOSED
+    array: np.ndarray = shares > ENCLOSED
+    return array

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal, SignalInstance
 from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -32,23 +32,22 @@ NAME = (
 
 
 class ClassesBox(QWidget):
-    """Shows classes and asks; it knows no layer.
+    """Shows classes and asks; it knows no layer."""
 
-    paint_with : called with the label of a row that is clicked.
-    show, freeze : called with a label, and whether its eye is open or its padlock closed.
-    """
+    chosen = Signal(int)
+    """The label of a row that was clicked."""
+    shown = Signal(int, bool)
+    """A label, and whether its eye is open now."""
+    frozen = Signal(int, bool)
+    """A label, and whether its padlock is closed now."""
+    rebuilt = Signal()
+    """There are other rows."""
 
-    def __init__(
-        self,
-        paint_with: Callable[[int], None],
-        show: Callable[[int, bool], None],
-        freeze: Callable[[int, bool], None],
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.setObjectName("classes")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._most = ROWS
-        self._asked = paint_with, show, freeze
         self._names: dict[int, QPushButton] = {}
         self._counts: dict[int, QLabel] = {}
         self._eyes: dict[int, Sign] = {}
@@ -83,6 +82,7 @@ class ClassesBox(QWidget):
                 for column, part in enumerate(self._row(label, kind)):
                     rows.addWidget(part, label, column)
         self._area.setWidget(inside)
+        self.rebuilt.emit()
         self._set_height()
 
     def fit(self, height: int) -> None:
@@ -123,7 +123,6 @@ class ClassesBox(QWidget):
             self._counts[label].setText(f"{count:,}" if ready else "")
 
     def _row(self, label: int, kind: Label) -> tuple[QWidget, ...]:
-        paint_with, show, freeze = self._asked
         swatch = QLabel()
         swatch.setFixedSize(12, 12)
         swatch.setStyleSheet(f"background: {kind.color}; border-radius: 2px;")
@@ -136,14 +135,14 @@ class ClassesBox(QWidget):
         name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         name.setFixedHeight(SIDE)
         name.setToolTip(f"Paint with {kind.name}, label {label} (napari's - and = go through all).")
-        name.clicked.connect(lambda _=False: paint_with(label))
+        name.clicked.connect(lambda _=False: self.chosen.emit(label))
         count = QLabel()
         count.setObjectName(f"count_{label}")
         count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         count.setToolTip(f"Pixels of {kind.name} in the shown slice.")
-        looks = self._sign("eye", label, eye, show)
+        looks = self._sign("eye", label, eye, self.shown)
         looks.setToolTip(f"Show or hide {kind.name}; the mask stays as it is.")
-        lock = self._sign("lock", label, padlock, freeze)
+        lock = self._sign("lock", label, padlock, self.frozen)
         lock.setToolTip(
             f"Freeze {kind.name}: no stroke, result or undo changes where it is, "
             "and results are told of it."
@@ -153,10 +152,10 @@ class ClassesBox(QWidget):
         return swatch, name, count, looks, lock
 
     def _sign(
-        self, kind: str, label: int, draw: Callable[..., None], asked: Callable[[int, bool], None]
+        self, kind: str, label: int, draw: Callable[..., None], asked: SignalInstance
     ) -> Sign:
         sign = Sign(draw)
         sign.setObjectName(f"{kind}_{label}")
         sign.setAccessibleName(f"{kind} {label}")
-        sign.clicked.connect(lambda down: asked(label, down))
+        sign.clicked.connect(lambda down: asked.emit(label, down))
         return sign

@@ -1,54 +1,49 @@
-"""The parts that the sections of the widget are put together from.
-
-Small signs for buttons, drawn in the colour that the theme gives to text.
-
-The first-run hint: the loop in four lines, until it is dismissed.
-"""
+"""The parts that the pages are put together from: buttons, lines, headings, signs, keys."""
 
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from magicgui.widgets import CheckBox
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPainterPath, QPen
 from qtpy.QtWidgets import (
     QAbstractButton,
+    QCheckBox,
+    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_hidiff._qt import preferences
 
-KEYS = {
-    "segment": "G",
-    "step": "N",
-    "run": "U",
-    "stop": "Q",
-    "rerefine": "H",
-    "changes": "W",
-    "alternatives": "Shift+H",
-    "reject": "Shift+K",
-    "next_place": "J",
-    "accept": "K",
-    "back": ",",
-    "forth": ".",
-}
-"""Shortcuts, printed on the controls; free in napari and in its layers."""
-
 
 def button(name: str, text: str, tip: str) -> QPushButton:
-    """A button with its objectName and tooltip."""
-    made = QPushButton(text)
+    """A button with its objectName, its key and its tooltip."""
+    key = preferences.key(name)
+    made = QPushButton(f"{text}  [{key}]" if key else text)
     made.setObjectName(name)
     made.setToolTip(tip)
     return made
 
 
+def check_box(name: str, text: str, tip: str, checked: bool = False) -> QCheckBox:
+    """A check box with its objectName, its key and its tooltip."""
+    key = preferences.key(name)
+    made = QCheckBox(f"{text}  [{key}]" if key else text)
+    made.setObjectName(name)
+    made.setToolTip(tip)
+    made.setChecked(checked)
+    return made
+
+
 def text(name: str, words: str = "") -> QLabel:
-    """A line that wraps and can be copied."""
+    """A text as long as it needs to be, that wraps and can be copied."""
     label = QLabel(words)
     label.setObjectName(name)
     label.setWordWrap(True)
@@ -56,12 +51,65 @@ def text(name: str, words: str = "") -> QLabel:
     return label
 
 
-def heading(words: str) -> QLabel:
-    """The heading of a section."""
-    label = QLabel(f"<b>{words}</b>")
-    label.setWordWrap(True)
-    label.setContentsMargins(0, 5, 0, 0)
+class Line(QLabel):
+    """A text of a fixed height: nothing below it jumps when it changes.
+
+    What does not fit into ``lines`` lines ends with an ellipsis and is in the tooltip.
+    """
+
+    def __init__(self, name: str, lines: int = 1, words: str = "") -> None:
+        self._lines, self._words = lines, words
+        super().__init__()
+        self.setObjectName(name)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setStyleSheet("padding: 0")
+        self.setText(words)
+
+    def text(self) -> str:
+        """All of it, also where less is shown."""
+        return self._words
+
+    def setText(self, words: str) -> None:  # Qt's name
+        """Say this."""
+        self._words = words
+        self._show()
+
+    def event(self, event: QEvent) -> bool:  # Qt's name
+        """As high as its lines in the font of the theme, as many words as its width takes."""
+        if event.type() in (QEvent.Type.Polish, QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.setFixedHeight(self._lines * self.fontMetrics().lineSpacing() + 2)
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show):
+            self._show()
+        return bool(super().event(event))
+
+    def _show(self) -> None:
+        words, shown = self._words.split(" "), self._words
+        while len(words) > 1 and not self._fits(shown):
+            words.pop()
+            shown = f"{' '.join(words)} …"
+        super().setText(shown)
+        self.setToolTip("" if shown == self._words else self._words)
+
+    def _fits(self, words: str) -> bool:
+        metrics, width = self.fontMetrics(), max(self.width(), 1)
+        flags = Qt.TextFlag.TextWordWrap | Qt.AlignmentFlag.AlignLeft
+        needed = metrics.boundingRect(0, 0, width, 10_000, int(flags), words).height()
+        return needed <= self._lines * metrics.lineSpacing() + 2
+
+
+def heading(words: str, hint: str = "") -> QLabel:
+    """The heading of a section, with a hint in small print beside it."""
+    label = QLabel(heading_text(words, hint))
+    label.setContentsMargins(0, 4, 0, 0)
     return label
+
+
+def heading_text(words: str, hint: str = "") -> str:
+    """A heading and its hint as rich text."""
+    return f"<b>{words}</b> <span style='font-size: small'>&nbsp; {hint}</span>"
 
 
 def row(*widgets: QWidget) -> QWidget:
@@ -85,6 +133,38 @@ def group(*widgets: QWidget) -> QFrame:
     for widget in widgets:
         column.addWidget(widget)
     return box
+
+
+def form(*boxes: Any) -> QWidget:
+    """Widgets of magicgui as rows whose labels line up."""
+    rows = QWidget()
+    lines = QFormLayout(rows)
+    lines.setContentsMargins(0, 0, 0, 0)
+    lines.setVerticalSpacing(4)
+    lines.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for widget in boxes:
+        named = isinstance(widget, CheckBox)  # a box that says itself what it is
+        lines.addRow("" if named else widget.label, widget.native)
+    return rows
+
+
+def page(*sections: QWidget) -> QScrollArea:
+    """Sections below each other; they scroll where there is no room for all."""
+    area, inside = QScrollArea(), QWidget()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    column = QVBoxLayout(inside)
+    column.setContentsMargins(6, 6, 6, 4)
+    column.setSpacing(5)
+    for section in sections:
+        if isinstance(section, QCheckBox):  # no wider than what can be clicked
+            column.addWidget(section, alignment=Qt.AlignmentFlag.AlignLeft)
+        else:
+            column.addWidget(section)
+    column.addStretch()
+    area.setWidget(inside)
+    return area
 
 
 SIDE = 20
@@ -158,36 +238,3 @@ def padlock(painter: QPainter, down: bool) -> None:
     painter.drawPath(shackle)
     painter.setBrush(brush)
     painter.drawRoundedRect(body, 1.2, 1.2)
-
-
-STEPS = (
-    f"<b>Segment</b> [{KEYS['segment']}]: a first mask",
-    f"<b>Run</b> [{KEYS['run']}]: refine it",
-    "<b>Paint</b> [2], <b>erase</b> [1] mistakes",
-    f"<b>Re-refine</b> [{KEYS['rerefine']}], <b>Accept</b> [{KEYS['accept']}]",
-)
-
-
-class Hint(QFrame):
-    """Shown until *Got it* is pressed, now and after every later start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setObjectName("hint")
-        self.setStyleSheet("#hint { background: rgba(128, 128, 128, 50); border-radius: 4px; }")
-        text = QLabel("<br>".join(f"{i}. {step}" for i, step in enumerate(STEPS, start=1)))
-        text.setToolTip("What you paint is never changed. Preferences > HiDiff shows this again.")
-        got_it = QPushButton("Got it")
-        got_it.setObjectName("got_it")
-        got_it.setToolTip("Do not show this again.")
-        got_it.clicked.connect(self._dismiss)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(6, 2, 4, 2)
-        row.setSpacing(4)
-        row.addWidget(text, stretch=1)
-        row.addWidget(got_it, alignment=Qt.AlignmentFlag.AlignBottom)
-        self.setVisible(preferences.hint())
-
-    def _dismiss(self) -> None:
-        self.hide()
-        preferences.dismiss_hint()

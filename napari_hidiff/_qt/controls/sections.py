@@ -1,21 +1,15 @@
-"""One layer per channel: which layer is which channel of the model.
+"""Sections of the panel: channels, many slices, learning from corrections; they start nothing."""
 
-The controls for many slices at once; hidden where an image has only one.
-
-The section "Learn from corrections" of the panel. It shows and asks; it starts nothing.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Image
-from qtpy.QtCore import QPointF, Qt
+from qtpy.QtCore import QPointF, Qt, Signal
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QGridLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QSpinBox,
@@ -35,14 +29,16 @@ class ChannelBox(QWidget):
     """A row for every channel of a model; hidden where one layer has them all.
 
     The rows fold into one line as soon as every channel has its layer: there is work below them.
-
-    changed : called when the user chose another layer.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    changed = Signal()
+    """The user chose another layer."""
+    rebuilt = Signal()
+    """There are other rows."""
+
+    def __init__(self) -> None:
         super().__init__()
         self.setObjectName("channels")
-        self._changed = changed
         self._rows: list[QComboBox] = []
         self._channels: tuple[str, ...] = ()
         self._layers: list[Image] = []
@@ -77,6 +73,7 @@ class ChannelBox(QWidget):
             while self._form.rowCount():
                 self._form.removeRow(0)
             self._rows = [self._row(channel) for channel in channels]
+            self.rebuilt.emit()
         self._image, self._layers = image, list(layers)
         guessed = guess(channels, names)
         for row, channel, at in zip(self._rows, channels, guessed, strict=True):
@@ -145,77 +142,54 @@ class ChannelBox(QWidget):
             mine[channel] = ref(self._layers[at - 1])
         else:
             mine.pop(channel, None)
-        self._changed()
+        self.changed.emit()
 
 
-KEYS = {
-    "segment_slices": "Shift+G",
-    "refine_slices": "Shift+U",
-    "carry_back": "Shift+B",
-    "carry_on": "Shift+F",
-    "take_back": "Shift+Q",
-}
+class SliceRange(QWidget):
+    """Which slices, along which axis, and what is seldom done to them."""
 
+    turned = Signal(int)
+    """The axis that the user wants slices along."""
 
-class VolumeBox(QWidget):
-    """Which slices, and what to do with them.
-
-    turned : called with the axis that the user wants slices along.
-    """
-
-    def __init__(self, turned: Callable[[int], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.setObjectName("volume")
         self.axis = QComboBox()
         self.axis.setObjectName("axis")
         self.axis.setToolTip("The axis that slices follow each other along; the view turns.")
-        self.axis.activated.connect(turned)
+        self.axis.activated.connect(self.turned)
         self.first, self.last = _spin("first_slice", "from "), _spin("last_slice", "to ")
-        self.segment = _button("segment_slices", "Segment", "The model's first mask of each slice.")
-        self.refine = _button(
-            "refine_slices",
-            "Refine",
-            "Refine each slice as set below, strokes fixed; slices without a mask are segmented.",
+        self.segment = elements.button(
+            "segment_slices", "First masks", "The model's first mask of each slice, not refined."
         )
-        self.carry_back = _button(
-            "carry_back",
-            "◀ Carry",
-            "Carry what you corrected in the shown slice to the slices before it, one by one, "
-            "until one hardly changes.",
+        self.carry_back = elements.button(
+            "carry_back", "◀ Carry", "Carry the correction to the slices before this one alone."
         )
-        self.carry_on = _button(
-            "carry_on",
-            "Carry ▶",
-            "Carry what you corrected in the shown slice to the slices behind it, one by one, "
-            "until one hardly changes.",
+        self.carry_on = elements.button(
+            "carry_on", "Carry ▶", "Carry the correction to the slices behind this one alone."
         )
-        self.take_back = _button(
-            "take_back", "Take back", "Take back what was done to many slices last, strokes stay."
+        self.take_back = elements.button(
+            "take_back", "Undo all slices", "Undo the last change of many slices; strokes stay."
         )
-        self.line = QLabel()
-        self.line.setObjectName("slices")
-        self.line.setWordWrap(True)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        rows: tuple[tuple[QWidget, QWidget], ...] = (
-            (QLabel("<b>Slices</b>"), self.axis),
-            (self.first, self.last),
-            (self.segment, self.refine),
-            (self.carry_back, self.carry_on),
-            (self.take_back, self.line),
-        )
-        for row, pair in enumerate(rows):
-            for column, part in enumerate(pair):
-                grid.addWidget(part, row, column)
+        grid.addWidget(elements.heading("All slices"), 0, 0)
+        grid.addWidget(self.axis, 0, 1)
+        grid.addWidget(self.first, 1, 0)
+        grid.addWidget(self.last, 1, 1)
+        grid.addWidget(self.segment, 2, 0, 1, 2)
+        grid.addWidget(self.carry_back, 3, 0)
+        grid.addWidget(self.carry_on, 3, 1)
+        grid.addWidget(self.take_back, 4, 0, 1, 2)
         for column in (0, 1):
             grid.setColumnStretch(column, 1)
         self.setVisible(False)
 
     @property
-    def buttons(self) -> tuple[QPushButton, ...]:
-        """All of them, each with the objectName of what it does."""
-        return (self.segment, self.refine, self.carry_back, self.carry_on, self.take_back)
+    def range(self) -> tuple[int, int]:
+        """The first and the last slice, both included."""
+        return self.first.value(), self.last.value()
 
     def offer(self, names: Sequence[str], axis: int, count: int) -> None:
         """Offer the axes of an image, of which ``axis`` has ``count`` slices one can go through.
@@ -241,10 +215,6 @@ def _spin(name: str, prefix: str) -> QSpinBox:
     spin.setObjectName(name)
     spin.setToolTip("The slices to work on, first and last, both included.")
     return spin
-
-
-def _button(name: str, text: str, tip: str) -> QPushButton:
-    return elements.button(name, f"{text} [{KEYS[name]}]", tip)
 
 
 LOSS, DICE = "#909090", "#35d05b"
@@ -317,10 +287,10 @@ class LearnBox(QCollapsible):
             "Train a copy of the model on the set, beside your work, with low priority.",
         )
         self.stop = elements.button(
-            "tune_stop", "Stop", "Stop with a checkpoint; Go on goes on from it."
+            "tune_stop", "Stop", "Stop with a checkpoint; Resume goes on from it."
         )
         self.go_on = elements.button(
-            "tune_go_on", "Go on", "Go on with the fine-tuning that was stopped."
+            "tune_go_on", "Resume", "Go on with the fine-tuning that was stopped."
         )
         self.bar = QProgressBar()
         self.bar.setObjectName("tune_progress")

@@ -13,6 +13,9 @@ from napari_hidiff.inference.card import Card
 FROM_FILE = "from a file …"
 """The entry of the model box that opens a file dialog."""
 
+NO_MODEL = "(none)"
+"""The entry of the model box for work without one."""
+
 MANAGE = "about models …"
 """The entry of the model box that opens the manager."""
 
@@ -124,7 +127,11 @@ def choose_box(images: Callable[[], Sequence[Any]], masks: Callable[[], Sequence
     box: FunctionGui[..., None] = magicgui(
         choose,
         image={"widget_type": "ComboBox", "choices": image_layers},
-        model={"widget_type": "ComboBox", "choices": [FROM_FILE, MANAGE], "nullable": True},
+        model={
+            "widget_type": "ComboBox",
+            "choices": [(NO_MODEL, None), FROM_FILE, MANAGE],
+            "nullable": False,
+        },
         prior={"widget_type": "ComboBox", "choices": mask_layers},
         call_button=False,
         labels=False,

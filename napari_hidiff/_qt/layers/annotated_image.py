@@ -1,41 +1,32 @@
-"""The workbench of one image: its mask, its helper layers, its annotation and its sidecar.
+"""One image under annotation: its mask, its helper layers, its annotation and its sidecar."""
 
-One workbench per image layer, and what earlier sessions kept of each image.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Layer
 from napari.utils import DirectLabelColormap
-from napari.utils.events import Event
-from napari.utils.notifications import show_info, show_warning
-from napari.viewer import Viewer
-from qtpy.QtCore import QObject, QTimer
 
-from napari_hidiff._qt import files, preferences, threads
+from napari_hidiff._qt import files, preferences
 from napari_hidiff._qt.layers import layer_data
 from napari_hidiff._qt.layers.autosave import Autosave
-from napari_hidiff._qt.layers.layer_data import check_layer, helper, mask_shape, pixels
 from napari_hidiff._qt.layers.mask_link import MaskLink
-from napari_hidiff._qt.threads import forget_images
-from napari_hidiff.annotation import annotation, sidecar
+from napari_hidiff.annotation import annotation
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.masks import Changes, Index, difference, slicer
+from napari_hidiff.masks import Changes, Index, difference, entropy, slicer
 
 CHANGES = DirectLabelColormap(color_dict=layer_data.CHANGED)
+STROKES = DirectLabelColormap(color_dict=layer_data.MINE)
 PREVIEW = DirectLabelColormap(color_dict={None: "#ffffff", 0: "transparent"})
 
 
-class Bench:
+class AnnotatedImage:
     """Everything that belongs to one image while it is worked on.
 
     viewer : napari's viewer; image : the layer; card : of the model, None without one.
@@ -62,6 +53,8 @@ class Bench:
         """What the last result changed, as long as it stands in the mask."""
         self._last: tuple[Index, np.ndarray, np.ndarray, Changes] | None = None
         self._revealed = True
+        self.maps_wanted = False
+        """Whether results fill a layer of probability and one of uncertainty."""
         self._viewer, self._changed, self._card = viewer, changed, card
         self.leading = layer_data.channel_axes(image, card)
         shape = layer_data.mask_shape(image, self.leading)
@@ -76,6 +69,7 @@ class Bench:
         self.mask.opacity = preferences.opacity()
         self.autosave = Autosave(self.annotation, keep)
         self._helpers: dict[str, Layer] = {}
+        self._exported = self.annotation.revision
         self._add(self.mask)
         self.link = MaskLink(self.mask, self.annotation, self._shown_index, self._on_change)
 
@@ -83,14 +77,15 @@ class Bench:
         """The session of a slice; raises InputError as :meth:`MaskLink.session`."""
         return self.link.session(index)
 
-    def show_probability(self, index: Index, probability: np.ndarray) -> None:
-        """Put a foreground probability into its layer; probability : float32 [K, H, W]."""
+    def show_maps(self, index: Index, probability: np.ndarray) -> None:
+        """Where maps are wanted, put the foreground's probability and the entropy in nats into
+        their layers; probability : float32 [K, H, W]."""
+        if not self.maps_wanted:
+            return
         foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
         self._map("probability", 1.0, index, foreground)
-
-    def show_uncertainty(self, index: Index, entropy: np.ndarray, labels: int) -> None:
-        """Put the entropy [H, W], in nats, of a result with so many labels into its layer."""
-        self._map("uncertainty", float(np.log(labels)), index, entropy)
+        most = float(np.log(max(2, len(probability))))
+        self._map("uncertainty", most, index, entropy(probability))
 
     def preview(self, index: Index, step: int | None) -> None:
         """Show the outline of a step of the run over the mask; None hides it."""
@@ -100,7 +95,7 @@ class Bench:
                 self._helpers["step"].visible = False
             return
         self._outline("step", PREVIEW, index, session.view(step))
-        self.show_probability(index, session.run.shown[step].probability)
+        self.show_maps(index, session.run.shown[step].probability)
 
     def show_changes(self, index: Index, before: np.ndarray, after: np.ndarray) -> None:
         """Count what a result changed, and draw it into a layer; :meth:`reveal` shows it."""
@@ -132,6 +127,30 @@ class Bench:
         self.autosave.touch()
         self._changed()
 
+    @property
+    def selected(self) -> bool:
+        """Whether the mask is the active layer."""
+        return bool(self._viewer.layers.selection.active == self.mask)  # perhaps a proxy of it
+
+    def show_strokes(self, index: Index | None) -> None:
+        """Outline the user's strokes in a slice, on background too; None hides them."""
+        helper = self._helpers.get("strokes")
+        if index is None:
+            if helper is not None:
+                helper.visible = False
+            return
+        session = self.annotation.sessions.get(index)
+        if session is not None:
+            self._outline("strokes", STROKES, index, np.clip(session.timeline.fixed + 1, 0, 2))
+
+    def mark(self, position: Sequence[float], radius: float) -> None:
+        """Draw a ring of a radius in pixels round a position of the mask, until it changes."""
+        layer = self._helper(
+            "place", lambda: layer_data.ring_layer(self.image, self.leading, position, radius)
+        )
+        layer.data = np.array([position, position])
+        layer.visible = True
+
     def select(self) -> None:
         """Take the mask in the hand."""
         self._viewer.layers.selection.active = self.mask
@@ -147,9 +166,23 @@ class Bench:
         self.autosave.touch()
         self.autosave.flush()
 
+    def withdraw(self, index: Index) -> None:
+        """A slice's mask is not final after all; it stays as it is."""
+        self.session(index).withdraw()
+        self.annotation.note("withdraw", slice=index)
+        self.autosave.touch()
+        self._changed()
+
     def export(self, path: Path) -> None:
         """Write the whole mask with classes and place; raises InputError as ``write_labels``."""
         files.export(path, self.mask, self.image, self._card.classes if self._card else None)
+        self._exported = self.annotation.revision
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is work that is neither in a file of the user's nor kept on disk."""
+        kept = preferences.keep_strokes() and not self.autosave.failing
+        return not kept and self.annotation.revision != self._exported
 
     def close(self, tidy: bool = True) -> None:
         """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""
@@ -166,12 +199,14 @@ class Bench:
         """
         if self.image not in self._viewer.layers:
             return
-        for name in ("step", "changes"):
+        for name in ("step", "changes", "strokes", "place"):
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)
 
     def _on_change(self) -> None:
+        if "place" in self._helpers:
+            self._helpers["place"].visible = False
         if self._last is not None:  # an undo takes a result back, a redo brings it again
             index, where, values, changes = self._last
             stands = not where.size or (self.mask.data[slicer(index)].flat[where] == values).any()
@@ -227,7 +262,7 @@ class Bench:
             self._add(layer, position)
         return layer
 
-    def _add(self, layer: Image | Labels, position: int | None = None) -> None:
+    def _add(self, layer: Layer, position: int | None = None) -> None:
         """Add a layer; the brush stays in the hand: a helper never becomes the active layer."""
         selection = self._viewer.layers.selection
         active = self.mask if layer is self.mask else selection.active
@@ -236,170 +271,3 @@ class Bench:
         else:
             self._viewer.layers.insert(position, layer)
         selection.active = active
-
-
-class Benches(QObject):
-    """Opens, finds and closes workbenches; looks for sidecars in a thread.
-
-    viewer : napari's viewer.
-    changed : called when something was found, or something changed on a bench.
-    abandon : called before a bench is closed; ends the work on it and tells if there was some.
-    replaced : called when an image layer was given other pixels.
-    """
-
-    def __init__(
-        self,
-        viewer: Viewer,
-        changed: Callable[[], None],
-        abandon: Callable[[Bench], bool],
-        replaced: Callable[[], None],
-    ) -> None:
-        super().__init__()
-        self._viewer, self._changed, self._abandon = viewer, changed, abandon
-        self._replaced = replaced
-        self._open: dict[Image, Bench] = {}
-        self._keys: dict[Image, str] = {}
-        self._offers: dict[Image, sidecar.SavedSession] = {}
-        self._looking: dict[Image, threads.Job] = {}
-        self._closed = False
-
-    def __iter__(self) -> Iterator[Bench]:
-        return iter(self._open.values())
-
-    def of(self, image: Image | None) -> Bench | None:
-        """The bench of an image, once something was done to it."""
-        return None if image is None else self._open.get(image)
-
-    def offer(self, image: Image | None) -> sidecar.SavedSession | None:
-        """What an earlier session kept of an image, until work on it has begun."""
-        return None if image is None or image in self._open else self._offers.get(image)
-
-    def images(self) -> list[Image]:
-        """The image layers that are not made by a bench."""
-        return [layer for layer in self._others() if isinstance(layer, Image)]
-
-    def masks(self) -> list[Labels]:
-        """The Labels layers that are not helpers of a bench."""
-        return [layer for layer in self._others() if isinstance(layer, Labels)]
-
-    def look_up(self, image: Image) -> None:
-        """Find out, once per image, what an earlier session kept of it."""
-        if image in self._looking:
-            return
-        image.events.data.disconnect(self._other_pixels)  # once is enough
-        image.events.data.connect(self._other_pixels)
-        with suppress(InputError):  # what is refused has no key
-            check_layer(image)
-            self._looking[image] = threads.Job(
-                threads.look_up, pixels(image), done=lambda found: self._found(image, *found)
-            )
-
-    def open(self, image: Image, card: Card | None, go_on: bool = False) -> Bench:
-        """The bench of an image; a new one, if need be, and then from the kept strokes.
-
-        Without ``go_on`` the kept strokes stay in their file, which is moved aside as soon as
-        there are new ones. Raises InputError for an image that is refused or was removed.
-        """
-        bench = self._open.get(image)
-        if bench is not None and bench.mask.data.shape != bench.annotation.shape:
-            self._close(image, bench)  # the layer was given another mask, and is left alone
-            self.look_up(image)
-        if image not in self._open:
-            if image not in self._viewer.layers:
-                raise InputError(f"{image.name} was removed: the work on it was stopped.")
-            kept = self._offers.get(image) if go_on else None
-            keep = preferences.keep_strokes
-            bench = Bench(self._viewer, image, card, keep, self._changed, kept)
-            self._open[image] = bench
-            if self._offers.pop(image, None) is not None and not go_on:
-                show_info("The strokes of an earlier session stay in their file.")
-            if image in self._keys:
-                key = self._keys[image]
-                path = kept.path if kept else None
-                bench.autosave.into(path or sidecar.path_of(key), kept is not None, key)
-        return self._open[image]
-
-    def decline(self, image: Image) -> None:
-        """The user does not want to go on from what was kept."""
-        self._offers.pop(image, None)
-        self._changed()
-
-    def removed(self, layer: Layer) -> None:
-        """A layer left the viewer: close the bench it was the image or the mask of."""
-        for image, bench in list(self._open.items()):
-            if layer in (image, bench.mask):
-                if self._close(image, bench):
-                    show_warning(
-                        f"{layer.name} was removed: the work on it was stopped, strokes are kept."
-                    )
-                if image in self._viewer.layers:
-                    self.look_up(image)
-        if isinstance(layer, Image) and not helper(layer):
-            layer.events.data.disconnect(self._other_pixels)
-            self._forget(layer)
-
-    def close(self, tidy: bool) -> None:
-        """Save and let go of everything; with ``tidy`` outlines are removed from the viewer."""
-        self._closed = True
-        for image, job in self._looking.items():
-            image.events.data.disconnect(self._other_pixels)
-            job.cancel()
-        for bench in self._open.values():
-            bench.close(tidy)
-        self._open.clear()
-
-    def _others(self) -> list[Layer]:
-        return [layer for layer in self._viewer.layers if not helper(layer)]
-
-    def _other_pixels(self, event: Event) -> None:
-        """An image layer was given other data. Where these have another shape, the mask and the
-        strokes do not belong to them: the work on them ends, and nothing of it is lost."""
-        image = event.source
-        bench = self._open.get(image)
-        if bench is None:
-            self._forget(image)
-        elif mask_shape(image, bench.leading) != bench.annotation.shape:
-            self._close(image, bench)
-            show_warning(
-                f"{image.name} now has shape {image.data.shape}, its mask "
-                f"{bench.annotation.shape}: the mask stays as it is, strokes are kept, and Segment "
-                "begins a new one."
-            )
-        self.look_up(image)
-        self._replaced()
-
-    def _close(self, image: Image, bench: Bench) -> bool:
-        """End the work on an image, which is kept; whether some was under way."""
-        busy = self._abandon(bench)
-        del self._open[image]
-        bench.close(tidy=False)
-        self._forget(image)
-        # Not while napari is still busy with the removal of the image.
-        QTimer.singleShot(0, lambda: self._tidy(bench))
-        return busy
-
-    def _tidy(self, bench: Bench) -> None:
-        """What is left to do for a closed bench, once napari is done with its own layers."""
-        if not self._closed:
-            bench.tidy()
-        forget_images()
-
-    def _forget(self, image: Image) -> None:
-        """Nothing is known of an image any more."""
-        job = self._looking.pop(image, None)
-        if job is not None:
-            job.cancel()
-        self._keys.pop(image, None)
-        self._offers.pop(image, None)
-
-    def _found(
-        self, image: Image, key: str, kept: sidecar.SavedSession | None, problem: str | None
-    ) -> None:
-        self._keys[image] = key
-        if problem is not None:
-            show_warning(problem)
-        if image in self._open:
-            self._open[image].autosave.into(sidecar.path_of(key), replace=False, key=key)
-        elif kept is not None and kept.slices:
-            self._offers[image] = kept
-        self._changed()

@@ -76,6 +76,11 @@ class Autosave:
         if self._store is not None and not self._timer.isActive():
             self._timer.start(round(1000 * PAUSE))  # for what came too soon, and to see how it went
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last saving failed and nothing was saved since."""
+        return self._complained and self._dirty
+
     def flush(self) -> None:
         """Save what is not saved yet, and wait for it."""
         self._hurry.set()

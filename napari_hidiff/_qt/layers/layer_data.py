@@ -1,15 +1,19 @@
 """Image layers in, mask layers out: which slice is shown, what is refused, what is copied."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels, Layer, Points
 from napari.utils import DirectLabelColormap
 
+from napari_hidiff._qt import preferences
+from napari_hidiff._qt.files import source_of
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.stack import check_lazy
@@ -30,6 +34,8 @@ CHANGED: dict[int | None, str] = {
     RELABELLED: "#ffb000",
 }
 """Colours of the outline layer: pixels that a result added, removed or gave another label."""
+MINE: dict[int | None, str] = {None: "transparent", 0: "transparent", 1: "#3ec1ff", 2: "#ffffff"}
+"""Colours of the outlines of the user's strokes, on background and on any class."""
 
 
 def channel_axes(layer: Image, card: Card | None) -> int:
@@ -140,6 +146,30 @@ def shown_index(dims: Any, layer: Image, leading: int) -> Index:
     return tuple(place)
 
 
+def orientation(layer: Image) -> tuple[str, str]:
+    """How napari's camera shows an image upright: where its rows and columns grow to.
+
+    The arrays of NIfTI, DICOM and NRRD files grow to superior, anterior and the patient's right.
+    Radiologists see superior and anterior on top, and the patient's right and anterior on the left.
+    """
+    source = source_of(layer.metadata) if preferences.radiological() else None
+    return ("up", "left") if source is not None and source.turned else ("down", "right")
+
+
+def compile_colours() -> None:
+    """Compile what napari colours masks with; else the first mask of a session stalls the window
+    for seconds. May be called in a thread.
+
+    Only with OpenMP: numba's other threads must not run from two threads at once.
+    """
+    try:
+        import_module("numba.np.ufunc.omppool")
+    except ImportError:
+        return
+    for dtype in (np.uint8, np.int32):
+        class_colours(None).map(np.zeros((2, 2), dtype))
+
+
 def same_place(one: Image, other: Image) -> bool:
     """Whether two layers lie over each other, pixel by pixel."""
 
@@ -213,6 +243,22 @@ def outline_layer(
     outlines.contour = 1
     outlines.editable = False
     return outlines
+
+
+def ring_layer(layer: Image, leading: int, position: Sequence[float], radius: float) -> Points:
+    """A ring round a position of the mask, white in black: to be seen on every image."""
+    made = Points(
+        np.array([position, position], float),
+        name=f"{layer.name} doubtful place",
+        size=[2 * radius, 2 * radius - 1],
+        face_color="transparent",
+        border_color=["black", "white"],
+        border_width=max(1.0, radius / 12),
+        border_width_is_relative=False,
+        **placement(layer, leading),
+    )
+    made.metadata[MADE] = "place"
+    return made
 
 
 def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top: float) -> Image:

@@ -45,6 +45,9 @@ class MaskLink:
         self._closed = False
         self.refused: Callable[[frozenset[int]], None] = lambda labels: None
         """Called with the frozen classes that a stroke wanted to change, and did not."""
+        self.stroke_ended: Callable[[], None] = lambda: None
+        """Called after every finished stroke, once napari has filed it under its history."""
+        self._ending = False
         self._recorder = StrokeRecorder(layer, self._on_stroke)
         layer.events.labels_update.connect(self._on_update)
         layer.events.paint.connect(self._on_paint)
@@ -58,6 +61,7 @@ class MaskLink:
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.set_data.disconnect(self._on_set_data)
         self._waiting.clear()
+        self.stroke_ended = lambda: None
 
     def session(self, index: Index) -> Session:
         """The session of a slice of the mask.
@@ -69,7 +73,7 @@ class MaskLink:
         if self.layer.data.shape != self.annotation.shape:
             raise InputError(
                 f"{self.layer.name} now has shape {self.layer.data.shape}, the image needs "
-                f"{self.annotation.shape}: press Segment for a new mask; this one is left alone."
+                f"{self.annotation.shape}: press Find for a new mask; this one is left alone."
             )
         return self.annotation.session(index, self.layer.data[slicer(index)])
 
@@ -190,6 +194,7 @@ class MaskLink:
         self._announced = not self._stroke_open
         self.keep()
         self._close_stroke()
+        self._end_stroke()
 
     def _on_set_data(self, event: Any = None) -> None:
         if self._writing:
@@ -231,6 +236,16 @@ class MaskLink:
         if not self._closed:
             self.layer.refresh()
 
+    def _end_stroke(self) -> None:
+        """Tell of the stroke once, when napari is done with it."""
+        if not self._ending:
+            self._ending = True
+            QTimer.singleShot(0, self._stroke_is_over)
+
+    def _stroke_is_over(self) -> None:
+        self._ending = False
+        self.stroke_ended()
+
     def _close_stroke(self) -> None:
         self._stroke_open = False
         # Not before the event loop is back: napari is still filing the stroke under its history.
@@ -271,6 +286,7 @@ class MaskLink:
             touched = inside if self.layer.mode == "polygon" else np.union1d(touched, inside)
         same = session.timeline.content.ravel()[touched] == label
         if self.annotation.confirm(index, touched[same]):
+            self._end_stroke()
             self._changed()
 
 

@@ -11,7 +11,7 @@ from napari_hidiff._qt import threads
 from napari_hidiff._qt.controls.sections import LearnBox
 from napari_hidiff._qt.layers.layer_data import pixels
 from napari_hidiff._qt.tasks.models import Models
-from napari_hidiff._qt.tasks.selection import Chosen
+from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.fine_tuning import HELD_OUT, TrainingSet, Tuning, stopped_run
 from napari_hidiff.errors import InputError
@@ -40,12 +40,12 @@ class Learning(QObject):
     device : the box of the settings that says where to train.
     """
 
-    def __init__(self, box: LearnBox, chosen: Chosen, models: Models, device: Any) -> None:
+    def __init__(self, box: LearnBox, selection: Selection, models: Models, device: Any) -> None:
         super().__init__()
         self.options: list[str] = []
         """Further options of napari-hidiff-train."""
         self.run: Tuning | None = None
-        self._box, self._chosen, self._models, self._device = box, chosen, models, device
+        self._box, self._selection, self._models, self._device = box, selection, models, device
         self._set: TrainingSet | None = None
         self._about: tuple[str | None, bool] | None = None
         self._stopped: Tuning | None = None
@@ -65,18 +65,18 @@ class Learning(QObject):
 
     def add(self) -> None:
         """Store every accepted slice of the chosen image; raises InputError if there is none."""
-        bench, model, kept = self._chosen.bench, self._models.loaded(), self._set
+        annotated, model, kept = self._selection.annotated, self._models.loaded(), self._set
         accepted = self._accepted()
-        if bench is None or kept is None or not accepted:
-            raise InputError("Accept the mask first: only accepted masks are learned from.")
+        if annotated is None or kept is None or not accepted:
+            raise InputError("Tick Done first: only masks that are done are learned from.")
         for index, mask in accepted.items():
-            if not np.array_equal(mask, bench.mask.data[slicer(index)]):
-                raise InputError("The mask was changed since it was accepted: accept it again.")
-        lead = (slice(None),) * bench.leading
-        data, examples = pixels(bench.image), []
+            if not np.array_equal(mask, annotated.mask.data[slicer(index)]):
+                raise InputError("The mask was changed since it was done: tick Done again.")
+        lead = (slice(None),) * annotated.leading
+        data, examples = pixels(annotated.image), []
         for index, mask in accepted.items():
             plane = np.asarray(data[lead + slicer(index)])
-            plane = np.moveaxis(plane, 0, -1) if bench.leading else plane
+            plane = np.moveaxis(plane, 0, -1) if annotated.leading else plane
             examples.append((plane, mask.copy(), index))
         self._box.add.setEnabled(False)
         self._job = threads.Job(
@@ -84,9 +84,9 @@ class Learning(QObject):
             kept,
             data,
             examples,
-            bench.image.name,
+            annotated.image.name,
             model.card,
-            done=lambda count: show_info(f"{count} of {bench.image.name} in the training set."),
+            done=lambda count: show_info(f"{count} of {annotated.image.name} in the training set."),
             ended=self._count_again,
         )
 
@@ -96,7 +96,7 @@ class Learning(QObject):
         if self.run is not None or kept is None or chosen is None:
             raise InputError("A fine-tuning is under way.")
         if not kept.stems:
-            raise InputError("The training set is empty: add an accepted mask first.")
+            raise InputError("The training set is empty: add a mask that is done first.")
         if model.exported:
             raise InputError(f"{model.card.name} is an export: fine-tune what it was made from.")
         path = catalog.find_model(chosen)
@@ -146,8 +146,8 @@ class Learning(QObject):
             self.run.stop()
 
     def _accepted(self) -> dict[Index, np.ndarray]:
-        bench = self._chosen.bench
-        sessions = {} if bench is None else bench.annotation.sessions
+        annotated = self._selection.annotated
+        sessions = {} if annotated is None else annotated.annotation.sessions
         return {i: s.accepted for i, s in sessions.items() if s.accepted is not None}
 
     def _count_again(self) -> None:
@@ -204,7 +204,7 @@ class Learning(QObject):
             self._box.show_run(None, f"The fine-tuning failed: {problem}")
         elif self._stopped is not None:
             where = f"{run.progress.stage} {run.progress.done} of {run.progress.total}"
-            self._box.show_run(None, f"Stopped at {where}, with a checkpoint: press Go on.")
+            self._box.show_run(None, f"Stopped at {where}, with a checkpoint: press Resume.")
         else:
             self._box.show_run(None, "Stopped before the first iteration: press Fine-tune again.")
 

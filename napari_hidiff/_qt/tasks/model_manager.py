@@ -2,10 +2,9 @@
 
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt, QUrl
+from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QDialog,
@@ -24,9 +23,6 @@ from napari_hidiff._qt.threads import Job, attempt
 from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import card_rows, card_scores, file_size
 
-if TYPE_CHECKING:
-    from napari_hidiff._qt.tasks.models import Models
-
 SIZE = (860, 560)
 KINDS = {"bundled": "bundled", "yours": "yours", "file": "file"}
 
@@ -34,15 +30,21 @@ KINDS = {"bundled": "bundled", "yours": "yours", "file": "file"}
 class ModelManager(QDialog):
     """List on the left, card on the right; it reads cards only, never weights.
 
-    models : the model box, which it tells what to use; parent : the window.
+    parent : the window.
     """
 
-    def __init__(self, models: "Models", parent: QWidget) -> None:
+    chosen = Signal(str)
+    """The name of the model to use."""
+    changed = Signal()
+    """A model was added."""
+    removed = Signal(str)
+    """The name of a model that was deleted."""
+
+    def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.setObjectName("model_manager")
         self.setWindowTitle("HiDiff models")
         self.resize(*SIZE)
-        self._models = models
         self._entries: dict[str, catalog.Entry] = {}
         self._job: Job | None = None
         self.list = QListWidget()
@@ -69,7 +71,7 @@ class ModelManager(QDialog):
         self.add.clicked.connect(lambda: attempt(self.add_file))
         self.remove.clicked.connect(lambda: attempt(self._remove))
         self.folder.clicked.connect(lambda: self._open_folder())
-        self.shut.clicked.connect(self.close)
+        self.shut.clicked.connect(lambda: self.close())
 
     def open_at(self, name: str | None) -> None:
         """Show the dialog with a model selected."""
@@ -97,7 +99,7 @@ class ModelManager(QDialog):
         self.where.setText(f"Yours: {catalog.folder()}")
         self._show()
 
-    def chosen(self) -> catalog.Entry | None:
+    def selected(self) -> catalog.Entry | None:
         """The selected model."""
         item = self.list.currentItem()
         return None if item is None else self._entries[item.data(Qt.ItemDataRole.UserRole)]
@@ -114,29 +116,27 @@ class ModelManager(QDialog):
 
         def done(added: catalog.Entry) -> None:
             show_info(f"{added.name} is among your models now.")
-            self._models.list_again()
+            self.changed.emit()
             self.refresh(added.name)
 
         self.add.setEnabled(False)
         self._job = Job(catalog.add, Path(path), done=done, ended=lambda: self.add.setEnabled(True))
 
     def _use(self) -> None:
-        one = self.chosen()
+        one = self.selected()
         if one is not None and one.card is not None:
-            self._models.use(one.name)
+            self.chosen.emit(one.name)
             self.close()
 
     def _remove(self) -> None:
-        one = self.chosen()
+        one = self.selected()
         if one is None or one.kind != "yours":
             return
         if self.remove.text() != "Really?":
             self.remove.setText("Really?")
             return
         catalog.remove(one.name)
-        if self._models.chosen == one.name:
-            self._models.forget()
-        self._models.list_again()
+        self.removed.emit(one.name)
         self.refresh()
 
     def _open_folder(self) -> None:
@@ -144,7 +144,7 @@ class ModelManager(QDialog):
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(catalog.folder())))
 
     def _show(self) -> None:
-        one = self.chosen()
+        one = self.selected()
         self.remove.setText("Remove")
         self.use.setEnabled(one is not None and one.card is not None)
         self.remove.setEnabled(one is not None and one.kind == "yours")

@@ -4,18 +4,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Signal
 
-from napari_hidiff._qt import threads
-from napari_hidiff._qt.controls.panel import Panel
-from napari_hidiff._qt.layers.annotated_image import Bench
-from napari_hidiff._qt.tasks.run_view import Going, Moments, Samples, Target, source_of
+from napari_hidiff._qt import messages, threads
+from napari_hidiff._qt.controls.annotate_page import AnnotatePage
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
+from napari_hidiff._qt.tasks.progress import WorkProgress
+from napari_hidiff._qt.tasks.run_view import ActiveRun, RunPreview, Target, source_of
 from napari_hidiff.annotation import refinement
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.journal import model_facts
 from napari_hidiff.annotation.refinement import Settings, SliceResult
 from napari_hidiff.annotation.session import Prior, Session
-from napari_hidiff.annotation.suggestions import random_walk
+from napari_hidiff.annotation.suggestions import RunSamples, random_walk
 from napari_hidiff.errors import InputError
 from napari_hidiff.masks import Index, check_labels
 
@@ -26,18 +27,30 @@ if TYPE_CHECKING:
 
 
 class Refinement(QObject):
-    """Runs one thing at a time and shows it in the panel.
+    """Runs one thing at a time and shows how far it is.
 
-    refresh : called whenever something begins, moves on or ends.
+    reveal_changes : whether what a result changes is outlined. expected : gives the seconds that
+    a run was found to take here, or None.
     """
 
-    def __init__(self, panel: Panel, refresh: Callable[[], None]) -> None:
+    changed = Signal()
+    """Something began, moved on or ended."""
+    ended = Signal()
+    """The work is over, whatever became of it, and nothing follows from it."""
+
+    def __init__(
+        self,
+        page: AnnotatePage,
+        reveal_changes: Callable[[], bool],
+        expected: Callable[[], float | None],
+    ) -> None:
         super().__init__()
-        self._panel, self._refresh = panel, refresh
+        self._reveal_changes = reveal_changes
+        self._progress = WorkProgress(page, expected)
         self._job: threads.Job | None = None
-        self._working_on: Bench | None = None
-        self._going: Going | None = None
-        self.moments = Moments(panel)
+        self._working_on: AnnotatedImage | None = None
+        self._active: ActiveRun | None = None
+        self.preview = RunPreview(page)
         """What is shown of the run, and its samples."""
         self._then: Callable[[], None] | None = None
         self._sweeping = False
@@ -46,11 +59,6 @@ class Refinement(QObject):
     def busy(self) -> bool:
         """Whether something is under way in a thread."""
         return self._job is not None
-
-    @property
-    def stoppable(self) -> bool:
-        """Whether it is a run or a sweep, which can be stopped between two steps or slices."""
-        return self.busy and (self._going is not None or self._sweeping)
 
     def segment(
         self,
@@ -66,36 +74,38 @@ class Refinement(QObject):
         if mask is not None:
             check_labels(mask, model.labels, "The mask to start from")
             mask = mask.copy()
-        self._going, self._then = None, then
+        self._active, self._then = None, then
 
         def done(prior: Prior) -> None:
-            bench = target.bench()
-            session = bench.session(target.index)
+            annotated = target.annotated()
+            session = annotated.session(target.index)
             session.begin(mask, prior)
-            bench.annotation.note("segment", slice=target.index, **source_of(model, mask))
-            bench.show_probability(target.index, prior.probability)
-            self.moments.hide(bench, target.index)
-            bench.link.write(target.index, prior.mask, what="prior")
+            annotated.annotation.note("segment", slice=target.index, **source_of(model, mask))
+            annotated.show_maps(target.index, prior.probability)
+            self.preview.hide(annotated, target.index)
+            annotated.link.write(target.index, prior.mask, what="prior")
 
-        self._start(refinement.segment, model, target.stack, target.index, mask, done=done)
+        text = messages.in_slice("first mask", target.index)
+        self._start(text, refinement.segment, model, target.stack, target.index, mask, done=done)
 
     def prime(
         self, target: Target, model: "HiDiff", mask: np.ndarray | None, then: Callable[[], None]
     ) -> None:
         """Make the prior of a slice again, from ``mask`` or the segmentor; the slice stays as it
         is. then : what to go on with."""
-        self._going, self._then = None, then
+        self._active, self._then = None, then
 
         def done(prior: Prior) -> None:
-            bench = target.bench()
-            bench.session(target.index).begin(mask, prior)
-            bench.annotation.note("segment", slice=target.index, **source_of(model, mask))
+            annotated = target.annotated()
+            annotated.session(target.index).begin(mask, prior)
+            annotated.annotation.note("segment", slice=target.index, **source_of(model, mask))
 
-        self._start(refinement.segment, model, target.stack, target.index, mask, done=done)
+        text = messages.in_slice("first mask", target.index)
+        self._start(text, refinement.segment, model, target.stack, target.index, mask, done=done)
 
     def sweep(
         self,
-        bench: Bench,
+        annotated: AnnotatedImage,
         slices: Callable[..., Iterator[SliceResult]],
         *args: Any,
         each: Callable[[SliceResult], None],
@@ -105,15 +115,15 @@ class Refinement(QObject):
 
         each : called with every slice. ended : called at last, also after a stop.
         """
-        self._going, self._then, self._working_on = None, ended, bench
+        self._active, self._then, self._working_on = None, ended, annotated
         self._sweeping = True
-        self.moments.forget()
+        self.preview.forget()
         # No napari progress bar: it handles events in each update, one slice within the other.
-        self._start(slices, *args, step=each)
+        self._start("slices", slices, *args, step=each)
 
     def progressed(self, share: float) -> None:
-        """Say how far a sweep is, 0..1."""
-        self._panel.show_progress(share)
+        """Say how far a pass over slices is, 0..1."""
+        self._progress.advance(share)
 
     def advance(
         self,
@@ -131,39 +141,39 @@ class Refinement(QObject):
 
         Raises InputError, before anything starts, for strokes that the model does not know.
         """
-        bench = target.bench()
-        session = bench.session(target.index)
-        going = self._going
-        same = (bench, target.index, model, settings)
+        annotated = target.annotated()
+        session = annotated.session(target.index)
+        active = self._active
+        same = (annotated, target.index, model, settings)
         if (
             restart is not None
-            or going is None
-            or (going.bench, going.index, going.model, going.settings) != same
+            or active is None
+            or (active.annotated, active.index, active.model, active.settings) != same
             or session.run is None
             or session.run.finished
         ):
             run = session.start(settings.passes, model.labels, restart)
             if session.prior is None:
-                raise InputError("Segment first: there is nothing to refine yet.")
+                raise InputError("Press Find first: there is nothing to refine yet.")
             prior = session.prior.given
             steps = refinement.steps(
                 model, target.stack, target.index, prior, run, settings.sampling
             )
-            entry = bench.annotation.note(
+            entry = annotated.annotation.note(
                 "run",
                 slice=target.index,
                 fixed=session.timeline.fixed_count,
                 **model_facts(model) | vars(settings) | vars(run.guards),
             )
-            going = Going(bench, target.index, model, settings, steps, entry)
-            self._going = going
-            self.moments.forget()
-            self.moments.hide(bench, target.index)
-            self._panel.show_moment(0, 0)
-        going.writes, self._then, self._working_on = then is None, then, bench
+            active = ActiveRun(annotated, target.index, model, settings, steps, entry)
+            self._active = active
+            self.preview.begin()
+            self.preview.hide(annotated, target.index)
+        active.writes, self._then, self._working_on = then is None, then, annotated
         self._start(
+            messages.in_slice("refining", target.index),
             threads.advance,
-            going.steps,
+            active.steps,
             single,
             step=self._on_step,
             progress={"total": settings.passes, "desc": "HiDiff refine"},
@@ -171,133 +181,150 @@ class Refinement(QObject):
 
     def complete(self, target: Target) -> None:
         """Let the strokes of the slice grow by the random walker; raises InputError."""
-        bench = target.bench()
-        fixed = bench.session(target.index).timeline.fixed
-        self._going, self._working_on = None, bench
+        annotated = target.annotated()
+        fixed = annotated.session(target.index).timeline.fixed
+        self._active, self._working_on = None, annotated
 
         def done(mask: np.ndarray) -> None:
-            then = self._written(bench, target.index)
-            bench.link.write(target.index, mask, then=then, rejectable=True, what="walker")
+            then = self._written(annotated, target.index)
+            annotated.link.write(target.index, mask, then=then, rejectable=True, what="walker")
 
-        bench.annotation.note("walker", slice=target.index, **target.stack.facts)
-        self._start(random_walk, np.array(target.image), fixed, done=done)
+        annotated.annotation.note("walker", slice=target.index, **target.stack.facts)
+        self._start("completing", random_walk, np.array(target.image), fixed, done=done)
 
     def accept(self, target: Target, model: "HiDiff | None") -> None:
-        """Take the mask for final, with the step in it that is outlined; raises InputError."""
-        bench, index = target.bench(), target.index
-        session = bench.session(index)
-        outlined = self.moments.outlined(bench, index)
-        step = session.standing if outlined is None else outlined
+        """Take the mask as it is for final; no pixel changes. Raises InputError."""
+        annotated, index = target.annotated(), target.index
+        session = annotated.session(index)
+        step = session.standing
+        facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
+        if step is not None and session.run is not None and model is not None:
+            number, steps = session.run.number(step), session.run.asked or session.run.total
+            facts |= {"model": model.card.name, "step": number, "steps": steps}
+            if number > steps:
+                facts["alternative"] = number - steps
+        annotated.accept(index, facts)
+        self.preview.hide(annotated, index)
+        self.changed.emit()
 
-        def final(*_: np.ndarray) -> None:
-            facts: dict[str, Any] = {"fixed": session.timeline.fixed_count}
-            if step is not None and session.run is not None and model is not None:
-                from napari_hidiff.masks import entropy
+    def use_outlined(self, target: Target) -> None:
+        """Write the step or the answer that is outlined into the mask; raises InputError."""
+        annotated, index = target.annotated(), target.index
+        run, outlined = annotated.session(index).run, self.preview.outlined(annotated, index)
+        if run is None or outlined is None:
+            raise InputError("Nothing is outlined: move the slider, or press Other answer.")
+        then = self._written(annotated, index)
+        mask = run.shown[outlined].mask
+        annotated.link.write(index, mask, outlined, then=then, rejectable=True)
 
-                uncertainty = entropy(session.run.shown[step].probability)
-                bench.show_uncertainty(index, uncertainty, model.labels)
-                number, steps = session.run.number(step), session.run.asked or session.run.total
-                facts |= {"model": model.card.name, "step": number, "steps": steps}
-                if number > steps:
-                    facts["alternative"] = number - steps
-            bench.accept(index, facts)
-            self.moments.hide(bench, index)
-            self._refresh()
-
-        if outlined is not None and session.run is not None:
-            bench.link.write(index, session.run.shown[outlined].mask, outlined, then=final)
-        else:
-            final()
-
-    def reject(self, bench: Bench, index: Index) -> None:
-        """Take the last result back; raises InputError if something else happened since."""
-        bench.reject(index)
-        self._going = None  # its guards compare with the mask that is gone
-        self._refresh()
+    def reject(self, annotated: AnnotatedImage, index: Index) -> bool:
+        """Drop what is outlined, or else take the last result back; returns which: True for a
+        result. Raises InputError if something else happened to the mask since."""
+        if self.preview.outlined(annotated, index) is not None:
+            self.preview.hide(annotated, index)
+            self.changed.emit()
+            return False
+        annotated.reject(index)
+        self._active = None  # its guards compare with the mask that is gone
+        self.changed.emit()
+        return True
 
     def seek(self, each: np.ndarray, done: "Callable[[list[Alternative]], None]") -> None:
         """Find the alternatives among samples float32 [S, K, H, W]."""
-        self._going = None
-        self._start(threads.alternatives, each, done=done)
+        self._active = None
+        self._start("comparing answers", threads.alternatives, each, done=done)
 
     def stop(self) -> None:
-        """Stop after the step or slice under way; a run can be continued."""
+        """Stop after the step or slice under way, which a run can be resumed from; what has no
+        steps is left out when it is ready."""
         if not self._sweeping:
             self._then = None
-        if self._job is not None:
-            self._job.stop()
-            if self._going is not None:
-                self._going.entry["stopped"] = True
+        if self._job is None:
+            return
+        if self._active is None and not self._sweeping:
+            self._job.cancel()
+            self._on_ended()
+            return
+        self._job.stop()
+        if self._active is not None:
+            self._active.entry["stopped"] = True
 
-    def abandon(self, bench: Bench) -> bool:
-        """Forget the work on a bench, and tell whether there was some."""
-        if bench not in (self._working_on, self._going.bench if self._going else None):
-            self.moments.leave(bench)
+    def abandon(self, annotated: AnnotatedImage) -> bool:
+        """Forget the work on an image, and tell whether there was some."""
+        if annotated not in (self._working_on, self._active.annotated if self._active else None):
+            self.preview.leave(annotated)
             return False
         was_busy = self.busy
         self.close()
-        self._panel.show_progress(None)
+        self._progress.end()
         return was_busy
 
     def close(self) -> None:
         """Stop whatever is under way, and touch nothing any more."""
         if self._job is not None:
             self._job.cancel()
-        self._job = self._going = self._working_on = self._then = None
-        self.moments.forget()
+        self._progress.end()
+        self._job = self._active = self._working_on = self._then = None
+        self.preview.forget()
         self._sweeping = False
 
-    def _start(self, function: Callable[..., Any], *args: Any, **callbacks: Any) -> None:
-        self._panel.show_progress(-1)
+    def _start(self, text: str, function: Callable[..., Any], *args: Any, **callbacks: Any) -> None:
+        self._progress.begin(text)
         self._job = threads.Job(function, *args, ended=self._on_ended, **callbacks)
-        self._refresh()
+        self.changed.emit()
 
     def _on_step(self, step: "Step") -> None:
-        going = self._going
-        if going is None:
+        active = self._active
+        if active is None:
             return
-        session = going.bench.session(going.index)
+        session = active.annotated.session(active.index)
         session.add_step(step.mask, step.probability)
-        going.entry |= {"taken": step.index, "engine": step.engine}
+        active.entry |= {"taken": step.index, "engine": step.engine}
         if session.run is not None and session.run.finished:
-            self.moments.samples = Samples(session.run, step.each)
-        self.moments.show(going.bench, going.index, step.index)
-        self._panel.show_progress(step.index / step.total)
+            self.preview.samples = RunSamples(session.run, step.each)
+        active.annotated.show_maps(active.index, step.probability)
+        self.preview.show(active.annotated, active.index, step.index)
+        text = messages.in_slice(f"step {step.index} of {step.total}", active.index)
+        self._progress.advance(step.index / step.total, text)
 
     def _on_ended(self) -> None:
         self._job = self._working_on = None
         self._sweeping = False
-        self._panel.show_progress(None)
+        self._progress.end()
         then, self._then = self._then, None
-        going = self._going
-        if going is not None:
-            session = going.bench.session(going.index)
+        active = self._active
+        if active is not None:
+            session = active.annotated.session(active.index)
             if session.run is not None and session.run.finished:
-                self._going = None
-                if going.writes:
-                    self._write_last(going, session)
+                self._active = None
+                if active.writes:
+                    self._write_last(active, session)
             else:
                 then = None
-        self._refresh()
+        self.changed.emit()
         if then is not None:
             then()
+        if not self.busy:
+            self.ended.emit()
 
-    def _write_last(self, going: Going, session: Session) -> None:
+    def _write_last(self, active: ActiveRun, session: Session) -> None:
         if session.run is not None:
             last = session.run.steps
-            going.bench.link.write(
-                going.index,
+            active.annotated.link.write(
+                active.index,
                 session.run.shown[last].mask,
                 last,
-                then=self._written(going.bench, going.index),
+                then=self._written(active.annotated, active.index),
                 rejectable=True,
             )
 
-    def _written(self, bench: Bench, index: Index) -> Callable[[np.ndarray, np.ndarray], None]:
+    def _written(
+        self, annotated: AnnotatedImage, index: Index
+    ) -> Callable[[np.ndarray, np.ndarray], None]:
         def then(before: np.ndarray, after: np.ndarray) -> None:
-            self.moments.hide(bench, index)
-            bench.show_changes(index, before, after)
-            bench.reveal(self._panel.changes.isChecked())
-            self._refresh()
+            self.preview.hide(annotated, index)
+            annotated.show_changes(index, before, after)
+            annotated.reveal(self._reveal_changes())
+            self.changed.emit()
 
         return then

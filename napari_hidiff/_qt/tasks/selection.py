@@ -1,31 +1,23 @@
-"""What the boxes on top of the panel say: the image, where it is worked on, what to start from.
+"""What the boxes on top of the panel say: the image, its slice, and what to start from."""
 
-The class list at work: which class is painted with, hidden or frozen on the chosen mask.
-"""
-
-import contextlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils import DirectLabelColormap
-from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtCore import QTimer
 
 from napari_hidiff._qt import messages
-from napari_hidiff._qt.controls.class_list import ClassesBox
-from napari_hidiff._qt.controls.sections import ChannelBox, VolumeBox
-from napari_hidiff._qt.layers import layer_data
-from napari_hidiff._qt.layers.annotated_image import Bench, Benches
+from napari_hidiff._qt.controls.sections import ChannelBox, SliceRange
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
+from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
 from napari_hidiff._qt.layers.layer_data import (
     channel_axes,
     check_layer,
     check_place,
     labels_of,
     mask_shape,
+    orientation,
     pixels,
     same_place,
     shown_index,
@@ -35,21 +27,34 @@ from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.inference.stack import Channels, Stack
-from napari_hidiff.masks import Label, slicer
+from napari_hidiff.inference.stack import Channels, Stack, guess
+from napari_hidiff.masks import slicer
+
+RGB = 3
+"""Channels of a colour image; a fourth is its alpha."""
 
 
-class Chosen:
-    """The chosen image, with its bench, and the chosen Labels layer.
+class Selection:
+    """The chosen image, with its annotation, and the chosen Labels layer.
 
-    viewer : napari's viewer; boxes : those of :func:`choices.choose_box`; channels : asks which
+    viewer : napari's viewer; boxes : those of :func:`settings.choose_box`; channels : asks which
     layer is which channel, where one layer does not have them all.
     """
 
     def __init__(
-        self, viewer: Viewer, boxes: Any, channels: ChannelBox, benches: Benches, models: Models
+        self,
+        viewer: Viewer,
+        boxes: Any,
+        channels: ChannelBox,
+        annotated_images: AnnotatedImages,
+        models: Models,
     ) -> None:
-        self._viewer, self._boxes, self._benches, self._models = viewer, boxes, benches, models
+        self._viewer, self._boxes, self._annotated_images, self._models = (
+            viewer,
+            boxes,
+            annotated_images,
+            models,
+        )
         self._channels = channels
         self._stack: Stack | None = None
         self._over: list[Image] = []
@@ -61,9 +66,9 @@ class Chosen:
         return image
 
     @property
-    def bench(self) -> Bench | None:
-        """The workbench of the chosen image, once something was done to it."""
-        return self._benches.of(self.image)
+    def annotated(self) -> AnnotatedImage | None:
+        """The chosen image with its mask, once something was done to it."""
+        return self._annotated_images.of(self.image)
 
     @property
     def session(self) -> Session | None:
@@ -72,7 +77,7 @@ class Chosen:
             target = self.target()
         except InputError:
             return None
-        return self.bench.annotation.sessions.get(target.index) if self.bench else None
+        return self.annotated.annotation.sessions.get(target.index) if self.annotated else None
 
     @property
     def card(self) -> Card | None:
@@ -88,12 +93,12 @@ class Chosen:
         stack = self.stack(image)
         return Target(lambda: self._bench_of(image, stack), index, stack)
 
-    def _bench_of(self, image: Image, stack: Stack) -> Bench:
-        """The workbench of an image, for what was made of ``stack``."""
+    def _bench_of(self, image: Image, stack: Stack) -> AnnotatedImage:
+        """An image with its mask, for what was made of ``stack``."""
         leading = image.ndim - len(stack.shape)
         if leading < 0 or mask_shape(image, leading) != stack.shape:
             raise InputError(f"{image.name} has another shape by now: the result is left out.")
-        return self._benches.open(image, self.card)
+        return self._annotated_images.open(image, self.card)
 
     def picture(self) -> np.ndarray:
         """The shown slice as the model would get it; raises InputError as :meth:`target`, and where
@@ -102,6 +107,21 @@ class Chosen:
         if self._asks and not self._channels.complete:
             raise InputError(messages.missing(self._channels.missing))
         return target.image
+
+    def candidates(self) -> dict[str, tuple[Card, np.ndarray]]:
+        """The installed models that read images of the chosen kind, by name: the card, and the
+        shown slice as the model reads it. Raises InputError as :meth:`target`."""
+        image = self.image
+        if image is None:
+            raise InputError("Open an image and choose it first.")
+        over, found = self._lying_over(), {}
+        for name, card in self._models.cards.items():
+            leading = channel_axes(image, card)
+            index = shown_index(self._viewer.dims, image, leading)
+            stack = _read_by(card, image, leading, over)
+            if stack is not None:
+                found[name] = (card, stack.plane(index))
+        return found
 
     def stack(self, image: Image) -> Stack:
         """All slices of an image layer, with those of the layers of its other channels."""
@@ -124,12 +144,12 @@ class Chosen:
             raise InputError("This image has only one slice.")
         return target, axis
 
-    def offer_slices(self, box: VolumeBox) -> None:
-        """Show what can be done to many slices, if the image has several."""
+    def offer_slices(self, box: SliceRange) -> bool:
+        """Whether the image has several slices; then say which in ``box``."""
         axis = self._slice_axis()
         if axis is None or self.image is None:
             box.setVisible(False)
-            return
+            return False
         leading = self._leading(self.image)
         shape = mask_shape(self.image, leading)
         names = [str(name) for name in self.image.axis_labels[leading:]]
@@ -137,6 +157,12 @@ class Chosen:
         if plain:
             names = list("TZYX"[-len(names) :]) if len(names) <= 4 else names
         box.offer(names, axis, shape[axis])
+        return True
+
+    def stand_upright(self) -> None:
+        """Show the chosen image as its file says that it stands (:func:`orientation`)."""
+        if self.image is not None:
+            self._viewer.scene.camera.orientation2d = orientation(self.image)
 
     def turn(self, axis: int) -> None:
         """Turn the view so that its first slider goes along an axis of the mask."""
@@ -164,11 +190,15 @@ class Chosen:
         else:
             self._channels.hide_rows()
 
+    def is_channel(self, image: Image) -> bool:
+        """Whether an image is a channel of the chosen one, which it lies over."""
+        return self._asks and image in self._over
+
     def _lying_over(self) -> list[Image]:
         """The layers that may be channels of the chosen image, itself among them."""
         if self.image is None:
             return []
-        grey = [one for one in self._benches.images() if not one.rgb]
+        grey = [one for one in self._annotated_images.images() if not one.rgb]
         return [one for one in grey if same_place(one, self.image)]
 
     def labels(self) -> np.ndarray | None:
@@ -204,109 +234,22 @@ class Chosen:
         return "apart" if self._asks and self._channels.complete else "none"
 
     def _leading(self, image: Image) -> int:
-        return self.bench.leading if self.bench else channel_axes(image, self.card)
+        return self.annotated.leading if self.annotated else channel_axes(image, self.card)
 
 
-COUNTING = 120
-"""Milliseconds without a change after which pixels are counted."""
+def _read_by(card: Card, image: Image, leading: int, over: Sequence[Image]) -> Stack | None:
+    """The slices of an image as a model reads them; None where it has other channels.
 
-
-class Classes:
-    """Joins the class list to the mask of the chosen image.
-
-    bench : gives the workbench of the chosen image, or None; card : that of the chosen model.
+    leading : axes of the image that are channels; over : the layers that may be channels of it.
     """
-
-    def __init__(self, bench: Callable[[], Bench | None], card: Callable[[], Card | None]) -> None:
-        self._bench, self._card = bench, card
-        self.box = ClassesBox(self.paint_with, self.show, self.freeze)
-        self._hidden: WeakKeyDictionary[Bench, set[int]] = WeakKeyDictionary()
-        self._told: WeakKeyDictionary[Bench, set[int]] = WeakKeyDictionary()
-        self._listening: WeakKeyDictionary[Bench, None] = WeakKeyDictionary()
-        self._counted: dict[int, int] = {}
-        self._timer = QTimer(self.box)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(COUNTING)
-        self._timer.timeout.connect(self._count)
-
-    def refresh(self) -> None:
-        """Bring the list up to date: at once, but for the counts, which wait for a quiet hand."""
-        card, bench = self._card(), self._bench()
-        self.box.offer(card.classes if card else ())
-        if bench is not None and bench not in self._listening:
-            self._listening[bench] = None
-            bench.link.refused = lambda labels: self._refused(bench, labels)
-            bench.mask.events.selected_label.connect(self._update)
-        self._update()
-        self._timer.start()
-
-    def paint_with(self, label: int) -> None:
-        """Take the brush, in the colour of a class."""
-        bench = self._bench()
-        if bench is not None:
-            bench.mask.selected_label = label
-            if bench.mask.mode in ("pan_zoom", "transform", "erase", "pick"):
-                bench.mask.mode = "paint"
-            bench.select()
-        self._update()
-
-    def show(self, label: int, visible: bool) -> None:
-        """Show or hide a class; only its colour changes."""
-        bench = self._bench()
-        if bench is None:
-            return
-        hidden = self._hidden.setdefault(bench, set())
-        (hidden.discard if visible else hidden.add)(label)
-        colours = dict(layer_data.class_colours(self._card()).color_dict)
-        unseen: dict[int | None, object] = dict.fromkeys(hidden, "transparent")
-        bench.mask.colormap = DirectLabelColormap(color_dict=colours | unseen)
-        self._update()
-
-    def freeze(self, label: int, on: bool) -> None:
-        """Freeze a class where it is, or let it go."""
-        bench = self._bench()
-        if bench is None:
-            return
-        bench.freeze(label, on)
-        self._told.setdefault(bench, set()).discard(label)
-        self._update()
-
-    def close(self) -> None:
-        """Count no more, and let go of the masks."""
-        self._timer.stop()
-        for bench in list(self._listening):
-            bench.mask.events.selected_label.disconnect(self._update)
-        self._listening.clear()
-
-    def _refused(self, bench: Bench, labels: frozenset[int]) -> None:
-        """Say once, per class and freezing, why a stroke left pixels as they were."""
-        told = self._told.setdefault(bench, set())
-        for label in sorted(labels - told):
-            show_info(f"{self._name(label)} is frozen: unlock it to paint.")
-        told |= labels
-
-    def _name(self, label: int) -> str:
-        card = self._card()
-        known: tuple[Label, ...] = card.classes if card else ()
-        return known[label].name.capitalize() if label < len(known) else f"Label {label}"
-
-    def _update(self, event: object = None) -> None:
-        bench = self._bench()
-        if bench is None:
-            self.box.update_state(False, None, set(), set(), {})
-            return
-        self.box.update_state(
-            True,
-            int(bench.mask.selected_label),
-            self._hidden.get(bench, set()),
-            set(bench.annotation.locks),
-            self._counted,
-        )
-
-    def _count(self) -> None:
-        bench, self._counted = self._bench(), {}
-        if bench is not None and bench.mask.data.shape == bench.annotation.shape:
-            with contextlib.suppress(InputError):  # the view is 3-D: there is no slice
-                shown = bench.mask.data[slicer(bench.shown())]
-                self._counted = dict(enumerate(np.bincount(shown.ravel()).tolist()))
-        self._update()
+    channels = len(card.channels)
+    if image.rgb:
+        return Stack((pixels(image),), "last") if channels == RGB else None
+    if leading:
+        return Stack((pixels(image),), "first")
+    if channels == 1:
+        return Stack((pixels(image),), "none")
+    guessed = guess(card.channels, [layer.name for layer in over])
+    if None in guessed:
+        return None
+    return Stack(tuple(pixels(over[at]) for at in guessed if at is not None), "apart")

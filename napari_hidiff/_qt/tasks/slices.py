@@ -1,76 +1,54 @@
 """Many slices in a row, from the panel: segment, refine, carry a correction on, take it back."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_info
 
 from napari_hidiff._qt import messages
-from napari_hidiff._qt.controls.sections import VolumeBox
-from napari_hidiff._qt.layers.annotated_image import Bench
+from napari_hidiff._qt.controls.annotate_page import AnnotatePage
+from napari_hidiff._qt.controls.sections import SliceRange
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.journal import model_facts
 from napari_hidiff.annotation.refinement import (
     Settings,
+    SliceChange,
     SliceResult,
+    fixed_maps,
+    guarded,
     propagate,
     refine_slices,
     segment_slices,
     slices_along,
     slices_from_labels,
+    starting_masks,
 )
-from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Sampling
-from napari_hidiff.masks import FREE, Index, check_labels, slicer
+from napari_hidiff.masks import Index, check_labels, slicer
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
 
-class Change(NamedTuple):
-    """What a sweep changed in a slice: flat positions, the labels there before and after."""
-
-    where: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-
-    @classmethod
-    def between(cls, before: np.ndarray, after: np.ndarray) -> "Change":
-        """What changed from one mask [H, W] to another."""
-        where = np.flatnonzero(before != after)
-        return cls(where, before.ravel()[where], after.ravel()[where])
-
-    def stands(self, mask: np.ndarray, fixed: np.ndarray) -> bool:
-        """Whether it is still to be seen in ``mask``, but for pixels fixed bool [H, W] since."""
-        same = mask.ravel()[self.where] == self.after
-        return bool((same | fixed.ravel()[self.where]).all())
-
-    def undone(self, mask: np.ndarray) -> np.ndarray:
-        """``mask`` without it."""
-        undone = np.array(mask)
-        undone.ravel()[self.where] = self.before
-        return undone
-
-
-class Sweeps:
+class ManySlices:
     """What the volume box does; every slice is written as one undo step.
 
-    box : its controls. work : runs one thing at a time.
+    box : which slices; page : has the line about them; work : runs one thing at a time.
     """
 
-    def __init__(self, box: VolumeBox, work: Refinement) -> None:
-        self._box, self._work = box, work
-        self._bench: Bench | None = None
-        self._last: dict[Index, Change] = {}
-        self._refined: WeakKeyDictionary[Bench, set[Index]] = WeakKeyDictionary()
-        self._news: set[Index] = set()  # of these, what the last sweep was the first to refine
+    def __init__(self, box: SliceRange, page: AnnotatePage, work: Refinement) -> None:
+        self._box, self._line, self._work = box, page.slices_line, work
+        self._annotated: AnnotatedImage | None = None
+        self._last: dict[Index, SliceChange] = {}
+        self._newly_refined: set[Index] = set()
 
     def segment(
         self, target: Target, model: "HiDiff", axis: int, labels: np.ndarray | None
@@ -95,76 +73,83 @@ class Sweeps:
         labels: np.ndarray | None,
     ) -> None:
         """Every slice of the range refined from what it starts from, ``labels`` of the user where
-        it was not begun yet; raises InputError.
+        it was not begun yet; slices that are done stay as they are. Raises InputError.
 
-        guards : what may change in slices that were refined before, as in a re-refinement.
-        ``certain`` is not heeded: the probability behind the mask of every slice would have to be
-        kept.
+        guards : what may change in slices that were refined before, as in a re-refinement
+            (:func:`guarded`).
         """
         where = self._range(target, axis)
         if labels is not None:
             check_labels(labels, model.labels, "The mask to start from")
-        sessions, given = target.bench().annotation.sessions, {}
-        for index in where:
-            mine = sessions.get(index)
-            begun = mine is not None and mine.begun
-            if mine is not None and begun and mine.given is not None:
-                given[index] = mine.given
-            elif labels is not None and not begun:
-                given[index] = labels[slicer(index)].copy()
-        fixed = self._fixed(target, model)
-        how = settings.sampling
+        sessions, how = target.annotated().annotation.sessions, settings.sampling
+        where = [index for index in where if index not in sessions or not sessions[index].done]
+        if not where:
+            raise InputError("Every slice of the range is done: nothing to update.")
+        given, fixed = starting_masks(sessions, where, labels), fixed_maps(sessions, model.labels)
         args = (model, target.stack, where, given, fixed, how)
-        again = replace(guards, certain=False)
-        self._start("refine", target, model, where, refine_slices, *args, how=how, guards=again)
+        self._start("refine", target, model, where, refine_slices, *args, how=how, guards=guards)
 
     def carry(
-        self, target: Target, model: "HiDiff", axis: int, settings: Settings, on: bool
+        self,
+        target: Target,
+        model: "HiDiff",
+        axis: int,
+        settings: Settings,
+        directions: Sequence[int],
     ) -> None:
-        """Carry the correction of the shown slice on (or back) within the range; InputError."""
-        bench, index = target.bench(), target.index
-        session = bench.session(index)
-        at, reach = index[axis], range(self._box.first.value(), self._box.last.value() + 1)
-        end = reach[-1] if on else reach[0]
-        if at not in reach or at == end:
+        """Carry the correction of the shown slice through the range; raises InputError.
+
+        directions : 1 to the slices behind it, -1 to those before it.
+        """
+        annotated, index = target.annotated(), target.index
+        session = annotated.session(index)
+        at, (first, last) = index[axis], self._box.range
+        ends = [last if step > 0 else first for step in directions]
+        ways = [(step, end) for step, end in zip(directions, ends, strict=True) if at != end]
+        if not first <= at <= last or not ways:
             raise InputError("There is no slice to carry to: the range ends at this one.")
         mask = session.timeline.content.copy()
         before = session.propagated_mask
         if np.array_equal(before, mask):
             raise InputError("Nothing to carry: correct this slice first.")
-        step = 1 if on else -1
-        where = slices_along(index, axis, at + step, end)
-        whole, how = bench.mask.data, settings.sampling
+        paths = [slices_along(index, axis, at + step, end) for step, end in ways]
+        whole, how = annotated.mask.data, settings.sampling
 
         def standing(there: Index) -> np.ndarray:
-            return whole[slicer(there)].copy()
+            array: np.ndarray = whole[slicer(there)].copy()
+            return array
 
-        fixed = self._fixed(target, model)
-        args = (model, target.stack, where, before, mask, standing, fixed, how)
-        self._start("carry", target, model, where, propagate, *args, how=how)
+        fixed = fixed_maps(annotated.annotation.sessions, model.labels)
+
+        def both_ways() -> Iterator[SliceResult]:
+            for path in paths:
+                yield from propagate(model, target.stack, path, before, mask, standing, fixed, how)
+
+        self._start("carry", target, model, [*chain(*paths)], both_ways, how=how)
 
     def take_back(self) -> None:
         """Put every slice of the last sweep back, as one undo step, but for later changes."""
-        bench, last = self._bench, self._last
-        if bench is None or not last:
+        annotated, last = self._annotated, self._last
+        if annotated is None or not last:
             raise InputError("There is nothing to take back.")
         standing = {}
         for index, change in last.items():
-            mask = bench.mask.data[slicer(index)]
-            if change.stands(mask, bench.session(index).timeline.fixed != FREE):
-                standing[index] = change.undone(mask)
-        bench.link.write_many(standing)
+            undone = change.undone(annotated.session(index))
+            if undone is not None:
+                standing[index] = undone
+        annotated.link.write_many(standing)
         for index in standing:
-            bench.session(index).mark_propagated()
-        bench.annotation.note("take_back", slices=len(standing))
-        self._refined.get(bench, set()).difference_update(self._news & set(standing))
+            annotated.session(index).mark_propagated()
+        annotated.annotation.note("take_back", slices=len(standing))
+        for index in self._newly_refined & set(standing):
+            annotated.session(index).refined_by_pass = False
         self._last = {}
-        self._box.line.setText(messages.TAKEN_BACK)
+        self._line.setText(messages.UNDONE)
         show_info(messages.taken_back(len(standing), len(last) - len(standing)))
 
-    def can_take_back(self, bench: Bench | None) -> bool:
-        """Whether the last sweep was on this bench and stands."""
-        return bench is not None and bench is self._bench and bool(self._last)
+    def can_take_back(self, annotated: AnnotatedImage | None) -> bool:
+        """Whether the last pass was over this image and can be undone."""
+        return annotated is not None and annotated is self._annotated and bool(self._last)
 
     def _start(
         self,
@@ -177,63 +162,42 @@ class Sweeps:
         how: Sampling | None = None,
         guards: Guards | None = None,
     ) -> None:
-        bench, began, done = target.bench(), time.monotonic(), 0
-        self._bench, self._last, self._news = bench, {}, set()
-        refined = self._refined.setdefault(bench, set())
+        annotated, began, done = target.annotated(), time.monotonic(), 0
+        self._annotated, self._last, self._newly_refined = annotated, {}, set()
 
         def each(swept: SliceResult) -> None:
             nonlocal done
             done += 1
-            session, mask = bench.session(swept.at), swept.mask
+            session, mask = annotated.session(swept.at), swept.mask
             facts = model_facts(model) | {"kind": what, **(asdict(how) if how else {})}
-            before_it = _refined(session, swept.at in refined)
-            if guards is not None and before_it:
-                stands, shown = session.timeline, swept.probability
-                mask = guards(stands.content, mask, stands.fresh, shown, shown)
-                facts |= vars(guards)
-            bench.annotation.note("sweep", slice=swept.at, **facts)
+            again = session.refined
+            if guards is not None and again:
+                mask = guarded(session, swept, guards)
+                facts |= vars(guards) | {"certain": False}
+            annotated.annotation.note("sweep", slice=swept.at, **facts)
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
                 session.begin(swept.given)
                 session.mark_propagated()
-                self._last[swept.at] = Change.between(before, after)
-                if what == "segment":
-                    refined.discard(swept.at)
-                elif not before_it:
-                    refined.add(swept.at)
-                    self._news.add(swept.at)
+                session.refined_by_pass = what != "segment"
+                self._last[swept.at] = SliceChange.between(before, after)
+                if session.refined_by_pass and not again:
+                    self._newly_refined.add(swept.at)
 
-            bench.show_probability(swept.at, swept.probability)
-            bench.link.write(swept.at, mask.astype(swept.mask.dtype), then=written)
+            annotated.show_maps(swept.at, swept.probability)
+            annotated.link.write(swept.at, mask, then=written)
             seconds = (time.monotonic() - began) / done * (len(where) - done)
-            self._box.line.setText(messages.slices(done, len(where), seconds))
+            self._line.setText(messages.slices(done, len(where), seconds))
             self._work.progressed(done / len(where))
 
         def ended() -> None:
-            self._box.line.setText(messages.swept(what, done, len(where)))
+            self._line.setText(messages.swept(what, done, len(where)))
 
-        self._box.line.setText(messages.slices(0, len(where)))
-        self._work.sweep(bench, slices, *args, each=each, ended=ended)
+        self._line.setText(messages.slices(0, len(where)))
+        self._work.sweep(annotated, slices, *args, each=each, ended=ended)
 
     def _range(self, target: Target, axis: int) -> list[Index]:
-        first, last = self._box.first.value(), self._box.last.value()
+        first, last = self._box.range
         if first > last:
             raise InputError(f"The range runs from slice {first} to {last}: swap them.")
         return slices_along(target.index, axis, first, last)
-
-    def _fixed(self, target: Target, model: "HiDiff") -> dict[Index, np.ndarray]:
-        found = {}
-        for index, session in target.bench().annotation.sessions.items():
-            fixed = session.timeline.fixed
-            check_labels(fixed[fixed != FREE], model.labels, "A stroke")
-            known = session.known(model.labels)
-            if (known != FREE).any():
-                found[index] = known
-        return found
-
-
-def _refined(session: Session, swept: bool) -> bool:
-    """Whether what stands in a slice is a refinement: by a run, or ``swept`` by a sweep."""
-    if session.run is not None:
-        return session.run.written is not None
-    return swept and session.begun and session.prior is None

@@ -1,0 +1,265 @@
+"""What the buttons of the window do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from napari.utils.notifications import show_info
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_hidiff._qt import messages
+from napari_hidiff._qt.controls.panel import Panel
+from napari_hidiff._qt.files import FILTERS, suggestion
+from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
+from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
+from napari_hidiff._qt.tasks.brush import Brush
+from napari_hidiff._qt.tasks.model_fit import ModelFit
+from napari_hidiff._qt.tasks.models import Models
+from napari_hidiff._qt.tasks.next_result import Alternatives, look_at
+from napari_hidiff._qt.tasks.refinement import Refinement
+from napari_hidiff._qt.tasks.run_view import Target
+from napari_hidiff._qt.tasks.selection import Selection
+from napari_hidiff._qt.tasks.slices import ManySlices
+from napari_hidiff._qt.threads import attempt
+from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.refinement import Settings
+from napari_hidiff.annotation.suggestions import UncertaintyTour
+from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Card
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What the window works with: the images, what is chosen, and what runs."""
+
+    annotated_images: AnnotatedImages
+    selection: Selection
+    models: Models
+    fit: ModelFit
+    refinement: Refinement
+    slices: ManySlices
+
+
+class Actions:
+    """Its public methods are what the buttons do; each raises InputError for what cannot be done.
+
+    viewer : napari's viewer; panel : the controls; choose, how : the two magicgui boxes, what to
+    segment and how to refine; refresh : brings the window up to date.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        panel: Panel,
+        choose: Any,
+        how: Any,
+        tasks: Tasks,
+        refresh: Callable[[], None],
+    ) -> None:
+        self._viewer, self._choose, self._how = viewer, choose, how
+        self._page, self._settings, self._refresh = panel.annotate, panel.settings, refresh
+        self._annotated_images, self._selection = tasks.annotated_images, tasks.selection
+        self._models, self._fit = tasks.models, tasks.fit
+        self._refinement, self._slices = tasks.refinement, tasks.slices
+        self._alternatives = Alternatives(panel.annotate, tasks.refinement)
+        self._brush = Brush(panel.annotate, tasks.selection)
+        self.tour = UncertaintyTour()
+
+    # Actions on the shown slice.
+
+    def segment(self) -> None:
+        """Find: the model's first mask, or that of the Labels layer to start from, refined.
+
+        Where the steps are shown it stops at the first mask.
+        """
+        target, model = self._selection.target(), self._models.loaded()
+        mask = self._selection.mask(target)
+        refine = None if self._page.steps_shown else partial(self._resume, target, False, False)
+        self._refinement.segment(target, model, mask, refine)
+
+    def step(self) -> None:
+        """One step of the run, and wait."""
+        self._advance(self._selection.target(), single=True)
+
+    def run(self) -> None:
+        """All remaining steps; the last one is written into the mask."""
+        self._advance(self._selection.target(), single=False)
+
+    def rerefine(self) -> None:
+        """Update: refine again from the first mask, with everything painted so far fixed."""
+        self._advance(self._selection.target(), single=False, restart=True)
+
+    def use_this(self) -> None:
+        """Write what is outlined into the mask."""
+        self._refinement.use_outlined(self._selection.target())
+
+    def reject(self) -> None:
+        """Drop what is outlined, or take the last result back in one undo step; strokes stay."""
+        annotated = self._selection.annotated
+        if annotated is not None:
+            result = self._refinement.reject(annotated, self._selection.target().index)
+            show_info(messages.REJECTED if result else messages.DROPPED)
+
+    def alternatives(self) -> None:
+        """Outline the next of a few clearly different answers; draws samples if need be."""
+        how: Settings = self._how()
+        target, model = self._selection.target(), self._models.loaded()
+        self._alternatives.next(target, model, how, self._guards(how))
+
+    def next_place(self) -> None:
+        """Move the camera to the most uncertain place not seen since the last result."""
+        target = self._selection.target()
+        annotated = target.annotated()
+        session = annotated.session(target.index)
+        if session.begun and session.prior is None and session.run is None:
+            again = partial(attempt, self.next_place)
+            self._refinement.prime(target, self._models.loaded(), session.given, again)
+            return
+        try:
+            place = self.tour.next(session)
+        finally:
+            self._refresh()
+        look_at(self._viewer, annotated, target.index, place)
+
+    def accept(self) -> None:
+        """Done: take the mask for final, or, if it is, not any more; no pixel changes."""
+        target = self._selection.target()
+        annotated = target.annotated()
+        if annotated.session(target.index).done:
+            annotated.withdraw(target.index)
+        else:
+            self._refinement.accept(target, self._models.model)
+
+    def new_mask(self) -> None:
+        """A mask to paint strokes on, for work without a model.
+
+        It is empty, or starts with the strokes of the Labels layer that is chosen.
+        """
+        target = self._selection.target()
+        strokes = self._selection.labels()
+        annotated = target.annotated()
+        if strokes is not None:
+            where = np.nonzero(strokes)
+            annotated.mask.data_setitem(where, strokes[where])
+        annotated.session(target.index)
+        self._refresh()
+
+    def complete(self) -> None:
+        """Let strokes grow to a mask by the random walker."""
+        if self._selection.annotated is None:
+            raise InputError("Press New mask and paint strokes on it first.")
+        self._refinement.complete(self._selection.target())
+
+    # Actions on many slices.
+
+    def segment_slices(self) -> None:
+        """The model's first mask in every slice of the range."""
+        target, axis = self._selection.volume()
+        self._slices.segment(target, self._models.loaded(), axis, self._selection.labels())
+
+    def refine_slices(self) -> None:
+        """Every slice of the range refined, with strokes fixed."""
+        target, axis = self._selection.volume()
+        how: Settings = self._how()
+        model, labels = self._models.loaded(), self._selection.labels()
+        self._slices.refine(target, model, axis, how, self._guards(how), labels)
+
+    def carry(self, *directions: int) -> None:
+        """What was corrected in the shown slice, carried to the slices behind (1), before (-1)."""
+        target, axis = self._selection.volume()
+        self._slices.carry(target, self._models.loaded(), axis, self._how(), directions)
+
+    def take_back(self) -> None:
+        """Undo what was done to many slices last."""
+        self._slices.take_back()
+        self._refresh()
+
+    # Files and earlier sessions.
+
+    def export(self, path: Path | str | None = None) -> None:
+        """Save the mask into a file; without ``path`` a dialog asks for it."""
+        annotated = self._selection.annotated
+        if annotated is None:
+            raise InputError("There is no mask yet: press Find first.")
+        path = Path(path) if path else ask_where(self._page, annotated)
+        if path is not None:
+            annotated.export(path)
+            show_info(f"Saved: {path.name} in {path.parent}")
+            self._refresh()
+
+    def go_on(self) -> None:
+        """Resume: bring back what an earlier session kept of this image."""
+        image = self._selection.image
+        if image is not None:
+            self._annotated_images.open(image, self._selection.card, go_on=True)
+            self._refresh()
+
+    def show_result(self, image: Image, mask: np.ndarray, card: Card) -> None:
+        """Put a mask [H, W] that a model made elsewhere over an image, as if it was found here."""
+        annotated = self._annotated_images.open(image, card)
+        whole = (-1,) * mask.ndim
+        annotated.session(whole).begin(None)
+        annotated.link.write(whole, mask)
+
+    def start_anew(self) -> None:
+        """Leave the kept strokes in their file, which is moved aside at the first new stroke."""
+        if self._selection.image is not None:
+            self._annotated_images.decline(self._selection.image)
+
+    # How actions come about.
+
+    def _advance(self, target: Target, single: bool, restart: bool = False) -> None:
+        """One step or all of a run in a slice, once it has a first mask."""
+        model, annotated = self._models.loaded(), self._selection.annotated
+        session = None if annotated is None else annotated.annotation.sessions.get(target.index)
+        again = partial(self._resume, target, single, restart)
+        if session is not None and session.begun and session.prior is None:
+            self._refinement.prime(target, model, session.given, again)
+        elif session is None or session.prior is None:
+            self._refinement.segment(target, model, self._selection.mask(target), again)
+        else:
+            how: Settings = self._how()
+            guards = self._guards(how) if restart else None
+            self._refinement.advance(target, model, how, single, guards)
+
+    def _resume(self, target: Target, single: bool, restart: bool) -> None:
+        """Go on in the slice that work began on, whichever slice is shown by now."""
+
+        def go_on() -> None:
+            if target.annotated().session(target.index).prior is not None:
+                how: Settings = self._how()
+                guards = self._guards(how) if restart else None
+                self._refinement.advance(target, self._models.loaded(), how, single, guards)
+
+        attempt(go_on)
+
+    def _guards(self, how: Settings) -> Guards:
+        return how.guards(near=self._settings.near.isChecked())
+
+
+def ask_where(parent: QWidget, annotated: AnnotatedImage) -> Path | None:
+    """Ask for a file, beside the image and in its format unless told otherwise; None: cancelled.
+
+    A name without a suffix gets that of the chosen format; InputError where such a file exists
+    already, for the dialog has asked about another name.
+    """
+    proposed = suggestion(annotated.image, annotated.mask)
+    suffix = next(suffix for suffix in FILTERS if proposed.name.endswith(suffix))
+    given, chosen = QFileDialog.getSaveFileName(
+        parent, "Save the mask", str(proposed), ";;".join(FILTERS.values()), FILTERS[suffix]
+    )
+    if not given:
+        return None
+    wanted = next((suffix for suffix, text in FILTERS.items() if text == chosen), suffix)
+    known = (*FILTERS, ".nii", ".tiff")
+    if given.lower().endswith(known):
+        return Path(given)
+    path = Path(f"{given}{wanted}")
+    if path.exists():
+        raise InputError(f"{path} exists already: choose it by its whole name to replace it.")
+    return path
