@@ -9,7 +9,7 @@ segmentor  its forward alone
 refine     ``HiDiff.refine``, one step: both, one after the other, and what is kept for the next run
 
 ``bytes_per_pixel`` is how much ``refine`` grows between two sizes, by the stride of the stem;
-``HiDiff.estimate`` uses it (``REFINER_BYTES`` in ``napari_hidiff/inference/model.py``).
+``HiDiff.estimate`` uses it (``REFINER_BYTES`` in ``napari_hidiff/inference/cost.py``).
 ``--large`` refines 4096 x 4096 pixels with the bundled model and reports the whole process:
 minutes.
 

@@ -19,9 +19,10 @@ from measured_page import measured_page
 from studies_page import studies_page
 from typer import Typer
 from typer.main import get_command
+from universal_page import universal_page
 
 from napari_hidiff.inference import catalog
-from napari_hidiff.inference.card import Card, card_rows
+from napari_hidiff.inference.card import Card, card_rows, card_scores
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Made by docs/make_pages.py: change commands, cards or results, not this page. -->"
@@ -176,7 +177,7 @@ def cards_page() -> str:
         "# Model cards",
         NOTE,
         "A card is part of the model's file (`model.card`); `napari-hidiff-train` writes it. These "
-        "are the cards of the bundled models. Neither model is a medical device.",
+        "are the cards of the bundled models. None of them is a medical device.",
     ]
     for model in catalog.entries():
         if model.kind == "bundled" and model.card is not None:
@@ -203,8 +204,10 @@ def card_parts(card: Card) -> list[str]:
     }
     rows = [f"| {key} | {cell(str(value))} |" for key, value in known.items() if value]
     parts = [f"## {card.name}", "\n".join(["| | |", "|---|---|", *rows])]
-    if card.scores:
+    if "mean" in card.scores:
         parts += score_parts(card.scores)
+    if "prompted" in card.scores:
+        parts += prompted_parts(card)
     if interactive := card.scores.get("interactive"):
         parts += stroke_parts(interactive)
     if command := card.training.get("command"):
@@ -248,6 +251,18 @@ def score_parts(scores: dict[str, Any]) -> list[str]:
     return parts
 
 
+def prompted_parts(card: Card) -> list[str]:
+    """What a prompted model needs, and its scores by set, as a table of mean Dice."""
+    about, (head, *rows) = card_scores(card)
+    table = [head, ["---"] * len(head), *rows]
+    return [
+        "**Prompted**: it answers a stroke, a box or a mask ([how](universal.md)); it offers "
+        f"{card.hypotheses} further masks beside its answer.",
+        f"**Scores**: {about}.",
+        "\n".join(f"| {' | '.join(row)} |" for row in table),
+    ]
+
+
 def stroke_parts(measured: dict[str, Any]) -> list[str]:
     """What strokes are worth to the model, as a table of mean Dice."""
     arms = [arm for arm in STROKES if arm in measured["arms"]]
@@ -266,6 +281,7 @@ PAGES = {
     "model-cards.md": cards_page,
     "studies.md": lambda: studies_page(NOTE),
     "measured.md": lambda: measured_page(NOTE),
+    "universal.md": lambda: universal_page(NOTE),
 }
 """What is made, and by what."""
 

@@ -183,6 +183,13 @@ def parsed(line: Line, call: Call) -> None:
             module.main()
 
 
+def shell_script(line: Line, call: Call) -> None:
+    """A script of the repository: it is there, it can be run, and bash can read it."""
+    file = ROOT / line.words[0]
+    assert os.access(file, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(file)], check=False).returncode == 0
+
+
 def target_of_make(line: Line, call: Call) -> None:
     """Make knows the target and what it needs."""
     done = subprocess.run(["make", "-n", *line.words[1:]], cwd=ROOT, capture_output=True, text=True)
@@ -253,6 +260,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
     (r"python -m benchmarks\.", parsed),
+    (r"benchmarks/\w+\.sh ", shell_script),
     (r"python -m napari_hidiff\.training\.publish ", publishing),
     (r"make [a-z]+$", target_of_make),
     (r"sudo apt-get install ", packages_of_ci),

@@ -166,3 +166,18 @@ def write_polyp(root: Path, plural: bool = True) -> Path:
             grey = Image.fromarray((mask * 255).astype(np.uint8))
             grey.save(folder / f"mask{end}" / f"{name}.png")
     return root
+
+
+def write_collection(root: Path) -> Path:
+    """Two sets of two pictures each, with a bright square in every one."""
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        for part in ("images", "masks"):
+            (root / name / part).mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            labels = np.zeros((48, 60), np.uint8)
+            labels[10:30, 12 : 36 + 4 * number] = 1
+            image = (rng.integers(0, 40, labels.shape) + 150 * labels).astype(np.uint8)
+            Image.fromarray(image).save(root / name / "images" / f"{number}.png")
+            Image.fromarray(labels).save(root / name / "masks" / f"{number}.png")
+    return root

@@ -8,6 +8,7 @@ published file with ``--scores results/chase-vessels-test.json`` and, for the va
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.ood import image_statistics
+from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import open_dataset
 
 LARGEST = 10_000_000
@@ -43,6 +45,18 @@ def interactive_scores_of(report: dict[str, Any]) -> dict[str, Any]:
     }
     ahead = report["differences"]["refine_minus"]
     return {key: report[key] for key in keys} | {"arms": arms, "refine_minus": ahead}
+
+
+def prompted_scores_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the card of a prompted model says of the simulated annotator: a row per set, with Dice
+    after 1, 2, ... strokes."""
+    rows = []
+    for name, part in report["by_set"].items():
+        own = [case["stroke"] for case in report["cases"] if case["id"].startswith(f"{name}/")]
+        kinds = " or ".join(sorted({kind for kinds in own for kind in kinds}))
+        dice = [round(value, 4) for value in part["arms"]["refine"]["dice"][1:]]
+        rows.append({"set": name, "strokes": kinds, "n": part["n"], "dice": dice})
+    return rows
 
 
 def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any]:
@@ -82,31 +96,56 @@ def publish_command(
     note: Annotated[
         str | None, typer.Option(help="What a reader of the card should know of the training.")
     ] = None,
+    command: Annotated[
+        str | None, typer.Option(help="The command that trained it, without this machine's paths.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    attribution: Annotated[
+        str | None, typer.Option(help="Whose data it was trained on, under which licences.")
+    ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export",
+            help="Store binary weights as signs: a third of the size, but not to be trained on.",
+        ),
+    ] = False,
 ) -> None:
     """Write a model under a name, with the scores of an evaluation on its card."""
     loaded = load_model(model, device="cpu", engine="torch")
-    loaded.check_trainable()  # a bundled model can be fine-tuned
-    size = model.stat().st_size  # of the weights, which do not change
-    if size > LARGEST:
-        raise InputError(
-            f"{model} has {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"
-        )
-    changes: dict[str, Any] = {"name": name or loaded.card.name}
-    if summary is not None:
-        changes["summary"] = summary
-    if note is not None:
-        changes["training"] = loaded.card.training | {"note": note}
+    if not (export or loaded.card.prompted):
+        loaded.check_trainable()  # a bundled model can be fine-tuned
+    texts = {"summary": summary, "licence": licence, "attribution": attribution}
+    changes: dict[str, Any] = {key: text for key, text in texts.items() if text is not None}
+    changes["name"] = name or loaded.card.name
+    about = {"note": note, "command": command}
+    training = loaded.card.training | {key: text for key, text in about.items() if text is not None}
     known = loaded.card.scores
+    if "validation" in training:  # of a prompted model, whose training scores it
+        known = known | {"prompted": training.pop("validation")}
+    changes["training"] = training
     if scores is not None:
         strokes = {key: known[key] for key in ("interactive",) if key in known}
         known = scores_of(json.loads(scores.read_text())) | strokes
-    if interactive is not None:
+    if interactive is not None and loaded.card.prompted:
+        report = json.loads(interactive.read_text())
+        known = known | {"prompted": prompted_scores_of(report), "command": report["command"]}
+    elif interactive is not None:
         known = known | {"interactive": interactive_scores_of(json.loads(interactive.read_text()))}
     changes["scores"] = known
     if looks is not None:
         changes["looks"] = training_looks(loaded.card, looks, data)
     path = output / f"{changes['name']}.safetensors"
-    loaded.with_card(**changes).save(path)
+    with TemporaryDirectory() as folder:  # an older one stays until the new one is known to fit
+        written = Path(folder) / path.name
+        loaded.with_card(**changes).save(written, export)
+        size = written.stat().st_size
+        if size > LARGEST:
+            raise InputError(
+                f"{path} would have {size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} are bundled"
+            )
+        with atomic_write(path) as (part,):
+            part.write_bytes(written.read_bytes())
     print(f"{path}: {size / 1e6:.1f} MB")
 
 

@@ -12,7 +12,7 @@ from napari_hidiff.masks import Changes, Index
 if TYPE_CHECKING:
     from napari_hidiff.annotation.refinement import Settings
     from napari_hidiff.engine.engine import Engine
-    from napari_hidiff.inference.model import Estimate
+    from napari_hidiff.inference.cost import Estimate
 
 NAMED = 3
 """Classes that fit into one line."""

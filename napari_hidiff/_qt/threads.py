@@ -27,7 +27,8 @@ from napari_hidiff.inference.ood import ood_reasons
 if TYPE_CHECKING:
     from napari_hidiff.annotation.suggestions import Alternative
     from napari_hidiff.diffusion.samplers import Step
-    from napari_hidiff.inference.model import Estimate, HiDiff
+    from napari_hidiff.inference.cost import Estimate
+    from napari_hidiff.inference.model import HiDiff
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from napari_hidiff.batch.records import digest, read_record
 from napari_hidiff.batch.refine import attempt, held, refine_one
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.catalog import find_model, load_model
+from napari_hidiff.inference.cost import Estimate
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE, REMEMBERED, STANDING
-from napari_hidiff.inference.model import Estimate
 from napari_hidiff.io.images import read_image
 from napari_hidiff.io.registry import is_volume, read
 

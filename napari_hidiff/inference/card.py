@@ -169,6 +169,8 @@ def card_scores(card: Card) -> tuple[str, list[list[str]]]:
 
     Both are empty without measured scores.
     """
+    if strokes := card.scores.get("prompted"):
+        return _prompted_scores(strokes)
     means = card.scores.get("mean") or {}
     held_out = card.training.get("held_out", {}).get("mean")
     if not means and held_out:
@@ -190,6 +192,16 @@ def card_scores(card: Card) -> tuple[str, list[list[str]]]:
     return f"{about}, split {card.scores.get('split', '?')}", rows
 
 
+def _prompted_scores(found: list[dict[str, Any]]) -> tuple[str, list[list[str]]]:
+    """Dice of a prompted model after 1, 2, 3, 5, 10 strokes, a row per set it never saw."""
+    shown = [n for n in (1, 2, 3, 5, 10) if all(n <= len(row["dice"]) for row in found)]
+    rows = [["set", "objects", "strokes", *(f"after {n}" for n in shown)]]
+    for row in found:
+        dice = [_number(row["dice"][n - 1]) for n in shown]
+        rows.append([row["set"], str(row["n"]), row["strokes"], *dice])
+    return "Dice on sets that were not trained on, from an empty mask, by strokes", rows
+
+
 def file_size(count: int) -> str:
     """A number of bytes as text with a unit."""
     return f"{count / 1e6:.1f} MB"
@@ -202,6 +214,8 @@ def _number(value: Any) -> str:
 
 
 def _size(card: Card) -> str:
+    if card.prompted:
+        return f"any; it looks at a window of {card.longest_side} pixels around the prompt"
     if "size" not in card.looks:
         return "not noted on this card"
     (low_h, low_w), (high_h, high_w) = card.looks["size"]

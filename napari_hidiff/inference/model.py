@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,30 +14,17 @@ from napari_hidiff.diffusion import process_of
 from napari_hidiff.diffusion.samplers import Result, Step, clamp_fixed, stream
 from napari_hidiff.engine.engine import Engine
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference import preprocessing, tiling, weights
+from napari_hidiff.inference import preprocessing, prompted, tiling, weights
 from napari_hidiff.inference.card import SAMPLERS, Card, LocalRegion, Sampling
-from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE, ModelImage, TiledDenoiser
+from napari_hidiff.inference.cost import Estimate, estimate
+from napari_hidiff.inference.denoiser import ModelImage, TiledDenoiser
 from napari_hidiff.masks import entropy, mask_of
 from napari_hidiff.networks.refiner import Refiner, probabilities
-from napari_hidiff.networks.segmentor import margins, pad_to_multiple
+from napari_hidiff.networks.segmentor import pad_to_multiple
 from napari_hidiff.networks.segmentor_registry import build_segmentor
 
-REFINER_BYTES = {"torch": {1: 1558, 2: 460}, "packed": {1: 627, 2: 235}}
-"""Peak memory of one denoised pixel at width 32, by engine and the stem's stride
-(results/memory.json)."""
-SEGMENTOR_BYTES = 425
-"""Peak memory of one segmented pixel; the larger of both counts, since one runs at a time."""
-KEPT_BYTES = 120
-"""Bytes per pixel of an image in tiles: its conditions, and the arrays of full size."""
 SIDE = 256
 """Side in pixels of the measured image."""
-
-
-class Estimate(NamedTuple):
-    """The cost of a refinement: seconds on this device, peak memory in bytes."""
-
-    seconds: float
-    bytes: int
 
 
 class HiDiff:
@@ -96,9 +83,15 @@ class HiDiff:
                 "weights; take the model that it was made from"
             )
 
-    def check_image(self, image: np.ndarray) -> None:
-        """InputError with one clear line if this model cannot read the image."""
-        preprocessing.check_image(image, self.card.channels)
+    def check_image(self, image: np.ndarray) -> np.ndarray:
+        """An image as the networks get it, but for the intensity rule: float32 [H, W, C].
+
+        A prompted model reads any number of channels (:func:`preprocessing.any_channels`).
+        InputError with one clear line if this model cannot read the image.
+        """
+        if self.card.prompted:
+            image = preprocessing.any_channels(image, len(self.card.channels))
+        return preprocessing.check_image(image, self.card.channels)
 
     def check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A prior as the refiner's input, float32 [K, H, W] of ``size`` (H, W).
@@ -154,11 +147,16 @@ class HiDiff:
     def prior(self, image: np.ndarray, normalised: bool = False) -> np.ndarray:
         """The segmentor's probabilities f(x), float32 [K, H, W].
 
+        A prompted model knows no object without a prompt: 0 everywhere.
+
         normalised : the image is normalised already, as a slice of a volume must be
         (:mod:`napari_hidiff.inference.volumes`).
         """
+        if self.card.prompted:
+            return np.zeros((1, *self.check_image(image).shape[:2]), np.float32)
         with torch.inference_mode():
-            return self._seen.prior(self._picture(image, normalised))[0].float().cpu().numpy()
+            picture = self._picture(self.check_image(image), image, normalised)
+            return self._seen.prior(picture)[0].float().cpu().numpy()
 
     def steps(
         self,
@@ -183,15 +181,19 @@ class HiDiff:
         start : an integer mask [H, W] and the time 1..T at which the sampler begins with it,
             instead of noise around the prior at T; not for the one-step sampler.
         local : refine only the surroundings of a stroke; the rest stays. Ignored if they are
-            most of the image.
+            most of the image, and by a prompted model.
+
+        A prompted model needs a stroke on the object, or a prior with one (a mask, a box by
+        :func:`prompted.box_prior`), and normalises the window that it looks at
+        (:mod:`napari_hidiff.inference.prompted`).
 
         Raises
         ------
         InputError : an argument does not fit; raised at once, before anything is computed.
         """
-        picture = self._picture(image, normalised)
-        size = picture.size
-        given = None if prior is None else self.check_prior(prior, size)
+        checked = self.check_image(image)
+        size = checked.shape[:2]
+        given = None if prior is None else self._given(prior, size)
         labels = np.full(size, -1, np.int8) if fixed is None else fixed
         labels = preprocessing.check_labels(labels, size, self.labels, "fixed map")
         sampling = self.sampling(sampler, steps, samples, seed)
@@ -205,6 +207,9 @@ class HiDiff:
         ):
             raise InputError("what a local refinement is about does not have the image's size")
         small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
+        if self.card.prompted:
+            return self._prompted(checked, given, small, sampling, start)
+        picture = self._picture(checked, image, normalised)
         return self._steps(picture, given, small, sampling, start, local)
 
     def refine(
@@ -245,7 +250,8 @@ class HiDiff:
         engine = self.engine  # read once: a thread may finish compiling meanwhile
         if engine not in self._seconds:
             self._seconds[engine] = seconds_per_pixel(self)
-        return estimate(self, shape[0], shape[1], sampling, self._seconds[engine])
+        seconds, size = self._seconds[engine], (shape[0], shape[1])
+        return estimate(self.card, self.refiner, engine, size, sampling, seconds)
 
     def save(self, path: Path | str, export: bool = False) -> None:
         """Write weights (float16) and card as one safetensors file, in place of an older one.
@@ -263,10 +269,40 @@ class HiDiff:
         changed.backend = self.backend
         return changed
 
-    def _picture(self, image: np.ndarray, normalised: bool) -> ModelImage:
-        checked = preprocessing.check_image(image, self.card.channels)
+    def _picture(self, checked: np.ndarray, image: np.ndarray, normalised: bool) -> ModelImage:
         rule = None if normalised else self.intensity
         return ModelImage(checked, np.asarray(image), rule, self.device)
+
+    def _given(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A prior as :meth:`check_prior` has it; of a prompted model bool or float32 [H, W], since
+        its masks are softened in a window."""
+        prior = np.asarray(prior)
+        if not self.card.prompted:
+            return self.check_prior(prior, size)
+        if prior.dtype.kind != "f":
+            return preprocessing.check_labels(prior, size, self.labels, "prior mask") > 0
+        array: np.ndarray = self.check_prior(prior, size)[0]
+        return array
+
+    def _prompted(
+        self,
+        image: np.ndarray,
+        prior: np.ndarray | None,
+        fixed_map: np.ndarray,
+        sampling: Sampling,
+        start: tuple[np.ndarray, int] | None,
+    ) -> Iterator[Step]:
+        """The steps of a prompted model; image float32 [H, W, C], prior as :meth:`_given`."""
+
+        def ask(
+            view: np.ndarray, given: np.ndarray | None, fixed: np.ndarray, mask: np.ndarray | None
+        ) -> Iterator[Step]:
+            picture = self._picture(view, view, normalised=False)
+            begin = None if start is None or mask is None else (mask, start[1])
+            return self._steps(picture, given, fixed, sampling, begin, None)
+
+        prompt = prompted.Prompt(prior, fixed_map, None if start is None else start[0])
+        return prompted.steps(ask, image, prompt, self.card.longest_side, self.card.soften)
 
     def _steps(
         self,
@@ -329,25 +365,3 @@ def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
             refiner(prior, model.process.steps, condition).sum().item()
             end = time.perf_counter()
     return (middle - start) / SIDE**2, (end - middle) / SIDE**2
-
-
-def estimate(
-    model: "HiDiff", height: int, width: int, sampling: Sampling, seconds: tuple[float, float]
-) -> Estimate:
-    """The cost of a segmentation and a refinement of an image, halos of its tiles included.
-
-    seconds : of segmentor and refiner, per pixel.
-    """
-    sides = [side + sum(margins(side)) for side in (height, width)]
-    segmented, refined = (
-        [tiling.pixels(tile.outer) for tile in tiling.cut(sides[0], sides[1], halo)]
-        for halo in (tiling.SEGMENTOR_HALO, tiling.HALO)
-    )
-    samples = 1 if sampling.sampler == "one-step" else sampling.samples
-    denoised_pixels = sum(refined) * sampling.passes * samples
-    duration = seconds[0] * sum(segmented) + seconds[1] * denoised_pixels
-    at_once = min(samples, max(1, PIXELS_AT_ONCE // max(refined)))
-    refiner = model.refiner
-    denoised = REFINER_BYTES[model.engine][refiner.stem] * refiner.entry.out_channels // 32
-    peak = max(SEGMENTOR_BYTES * max(segmented), denoised * max(refined) * at_once)
-    return Estimate(duration, peak + (KEPT_BYTES * height * width if len(refined) > 1 else 0))

@@ -50,6 +50,27 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     return image
 
 
+def any_channels(image: np.ndarray, wanted: int) -> np.ndarray:
+    """An image [H, W, ``wanted``] from one of any number of channels; a view where that can be.
+
+    Grey, [H, W] or [H, W, 1], is repeated. Of more channels than are wanted the first are taken;
+    where there are fewer, their mean fills up. What is no such array is returned as it is, for
+    :func:`check_image` to refuse.
+    """
+    image = np.asarray(image)
+    if image.dtype.kind not in "buif" or image.ndim not in (2, 3) or 0 in image.shape:
+        return image
+    if image.ndim == 2:
+        image = image[..., None]
+    lacking = wanted - image.shape[2]
+    if image.shape[2] == 1:
+        return np.broadcast_to(image, (*image.shape[:2], wanted))
+    if lacking <= 0:
+        return image[..., :wanted]
+    mean = image.mean(2, keepdims=True, dtype=np.float32)
+    return np.concatenate([image.astype(np.float32), *[mean] * lacking], 2)
+
+
 @dataclass(frozen=True)
 class Intensity:
     """The normalisation of grey values; statistics are those of the whole array.

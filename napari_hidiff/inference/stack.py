@@ -98,10 +98,8 @@ class Stack:
 
     def normalised(self, model: "HiDiff", index: Index) -> np.ndarray:
         """A slice float32 [H, W, C] with normalised grey values; InputError as :meth:`read`."""
-        from napari_hidiff.inference.preprocessing import check_image
-
-        plane = check_image(self.plane(index), model.card.channels)
-        if not self.whole:
+        plane = model.check_image(self.plane(index))
+        if not self.whole or model.card.prompted:  # a window is normalised on its own
             return model.intensity(plane)
         return model.intensity.scale(plane, self._statistics(model.intensity))
 

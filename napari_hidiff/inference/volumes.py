@@ -20,6 +20,7 @@ from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import check_labels
+from napari_hidiff.inference.prompted import says_where
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor import MULTIPLE
 
@@ -27,10 +28,13 @@ from napari_hidiff.networks.segmentor import MULTIPLE
 def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """A volume float32 [D, H, W, C], normalised by its own statistics: the input of this module.
 
+    A prompted model normalises the windows that it looks at: for it the volume is unchanged.
     InputError if the model cannot read the slices (their size, their channels, NaN).
     """
     for plane in volume:
         model.check_image(plane)
+    if model.card.prompted:
+        return volume
     measured = model.intensity.measure(volume, volume.shape[-1])
     normalised = np.empty(volume.shape, np.float32)
     for plane, scaled in zip(volume, normalised, strict=True):  # no second copy
@@ -39,7 +43,10 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
 
 
 def prior(model: HiDiff, volume: np.ndarray) -> np.ndarray:
-    """The segmentor's probabilities float32 [K, D, H, W] of a *normalised* volume [D, H, W, C]."""
+    """The segmentor's probabilities float32 [K, D, H, W] of a *normalised* volume [D, H, W, C];
+    0 of a prompted model, which has not been told of any object."""
+    if model.card.prompted:
+        return np.zeros((1, *volume.shape[:3]), np.float32)
     parts = []
     for here in chunks(len(volume), volume.shape[1:3]):
         planes = volume[here]
@@ -67,8 +74,13 @@ def refine(
     fixed : int [D, H, W], -1 = free, else the label of the voxel.
     ``on_slice(index)`` is called with the first slice of the next batch.
 
-    InputError if prior, fixed or settings do not fit, before their slices are refined.
+    InputError if prior, fixed or settings do not fit, before their slices are refined, and if no
+    slice has a prompt for a prompted model.
     """
+    if model.card.prompted and not (
+        says_where(prior) or (fixed is not None and (fixed == 1).any())
+    ):
+        raise InputError("no slice has a stroke inside the object, or a mask to start from")
     for what, given in (("prior", prior), ("fixed map", fixed)):
         if given is not None and given.shape[-3] != len(volume):
             raise InputError(f"the {what} has {given.shape[-3]} slices, the volume {len(volume)}")
@@ -103,8 +115,11 @@ def together(
     fixed : per slice int [H, W], -1 = free, or None.
     sampling : None = the card's default.
 
+    A prompted model leaves a slice without a stroke on the object and without a prior empty.
     InputError if an argument does not fit, before anything is computed.
     """
+    if model.card.prompted:
+        return _prompted(model, planes, given, fixed, sampling)
     how = asdict(sampling or model.sampling())
     if len(planes) == 1:  # a single slice uses the model's cache and tiles
         prior = model.prior(planes[0], normalised=True) if given[0] is None else given[0]
@@ -135,6 +150,24 @@ def together(
         run = stream(model.process, denoise, start, kept[:, None], **how)
         *_, last = run
     return Together(shown.swapaxes(0, 1), last.probability.swapaxes(0, 1))
+
+
+def _prompted(
+    model: HiDiff,
+    planes: np.ndarray,
+    given: Sequence[np.ndarray | None],
+    fixed: Sequence[np.ndarray | None],
+    sampling: Sampling | None,
+) -> Together:
+    """:func:`together` of a model that looks at a window of every slice."""
+    how, size = asdict(sampling or model.sampling()), (planes.shape[1], planes.shape[2])
+    priors, probabilities = np.zeros((2, 1, len(planes), *size), np.float32)
+    for number, (plane, prior, kept) in enumerate(zip(planes, given, fixed, strict=True)):
+        if prior is not None:
+            priors[:, number] = model.check_prior(prior, size)
+        if says_where(prior) or (kept is not None and (kept == 1).any()):
+            probabilities[:, number] = model.refine(plane, prior, kept, **how).probability
+    return Together(priors, probabilities)
 
 
 def _checked(model: HiDiff, prior: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from doc_pages import PAGES, ROOT, Line, command_lines, inline_code, script
 from doc_treatments import TREATMENTS, Call, treat
-from layouts import fundus, write_chase, write_drive, write_folder, write_kvasir
+from layouts import fundus, write_chase, write_collection, write_drive, write_folder, write_kvasir
 from PIL import Image
 from volume_layouts import write_brats, write_msd, write_nifti_folder
 
@@ -51,8 +51,14 @@ def write_desk(folder: Path, tiny_file: Path) -> None:
     write_kvasir(folder / "Kvasir-SEG")
     write_brats(folder / "BraTS2021")
     write_msd(folder / "Task04_Hippocampus")
+    write_collection(folder / "HELD_OUT")
     (folder / "data").mkdir()
-    known = {"chase": "CHASEDB1", "kvasir": "Kvasir-SEG", "msd": "Task04_Hippocampus"}
+    known = {
+        "collection": "HELD_OUT",
+        "chase": "CHASEDB1",
+        "kvasir": "Kvasir-SEG",
+        "msd": "Task04_Hippocampus",
+    }
     for name, target in known.items():
         (folder / "data" / name).symlink_to(folder / target)
 

@@ -18,7 +18,7 @@ from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import card_rows, card_scores
 from napari_hidiff.inference.catalog import load_model
 
-BUNDLED = ["chase-vessels", "hippocampus"]
+BUNDLED = ["chase-vessels", "hippocampus", "universal"]
 
 
 def models(*arguments):
@@ -134,7 +134,17 @@ def test_facts_and_scores_of_every_card(tiny_file):
         for heading in ("Channels", "Image size", "Intensity", "Data", "Licence", "Attribution"):
             assert heading in headings
         about, rows = card_scores(card)
-        assert "split test" in about
-        assert rows[0][:2] == ["mask", "Dice"]
+        if card.prompted:
+            assert "from an empty mask" in about
+            assert rows[0] == [
+                "set",
+                "objects",
+                "strokes",
+                *(f"after {n}" for n in (1, 2, 3, 5, 10)),
+            ]
+            assert "kvasir_polyp" in [row[0] for row in rows]
+        else:
+            assert "split test" in about
+            assert rows[0][:2] == ["mask", "Dice"]
         assert {len(row) for row in rows} == {len(rows[0])}
     assert card_scores(catalog.read_card(Path(tiny_file))) == ("", [])

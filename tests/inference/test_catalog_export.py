@@ -18,6 +18,7 @@ from napari_hidiff.masks import Label
 from napari_hidiff.networks.binary import BinaryConv2d
 
 BUNDLED = ("chase-vessels", "hippocampus")
+"""Those that are bundled in full; ``universal`` is an export."""
 CHANNELS = {"chase-vessels": 3, "hippocampus": 1, "tiny": 3}
 
 

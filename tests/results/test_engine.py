@@ -5,7 +5,7 @@ import json
 import pytest
 from paths import ROOT
 
-from napari_hidiff.inference import model
+from napari_hidiff.inference import cost
 
 TEXT = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
 
@@ -103,7 +103,7 @@ def test_the_results_page_quotes_the_same_files():
 
 def test_estimates_use_the_measured_memory():
     measured = MEMORY["bytes_per_pixel"]
-    assert measured["segmentor"] == model.SEGMENTOR_BYTES
-    for engine, stems in model.REFINER_BYTES.items():
+    assert measured["segmentor"] == cost.SEGMENTOR_BYTES
+    for engine, stems in cost.REFINER_BYTES.items():
         for stem, size in stems.items():
             assert measured[engine][f"stem {stem}"]["refiner"] == size

@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 
 from napari_hidiff import load_model
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import card_scores
+from napari_hidiff.inference.catalog import find_model
 from napari_hidiff.training import publish
 
 
@@ -56,3 +58,31 @@ def test_a_model_that_is_too_large_to_bundle_is_refused(tiny_file, tmp_path, mon
     with pytest.raises(InputError, match="are bundled"):
         publish.publish_command(tiny_file, tmp_path, "large")
     assert not (tmp_path / "large.safetensors").exists()
+
+
+def test_a_prompted_model_gets_a_row_per_set_and_stays_an_export(tmp_path):
+    def part(*dice):
+        return {"n": 3, "arms": {"refine": {"dice": list(dice)}}}
+
+    cases = [{"id": "a/1:1", "stroke": ["disc"]}, {"id": "b/1:1", "stroke": ["scribble"]}]
+    report = {"by_set": {"a": part(0, 0.5, 0.75), "b": part(0, 0.25, 0.5)}, "cases": cases}
+    strokes = tmp_path / "strokes.json"
+    strokes.write_text(json.dumps(report | {"command": "c"}))
+    source = find_model("universal")
+    publish.publish_command(source, tmp_path, "again", interactive=strokes, licence="free")
+    published = load_model(tmp_path / "again.safetensors", engine="torch")
+    assert published.exported
+    assert published.card.licence == "free"
+    assert published.card.scores["prompted"] == [
+        {"set": "a", "strokes": "disc", "n": 3, "dice": [0.5, 0.75]},
+        {"set": "b", "strokes": "scribble", "n": 3, "dice": [0.25, 0.5]},
+    ]
+    old, new = load_file(source), load_file(tmp_path / "again.safetensors")
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    assert card_scores(published.card)[1][1] == ["a", "3", "disc", "0.500", "0.750"]
+
+
+def test_an_export_is_published_where_it_is_asked_for(tiny_file, tmp_path):
+    publish.publish_command(tiny_file, tmp_path, "small", export=True)
+    assert load_model(tmp_path / "small.safetensors", engine="torch").exported
+    assert (tmp_path / "small.safetensors").stat().st_size < tiny_file.stat().st_size

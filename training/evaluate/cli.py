@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 
 SCORES_ONLY = ("also", "damage", "second_observer", "tolerance", "prior_from", "skip_bad")
 """Options that no experiment takes."""
-EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "control")
+EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "objects", "control")
 """Options that only experiments on a model take."""
 MODEL_ONLY = ("model", "sampler", "steps", "samples", "engine")
 """Options that no ablation takes: it trains its models, and its variants say how they refine."""
+COLLECTION, OBJECTS = "collection", 20
+"""The data set of many sets, and how many objects of each are used."""
 ABLATION_ONLY = ("rows", "size", "settings", "first_stage", "kept")
 """Options that only ablations take."""
 
@@ -79,6 +81,7 @@ def evaluate_command(
     wrong_strokes: of.WrongStrokesOption = Options.wrong,
     arms: of.ArmsOption = None,
     slices: of.SlicesOption = Options.slices,
+    objects: of.ObjectsOption = OBJECTS,
     control: of.ControlOption = None,
     rows: of.RowsOption = None,
     size: of.SizeOption = Options.size,
@@ -110,7 +113,6 @@ def evaluate_command(
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     opened = open_dataset(dataset, data, split_file, split_rule=split_rule)
-    cases = opened.split(split)[:limit]
     options = Options(
         seeds=tuple(range(seed, seed + seeds)),
         sampler=sampler,
@@ -141,13 +143,21 @@ def evaluate_command(
         from .ablations.report import print_report
         from .ablations.run import run_ablation
 
+        cases = opened.split(split)[:limit]
         content, folder = run_ablation(experiment, opened, cases, options, state, device)
         deliver(content, print_report, json, output, folder)
         return
     loaded = load(options.model, device, engine)
-    if longest_side is None:
-        longest_side = int(loaded.card.training.get("recipe", {}).get("longest_side", 0))
+    prompted = loaded.card.prompted
+    if longest_side is None:  # a prompted model brings what it looks at to its scale itself
+        recipe = loaded.card.training.get("recipe", {})
+        longest_side = 0 if prompted else int(recipe.get("longest_side", 0))
     opened = replace(opened, longest_side=longest_side)
+    if dataset == COLLECTION and prompted:
+        from .objects import unseen_objects
+
+        opened = unseen_objects(opened, loaded.card, objects)
+    cases = opened.split(split)[:limit]
     if experiment is not None:
         folder = state or default_state(experiment, options.model, opened, split)
         with progress(NAME, len(cases)) as on_case:

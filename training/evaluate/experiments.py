@@ -99,6 +99,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         imported_later("analyses.cross_dataset", "report"),
         same_classes=False,
     ),
+    "foreign-priors": Experiment(
+        "masks from elsewhere, refined once without a stroke: help and harm",
+        imported_later("analyses.foreign_priors", "run"),
+        "III, any segmentor may give the prior: the paper refines those of six networks",
+        imported_later("analyses.foreign_priors", "report"),
+        same_classes=False,
+    ),
 }
 """Every experiment that ``--experiment`` runs on a trained model, by name."""
 

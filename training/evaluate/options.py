@@ -153,6 +153,15 @@ SlicesOption = Annotated[
     int,
     typer.Option(min=1, help="Slices of a volume that are used.", rich_help_panel=MODELS),
 ]
+ObjectsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Objects of every set, where the data set is a collection; a prompted model is asked "
+        "for one at a time, on the sets that it was not trained on (--split test).",
+        rich_help_panel=MODELS,
+    ),
+]
 ControlOption = Annotated[
     Path | None,
     typer.Option(

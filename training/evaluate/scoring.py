@@ -130,7 +130,7 @@ def check(
     if same_classes and len(card.classes) != len(dataset.classes):
         known, wanted = ", ".join(label.name for label in card.classes), ", ".join(dataset.classes)
         raise InputError(f"{card.name} knows the classes {known}; {dataset.name} has {wanted}")
-    if len(card.channels) != len(dataset.channels):
+    if not card.prompted and len(card.channels) != len(dataset.channels):
         raise InputError(
             f"{card.name} reads {len(card.channels)} channels ({', '.join(card.channels)}); "
             f"{dataset.name} images have {len(dataset.channels)} ({', '.join(dataset.channels)})"

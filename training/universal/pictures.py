@@ -102,7 +102,7 @@ def read_pictures(
     images, labels, superpixels, sizes = zip(*found, strict=True)
     names = tuple(sorted({set_of(case) for case in cases}))
     sets = np.array([names.index(set_of(case)) for case in cases])
-    within = _enclosures(cases, labels, sets, len(names))
+    within = enclosures(cases, labels, sets, len(names))
     return Pictures(
         images=torch.from_numpy(np.stack(images)),
         labels=torch.from_numpy(np.stack(labels)),
@@ -173,10 +173,13 @@ def _told(values: Iterable[Any], advance: Callable[[], None]) -> Iterator[Any]:
         yield value
 
 
-def _enclosures(
+def enclosures(
     cases: Sequence[Case], labels: Sequence[np.ndarray], sets: np.ndarray, count: int
 ) -> np.ndarray:
-    """``within`` of :class:`Pictures`: in sets of classes, labels that lie inside others."""
+    """``within`` of :class:`Pictures`: in sets of classes, labels that lie inside others.
+
+    labels : a map int [H, W] of every case; sets : int [N], the number of its set, of ``count``.
+    """
     largest = max(int(mask.max()) for mask in labels) + 1
     within = np.zeros((count, largest, largest), bool)
     within[:] = np.eye(largest, dtype=bool)

@@ -13,7 +13,8 @@ from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_hidiff.inference.model import Estimate, HiDiff
+    from napari_hidiff.inference.cost import Estimate
+    from napari_hidiff.inference.model import HiDiff
 
 WAITING = "Loading the model …"
 AT_ONCE = 0.5

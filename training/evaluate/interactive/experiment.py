@@ -41,7 +41,7 @@ class Annotators:
 
     def __init__(self, model: HiDiff, dataset: Dataset, options: Options, study: Study) -> None:
         self.model, self.dataset, self.options, self.study = model, dataset, options, study
-        self.policies = arms_named(options)
+        self.policies = arms_named(options, model.card.prompted)
         kind_of(options.stroke, np.zeros((1, 1), np.uint8))  # refuses an unknown kind at once
         needs_control = any(policy.control for policy in self.policies)
         self.control = _control(model, options) if needs_control else None

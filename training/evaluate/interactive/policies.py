@@ -23,8 +23,8 @@ from ..scoring import ONE_STEP, seeds_of, settings_of
 from ..study import Options
 from .subjects import Subject, Workspace
 
-NOTHING, MODEL, WALKER = "nothing", "model", "walker"
-"""What answers a stroke."""
+NOTHING, MODEL, WALKER, STROKES_WALKER = "nothing", "model", "walker", "strokes walker"
+"""What answers a stroke; the second walker knows the strokes alone, not the mask."""
 SEGMENTOR, CURRENT, BOTH, EVEN = "segmentor", "current", "both", "even"
 """The prior of a re-refinement: the segmentor's, the current mask, their mean, or 1/K."""
 
@@ -70,6 +70,7 @@ POLICIES = {
         Policy("no-clamp", "re-refine, painted pixels are not kept", clamp=False),
         Policy("control", "one-step control model", sampler=ONE_STEP, control=True),
         Policy("walker", "random walker from strokes and cores", WALKER),
+        Policy("walker-strokes", "random walker from strokes alone", STROKES_WALKER),
         Policy("berdiff", "prior 1/K, all steps", prior=EVEN, sampler="ancestral", every_step=True),
         Policy("once", "refine once, then paint only", once=True),
         Policy("refine-near", "changes near the stroke only", guards=NEAR),
@@ -89,6 +90,9 @@ POLICIES = {
 }
 """Every arm by name; docs/interactive.md describes them."""
 
+PROMPTED = ("paint", "refine", "walker-strokes")
+"""The arms by default of a prompted model, which starts from an empty mask."""
+
 DEFAULT = (
     "paint",
     "refine",
@@ -102,14 +106,16 @@ DEFAULT = (
 )
 
 
-def arms_named(options: Options) -> tuple[Policy, ...]:
+def arms_named(options: Options, prompted: bool = False) -> tuple[Policy, ...]:
     """The arms that were asked for, in that order, each once; by default without a control model
-    all but its arm.
+    all but its arm, and of a ``prompted`` model :data:`PROMPTED`.
 
     InputError: an unknown arm, none at all, or the control's arm without its model.
     """
     names = options.arms
-    if names is None:
+    if names is None and prompted:
+        names = PROMPTED
+    elif names is None:
         names = tuple(name for name in DEFAULT if name != "control" or options.control)
     if unknown := [name for name in names if name not in POLICIES]:
         raise InputError(f"unknown arm {unknown[0]!r}: choose from {', '.join(POLICIES)}")
@@ -126,6 +132,8 @@ def arm_settings(policy: Policy, model: HiDiff, options: Options) -> dict[str, A
     empty where nothing answers."""
     if policy.answer == WALKER:
         return {"beta": BETA, "core": CORE, "seeds": "band, local where thin"}
+    if policy.answer == STROKES_WALKER:
+        return {"beta": BETA, "seeds": "strokes, and the border until one is on the background"}
     if policy.answer != MODEL:
         return {}
     settings = settings_of(model, options)
@@ -158,6 +166,8 @@ def answer_of(
         return None
     if policy.answer == WALKER:
         return lambda at: at.complete(walked(subject.image, at.mask, at.fixed))
+    if policy.answer == STROKES_WALKER:
+        return lambda at: at.complete(walked_from_strokes(subject.image, at.fixed))
     if policy.answer != MODEL:
         raise ValueError(f"no answer is named {policy.answer!r}")
 
@@ -215,6 +225,19 @@ def walked(image: np.ndarray, mask: np.ndarray, fixed: np.ndarray) -> np.ndarray
     seeds = np.where(fixed != FREE, fixed, cores(mask))
     if np.unique(seeds[seeds != FREE]).size < 2:
         return mask
+    return random_walk(image, seeds)
+
+
+def walked_from_strokes(image: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """The random walker's mask [H, W] from the strokes alone; until one lies on the background the
+    border of the image counts as such. Empty where no stroke lies on an object."""
+    seeds = fixed.copy()
+    if not (fixed == 0).any():
+        rim = np.ones(fixed.shape, bool)
+        rim[1:-1, 1:-1] = False
+        seeds[rim & (fixed == FREE)] = 0
+    if not (fixed > 0).any():
+        return np.zeros(fixed.shape, np.uint8)
     return random_walk(image, seeds)
 
 
