@@ -65,13 +65,15 @@ def digest(path: Path | None) -> str | None:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def sources(job: "Job", model: str) -> dict[str, str | None]:
-    """The digests that a record keeps: of the model's file (given), image, prior, fixed pixels."""
+def sources(job: "Job", model: str) -> dict[str, Any]:
+    """What a record keeps to tell whether it is still of the same: the digests of the model's file
+    (given), of image, prior and fixed pixels, and the box."""
     return {
         "model": model,
         "image": digest(job.image),
         "prior": digest(job.prior),
         "fixed": digest(job.fixed),
+        "box": job.box and list(job.box),
     }
 
 
