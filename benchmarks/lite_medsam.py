@@ -11,6 +11,8 @@ The training sets of LiteMedSAM's weights are not listed: an image here may be o
 
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +27,7 @@ from napari_hidiff._version import __version__
 from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import lite_medsam
-from napari_hidiff.inference.lite_medsam import LiteMedSAM, load_lite_medsam
+from napari_hidiff.inference.lite_medsam import load_lite_medsam
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Box, dice
 from napari_hidiff.training.datasets import Case, open_dataset
@@ -33,6 +35,8 @@ from napari_hidiff.training.datasets.collection import read_pair, set_of
 
 SETS = ("kromp_nuclei_fluo", "liver_mass_us", "rings_prostate_glands")
 """Three of the sets that the universal refiner is validated on."""
+Ask = Callable[[np.ndarray, Box], np.ndarray]
+"""(image uint8 [H, W, 3], box) -> probability float32 [1, H, W]."""
 SMALLEST = 64
 """Pixels that an object has at least."""
 
@@ -53,12 +57,10 @@ def box_around(mask: np.ndarray) -> Box:
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
-def measure(
-    network: LiteMedSAM, model: HiDiff | None, image: np.ndarray, truth: np.ndarray
-) -> dict[str, Any]:
+def measure(ask: Ask, model: HiDiff | None, image: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Dice of both ways and the seconds that the box took, for an image uint8 [H, W, 3]."""
     clock, processor = time.perf_counter(), time.process_time()
-    mask = network.probability(image, box_around(truth))[0] >= 0.5
+    mask = ask(image, box_around(truth))[0] >= 0.5
     processor, clock = time.process_time() - processor, time.perf_counter() - clock
     row = {"box": dice(mask, truth)}
     if model is not None:
@@ -68,7 +70,7 @@ def measure(
 
 
 def measure_set(
-    network: LiteMedSAM, model: HiDiff | None, cases: list[Case], objects: int, seed: int
+    ask: Ask, model: HiDiff | None, cases: list[Case], objects: int, seed: int
 ) -> list[dict[str, Any]]:
     """A row for each of so many objects, each in an image of its own."""
     rng = np.random.default_rng(seed)
@@ -76,8 +78,10 @@ def measure_set(
     for at in rng.permutation(len(cases)):
         image, labels = read_pair(cases[at])
         truth = object_of(labels, rng)
-        if truth is not None and len(rows) < objects:
-            rows.append({"id": cases[at].id} | measure(network, model, image, truth))
+        if truth is not None:
+            rows.append({"id": cases[at].id} | measure(ask, model, image, truth))
+        if len(rows) == objects:
+            break
     return rows
 
 
@@ -99,6 +103,9 @@ def main(
     sets: Annotated[str, typer.Option(help="Names of sets, with commas.")] = ",".join(SETS),
     objects: Annotated[int, typer.Option(min=1, help="Objects of a set, at most.")] = 20,
     model: Annotated[str | None, typer.Option(help="A model that refines the mask.")] = None,
+    context: Annotated[
+        float, typer.Option(help="Side of the square that is looked at, in sides of the box.")
+    ] = lite_medsam.CONTEXT,
     seed: Annotated[int, typer.Option(help="Of the images and objects that are drawn.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     as_json: JsonOption = False,
@@ -113,7 +120,7 @@ def main(
         raise InputError(f"{data}: no set {unknown[0]!r}")
     refiner = None if model is None else napari_hidiff.load_model(model, device="cpu")
     before = time.process_time()
-    network = load_lite_medsam()
+    ask = partial(load_lite_medsam().probability, context=context)
     found: dict[str, Any] = {
         "command": "python -m benchmarks.lite_medsam DATA" + (f" --model {model}" if model else ""),
         "machine": machine(threads) | {"load": [round(x, 1) for x in os.getloadavg()]},
@@ -121,12 +128,13 @@ def main(
         "weights_sha256": lite_medsam.SHA256,
         "load_seconds": digits(time.process_time() - before, 3),
         "model_sha256": refiner.digest if refiner else None,
+        "context": context,
         "seed": seed,
         "sets": {},
     }
     for name in names:
         own = sorted((case for case in cases if set_of(case) == name), key=lambda case: case.id)
-        found["sets"][name] = summary(measure_set(network, refiner, own, objects, seed))
+        found["sets"][name] = summary(measure_set(ask, refiner, own, objects, seed))
         write(output, found)
     if as_json:
         print_json(found)

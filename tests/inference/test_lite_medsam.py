@@ -1,5 +1,6 @@
 """LiteMedSAM with its real weights, where the extra is installed; what is refused in any case."""
 
+import math
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -129,3 +130,27 @@ def test_what_stands_in_for_timm_is_gone_after_the_import(monkeypatch):
         assert sys.modules["timm"] is not timm
     assert sys.modules["timm"] is timm
     assert sys.modules.keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    ("box", "context", "part"),
+    [
+        (Box(40, 50, 50, 60), 2.0, Box(35, 45, 55, 65)),
+        (Box(40, 50, 45, 70), 2.0, Box(22, 40, 62, 80)),
+        (Box(0, 88, 10, 90), 2.0, Box(0, 70, 20, 90)),  # moved into the image
+        (Box(10, 0, 90, 30), 2.0, Box(0, 0, 100, 90)),  # cut to it
+        (Box(40, 50, 50, 60), math.inf, Box(0, 0, 100, 90)),
+    ],
+)
+def test_the_network_looks_at_a_square_around_the_box(box, context, part):
+    assert lite_medsam.around(box, (100, 90), context) == part
+
+
+@installed
+def test_a_small_object_in_a_large_image_is_found():
+    image, truth, box = bright_disc(40, 40)
+    large, whole = np.full((1500, 1200), 60, np.uint8), np.zeros((1500, 1200), bool)
+    large[700:740, 1160:], whole[700:740, 1160:] = image, truth
+    moved = Box(700 + box.y0, 1160 + box.x0, 700 + box.y1, 1160 + box.x1)
+    probability = load_lite_medsam().probability(large, moved)
+    assert dice(probability[0] >= 0.5, whole) > 0.8
