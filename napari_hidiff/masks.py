@@ -6,7 +6,7 @@ few bytes however long it is.
 
 :class:`Changes` counts where two masks differ. :func:`dice` is the only score that the program
 itself prints; a full evaluation is ``napari-hidiff-evaluate``. An :data:`Index` is the place of a
-slice in a mask of more axes.
+slice in a mask of more axes. A :class:`Box` is drawn around an object.
 """
 
 import base64
@@ -33,6 +33,35 @@ class Label:
 
     name: str
     color: str
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels around an object, ``mask[y0:y1, x0:x1]``: y1 and x1 are outside."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Box":
+        """A box as it is written in a command, ``Y0,X0,Y1,X1``; InputError for anything else."""
+        try:
+            y0, x0, y1, x1 = map(int, text.split(","))
+        except ValueError:
+            raise InputError(
+                f"a box is four whole numbers of pixels, Y0,X0,Y1,X1, not {text!r}"
+            ) from None
+        return cls(y0, x0, y1, x1)
+
+    def check(self, size: tuple[int, int]) -> None:
+        """InputError if it holds no pixel, or is not inside an image of size (H, W)."""
+        height, width = size
+        if not (0 <= self.y0 < self.y1 <= height and 0 <= self.x0 < self.x1 <= width):
+            raise InputError(
+                f"the box {','.join(map(str, self))} does not fit: 0 <= Y0 < Y1 <= {height} and "
+                f"0 <= X0 < X1 <= {width} are needed"
+            )
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,15 @@ def going_on(line: Line, call: Call) -> None:
     assert became == {"photo": "skipped", "other": "done"}
 
 
+def with_a_box(line: Line, call: Call) -> None:
+    """As it stands where LiteMedSAM is installed, and else up to the line that says how to."""
+    from napari_hidiff.inference.lite_medsam import is_installed
+
+    assert call(*line.words) == (0 if is_installed() else 2)
+    if not is_installed():
+        assert "install it with: pip install" in call.said()  # type: ignore[attr-defined]
+
+
 def on_a_cluster(line: Line, call: Call) -> None:
     """On a scheduler and a worker of this machine."""
     from distributed import LocalCluster
@@ -253,6 +262,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
     (r"napari-hidiff-refine .*--resume", going_on),
     (r"napari-hidiff-refine .*--dask", on_a_cluster),
+    (r"napari-hidiff-refine .*--box", with_a_box),
     (r"napari-hidiff-refine ", run),
     (r"dask (scheduler|worker)", of_dask),
     (r"napari-hidiff-train ", check_or_dry_run),

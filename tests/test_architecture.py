@@ -29,7 +29,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "engine": {"networks"},
     "inference": {"masks", "io", "diffusion", "networks", "engine"},
     "annotation": {"masks", "io", "diffusion", "inference"},
-    "batch": {"io", "inference"},
+    "batch": {"masks", "io", "inference"},
     "_qt": {"masks", "plot", "io", "diffusion", "engine", "inference", "annotation"},
     "cli": {"masks", "plot", "io", "diffusion", "inference", "annotation", "batch", "_qt"},
     "training.datasets": {"io", "inference"},
@@ -52,7 +52,7 @@ EXPERIMENTS = {"ablations", "analyses", "generative", "interactive"}
 
 TORCH_FREE = (
     *("annotation", "batch.jobs", "batch.records", "cli.app", "inference.card"),
-    *("inference.catalog", "io", "masks", "_qt.widget", "training.evaluate.cli"),
+    *("inference.box", "inference.catalog", "io", "masks", "_qt.widget", "training.evaluate.cli"),
 )
 LINES, MODULES = 400, 17
 """At most so many lines a file, modules a folder."""

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import dice, mean_dice
+from napari_hidiff.masks import Box, dice, mean_dice
 from napari_hidiff.plot import COLUMNS, Stage, detail_window, save_stages
 
 MASKS = arrays(np.uint8, (6, 5), elements=st.integers(0, 2))
@@ -70,3 +70,15 @@ def test_picture_that_cannot_be_written_says_so(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     with pytest.raises(InputError, match="cannot be written"):
         save_stages(tmp_path / "no" / "x.png", mask, mask, [Stage("prior", mask, 1.0)])
+
+
+def test_a_box_is_read_as_it_is_written_and_fits_or_is_refused():
+    box = Box.parse("3, 4,10,12")
+    assert box == (3, 4, 10, 12)
+    box.check((10, 12))
+    for text in ("3,4,10", "3,4,10,12,1", "3,4,10,b", "", "1.5,2,3,4"):
+        with pytest.raises(InputError, match="four whole numbers of pixels"):
+            Box.parse(text)
+    for wrong in (Box(0, 0, 11, 12), Box(0, 0, 10, 13), Box(-1, 0, 3, 3), Box(3, 4, 3, 9)):
+        with pytest.raises(InputError, match=r"0 <= Y0 < Y1 <= 10 and 0 <= X0 < X1 <= 12"):
+            wrong.check((10, 12))

@@ -17,6 +17,7 @@ from napari_hidiff.io.images import IMAGES, TIFF
 from napari_hidiff.io.nifti import is_nifti, stem
 from napari_hidiff.io.registry import is_volume
 from napari_hidiff.io.write import tables
+from napari_hidiff.masks import Box
 
 if TYPE_CHECKING:
     pass
@@ -48,13 +49,17 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One image: its input files (image, prior mask, fixed pixels) and its output files."""
+    """One image: its input files (image, prior mask, fixed pixels) and its output files.
+
+    box : around the object in the image, instead of a prior mask.
+    """
 
     image: Path
     prior: Path | None
     fixed: Path | None
     mask: Path
     steps: Path
+    box: Box | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -138,14 +143,17 @@ def plan(
     overwrite: bool = False,
     resume: bool = False,
     own: Mapping[Path, Listed] | None = None,
+    box: Box | None = None,
 ) -> list[Job]:
     """Pair every image with its prior, its fixed pixels and its outputs in ``output``.
 
     prior, fixed: a file for a single image, or a folder with files of the images' stems.
     own: entries of a list for single images; they override ``prior`` and ``fixed``.
+    box: around the object in a single picture without a prior.
     resume: outputs may exist; :func:`napari_hidiff.batch.records.split` decides which are valid.
     Raises InputError if two images would write the same file, an output exists already (unless
-    ``overwrite`` or ``resume``), there is one mask for several images, or ``output`` is a file.
+    ``overwrite`` or ``resume``), there is one mask or box for several images, both a prior and a
+    box, or a box in a volume, or if ``output`` is a file.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder")
@@ -156,6 +164,8 @@ def plan(
             raise InputError(
                 f"{path}: {option} is one file for {len(images)} images; give a folder"
             )
+    if box is not None and len(images) > 1:
+        raise InputError(f"--box is around an object in one image; there are {len(images)}")
     jobs: dict[str, Job] = {}
     for image in images:
         name = image_name(image)
@@ -168,7 +178,11 @@ def plan(
             )
         listed = (own or {}).get(image) or Listed(image)
         masks = listed.prior or _beside(prior, image), listed.fixed or _beside(fixed, image)
-        job = Job(image, *masks, mask, steps)
+        job = Job(image, *masks, mask, steps, box)
+        if box is not None and job.prior is not None:
+            raise InputError(f"{image}: has a prior and a --box: give one")
+        if box is not None and is_volume(image):
+            raise InputError(f"{image}: is a volume; --box is for a picture")
         existing = next((file for file in job.outputs if file.exists()), None)
         if existing is not None and not (overwrite or resume):
             raise InputError(

@@ -71,13 +71,15 @@ def digest(path: Path | None) -> str | None:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def sources(job: "Job", model: str) -> dict[str, str | None]:
-    """The digests in a record: ``model`` (of its file), image, prior, fixed pixels."""
+def sources(job: "Job", model: str) -> dict[str, Any]:
+    """What a record was made of: digests of ``model`` (its file), image, prior and fixed pixels,
+    and the box."""
     return {
         "model": model,
         "image": digest(job.image),
         "prior": digest(job.prior),
         "fixed": digest(job.fixed),
+        "box": job.box and list(job.box),
     }
 
 

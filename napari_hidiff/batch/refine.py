@@ -19,6 +19,7 @@ from napari_hidiff.batch.jobs import MAX_ATTEMPTS, BatchSettings, Job, JobResult
 from napari_hidiff.batch.records import count, finished, head, sources
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.box import prior_in_box
 from napari_hidiff.io.images import (
     fixed_labels,
     from_black_and_white,
@@ -181,11 +182,16 @@ def refine_file(
         for path, mask in ((job.prior, prior), (job.fixed, fixed)):
             if path is not None and mask is not None:
                 check_turn(job.image, path, image.shape[:2], mask.shape)
+        boxed = None if job.box is None else prior_in_box(model, image, job.box)
+        prior = prior if boxed is None else boxed.prior
         run = model.steps(image, prior=prior, fixed=fixed, **settings)
-        mask = model.mask_of(model.prior(image)) if prior is None else prior
+        start_from = model.prior(image) if prior is None else prior
+        mask = model.mask_of(start_from) if start_from.dtype.kind == "f" else start_from
         if fixed is not None:
             mask = np.where(fixed >= 0, fixed, mask).astype(np.uint8)
         record = head(model, job, settings, image.shape, mask, fixed) | {"steps": []}
+        if boxed is not None:
+            record["prior"] |= boxed.record
         first, before = mask, time.perf_counter()
         for step in run:
             now, after = time.perf_counter(), step.mask

@@ -46,6 +46,7 @@ from napari_hidiff.cli.console import (
     progress,
 )
 from napari_hidiff.errors import InputError
+from napari_hidiff.masks import Box
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
@@ -87,6 +88,14 @@ def refine_command(
             metavar="MASK",
             help="Pixels that must keep their class: a mask with the class number of fixed pixels, "
             "and 255 (unsigned files) or -1 (signed) elsewhere. For several images: a folder.",
+        ),
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Y0,X0,Y1,X1",
+            help="Start from the object that LiteMedSAM (extra medsam) finds in this box of one "
+            "picture: rows Y0 to Y1 - 1, columns X0 to X1 - 1. The model has one class.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing masks.")] = False,
@@ -151,6 +160,7 @@ def refine_command(
         output=output,
         prior=prior,
         fixed=fixed,
+        box=None if box is None else Box.parse(box),
         overwrite=overwrite,
         resume=resume,
         settings=settings,
@@ -179,6 +189,7 @@ class Batch:
     output: Path
     prior: Path | None
     fixed: Path | None
+    box: Box | None
     overwrite: bool
     resume: bool
     settings: Mapping[str, Any]
@@ -272,6 +283,7 @@ def _plan(batch: Batch) -> list[Job]:
         batch.overwrite,
         batch.resume,
         {line.image: line for line in listed},
+        batch.box,
     )
     check_place(batch.output, batch.overwrite)
     return jobs if batch.dask is None else [absolute(job) for job in jobs]
