@@ -30,8 +30,8 @@ import napari_hidiff
 from napari_hidiff.inference.prompted import box_prior
 
 model = napari_hidiff.load_model("universal")
-fixed = np.full(image.shape[:2], -1)                 # -1 = free
-fixed[120:126, 80:86] = 1                            # a stroke inside the object
+fixed = np.full(image.shape[:2], -1)  # -1 = free
+fixed[120:126, 80:86] = 1  # a stroke inside the object
 result = model.refine(image, fixed=fixed)
 result = model.refine(image, prior=box_prior(image.shape[:2], slice(90, 160), slice(50, 120)))
 ```

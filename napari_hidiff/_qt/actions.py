@@ -239,6 +239,9 @@ class Actions:
         attempt(go_on)
 
     def _guards(self, how: Settings) -> Guards:
+        """What an update may change; all of it for a prompted model, whose first mask is empty."""
+        if self._models.loaded().card.prompted:
+            return Guards(None, False, 0.0)
         return how.guards(near=self._settings.near.isChecked())
 
 

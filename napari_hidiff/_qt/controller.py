@@ -233,5 +233,8 @@ class Controller(Actions):
             return
         self._due = None
         session = None if annotated is None else annotated.annotation.sessions.get(target.index)
-        if session is not None and session.begun and self._fit.problem is None:
+        model = self._models.model
+        prompted = model is not None and model.card.prompted  # a stroke asks for its first mask
+        begun = prompted or (session is not None and session.begun)
+        if begun and self._fit.problem is None:
             attempt(self._advance, target, False, True)

@@ -182,6 +182,7 @@ def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
     assert names == [
         "chase-vessels  (bundled)",
         "hippocampus  (bundled)",
+        "universal  (bundled)",
         "tiny.safetensors  (file)",
     ]
     dialog.list.setCurrentRow(1)
@@ -195,7 +196,7 @@ def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
     hand.wait(lambda: "is a pickle" in hand.said(), "the refusal")
     dialog.add_file(tiny_file)
     hand.wait(lambda: "tiny" in catalog.available_models(), "the copy")
-    hand.wait(lambda: dialog.chosen().name == "tiny", "the list")
+    hand.wait(lambda: dialog.selected().name == "tiny", "the list")
     assert "tiny" in hand.widget.choose.model.choices
     QTest.mouseClick(dialog.use, Qt.MouseButton.LeftButton)
     assert not dialog.isVisible()

@@ -80,5 +80,5 @@ def test_a_layer_per_channel(open_files, tmp_path):
         for at, name in enumerate(CHANNELS)
     ]
     hand, model = open_files(4, *paths)
-    assert hand.control("channels").isVisible()
+    assert not hand.control("channels").isHidden(), "it is on the page of settings"
     work_and_repeat(hand, model, *paths)

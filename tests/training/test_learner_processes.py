@@ -24,6 +24,7 @@ from napari_hidiff.training.learner import accelerator_for, mixed_precision
 from napari_hidiff.training.recipes import RECIPES
 
 SETTINGS = {
+    "size": "paper",
     "width": 32,
     "stem": 2,
     "pretrain-iterations": 2,

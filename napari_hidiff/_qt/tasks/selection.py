@@ -224,7 +224,7 @@ class Selection:
         image = self.image
         if image is None or self.card is None or image.rgb or self._leading(image):
             return False
-        return len(self.card.channels) > 1 and len(self._over) > 1
+        return not self.card.prompted and len(self.card.channels) > 1 and len(self._over) > 1
 
     def _layout(self, image: Image) -> Channels:
         if image.rgb:
@@ -243,6 +243,8 @@ def _read_by(card: Card, image: Image, leading: int, over: Sequence[Image]) -> S
     leading : axes of the image that are channels; over : the layers that may be channels of it.
     """
     channels = len(card.channels)
+    if card.prompted:  # it reads any number of channels
+        return Stack((pixels(image),), "last" if image.rgb else "first" if leading else "none")
     if image.rgb:
         return Stack((pixels(image),), "last") if channels == RGB else None
     if leading:
