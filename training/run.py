@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 
 from napari_hidiff.errors import InputError
@@ -109,13 +108,12 @@ def check_recipe(recipe: Recipe, card: Card) -> None:
     """InputError if the recipe cannot be built, before any data are read or written."""
     if recipe.kernel == "gaussian" and recipe.centre != "prior":
         raise InputError("normal noise has no centre to choose: --centre is for --kernel bernoulli")
-    blank = np.zeros((32, 32, len(card.channels)), np.uint8)
     try:
         model = HiDiff.create(card)
         if not model.process.binary and model.refiner.output == "eps":
             raise ValueError("eps are flips, and a Gaussian kernel has none: use --predicts y0")
         RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
-        model.steps(blank)  # checks the default sampler, computes nothing
+        model.sampling()  # the defaults of the card
     except ValueError as error:
         raise InputError(str(error)) from error
     if recipe.prior_from and not Path(recipe.prior_from).exists():

@@ -23,6 +23,7 @@ from napari_hidiff.training.run import (
     blank_card,
     check_folder,
     check_place,
+    check_recipe,
     note_recipe,
     write_json,
 )
@@ -111,6 +112,7 @@ def train(
         raise InputError("a universal refiner trains in one process")
     card = blank_card(recipe, dataset, command)
     card = replace(card, name=name or "universal", summary="any object, from a stroke, box or mask")
+    check_recipe(recipe, card)
     check_folder(folder, recipe, resume)
     check_place(folder)
     watch = watch or Watch(folder)
