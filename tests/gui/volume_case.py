@@ -32,7 +32,7 @@ def corrected_and_carried(hand: Any, truth: np.ndarray, at: int, reach: int) -> 
     hand.viewer.dims.set_current_step(0, at)
     hand.known()
     hand.click("segment_slices")
-    hand.says(f"{len(truth)} segmented", "slices")
+    hand.says(f"First mask in {len(truth)} slices", "slices")
     segmented = hand.mask.data.copy()
     row, first, last, label = missed(segmented[at], truth[at])
     painted = hand.stroke((row, first), (row, last), label=label)
@@ -50,7 +50,7 @@ def corrected_and_carried(hand: Any, truth: np.ndarray, at: int, reach: int) -> 
     assert touched, hand.control("slices").text()
     assert touched == set(range(at + 1, at + 1 + len(touched))), "it went on slice by slice"
     assert max(touched) <= at + reach
-    hand.says(f"carried to {len(touched)}", "slices")
+    hand.says(f"Carried to {len(touched)} slice", "slices")
     carried = hand.mask.data
     np.testing.assert_array_equal(carried[at], refined)
     others = [z for z in range(len(truth)) if z != at and z not in touched]
