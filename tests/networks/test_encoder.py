@@ -58,8 +58,10 @@ def test_an_encoder_has_features_and_no_opinion():
     assert sides == wanted
 
 
-def test_the_prior_is_one_half(model, asked):
-    assert (model.prior(asked[0]) == 0.5).all()
+def test_the_segmentor_has_no_opinion_and_the_model_no_mask(model, asked):
+    logits, _ = model.segmentor(torch.randn(1, 3, 64, 64))
+    assert (logits == 0).all(), "a prior of 1/2"
+    assert not model.prior(asked[0]).any()
 
 
 def test_the_first_channel_of_the_answers_is_the_answer(model, asked):
