@@ -46,7 +46,7 @@ def differences(part: Any, of: str = "") -> list[dict[str, float]]:
     return [found for key, value in rest.items() for found in differences(value, kept or key)]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "foreign-priors"])
 def test_a_report_has_every_figure_of_its_object(name, tiny, chase, tmp_path):
     dataset = open_dataset("chase", chase)
     cases = dataset.split("test")[:6]
