@@ -96,7 +96,7 @@ def train(
     """Train on a collection of sets and return the path of the model, ``folder/model.safetensors``.
 
     ``folder`` also gets model-export.safetensors (signs in place of binary weights, for inference),
-    recipe.json, last.pt, TensorBoard events and report.json: Draws on the validation cases after
+    recipe.json, last.pt, TensorBoard events and report.json: Dice of the validation cases after
     each stroke. ``cache`` (``cache`` beside ``folder``) keeps superpixels. Other arguments are
     those of :func:`napari_hidiff.training.trainer.train`.
 
