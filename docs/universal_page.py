@@ -28,12 +28,13 @@ In `strokes.png` 1 is the object, 0 is not, 255 is free; `draft.png` is a mask t
 import numpy as np
 import napari_hidiff
 from napari_hidiff.inference.prompted import box_prior
+from napari_hidiff.masks import Box
 
 model = napari_hidiff.load_model("universal")
 fixed = np.full(image.shape[:2], -1)  # -1 = free
 fixed[120:126, 80:86] = 1  # a stroke inside the object
 result = model.refine(image, fixed=fixed)
-result = model.refine(image, prior=box_prior(image.shape[:2], slice(90, 160), slice(50, 120)))
+result = model.refine(image, prior=box_prior(image.shape[:2], Box(90, 50, 160, 120)))
 ```
 
 Without a stroke on the object, a box or a mask it says so in one line and computes nothing.

@@ -160,6 +160,7 @@ def next_step(
     busy: bool,
     problem: str | None,
     without_model: bool,
+    prompted: bool,
     begun: bool,
     painted: bool,
     at_once: bool,
@@ -168,7 +169,8 @@ def next_step(
     """What to do next.
 
     image : whether there is one. busy : whether work is under way. problem : why the model cannot
-    run; without_model : whether strokes alone can do it. begun : whether there is a mask; painted :
+    run; without_model : whether strokes alone can do it. prompted :
+    whether the model waits for a stroke. begun : whether there is a mask; painted :
     whether strokes wait for an update, at_once : which follows by itself; done : whether the mask
     is final.
     """
@@ -179,7 +181,7 @@ def next_step(
     if problem is not None:
         return WITHOUT_MODEL if without_model else "Next: see the lines on top."
     if not begun:
-        return "Next: press Find."
+        return "Next: Paint a stroke inside the object." if prompted else "Next: press Find."
     if painted and not at_once:
         return "Next: press Update, or paint more."
     if done:

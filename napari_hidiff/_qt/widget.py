@@ -121,6 +121,7 @@ class HiDiffWidget(QWidget):
                 busy=work.busy,
                 problem=self.fit.problem,
                 without_model=page.works_without_model,
+                prompted=self.models.model is not None and self.models.model.card.prompted,
                 begun=begun or (session is not None and session.worth_keeping),
                 painted=session is not None and session.timeline.painted_since,
                 at_once=page.after_stroke.isChecked(),

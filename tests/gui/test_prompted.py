@@ -35,6 +35,7 @@ def test_one_stroke_finds_the_object_under_it(open_hand) -> None:
 def test_without_a_stroke_it_says_what_it_needs(open_hand) -> None:
     hand = open_hand(blobs()[0], "universal", stepwise=False)
     hand.wait(lambda: hand.widget.fit.problem is None, "the model to fit")
+    hand.says("Next: Paint a stroke inside the object", "next")
     hand.click("segment")
     hand.wait(lambda: "Paint a stroke inside the object first" in hand.said(), "the advice")
     assert not hand.mask.data.any()
