@@ -59,6 +59,8 @@ def fits(card: Card, doubts: Sequence[str] = ()) -> str:
     that it was trained on."""
     if doubts:
         return f"Look twice, unusual for {card.name}: {'; '.join(doubts)}. Expect poor masks."
+    if card.prompted:
+        return "Fits any image. Finds the object that you paint in."
     return f"Fits this image. Finds {named(card)}."
 
 

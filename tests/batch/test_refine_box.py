@@ -9,9 +9,10 @@ from PIL import Image
 from volume_files import affine_of, write_nifti
 
 from napari_hidiff.cli import app
+from napari_hidiff.inference import lite_medsam
 from napari_hidiff.inference.lite_medsam import SHA256, is_installed, load_lite_medsam
 from napari_hidiff.io.images import read_labels
-from napari_hidiff.masks import Box
+from napari_hidiff.masks import Box, dice
 
 BOX = Box(20, 30, 70, 90)
 installed = pytest.mark.skipif(
@@ -115,3 +116,15 @@ def test_a_model_of_several_classes_takes_no_box(refine, picture, tiny, tmp_path
     status, _, err = refine(picture[0], "--box", text(BOX), model=tmp_path / "three.safetensors")
     assert status == 2
     assert "a box is around an object of one class; tiny knows 2" in err
+
+
+def test_a_prompted_model_takes_a_box_without_the_package(refine, picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(lite_medsam, "is_installed", lambda: False)
+    path, _ = picture
+    assert refine(path, "--box", text(BOX), model="universal")[0] == 0
+    record = json.loads((tmp_path / "out" / "photo_steps.json").read_text())
+    assert (record["prior"]["source"], record["prior"]["box"]) == ("box", list(BOX))
+    y, x = np.mgrid[:96, :128]
+    inside = ((y - 45) / 25) ** 2 + ((x - 60) / 30) ** 2 < 1
+    found = read_labels(tmp_path / "out" / "photo_mask.png", 2)
+    assert dice(found, inside.astype(np.uint8)) > 0.8
