@@ -127,4 +127,4 @@ def test_a_prompted_model_takes_a_box_without_the_package(refine, picture, tmp_p
     y, x = np.mgrid[:96, :128]
     inside = ((y - 45) / 25) ** 2 + ((x - 60) / 30) ** 2 < 1
     found = read_labels(tmp_path / "out" / "photo_mask.png", 2)
-    assert dice(found, inside.astype(np.uint8)) > 0.8
+    assert dice(found, inside.astype(np.uint8)) > 0.7
