@@ -4,6 +4,7 @@ import argparse
 import configparser
 import csv
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -19,7 +20,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from doc_pages import ROOT, Line
+from doc_pages import PAGES, ROOT, Line, command_lines, script
 from PIL import Image
 
 from napari_hidiff.io.storage import SESSIONS
@@ -66,10 +67,11 @@ def with_a_box(line: Line, call: Call) -> None:
 
 
 def on_a_cluster(line: Line, call: Call) -> None:
-    """On a scheduler and a worker of this machine."""
+    """On a scheduler and a worker of this machine, both in this process."""
     from distributed import LocalCluster
 
     named = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    named |= {"processes": False, "protocol": "tcp"}
     with LocalCluster(host="127.0.0.1", **named) as cluster:
         words = [cluster.scheduler_address if "HOST" in word else word for word in line.words]
         assert call(*words) == 0
@@ -139,11 +141,34 @@ def publishing(line: Line, call: Call) -> None:
 
 
 def on_one_image(line: Line, call: Call) -> None:
-    """An evaluation of one image with one seed, and one stroke where strokes are painted."""
+    """An evaluation of one image with one seed, and one stroke where strokes are painted.
+
+    Only the first line of an experiment is run; the others differ from it in model and data, and
+    the parser reads them."""
+    if "--experiment" in line.words and str(line) not in first_of_each_experiment():
+        return read(line, call)
     few = ["--limit", "1", "--seeds", "1"]
     if "interactive" in line.words:
         few += ["--strokes", "1"]
     assert call(*line.words, *few) == 0
+
+
+@functools.cache
+def first_of_each_experiment() -> set[str]:
+    """The first line of the pages for each experiment."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        for line in command_lines(page):
+            if line.words[0] == "napari-hidiff-evaluate" and "--experiment" in line.words:
+                name = line.words[line.words.index("--experiment") + 1]
+                found.setdefault(name, str(line))
+    return set(found.values())
+
+
+def read(line: Line, call: Call) -> None:
+    """Read by the command's own parser, which checks names, choices and files."""
+    name, *words = line.words
+    script("make_pages").parser_of(name).make_context(name, words)
 
 
 def tabulated(line: Line, call: Call) -> None:
