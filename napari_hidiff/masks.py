@@ -255,14 +255,14 @@ def shown(shape: Iterable[int], index: Index) -> tuple[int, ...]:
     return tuple(size for size, at in zip(shape, index, strict=True) if at < 0)
 
 
-def meeting(one: Index, other: Index) -> tuple[Place, Place] | None:
+def meeting(first: Index, second: Index) -> tuple[Place, Place] | None:
     """The shared pixels of two slices of different axes, as a NumPy index into each [H, W].
 
     None for slices that do not meet, or are parallel.
     """
-    if [at < 0 for at in one] == [at < 0 for at in other]:
+    if [at < 0 for at in first] == [at < 0 for at in second]:
         return None
-    pairs = list(zip(one, other, strict=True))
+    pairs = list(zip(first, second, strict=True))
     if any(a >= 0 and b >= 0 and a != b for a, b in pairs):
         return None
     here = tuple(slice(None) if b < 0 else b for a, b in pairs if a < 0)

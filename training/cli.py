@@ -236,7 +236,7 @@ def names_of(text: str) -> list[str]:
 
 
 def fine_tuning(
-    found: "Dataset", start: str, split: bool, changes: dict[str, Any]
+    dataset: "Dataset", start: str, split: bool, changes: dict[str, Any]
 ) -> tuple[Recipe, "Dataset"]:
     """Recipe and data of a fine-tuning from a model.
 
@@ -246,12 +246,12 @@ def fine_tuning(
     from napari_hidiff.training import fine_tuning as tune
 
     card = tune.starting_model(start).card
-    found = tune.adapted(found, card)
-    recipe = tune.tuned(RECIPES[found.name], card, start, changes)
-    if found.name == "folder" and not split:
-        cases = [case for cases in found.splits.values() for case in cases]
-        found = dataclasses.replace(found, splits=tune.dealt(cases, recipe.seed, card))
-    return recipe, found
+    dataset = tune.adapted(dataset, card)
+    recipe = tune.tuned(RECIPES[dataset.name], card, start, changes)
+    if dataset.name == "folder" and not split:
+        cases = [case for cases in dataset.splits.values() for case in cases]
+        dataset = dataclasses.replace(dataset, splits=tune.dealt(cases, recipe.seed, card))
+    return recipe, dataset
 
 
 def _check(found: "Dataset", as_json: bool) -> None:

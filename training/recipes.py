@@ -279,15 +279,15 @@ def as_in_the_paper(recipe: Recipe) -> Recipe:
     )
 
 
-def plan(recipe: Recipe, found: "Dataset", device: str = "") -> list[str]:
+def plan(recipe: Recipe, dataset: "Dataset", device: str = "") -> list[str]:
     """What a run will do, in five lines for people; device : what it runs on, if that is known."""
-    cases = ", ".join(f"{len(cases)} {name}" for name, cases in found.splits.items())
-    notes = "".join(f"; {note}" for note in found.notes)
+    cases = ", ".join(f"{len(cases)} {name}" for name, cases in dataset.splits.items())
+    notes = "".join(f"; {note}" for note in dataset.notes)
     folds = f", and {recipe.folds} on parts of them for honest first masks" if recipe.folds else ""
     where = f" on {device}" if device else ""
     return [
-        f"data:      {found.name}: {cases}{notes}",
-        f"finds:     {', '.join(found.classes[1:])}; reads {', '.join(found.channels)}",
+        f"data:      {dataset.name}: {cases}{notes}",
+        f"finds:     {', '.join(dataset.classes[1:])}; reads {', '.join(dataset.channels)}",
         f"size:      crops of {recipe.crop} px, width {recipe.width}, "
         f"batches of {recipe.batch}{where}",
         f"segmentor: {recipe.pretrain_iterations} iterations on all cases{folds}",

@@ -221,15 +221,15 @@ class Annotation:
                 self.wrote(index, mask)
             self.freeze(label, mask)
 
-    def records(self, known: Mapping[Index, int] | None = None) -> dict[Index, SliceRecord]:
+    def records(self, revisions: Mapping[Index, int] | None = None) -> dict[Index, SliceRecord]:
         """Strokes and masks of all slices that have any, as copies.
 
-        known : revision per slice; slices whose session still has it are left out.
+        revisions : revision per slice; slices whose session still has it are left out.
         """
         records = {}
         for index in self.kept():
             session = self.sessions[index]
-            if known is None or known.get(index) != session.revision:
+            if revisions is None or revisions.get(index) != session.revision:
                 records[index] = session.record()
         return records
 

@@ -147,13 +147,13 @@ def refine_slices(
     model: "HiDiff",
     stack: Stack,
     where: Sequence[Index],
-    given: Mapping[Index, np.ndarray],
+    priors: Mapping[Index, np.ndarray],
     fixed: Mapping[Index, np.ndarray],
     sampling: Sampling,
 ) -> Iterator[SliceResult]:
     """Refine every slice, with its strokes fixed.
 
-    given : integer masks [H, W] as priors; other slices start from the segmentor.
+    priors : integer masks [H, W]; other slices start from the segmentor.
     fixed : int [H, W], ``FREE`` or a label, of the slices with strokes.
     sampling : the same for every slice, seed included.
 
@@ -163,7 +163,7 @@ def refine_slices(
 
     for part in _parts(stack, where):
         planes = np.stack([stack.normalised(model, index) for index in part])
-        starts = [given.get(index) for index in part]
+        starts = [priors.get(index) for index in part]
         strokes = [fixed.get(index) for index in part]
         prior, probability = volumes.together(model, planes, starts, strokes, sampling)
         for number, index in enumerate(part):

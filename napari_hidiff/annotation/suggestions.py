@@ -110,9 +110,9 @@ class RunSamples:
         known = session.known(max(2, self.each.shape[1]))
         return mine and np.array_equal(self.run.fixed, known)
 
-    def offer(self, found: list[Alternative]) -> None:
+    def offer(self, alternatives: list[Alternative]) -> None:
         """Append alternatives to the steps of the run (:func:`offered`)."""
-        self.shares = offered(self.run, found)
+        self.shares = offered(self.run, alternatives)
 
     def after(self, shown: int) -> int:
         """The entry of ``run.shown`` to show next: every alternative, then the mean, and again."""

@@ -222,11 +222,11 @@ def differing(repeated: "Replay", kept: "SavedSession") -> list[list[int]]:
     ]
 
 
-def same(one: "np.ndarray | None", other: "np.ndarray | None") -> bool:
+def same(first: "np.ndarray | None", second: "np.ndarray | None") -> bool:
     """Whether two masks are equal, or both None."""
-    if one is None or other is None:
-        return one is other
-    return bool((one == other).all())
+    if first is None or second is None:
+        return first is second
+    return bool((first == second).all())
 
 
 def tell(record: dict[str, Any]) -> None:

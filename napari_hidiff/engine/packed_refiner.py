@@ -111,14 +111,14 @@ class PackedRefiner:
         free = torch.full((1, side, side), -1)
         self(blank, self.steps, self.condition(image, blank, free, features))
 
-    def combine(self, known: ImageCondition, standing: PriorCondition) -> PackedCondition:
+    def combine(self, image: ImageCondition, prior: PriorCondition) -> PackedCondition:
         """The condition of a step from those of image and prior, which torch computes in both
         engines."""
         return PackedCondition(
-            len(standing.static),
-            _flat(standing.static),
-            [_flat(feature) for feature in known.features],
-            standing.residual.float(),
+            len(prior.static),
+            _flat(prior.static),
+            [_flat(feature) for feature in image.features],
+            prior.residual.float(),
         )
 
     def condition(

@@ -180,12 +180,12 @@ class TiledDenoiser:
         self,
         refiner: Steps,
         picture: ModelImage,
-        given: Tensor,
+        clamped: Tensor,
         surroundings: LocalTile | None = None,
     ) -> Callable[[Tensor, int], Tensor]:
         """A function of y_t [S, K, H, W] in {0, 1} and t to the probabilities of y_0, tile by tile.
 
-        given : [1, K + 1, H', W'], the prior with fixed pixels clamped and the fixed map,
+        clamped : [1, K + 1, H', W'], the prior with fixed pixels clamped and the fixed map,
             padded. surroundings : the region to denoise; None = all.
         """
         tiles = tiling.cut(*picture.padded_size, tiling.HALO)
@@ -198,12 +198,12 @@ class TiledDenoiser:
             if not last or last[0][0] != tile:
                 last.clear()  # one at a time: the conditions of many tiles have no bound
                 known = self._know(picture, tile.outer, held)
-                standing = self._stand(picture, tile.outer, known, within(given, tile.outer))
+                standing = self._stand(picture, tile.outer, known, within(clamped, tile.outer))
                 last.append((tile, refiner.combine(known, standing)))
             return last[0][1]
 
         def denoise(y_t: Tensor, t: int) -> Tensor:
-            y_t = pad_to_multiple(y_t.to(given.dtype))
+            y_t = pad_to_multiple(y_t.to(clamped.dtype))
             if surroundings is None:
                 out = torch.empty_like(y_t)
             else:

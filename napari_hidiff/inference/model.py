@@ -295,11 +295,11 @@ class HiDiff:
         """The steps of a prompted model; image float32 [H, W, C], prior as :meth:`_given`."""
 
         def ask(
-            view: np.ndarray, given: np.ndarray | None, fixed: np.ndarray, mask: np.ndarray | None
+            view: np.ndarray, prior: np.ndarray | None, fixed: np.ndarray, mask: np.ndarray | None
         ) -> Iterator[Step]:
             picture = self._picture(view, view, normalised=False)
             begin = None if start is None or mask is None else (mask, start[1])
-            return self._steps(picture, given, fixed, sampling, begin, None)
+            return self._steps(picture, prior, fixed, sampling, begin, None)
 
         prompt = prompted.Prompt(prior, fixed_map, None if start is None else start[0])
         return prompted.steps(ask, image, prompt, self.card.longest_side, self.card.soften)
@@ -307,7 +307,7 @@ class HiDiff:
     def _steps(
         self,
         picture: ModelImage,
-        given: np.ndarray | None,
+        own_prior: np.ndarray | None,
         fixed_map: np.ndarray,
         sampling: Sampling,
         start: tuple[np.ndarray, int] | None,
@@ -317,10 +317,10 @@ class HiDiff:
         # Inference mode belongs to a thread, and a generator may change threads between steps:
         # it is entered for every step and left before every yield.
         with torch.inference_mode():
-            if given is None:
+            if own_prior is None:
                 prior = self._seen.prior(picture)
             else:
-                prior = torch.from_numpy(given)[None].to(self.device)
+                prior = torch.from_numpy(own_prior)[None].to(self.device)
             fixed = torch.from_numpy(fixed_map).to(self.device)
             prior = clamp_fixed(prior, fixed)
             padded = pad_to_multiple(torch.cat([prior, fixed[None, None].to(prior.dtype)], 1))

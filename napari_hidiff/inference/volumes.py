@@ -105,13 +105,13 @@ class Together(NamedTuple):
 def together(
     model: HiDiff,
     planes: np.ndarray,
-    given: Sequence[np.ndarray | None],
+    priors: Sequence[np.ndarray | None],
     fixed: Sequence[np.ndarray | None],
     sampling: Sampling | None = None,
 ) -> Together:
     """Refine *normalised* slices [B, H, W, C] of one size as one batch.
 
-    given : per slice a prior as for :meth:`HiDiff.refine`, None = the segmentor's.
+    priors : per slice a prior as for :meth:`HiDiff.refine`, None = the segmentor's.
     fixed : per slice int [H, W], -1 = free, or None.
     sampling : None = the card's default.
 
@@ -119,14 +119,14 @@ def together(
     InputError if an argument does not fit, before anything is computed.
     """
     if model.card.prompted:
-        return _prompted(model, planes, given, fixed, sampling)
+        return _prompted(model, planes, priors, fixed, sampling)
     how = asdict(sampling or model.sampling())
     if len(planes) == 1:  # a single slice uses the model's cache and tiles
-        prior = model.prior(planes[0], normalised=True) if given[0] is None else given[0]
+        prior = model.prior(planes[0], normalised=True) if priors[0] is None else priors[0]
         alone = model.refine(planes[0], prior, fixed[0], **how, normalised=True)
         return Together(_checked(model, prior)[:, None], alone.probability[:, None])
     size = (planes.shape[1], planes.shape[2])
-    starts = [None if one is None else model.check_prior(one, size) for one in given]
+    starts = [None if one is None else model.check_prior(one, size) for one in priors]
     maps = [np.full(size, -1) if one is None else one for one in fixed]
     labels = np.stack([check_labels(one, size, model.labels, "fixed map") for one in maps])
     with torch.inference_mode():

@@ -74,7 +74,7 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
-def read_dicom(given: Path | Sequence[Path]) -> Volume:
+def read_dicom(source: Path | Sequence[Path]) -> Volume:
     """Read a series: its folder, one file of it, or all its files.
 
     Integers where rescaling leaves whole numbers, else float32; colours, palettes too, give
@@ -89,7 +89,7 @@ def read_dicom(given: Path | Sequence[Path]) -> Volume:
         tilted gantry, frames that do not say where they are, mosaics; and where a file is
         damaged or an element of it malformed.
     """
-    path, slices = _series(given)
+    path, slices = _series(source)
     slices, affine = _sorted(path, slices)
     first = slices[0].header
     headers = [one.header for one in slices]

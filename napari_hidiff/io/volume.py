@@ -114,13 +114,13 @@ def fitting(source: Source | None, mask: np.ndarray) -> Source | None:
     return source
 
 
-def apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+def apart(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
     """Largest distance between a corner of a grid under two affines [4, 4], in their unit.
 
     shape : of the grid along X, Y, Z. Rotation and voxel size act on the far corners.
     """
     corners = np.array([*product(*((-0.5, size - 0.5) for size in shape), (1.0,))])
-    return float(np.linalg.norm(corners @ (one - other)[:3].T, axis=1).max())
+    return float(np.linalg.norm(corners @ (first - second)[:3].T, axis=1).max())
 
 
 def stored(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -196,7 +196,7 @@ class Refiner(nn.Module):
 
     def encode_prior(
         self,
-        known: ImageCondition,
+        image: ImageCondition,
         prior: Tensor,
         fixed: Tensor,
         before: PriorCondition | None = None,
@@ -214,10 +214,10 @@ class Refiner(nn.Module):
         height, width = padded.shape[-2:]
         areas = blocks(height, width, max(height, width) if alone else SIDE)
         if len(areas) == 1:
-            static = self._touch(padded, areas[0]).add_(known.entered)
+            static = self._touch(padded, areas[0]).add_(image.entered)
             return PriorCondition(padded, static, residual)
         if before is None:
-            static = torch.empty_like(known.entered)
+            static = torch.empty_like(image.entered)
         else:
             areas = [area for area in areas if touched(padded, before.given, area, self.stem)]
             static = before.static.clone() if areas else before.static  # it may be in use elsewhere
@@ -225,15 +225,15 @@ class Refiner(nn.Module):
             rows, columns = (
                 slice(part.start // self.stem, part.stop // self.stem) for part in area
             )
-            entered = known.entered[..., rows, columns]
+            entered = image.entered[..., rows, columns]
             height, width = entered.shape[-2:]
             new = self._touch(padded, area)[..., :height, :width]
             torch.add(new, entered, out=static[..., rows, columns])
         return PriorCondition(padded, static, residual)
 
-    def combine(self, known: ImageCondition, standing: PriorCondition) -> Condition:
+    def combine(self, image: ImageCondition, prior: PriorCondition) -> Condition:
         """The condition of a step from those of image and prior."""
-        return Condition(standing.static, known.features, standing.residual)
+        return Condition(prior.static, image.features, prior.residual)
 
     def forward(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
         """Logits of y_0 [B, K, H, W] for y_t [B, K, H, W] in {0, 1} at time t (int or int64 [B]).

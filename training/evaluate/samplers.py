@@ -134,8 +134,8 @@ class UnlinkedRefiner:
     ) -> Any:
         return self._steps.condition(image, prior, fixed, features)
 
-    def combine(self, known: ImageCondition, standing: PriorCondition) -> Any:
-        return self._steps.combine(known, standing)
+    def combine(self, image: ImageCondition, prior: PriorCondition) -> Any:
+        return self._steps.combine(image, prior)
 
     def __call__(self, y_t: Tensor, t: Tensor | int, condition: Any) -> Tensor:
         """Logits of y_0 as :meth:`Refiner.forward`; K classes are made to sum to 1 again."""

@@ -170,14 +170,15 @@ def compile_colours() -> None:
         class_colours(None).map(np.zeros((2, 2), dtype))
 
 
-def same_place(one: Image, other: Image) -> bool:
+def same_place(first: Image, second: Image) -> bool:
     """Whether two layers lie over each other, pixel by pixel."""
 
     def lies(layer: Image) -> list[np.ndarray]:
         affine = layer.affine.affine_matrix
         return [layer.scale, layer.translate, layer.rotate, layer.shear, affine]
 
-    return one.data.shape == other.data.shape and all(map(np.allclose, lies(one), lies(other)))
+    same_shape = first.data.shape == second.data.shape
+    return same_shape and all(map(np.allclose, lies(first), lies(second)))
 
 
 def helper(layer: Layer) -> bool:

@@ -165,15 +165,15 @@ class ModelManager(QDialog):
         column.addLayout(row)
 
 
-def page(one: catalog.Entry) -> str:
+def page(entry: catalog.Entry) -> str:
     """A card as HTML, in the colours of the theme but for the swatches of the classes."""
-    title = f"<h3>{escape(Path(one.name).name)}</h3>"
-    if one.card is None:
-        return f"{title}<p>It cannot be used: {escape(one.problem or '')}</p>"
-    rows = [("Classes", "<br>".join(_swatch(k.name, k.color) for k in one.card.classes[1:]))]
-    rows += [(name, escape(text)) for name, text in card_rows(one.card)]
-    rows.insert(-1, ("File", f"{file_size(one.size)}, {escape(str(one.path))}"))
-    about, table = card_scores(one.card)
+    title = f"<h3>{escape(Path(entry.name).name)}</h3>"
+    if entry.card is None:
+        return f"{title}<p>It cannot be used: {escape(entry.problem or '')}</p>"
+    rows = [("Classes", "<br>".join(_swatch(k.name, k.color) for k in entry.card.classes[1:]))]
+    rows += [(name, escape(text)) for name, text in card_rows(entry.card)]
+    rows.insert(-1, ("File", f"{file_size(entry.size)}, {escape(str(entry.path))}"))
+    about, table = card_scores(entry.card)
     cells = "".join(
         f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for name, text in rows
     )
