@@ -82,35 +82,23 @@ def test_only_accepted_masks_and_the_same_image_replaces_itself(hand):
 
 
 @pytest.mark.slow
-def test_tune_stop_go_on_and_use(taught, monkeypatch):
+def test_fail_tune_use_stop_resume_and_close(taught):
     hand, learning = taught, taught.widget.learning
     hand.says("4 images in", "learn_set")
     hand.says("1 of them held out", "learn_set")
     assert learning.run is None, "training never starts by itself"
-    learning.options = LONG
+    learning.options = ["--width", "64"]
     hand.click("fine_tune", wait=False)
-    run = learning.run
-    hand.wait(lambda: run.progress.stage == "segmentor" and run.progress.done > 3, "progress")
-    assert hand.control("tune_progress").value() > 0
-    assert hand.control("tune_curve").losses
-    painted = hand.stroke((20, 30), (26, 60))  # annotating goes on
-    assert painted.any()
-    assert (hand.fixed[painted] == 1).all()
-    hand.click("tune_stop", wait=False)
-    hand.wait(lambda: learning.run is None, "the end of the process")
-    assert (hand.fixed[painted] == 1).all()
-    hand.says("with a checkpoint: press Resume", "tune_line")
-    assert (run.folder / "segmentor.pt").exists()
-    stopped_at = run.progress.done
-    hand.click("tune_go_on", wait=False)
-    again = learning.run
-    hand.wait(lambda: again.progress.done > stopped_at + 1, "progress after the stop")
-    hand.click("tune_stop", wait=False)
-    hand.wait(lambda: learning.run is None, "the end of the process")
+    hand.wait(lambda: learning.run is None, "the process to end")
+    hand.says("--width cannot be changed with --from", "tune_line")
+    hand.offers("fine_tune")
 
     learning.options = SHORT
     old = catalog.find_model(hand.widget.models.chosen).read_bytes()
     hand.click("fine_tune", wait=False)
+    painted = hand.stroke((20, 30), (26, 60))  # annotating goes on
+    assert painted.any()
+    assert (hand.fixed[painted] == 1).all()
     hand.wait(lambda: hand.control("use_tuned").isVisible(), "the tuned model")
     table = hand.control("tune_table").text()
     assert "1 held-out image, never trained on" in table
@@ -130,24 +118,23 @@ def test_tune_stop_go_on_and_use(taught, monkeypatch):
     assert (hand.fixed[painted] == 1).all()
     hand.says("4 images in", "learn_set")  # the set is that of the first model
 
-
-@pytest.mark.slow
-def test_a_failure_is_one_line_and_closing_the_window_stops_the_process(taught):
-    hand, learning = taught, taught.widget.learning
-    learning.options = ["--width", "64"]
-    hand.click("fine_tune", wait=False)
-    hand.wait(lambda: learning.run is None, "the process to end")
-    hand.says("--width cannot be changed with --from", "tune_line")
-    hand.offers("fine_tune")
     learning.options = LONG
     hand.click("fine_tune", wait=False)
     run = learning.run
-    hand.wait(lambda: run.progress.stage == "segmentor" and run.progress.done > 1, "progress")
-    hand.widget.shut_down()
-    hand.wait(lambda: not run.running, "the process to end by itself")
-    assert run.poll().stopped
+    hand.wait(lambda: run.progress.stage == "segmentor" and run.progress.done > 3, "progress")
+    assert hand.control("tune_progress").value() > 0
+    assert hand.control("tune_curve").losses
+    hand.click("tune_stop", wait=False)
+    hand.wait(lambda: learning.run is None, "the end of the process")
+    hand.says("with a checkpoint: press Resume", "tune_line")
     assert (run.folder / "segmentor.pt").exists()
-    assert run.problem() is None
+    hand.click("tune_go_on", wait=False)
+    again = learning.run
+    hand.wait(lambda: again.progress.done > run.progress.done + 1, "progress after the stop")
+    hand.widget.shut_down()
+    hand.wait(lambda: not again.running, "the process to end by itself")
+    assert again.poll().stopped
+    assert again.problem() is None
 
 
 def test_slices_of_a_volume_are_images_of_one_group(open_hand, picture, tiny, tmp_path):

@@ -4,9 +4,6 @@ What arithmetic guarantees is tested, in fp64: the gradients of one update, and 
 real twin, in which a rounding difference stays one. A binary network may turn it into another sign.
 """
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import layouts
 import pytest
 import torch
 from commands import call
-from paths import TESTS
+from several_runs import train_on
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from napari_hidiff.errors import InputError
@@ -55,22 +52,14 @@ def arguments(data: Path, folder: Path, name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folders of all runs by processes and name, and how the two processes ended."""
+    """The folders of all runs by processes and name, and how each of the two processes ended."""
     data = layouts.write_folder(tmp_path_factory.mktemp("data"))
     folders = {count: tmp_path_factory.mktemp(f"of {count}") for count in (1, 2)}
     for name in RUNS:
         done = call(cli.main, *arguments(data, folders[1] / name, name))
         assert done.returncode == 0, done.stderr
     wanted = [arguments(data, folders[2] / name, name) for name in (*RUNS, "uneven")]
-    (listed := folders[2] / "runs.json").write_text(json.dumps(wanted))
-    # torchrun, which accelerate launch starts for several GPUs, here on the CPU with gloo;
-    # a free port, and no look-up of host names.
-    alone = ["--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2"]
-    script = str(TESTS / "several_runs.py")
-    command = [sys.executable, "-m", "torch.distributed.run", *alone, script, str(listed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stderr
-    return folders, done
+    return folders, train_on(2, wanted, folders[2])
 
 
 def losses(folder: Path) -> dict[str, list[float]]:
@@ -119,13 +108,13 @@ def test_a_binary_network_has_the_gradients_of_one_process(runs):
 
 @pytest.mark.slow
 def test_one_process_speaks_and_a_batch_that_cannot_be_shared_is_one_clear_error(runs):
-    folders, done = runs
-    assert done.stdout.count("model:") == len(RUNS)
-    for rank in (0, 1):
-        statuses = json.loads((folders[2] / f"status-{rank}.json").read_text())
-        assert statuses == [*[0] * len(RUNS), 2]
-    assert "a batch of 3 cannot be divided among 2 processes" in done.stderr
-    assert "Traceback" not in done.stderr
+    _, (first, second) = runs
+    assert first["stdout"].count("model:") == len(RUNS)
+    assert "model:" not in second["stdout"]
+    for done in (first, second):
+        assert done["statuses"] == [*[0] * len(RUNS), 2]
+        assert "Traceback" not in done["stderr"]
+    assert "a batch of 3 cannot be divided among 2 processes" in first["stderr"]
 
 
 def test_precisions():
