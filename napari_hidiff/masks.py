@@ -23,6 +23,8 @@ FREE = -1
 """The value of a free pixel in a fixed map."""
 EPSILON = 1e-6
 """Distance of priors and y0_hat from 0 and 1, which avoids 0/0 in equation (7)."""
+LABELS = 256
+"""How many labels a mask can have, background included."""
 SAME, ADDED, REMOVED, RELABELLED = range(4)
 """The values of :func:`difference`."""
 
@@ -62,6 +64,10 @@ class Box(NamedTuple):
                 f"the box {','.join(map(str, self))} does not fit: 0 <= Y0 < Y1 <= {height} and "
                 f"0 <= X0 < X1 <= {width} are needed"
             )
+
+
+Given = np.ndarray | Box | None
+"""What a first mask is made from: a mask [H, W] or a box of the user; None = the segmentor."""
 
 
 @dataclass(frozen=True)

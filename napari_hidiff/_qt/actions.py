@@ -27,10 +27,12 @@ from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff._qt.tasks.slices import ManySlices
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.objects import next_label
 from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.suggestions import UncertaintyTour
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
+from napari_hidiff.masks import Box, Given
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Actions:
         Where the steps are shown it stops at the first mask.
         """
         target, model = self._selection.target(), self._models.loaded()
+        if model.card.prompted:
+            self._point(target, partial(self._resume, target, False, False))
+            return
         mask = self._selection.mask(target)
         refine = None if self._page.steps_shown else partial(self._resume, target, False, False)
         self._refinement.segment(target, model, mask, refine)
@@ -118,6 +123,9 @@ class Actions:
         session = annotated.session(target.index)
         if session.begun and session.prior is None and session.run is None:
             again = partial(attempt, self.next_place)
+            if self._models.loaded().card.prompted:
+                self._point(target, again)
+                return
             self._refinement.prime(target, self._models.loaded(), session.given, again)
             return
         try:
@@ -167,17 +175,58 @@ class Actions:
         target, axis = self._selection.volume()
         how: Settings = self._how()
         model, labels = self._models.loaded(), self._selection.labels()
-        self._slices.refine(target, model, axis, how, self._guards(how), labels)
+        label = self._object(target) if model.card.prompted else None
+        self._slices.refine(target, model, axis, how, self._guards(how), labels, label)
 
     def carry(self, *directions: int) -> None:
         """What was corrected in the shown slice, carried to the slices behind (1), before (-1)."""
         target, axis = self._selection.volume()
-        self._slices.carry(target, self._models.loaded(), axis, self._how(), directions)
+        model = self._models.loaded()
+        label = self._object(target) if model.card.prompted else None
+        self._slices.carry(target, model, axis, self._how(), directions, label)
 
     def take_back(self) -> None:
         """Undo what was done to many slices last."""
         self._slices.take_back()
         self._refresh()
+
+    # Objects, with a prompted model.
+
+    def new_object(self) -> None:
+        """Take the brush with the next label: what is painted from now on is another object."""
+        annotated = self._selection.target().annotated()
+        self._brush.paint_with(next_label(annotated.mask.data))
+        self._refresh()
+
+    def box(self, box: Box) -> None:
+        """Find the object in a box in the shown slice."""
+        target = self._selection.target()
+        self._point(target, partial(self._resume, target, False, True), box)
+
+    def _object(self, target: Target) -> int:
+        """The label of the object that is painted: a prompted model is asked for it."""
+        annotated = target.annotated()
+        return int(annotated.mask.selected_label) or annotated.session(target.index).object or 1
+
+    def _point(self, target: Target, then: Callable[[], None], box: Box | None = None) -> None:
+        """Point the model at the object that is painted, by a box, by what is known of it, or by
+        the Labels layer to start from, which comes along with its other objects."""
+        label, labels = self._object(target), self._selection.mask(target)
+        session = target.annotated().session(target.index)
+        if session.begun:
+            labels = None
+        user: Given = box
+        if box is None and labels is not None:
+            if labels.any() and not (labels == label).any() and not session.painted_in(label):
+                label = int(labels[labels > 0].min())  # 255, as many masks have it
+                target.annotated().mask.selected_label = label
+            user = (labels == label).astype(np.uint8) if (labels == label).any() else None
+        given = session.prompt(label) if user is None else user
+        if given is None and not session.painted_in(label):
+            raise InputError(messages.POINT)
+        by_user = user is not None
+        model = self._models.loaded()
+        self._refinement.point(target, model, label, given, by_user, then, labels)
 
     # Files and earlier sessions.
 
@@ -218,7 +267,11 @@ class Actions:
         model, annotated = self._models.loaded(), self._selection.annotated
         session = None if annotated is None else annotated.annotation.sessions.get(target.index)
         again = partial(self._resume, target, single, restart)
-        if session is not None and session.begun and session.prior is None:
+        if model.card.prompted and not (
+            session is not None and session.is_about(self._object(target))
+        ):
+            self._point(target, again)
+        elif session is not None and session.begun and session.prior is None:
             self._refinement.prime(target, model, session.given, again)
         elif session is None or session.prior is None:
             self._refinement.segment(target, model, self._selection.mask(target), again)

@@ -15,6 +15,7 @@ from napari_hidiff._qt.controls import settings
 from napari_hidiff._qt.controls.panel import Panel
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.shortcuts import Shortcuts
+from napari_hidiff._qt.tasks.box_tool import BoxTool
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.errors import InputError
@@ -33,6 +34,7 @@ class Controller(Actions):
         refresh: Callable[[], None],
     ) -> None:
         super().__init__(viewer, panel, choose, how, tasks, refresh)
+        self._box = BoxTool(panel.annotate, tasks.selection, self.box)
         self._due: Target | None = None
         """Where a stroke was finished while work was under way."""
         self._warned: WeakKeyDictionary[AnnotatedImage, set[int]] = WeakKeyDictionary()
@@ -45,6 +47,7 @@ class Controller(Actions):
         """Let go of the viewer."""
         self._shortcuts.close()
         self._brush.close()
+        self._box.close()
         for event, receive in self._heard:
             event.disconnect(receive)
 
@@ -90,6 +93,8 @@ class Controller(Actions):
             page.segment: self.segment,
             page.paint: self._brush.paint,
             page.erase: self._brush.erase,
+            page.box: self._box.take,
+            page.new_object: self.new_object,
             page.rerefine: self.rerefine,
             page.next_place: self.next_place,
             page.accept: self.accept,
@@ -139,6 +144,7 @@ class Controller(Actions):
         if image is not None and not self._selection.is_channel(image):
             self._choose.image.value = image
         self._brush.show()
+        self._box.show()
 
     def _image_changed(self, image: Any = None) -> None:
         if self._selection.image is not None:
@@ -177,7 +183,9 @@ class Controller(Actions):
             settings.adopt(self._how, self._models.model.card, preferences.sampler())
             for annotated in self._annotated_images:
                 for session in annotated.annotation.sessions.values():
-                    session.change_model(self._models.model.labels)
+                    session.change_model(
+                        self._models.model.labels, self._models.model.card.prompted
+                    )
         self._show_steps(self._settings.show_steps.isChecked())
         self._selection.ask_for_channels()
         self._slice_changed()
@@ -218,7 +226,8 @@ class Controller(Actions):
     def _warn_of_foreign_labels(self, annotated: AnnotatedImage) -> None:
         """Say at the first stroke, not at the next update, that the model has no such class."""
         model, label = self._models.model, int(annotated.mask.selected_label)
-        known = model is None or label < model.labels or annotated.mask.mode == "erase"
+        known = model is None or model.card.prompted or label < model.labels
+        known = known or annotated.mask.mode == "erase"
         warned = self._warned.setdefault(annotated, set())
         if not known and model is not None and label not in warned:
             warned.add(label)

@@ -24,6 +24,8 @@ TRAIN = "napari-hidiff-train"
 WITHOUT_MODEL = "Next: paint the object, erase on the background, then Complete strokes."
 UNDONE = "All slices are as they were before."
 REJECTED = "The last result is undone; your strokes stay."
+POINTED = "Next: Paint a stroke inside the object, or draw a Box around it."
+POINT = "Paint a stroke inside the object first, or draw a Box around it."
 DROPPED = "Dropped: the mask is as it was."
 
 
@@ -60,7 +62,7 @@ def fits(card: Card, doubts: Sequence[str] = ()) -> str:
     if doubts:
         return f"Look twice, unusual for {card.name}: {'; '.join(doubts)}. Expect poor masks."
     if card.prompted:
-        return "Fits any image. Finds the object that you paint in."
+        return "Fits any image. Finds the object that you paint in or box."
     return f"Fits this image. Finds {named(card)}."
 
 
@@ -183,12 +185,13 @@ def next_step(
     if problem is not None:
         return WITHOUT_MODEL if without_model else "Next: see the lines on top."
     if not begun:
-        return "Next: Paint a stroke inside the object." if prompted else "Next: press Find."
+        return POINTED if prompted else "Next: press Find."
     if painted and not at_once:
         return "Next: press Update, or paint more."
     if done:
         return "Next: Save mask, or go to another slice or image."
-    return "Next: paint what is missing, erase what is wrong; then Save mask."
+    other = "New object, or " if prompted else ""
+    return f"Next: paint what is missing, erase what is wrong; then {other}Save mask."
 
 
 def slices(done: int, total: int, seconds: float | None = None) -> str:

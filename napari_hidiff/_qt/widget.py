@@ -107,6 +107,7 @@ class HiDiffWidget(QWidget):
         page.image_name.setText(messages.image_name(self.image.name if self.image else None))
         card = self.selection.card
         page.segment.setText(messages.find(card))
+        page.show_prompts(card is not None and card.prompted)
         kept = self.annotated_images.offer(self.image)
         page.offer(messages.offer(kept) if kept else None)
         tour = self.controller.tour
@@ -121,7 +122,7 @@ class HiDiffWidget(QWidget):
                 busy=work.busy,
                 problem=self.fit.problem,
                 without_model=page.works_without_model,
-                prompted=self.models.model is not None and self.models.model.card.prompted,
+                prompted=card is not None and card.prompted,
                 begun=begun or (session is not None and session.worth_keeping),
                 painted=session is not None and session.timeline.painted_since,
                 at_once=page.after_stroke.isChecked(),
@@ -151,9 +152,12 @@ class HiDiffWidget(QWidget):
             button.setEnabled(ready)
         for button in (page.carry, slices.carry_back, slices.carry_on):
             button.setEnabled(ready)
-        for button in (page.rerefine, page.alternatives):
-            button.setEnabled(ready and begun)
-        for button in (page.paint, page.erase):
+        card = self.selection.card
+        prompted = card is not None and card.prompted  # an update asks for the first mask
+        page.rerefine.setEnabled(ready and (begun or prompted))
+        page.alternatives.setEnabled(ready and begun)
+        page.box.setEnabled(ready)
+        for button in (page.paint, page.erase, page.new_object):
             button.setEnabled(self.fit.readable)
         page.stop.setEnabled(busy)
         page.next_place.setEnabled(begun)

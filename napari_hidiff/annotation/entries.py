@@ -122,11 +122,17 @@ class UndoEntry(_SliceEntry):
 
 @final
 class SegmentEntry(_SliceEntry, ModelFacts):
-    """A slice got a prior, from the segmentor or from a mask of the user, its ``pixels``."""
+    """A slice got a prior, from the segmentor, from a mask of the user, its ``pixels``, or from a
+    ``box``, Y0, X0, Y1, X1.
+
+    object : the label of the object that a prompted model is asked for; the mask is its own alone.
+    """
 
     action: Literal["segment"]
-    prior: Literal["segmentor", "mask"]
+    prior: Literal["segmentor", "mask", "box"]
     pixels: NotRequired[str]
+    box: NotRequired[list[int]]
+    object: NotRequired[int]
 
 
 @final

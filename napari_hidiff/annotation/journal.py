@@ -42,7 +42,7 @@ from napari_hidiff.annotation.entries import (
 )
 from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.inference.card import Sampling
-from napari_hidiff.masks import FREE, Index, of_mask, pack, shown, unpack
+from napari_hidiff.masks import FREE, Box, Given, Index, of_mask, pack, shown, unpack
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
@@ -145,15 +145,30 @@ class Journal:
         now, about = self._now(), self._slice(index)
         self._add(UndoEntry(action="undo" if by < 0 else "redo", at=now, by=abs(by), **about))
 
-    def segment(self, index: Index, model: "HiDiff", mask: np.ndarray | None = None) -> None:
-        """A slice got a prior: from ``mask``, integer [H, W], or from the segmentor."""
-        now, facts, about = self._now(), model_facts(model), self._slice(index)
-        if mask is None:
-            entry = SegmentEntry(action="segment", at=now, **facts, prior="segmentor", **about)
-        else:
-            entry = SegmentEntry(
-                action="segment", at=now, **facts, prior="mask", pixels=of_mask(mask), **about
-            )
+    def segment(
+        self,
+        index: Index,
+        model: "HiDiff",
+        given: Given = None,
+        label: int | None = None,
+    ) -> None:
+        """A slice got a prior: from a mask, integer [H, W], from a box, or from the segmentor.
+
+        label : of the object that a prompted model is asked for.
+        """
+        entry = SegmentEntry(
+            action="segment",
+            at=self._now(),
+            **model_facts(model),
+            prior="segmentor",
+            **self._slice(index),
+        )
+        if isinstance(given, Box):
+            entry["prior"], entry["box"] = "box", list(given)
+        elif given is not None:
+            entry["prior"], entry["pixels"] = "mask", of_mask(given)
+        if label is not None:
+            entry["object"] = label
         self._add(entry)
 
     def run(
@@ -339,6 +354,13 @@ def _unpack(text: str, size: tuple[int, ...], rest: int, dtype: type) -> np.ndar
         raise ValueError("a label is out of range")
     values.reshape(-1)[where] = labels
     return values
+
+
+def given_by(entry: SegmentEntry, size: tuple[int, ...]) -> Given:
+    """What a prior was made from: a mask uint8 [H, W] = ``size``, a box, None = the segmentor."""
+    if entry["prior"] == "box":
+        return Box(*entry["box"])
+    return _unpack(entry["pixels"], size, 0, np.uint8) if entry["prior"] == "mask" else None
 
 
 def records(packed: Sequence[PackedSlice], shape: Sequence[int]) -> dict[Index, SliceRecord]:

@@ -59,9 +59,14 @@ def refine_object(
         samples=how.samples,
         seed=how.seed,
     )
-    others = np.where(labels == label, 0, labels)
-    refined = np.where(found.mask > 0, label, others)
+    refined = with_object(labels, label, found.mask)
     return np.where(strokes != FREE, strokes, refined).astype(labels.dtype)
+
+
+def with_object(labels: np.ndarray, label: int, found: np.ndarray) -> np.ndarray:
+    """``labels`` [H, W], where an object is what was found of it: ``found`` > 0, [H, W]."""
+    others = np.where(labels == label, 0, labels)
+    return np.where(found > 0, label, others).astype(labels.dtype)
 
 
 def told(labels: np.ndarray, label: int, strokes: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from napari_hidiff.annotation.constraints import MARGIN, REACH, Guards
+from napari_hidiff.annotation.objects import told
 from napari_hidiff.annotation.session import Prior, Run, Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card, Sampling
 from napari_hidiff.inference.stack import Stack
-from napari_hidiff.masks import FREE, Index, check_labels, slicer
+from napari_hidiff.masks import FREE, Box, Given, Index, check_labels, slicer
 
 if TYPE_CHECKING:
     from napari_hidiff.diffusion.samplers import Step
@@ -63,8 +64,14 @@ class Settings(Sampling):
         return replace(self, sampler="ddim", steps=steps, samples=samples)
 
 
-def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
-    """The prior of a slice: the segmentor's, or a mask [H, W] of the user."""
+def segment(model: "HiDiff", stack: Stack, index: Index, mask: Given) -> Prior:
+    """The prior of a slice: the segmentor's, or a mask [H, W] of the user, or a box."""
+    if isinstance(mask, Box):
+        from napari_hidiff.inference.prompted import box_prior
+
+        plane = stack.plane(index)
+        around = box_prior((plane.shape[0], plane.shape[1]), mask)
+        return Prior(around, around, model.mask_of(around))
     if mask is None:
         probability = model.prior(*stack.read(model, index))
         return Prior(probability, probability, model.mask_of(probability))
@@ -72,6 +79,20 @@ def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None
     labels = (1,) if model.classes == 1 else range(model.classes)
     onehot = np.stack([mask == label for label in labels]).astype(np.float32)
     return Prior(mask, onehot, mask)
+
+
+def point(model: "HiDiff", stack: Stack, index: Index, given: Given) -> tuple[Given, Prior]:
+    """What a prompted model is handed of an object, and the prior that it makes.
+
+    given : a mask [H, W]; a box, in whose place the mask of LiteMedSAM is handed on where that is
+    installed; None = nothing. Raises InputError as :func:`box.prior_in_box`.
+    """
+    if isinstance(given, Box):
+        from napari_hidiff.inference.box import prior_in_box
+
+        prior = prior_in_box(model, stack.plane(index), given).prior
+        given = given if prior.dtype.kind == "f" else prior
+    return given, segment(model, stack, index, given)
 
 
 def steps(
@@ -252,11 +273,46 @@ def starting_masks(
     for index in where:
         session = sessions.get(index)
         if session is not None and session.begun:
-            if session.given is not None:
+            if isinstance(session.given, np.ndarray):
                 masks[index] = session.given
         elif labels is not None:
             masks[index] = labels[slicer(index)].copy()
     return masks
+
+
+def prompts(
+    sessions: Mapping[Index, Session], where: Sequence[Index], labels: np.ndarray | None, label: int
+) -> dict[Index, Given]:
+    """What a prompted model is handed of an object (:meth:`Session.prompt`), of the slices where it
+    is pointed at; None = strokes alone.
+
+    labels : of the user, the whole mask's shape, for slices without work.
+    """
+    found: dict[Index, Given] = {}
+    for index in where:
+        session = sessions.get(index)
+        given = None if session is None else session.prompt(label)
+        if given is None and labels is not None and (session is None or not session.begun):
+            mask = (labels[slicer(index)] == label).astype(np.uint8)
+            given = mask if mask.any() else None
+        if given is not None or (session is not None and session.painted_in(label)):
+            found[index] = given
+    return found
+
+
+def object_maps(
+    sessions: Mapping[Index, Session], where: Sequence[Index], mask: np.ndarray, label: int
+) -> dict[Index, np.ndarray]:
+    """What a prompted model is told of an object in every slice, int8 [H, W] (:func:`told`).
+
+    mask : integers of the annotation's shape.
+    """
+    maps = {}
+    for index in where:
+        session, content = sessions.get(index), mask[slicer(index)]
+        free = np.full(content.shape, FREE, np.int32)
+        maps[index] = told(content, label, free) if session is None else session.known(2, label)
+    return maps
 
 
 def fixed_maps(sessions: Mapping[Index, Session], labels: int) -> dict[Index, np.ndarray]:

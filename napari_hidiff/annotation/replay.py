@@ -17,7 +17,7 @@ from napari_hidiff.annotation import entries, refinement, suggestions
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.entries import Entry, ModelFacts, SliceEntry
-from napari_hidiff.annotation.journal import is_snapshot, records, repeatable
+from napari_hidiff.annotation.journal import given_by, is_snapshot, records, repeatable
 from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Sampling
@@ -123,6 +123,10 @@ class Replay:
         if self._stack is None or not self._stack.same([self.image], layout):
             self._stack = Stack([self.image], layout)
         return self._stack
+
+    def stack_for(self, model: "HiDiff") -> Stack:
+        """The image as the input of a model; a prompted one takes it as it is."""
+        return self.stack(1 if model.card.prompted else len(model.card.channels))
 
     def pixels(self, entry: entries.PixelEntry) -> tuple[np.ndarray, np.ndarray]:
         """Flat positions int64 [n] and labels int64 [n] of an entry about pixels of a slice."""
@@ -257,14 +261,11 @@ def undo(replay: "Replay", entry: entries.UndoEntry) -> None:
 def segment(replay: "Replay", entry: entries.SegmentEntry) -> None:
     """A slice got a prior; a later entry writes it into the mask."""
     index = slice_of(entry)
-    session, mask = replay.session(index), None
-    if entry["prior"] == "mask":
-        mask = np.zeros(session.timeline.content.shape, np.uint8)
-        where, labels = replay.pixels(entry)
-        mask.reshape(-1)[where] = labels
+    session = replay.session(index)
+    given = given_by(entry, session.timeline.content.shape)
     model = replay.model(entry)
-    stack = replay.stack(len(model.card.channels))
-    session.begin(mask, refinement.segment(model, stack, index, mask))
+    prior = refinement.segment(model, replay.stack_for(model), index, given)
+    session.begin(given, prior, entry.get("object"))
 
 
 def run(replay: "Replay", entry: entries.RunEntry) -> None:
@@ -382,7 +383,7 @@ def _take(replay: "Replay", index: Index, step: int) -> None:
     if lazy.steps is None:
         # Until its kernels are compiled a model runs on torch; the entry names the engine.
         model = replay.model(entry, entry["engine"])
-        stack = replay.stack(len(model.card.channels))
+        stack = replay.stack_for(model)
         sampling = Sampling(entry["sampler"], entry["steps"], entry["samples"], entry["seed"])
         prior = _prior(session).given
         assert session.run is not None

@@ -14,11 +14,15 @@ import numpy as np
 
 from napari_hidiff.annotation.constraints import Guards, Locks
 from napari_hidiff.annotation.journal import SliceRecord
+from napari_hidiff.annotation.objects import told, with_object
 from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.masks import (
     FREE,
+    LABELS,
+    Box,
+    Given,
     check_labels,
 )
 
@@ -40,6 +44,8 @@ class Run:
     before : integer [H, W], the mask at the start; strokes : bool [H, W], pixels painted since a
         model's mask was last written; believed : float32 [K, H, W] behind ``before``.
     guards : the limits on changes of ``before``.
+    object : the label that a prompted model is asked for: ``fixed`` has 1 there, 0 for all else;
+        None = the model knows all labels.
     written : the entry that was written into the mask last, or None.
     numbers : the original entries that ``shown`` still has after :meth:`condensed`; None = all.
         asked : the original ``total`` then.
@@ -52,6 +58,7 @@ class Run:
     strokes: np.ndarray
     believed: np.ndarray
     guards: Guards
+    object: int | None = None
     written: int | None = None
     numbers: tuple[int, ...] | None = None
     asked: int | None = None
@@ -65,6 +72,10 @@ class Run:
         """The region to compute, if the guards limit changes to places near the strokes."""
         near = self.guards.near is not None and self.strokes.any()
         return LocalRegion(self.strokes, self.believed) if near else None
+
+    def whole(self, mask: np.ndarray) -> np.ndarray:
+        """A model's mask [H, W] as one of all labels."""
+        return mask if self.object is None else with_object(self.before, self.object, mask)
 
     @property
     def steps(self) -> int:
@@ -108,6 +119,17 @@ class Prior(NamedTuple):
     mask: np.ndarray
 
 
+@dataclass
+class Pointed:
+    """What was given of an object: its mask, integer [H, W], or a box around it.
+
+    answer : the number of the edit that wrote the first answer to it; None before.
+    """
+
+    given: np.ndarray | Box
+    answer: int | None = None
+
+
 class Session:
     """One slice of an image under annotation.
 
@@ -128,8 +150,11 @@ class Session:
         self.begun = False
         """Whether there is something to refine. A pass over many slices stores no ``prior``; it is
         then made again from ``given``."""
-        self.given: np.ndarray | None = None
-        """The mask [H, W] behind the prior; None = the segmentor's prior."""
+        self.given: Given = None
+        """The mask [H, W] or box behind the prior; None = the segmentor's prior."""
+        self.object: int | None = None
+        """The label that the prior is about, of a prompted model; None = it is about all."""
+        self._pointed: dict[int, Pointed] = {}
         self.refined_by_pass = False
         """Whether a pass over many slices refined this one and was not undone."""
         self._handed: bytes | None = None
@@ -150,21 +175,66 @@ class Session:
         # Compressed: every slice of a volume stores one.
         self._handed = zlib.compress(self.timeline.content.astype(np.uint8).tobytes(), 1)
 
-    def begin(self, given: np.ndarray | None, prior: Prior | None = None) -> None:
-        """Set the prior, made from the mask ``given`` [H, W] or (None) by the segmentor; an earlier
-        run is dropped."""
+    def begin(
+        self,
+        given: Given,
+        prior: Prior | None = None,
+        label: int | None = None,
+    ) -> None:
+        """Set the prior, made from the mask ``given`` [H, W], from a box, or (None) by the
+        segmentor; an earlier run is dropped.
+
+        label : the object that a prompted model is asked for; the mask is that of it alone.
+        """
         self.refined_by_pass = False
         self.begun, self.given, self.prior, self.run = True, given, prior, None
+        self.object = label
+
+    def point_at(self, label: int, given: np.ndarray | Box) -> None:
+        """The user gave the mask [H, W] of an object, or a box around it: what a prompted model is
+        handed from now on, unless the answer to it is undone."""
+        self._pointed[label] = Pointed(given)
+
+    def pointed(self, label: int) -> Given:
+        """The mask or box that was given of an object; None where the answer to it was undone."""
+        known = self._pointed.get(label)
+        stands = known is not None and (known.answer is None or self.timeline.stands(known.answer))
+        return known.given if known is not None and stands else None
+
+    def prompt(self, label: int) -> Given:
+        """What a prompted model is handed of an object beside its strokes: what the user gave; else
+        nothing where a stroke is on it, since strokes alone are worth more than a mask found
+        before; else the mask that it was last found from, or its own mask, uint8 [H, W]."""
+        known, pointed = self._pointed.get(label), self.pointed(label)
+        if pointed is not None or self.painted_in(label):
+            return pointed
+        if self.object == label and (known is None or known.given is not self.given):
+            return self.given
+        mask: np.ndarray = (self.timeline.content == label).astype(np.uint8)
+        return mask if mask.any() else None
+
+    def painted_in(self, label: int) -> bool:
+        """Whether a stroke is on an object."""
+        return bool((self.timeline.fixed == label).any())
+
+    def is_about(self, label: int) -> bool:
+        """Whether the prior is what :meth:`prompt` asks for of an object."""
+        return self.prior is not None and self.object == label and self.given is self.prompt(label)
 
     def forget(self) -> None:
         """Drop the prior: the next refinement starts from another one."""
         self.begun, self.given, self.prior = False, None, None
+        self._pointed.clear()
 
-    def change_model(self, labels: int) -> None:
+    def change_model(self, labels: int, prompted: bool = False) -> None:
         """Drop another model's results. The new one, of ``labels`` labels, makes the prior again
-        from the same mask; it cannot refine a mask with a label that it lacks."""
+        from the same mask; it cannot refine a mask with a label that it lacks. What was given of an
+        object is for prompted models alone."""
         self.prior = self.run = None
-        self.begun = self.begun and int(self.timeline.content.max(initial=0)) < labels
+        if not prompted and self.object is not None:
+            self.given = self.object = None
+        top = int(self.timeline.content.max(initial=0))
+        self.begun = self.begun and (prompted or top < labels)
 
     def start(self, total: int, labels: int, guards: Guards | None = None) -> Run:
         """Begin a run of ``total`` steps from the prior, with strokes and frozen classes fixed.
@@ -180,21 +250,38 @@ class Session:
         """
         if self.prior is None:
             raise InputError("Find first: there is nothing to refine yet.")
-        fixed = self.timeline.fixed
-        check_labels(fixed[fixed != FREE], labels, "A stroke")
-        fixed = self.known(labels)
-        first = Shown(self.prior.mask, self.prior.probability)
+        if self.object is None:
+            fixed = self.timeline.fixed
+            check_labels(fixed[fixed != FREE], labels, "A stroke")
         believed = self.current_probability
         before = self.timeline.content.copy()
         strokes = self.timeline.fresh
-        self.run = Run(fixed, [first], total, before, strokes, believed, guards or Guards())
-        return self.run
+        run = Run(
+            self.known(labels),
+            [],
+            total,
+            before,
+            strokes,
+            believed,
+            guards or Guards(),
+            self.object,
+        )
+        run.shown.append(Shown(run.whole(self.prior.mask), self.prior.probability))
+        self.run = run
+        return run
 
-    def known(self, labels: int) -> np.ndarray:
-        """The fixed map for a model of ``labels`` labels, int32 [H, W]: strokes and frozen classes;
-        ``FREE`` elsewhere."""
-        timeline = self.timeline
-        return timeline.locks.known(timeline.content, timeline.fixed, labels)
+    def known(self, labels: int, label: int | None = None) -> np.ndarray:
+        """The fixed map for a model of ``labels`` labels, integer [H, W]: strokes and frozen
+        classes; ``FREE`` elsewhere.
+
+        label : the object that a prompted model is asked for, None = that of the prior: 1 on it, 0
+        on the others.
+        """
+        timeline, label = self.timeline, label or self.object
+        if label is None:
+            return timeline.locks.known(timeline.content, timeline.fixed, labels)
+        known = timeline.locks.known(timeline.content, timeline.fixed, LABELS)
+        return told(timeline.content, label, known)
 
     @property
     def current_probability(self) -> np.ndarray:
@@ -225,7 +312,8 @@ class Session:
         run = self.run
         if run is None:
             raise ValueError("add_step() without start()")
-        guarded = run.guards(run.before, mask, run.strokes, run.believed, probability)
+        whole = run.whole(mask)
+        guarded = run.guards(run.before, whole, run.strokes, run.believed, probability)
         guarded = self.timeline.locks.around(run.before, guarded)
         run.shown.append(Shown(guarded.astype(mask.dtype), probability))
 
@@ -254,7 +342,11 @@ class Session:
         step : the entry of the run that it came from; None = not from a run.
         """
         self.timeline.wrote(now)
-        if self._handed is None or not self.timeline.fixed_count:
+        if self.object is not None:  # the whole object is carried on, strokes and all
+            known, last = self._pointed.get(self.object), self.timeline.last
+            if known is not None and known.answer is None and step and last is not None:
+                known.answer = last.number
+        elif self._handed is None or not self.timeline.fixed_count:
             self.mark_propagated()
         if self.run is not None and step is not None:
             self.run.written = step

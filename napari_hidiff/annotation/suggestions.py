@@ -79,7 +79,8 @@ def offered(run: Run, found: list[Alternative]) -> list[float]:
     guards = replace(run.guards, margin=0.0)
     distinct: list[Alternative] = []
     for one in found:
-        mask = guards(run.before, one.mask, run.strokes, run.believed, one.probability)
+        whole = run.whole(one.mask)
+        mask = guards(run.before, whole, run.strokes, run.believed, one.probability)
         twins = [i for i, other in enumerate(distinct) if np.array_equal(other.mask, mask)]
         if twins:
             share = distinct[twins[0]].share + one.share

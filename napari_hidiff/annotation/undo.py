@@ -109,6 +109,11 @@ class MaskHistory:
         """The last edit that is not undone, or None."""
         return self._changes[self._done - 1] if self._done else None
 
+    def stands(self, number: int) -> bool:
+        """Whether the edit of this number was not undone."""
+        done = self._changes[: self._done]
+        return number < self.oldest or any(change.number == number for change in done)
+
     def painted(self, now: np.ndarray, more: bool = False) -> int:
         """The user painted, erased or filled; the mask is ``now``. Returns the changed pixels.
 

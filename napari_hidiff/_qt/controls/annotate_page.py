@@ -48,9 +48,13 @@ class AnnotatePage(QWidget):
         self.segment = button(
             "segment", FIND, "A first mask by the model, refined, in the shown slice."
         )
-        self.segment.setMinimumHeight(30)
+        self.new_object = button(
+            "new_object", "New object", "Paint another object, with the next label (napari's M)."
+        )
+        for first in (self.segment, self.new_object):
+            first.setMinimumHeight(30)
         self.classes = ClassesBox()
-        self.paint, self.erase = _tools()
+        self.paint, self.erase, self.box = _tools()
         self.rerefine = button(
             "rerefine", "Update", "Refine again with your corrections. Painted pixels never change."
         )
@@ -61,6 +65,7 @@ class AnnotatePage(QWidget):
             "next_place", "Next doubtful place", "Go where the model is least sure."
         )
         self.place = Line("place")
+        self._places = elements.row(self.next_place, self.place)
         self.counts = Line("counts")
         self.refine_slices = button(
             "refine_slices", "Update all", "Find or update every slice of the range in Settings."
@@ -93,12 +98,13 @@ class AnnotatePage(QWidget):
             self._offer,
             self._without_model,
             self.segment,
+            self.new_object,
             self._steps,
             elements.heading("Correct", "Ctrl+Z undoes"),
             self.classes,
-            elements.row(self.paint, self.erase),
+            elements.row(self.paint, self.erase, self.box),
             elements.row(self.rerefine, self.after_stroke),
-            elements.row(self.next_place, self.place),
+            self._places,
             self.counts,
             self._volume,
             elements.row(self.accept, self.export),
@@ -112,6 +118,7 @@ class AnnotatePage(QWidget):
         self.say("")
         self.show_steps(False)
         self.show_volume(False)
+        self.show_prompts(False)
         self.show_moment(0, 0)
         self.show_progress(None)
 
@@ -145,6 +152,14 @@ class AnnotatePage(QWidget):
     def steps_shown(self) -> bool:
         """Whether steps can be looked at."""
         return not self._steps.isHidden()
+
+    def show_prompts(self, shown: bool) -> None:
+        """Show what points a prompted model at objects, in the place of what finds and doubts
+        classes; keys go on to do the latter."""
+        self.segment.setVisible(not shown)
+        self._places.setVisible(not shown)
+        self.new_object.setVisible(shown)
+        self.box.setVisible(shown)
 
     def show_volume(self, shown: bool) -> None:
         """Show or hide what is done to many slices."""
@@ -214,14 +229,15 @@ def _narrow(name: str, text: str, tip: str) -> QPushButton:
     return made
 
 
-def _tools() -> tuple[QPushButton, QPushButton]:
-    """Paint and erase; at most one is down."""
+def _tools() -> tuple[QPushButton, QPushButton, QPushButton]:
+    """Paint, erase and box; at most one is down."""
     paint = button("paint", "Paint", "Paint what is missing, with the brush of the mask layer.")
     erase = button("erase", "Erase", "Erase what is wrong; that stays background.")
+    box = button("box", "Box", "Draw a box around the object; it is found in it.")
     tools = QButtonGroup(paint)
     tools.setExclusive(False)  # none is down while the view is moved
-    for tool in (paint, erase):
+    for tool in (paint, erase, box):
         tool.setCheckable(True)
         tool.setStyleSheet(TOOL)
         tools.addButton(tool)
-    return paint, erase
+    return paint, erase, box

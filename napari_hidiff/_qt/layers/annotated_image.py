@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Shapes
 from napari.utils import DirectLabelColormap
 
 from napari_hidiff._qt import files, preferences
@@ -150,6 +150,20 @@ class AnnotatedImage:
         layer.data = np.array([position, position])
         layer.visible = True
 
+    def draw(self) -> Shapes:
+        """Take a layer in the hand to draw a rectangle on."""
+        layer = self._helper("box", lambda: layer_data.box_layer(self.image, self.leading))
+        assert isinstance(layer, Shapes)
+        self._viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
+        return layer
+
+    @property
+    def drawing(self) -> bool:
+        """Whether that layer is in the hand."""
+        active = self._viewer.layers.selection.active
+        return active is not None and active == self._helpers.get("box")
+
     def select(self) -> None:
         """Take the mask in the hand."""
         self._viewer.layers.selection.active = self.mask
@@ -198,7 +212,7 @@ class AnnotatedImage:
         """
         if self.image not in self._viewer.layers:
             return
-        for name in ("step", "changes", "strokes", "place"):
+        for name in ("step", "changes", "strokes", "place", "box"):
             helper = self._helpers.pop(name, None)
             if helper is not None and helper in self._viewer.layers:
                 self._viewer.layers.remove(helper)

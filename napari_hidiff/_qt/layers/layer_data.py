@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer, Points
+from napari.layers import Image, Labels, Layer, Points, Shapes
 from napari.utils import DirectLabelColormap
 
 from napari_hidiff._qt import preferences
@@ -20,7 +20,7 @@ from napari_hidiff.inference.stack import check_lazy
 from napari_hidiff.io.pictures import CMYK, is_cmyk
 from napari_hidiff.io.record import CLASSES
 from napari_hidiff.io.volume import millimetres
-from napari_hidiff.masks import ADDED, RELABELLED, REMOVED, Index
+from napari_hidiff.masks import ADDED, LABELS, RELABELLED, REMOVED, Index
 
 MADE = "napari-hidiff-made"
 """Where the metadata of a layer that was made beside a mask say what it shows."""
@@ -36,6 +36,10 @@ CHANGED: dict[int | None, str] = {
 """Colours of the outline layer: pixels that a result added, removed or gave another label."""
 MINE: dict[int | None, str] = {None: "transparent", 0: "transparent", 1: "#3ec1ff", 2: "#ffffff"}
 """Colours of the outlines of the user's strokes, on background and on any class."""
+
+
+OBJECTS = ("#ff7ab8", "#c8a165", "#4f9dff", "#ffd400", "#19d3c5", "#b07bff", "#ff8c1a")
+"""Colours of the objects after the first: of label 2 the third, and so on, over and over."""
 
 
 def channel_axes(layer: Image, card: Card | None) -> int:
@@ -208,11 +212,20 @@ def placement(layer: Image, leading: int) -> dict[str, Any]:
 
 
 def class_colours(card: Card | None) -> DirectLabelColormap:
-    """The card's colours for its labels, background transparent; any other label in yellow."""
+    """:func:`label_colours`, for a layer."""
+    return DirectLabelColormap(color_dict=label_colours(card))
+
+
+def label_colours(card: Card | None) -> dict[int | None, str]:
+    """The card's colours for its labels, background transparent; any other label in yellow, or with
+    a prompted model in a colour of its own, as far as there are some."""
     colours: dict[int | None, str] = {None: STROKES, 0: "transparent", 1: "#ff4b3e"}
     if card is not None:
         colours |= {label: kind.color for label, kind in enumerate(card.classes) if label}
-    return DirectLabelColormap(color_dict=colours)
+        if card.prompted:
+            others = range(len(card.classes), LABELS)
+            colours |= {label: OBJECTS[label % len(OBJECTS)] for label in others}
+    return colours
 
 
 def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) -> Labels:
@@ -259,6 +272,20 @@ def ring_layer(layer: Image, leading: int, position: Sequence[float], radius: fl
         **placement(layer, leading),
     )
     made.metadata[MADE] = "place"
+    return made
+
+
+def box_layer(layer: Image, leading: int) -> Shapes:
+    """A layer to draw a rectangle on, white, over an image."""
+    made = Shapes(
+        ndim=layer.ndim - leading,
+        name=f"{layer.name} box",
+        edge_color="white",
+        face_color="transparent",
+        edge_width=max(1.0, max(mask_shape(layer, leading)[-2:]) / 300),
+        **placement(layer, leading),
+    )
+    made.metadata[MADE] = "box"
     return made
 
 

@@ -25,6 +25,13 @@ class Brush:
         """Erase on the mask; pressed again: move the view. Raises InputError without an image."""
         self._take("erase")
 
+    def paint_with(self, label: int) -> None:
+        """Paint with a label from now on. Raises InputError without an image."""
+        annotated = self._selection.target().annotated()
+        annotated.mask.selected_label = label
+        if not (annotated.selected and annotated.mask.mode == "paint"):
+            self.paint()
+
     def show(self, event: Any = None) -> None:
         """Bring the buttons up to date."""
         annotated = self._selection.annotated

@@ -30,6 +30,7 @@ class Classes:
         self._hidden: WeakKeyDictionary[AnnotatedImage, set[int]] = WeakKeyDictionary()
         self._told: WeakKeyDictionary[AnnotatedImage, set[int]] = WeakKeyDictionary()
         self._connected: WeakKeyDictionary[AnnotatedImage, None] = WeakKeyDictionary()
+        self._top: WeakKeyDictionary[AnnotatedImage, int] = WeakKeyDictionary()
         self._counted: dict[int, int] = {}
         self._timer = QTimer(self.box)
         self._timer.setSingleShot(True)
@@ -38,14 +39,30 @@ class Classes:
 
     def refresh(self) -> None:
         """Bring the list up to date: at once, but for the counts, which wait for a quiet hand."""
-        card, annotated = self._selection.card, self._selection.annotated
-        self.box.offer(card.classes if card else ())
+        annotated = self._selection.annotated
+        self._offer()
         if annotated is not None and annotated not in self._connected:
             self._connected[annotated] = None
             annotated.link.refused = lambda labels: self._refused(annotated, labels)
-            annotated.mask.events.selected_label.connect(self._update)
+            annotated.mask.events.selected_label.connect(self._selected)
         self._update()
         self._timer.start()
+
+    def _offer(self) -> None:
+        """Offer the classes of the model; of a prompted one the objects so far."""
+        card, annotated = self._selection.card, self._selection.annotated
+        if card is None or not card.prompted or annotated is None:
+            self.box.offer(card.classes if card else ())
+            return
+        top = max(self._top.get(annotated, 0), int(annotated.mask.selected_label))
+        self._top[annotated] = top
+        colours = layer_data.label_colours(card)
+        objects = [Label(f"object {label}", colours[label]) for label in range(1, top + 1)]
+        self.box.offer((card.classes[0], *objects))
+
+    def _selected(self, event: object = None) -> None:
+        self._offer()
+        self._update()
 
     def paint_with(self, label: int) -> None:
         """Take the brush, in the colour of a class."""
@@ -82,7 +99,7 @@ class Classes:
         """Count no more, and let go of the masks."""
         self._timer.stop()
         for annotated in list(self._connected):
-            annotated.mask.events.selected_label.disconnect(self._update)
+            annotated.mask.events.selected_label.disconnect(self._selected)
         self._connected.clear()
 
     def _refused(self, annotated: AnnotatedImage, labels: frozenset[int]) -> None:
@@ -116,4 +133,6 @@ class Classes:
             with contextlib.suppress(InputError):  # the view is 3-D: there is no slice
                 shown = annotated.mask.data[slicer(annotated.shown())]
                 self._counted = dict(enumerate(np.bincount(shown.ravel()).tolist()))
+            self._top[annotated] = int(annotated.mask.data.max(initial=0))
+            self._offer()
         self._update()

@@ -18,7 +18,7 @@ from napari_hidiff.annotation.refinement import Settings, SliceResult
 from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.annotation.suggestions import RunSamples, random_walk
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import Index, check_labels
+from napari_hidiff.masks import Given, Index, check_labels
 
 if TYPE_CHECKING:
     from napari_hidiff.annotation.suggestions import Alternative
@@ -88,9 +88,36 @@ class Refinement(QObject):
         text = messages.in_slice("first mask", target.index)
         self._start(text, refinement.segment, model, target.stack, target.index, mask, done=done)
 
-    def prime(
-        self, target: Target, model: "HiDiff", mask: np.ndarray | None, then: Callable[[], None]
+    def point(
+        self,
+        target: Target,
+        model: "HiDiff",
+        label: int,
+        given: Given,
+        by_user: bool,
+        then: Callable[[], None],
+        labels: np.ndarray | None = None,
     ) -> None:
+        """Point a prompted model at an object: at its mask [H, W], at a box around it, or (None) at
+        its strokes alone. The slice stays as it is, unless it begins with the user's ``labels``
+        [H, W]. by_user : whether the user gave it now. then : what to go on with."""
+        self._active, self._then = None, then
+
+        def done(found: tuple[Given, Prior]) -> None:
+            annotated = target.annotated()
+            session = annotated.session(target.index)
+            if labels is not None:
+                annotated.link.write(target.index, labels)
+            session.begin(*found, label)
+            if by_user and found[0] is not None:
+                session.point_at(label, found[0])
+            annotated.annotation.journal.segment(target.index, model, found[0], label)
+            self.preview.hide(annotated, target.index)
+
+        text = messages.in_slice("first mask", target.index)
+        self._start(text, refinement.point, model, target.stack, target.index, given, done=done)
+
+    def prime(self, target: Target, model: "HiDiff", mask: Given, then: Callable[[], None]) -> None:
         """Make the prior of a slice again, from ``mask`` or the segmentor; the slice stays as it
         is. then : what to go on with."""
         self._active, self._then = None, then

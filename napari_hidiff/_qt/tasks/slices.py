@@ -1,7 +1,7 @@
 """Many slices in a row, from the panel: segment, refine, carry a correction on, take it back."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,18 @@ from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff.annotation.constraints import Guards
+from napari_hidiff.annotation.objects import with_object
 from napari_hidiff.annotation.refinement import (
     Settings,
     SliceChange,
     SliceResult,
     fixed_maps,
     guarded,
+    object_maps,
+    prompts,
     propagate,
     refine_slices,
+    segment,
     segment_slices,
     slices_along,
     slices_from_labels,
@@ -56,6 +60,10 @@ class ManySlices:
         the whole mask's shape); raises InputError."""
         where = self._range(target, axis)
         args: tuple[Any, ...] = (model, target.stack, where)
+        if model.card.prompted:
+            raise InputError(
+                "This model finds what it is pointed at: paint in a slice, then Carry."
+            )
         if labels is None:
             self._start("segment", target, model, where, segment_slices, *args)
         else:
@@ -70,23 +78,49 @@ class ManySlices:
         settings: Settings,
         guards: Guards,
         labels: np.ndarray | None,
+        label: int | None = None,
     ) -> None:
         """Every slice of the range refined from what it starts from, ``labels`` of the user where
         it was not begun yet; slices that are done stay as they are. Raises InputError.
 
         guards : what may change in slices that were refined before, as in a re-refinement
-            (:func:`guarded`).
+            (:func:`guarded`). label : the object that a prompted model is asked for, in the slices
+            where it is pointed at.
         """
         where = self._range(target, axis)
-        if labels is not None:
+        if labels is not None and label is None:
             check_labels(labels, model.labels, "The mask to start from")
         sessions, how = target.annotated().annotation.sessions, settings.sampling
         where = [index for index in where if index not in sessions or not sessions[index].done]
         if not where:
             raise InputError("Every slice of the range is done: nothing to update.")
-        given, fixed = starting_masks(sessions, where, labels), fixed_maps(sessions, model.labels)
-        args = (model, target.stack, where, given, fixed, how)
-        self._start("refine", target, model, where, refine_slices, *args, how=how, guards=guards)
+        if label is None:
+            given: dict[Index, Any] = dict(starting_masks(sessions, where, labels))
+            handed, fixed = given, fixed_maps(sessions, model.labels)
+        else:
+            pointed = prompts(sessions, where, labels, label)
+            where = list(pointed)
+            if not where:
+                raise InputError("No slice of the range has a stroke inside the object, or a mask.")
+            given = {index: one for index, one in pointed.items() if one is not None}
+            handed = {
+                index: segment(model, target.stack, index, one).given
+                for index, one in given.items()
+            }
+            fixed = object_maps(sessions, where, target.annotated().mask.data, label)
+        args = (model, target.stack, where, handed, fixed, how)
+        self._start(
+            "refine",
+            target,
+            model,
+            where,
+            refine_slices,
+            *args,
+            how=how,
+            guards=guards,
+            label=label,
+            given=given,
+        )
 
     def carry(
         self,
@@ -95,10 +129,12 @@ class ManySlices:
         axis: int,
         settings: Settings,
         directions: Sequence[int],
+        label: int | None = None,
     ) -> None:
         """Carry the correction of the shown slice through the range; raises InputError.
 
-        directions : 1 to the slices behind it, -1 to those before it.
+        directions : 1 to the slices behind it, -1 to those before it. label : the object that a
+        prompted model is asked for, the only one that is carried.
         """
         annotated, index = target.annotated(), target.index
         session = annotated.session(index)
@@ -107,24 +143,32 @@ class ManySlices:
         ways = [(step, end) for step, end in zip(directions, ends, strict=True) if at != end]
         if not first <= at <= last or not ways:
             raise InputError("There is no slice to carry to: the range ends at this one.")
-        mask = session.timeline.content.copy()
-        before = session.propagated_mask
-        if np.array_equal(before, mask):
-            raise InputError("Nothing to carry: correct this slice first.")
         paths = [slices_along(index, axis, at + step, end) for step, end in ways]
         whole, how = annotated.mask.data, settings.sampling
+        sessions = annotated.annotation.sessions
 
-        def standing(there: Index) -> np.ndarray:
-            array: np.ndarray = whole[slicer(there)].copy()
+        def of_object(labels: np.ndarray) -> np.ndarray:
+            array = labels.copy() if label is None else (labels == label).astype(np.uint8)
             return array
 
-        fixed = fixed_maps(annotated.annotation.sessions, model.labels)
+        mask = of_object(session.timeline.content)
+        before = of_object(session.propagated_mask)
+        if np.array_equal(before, mask):
+            raise InputError("Nothing to carry: correct this slice first.")
+
+        def standing(there: Index) -> np.ndarray:
+            return of_object(whole[slicer(there)])
+
+        if label is None:
+            fixed = fixed_maps(sessions, model.labels)
+        else:
+            fixed = object_maps(sessions, [*chain(*paths)], whole, label)
 
         def both_ways() -> Iterator[SliceResult]:
             for path in paths:
                 yield from propagate(model, target.stack, path, before, mask, standing, fixed, how)
 
-        self._start("carry", target, model, [*chain(*paths)], both_ways, how=how)
+        self._start("carry", target, model, [*chain(*paths)], both_ways, how=how, label=label)
 
     def take_back(self) -> None:
         """Put every slice of the last sweep back, as one undo step, but for later changes."""
@@ -160,21 +204,29 @@ class ManySlices:
         *args: Any,
         how: Sampling | None = None,
         guards: Guards | None = None,
+        label: int | None = None,
+        given: Mapping[Index, Any] | None = None,
     ) -> None:
+        """Begin a pass. given : what a prior was made from, where that is not what went through
+        the model."""
         annotated, began, done = target.annotated(), time.monotonic(), 0
         self._annotated, self._last, self._newly_refined = annotated, {}, set()
 
         def each(swept: SliceResult) -> None:
             nonlocal done
             done += 1
-            session, mask = annotated.session(swept.at), swept.mask
+            session = annotated.session(swept.at)
+            if label is not None:
+                mask = with_object(session.timeline.content, label, swept.mask)
+                swept = swept._replace(mask=mask)
+            mask = swept.mask
             used, again = None, session.refined
             if guards is not None and again:
                 mask, used = guarded(session, swept, guards), replace(guards, certain=False)
             annotated.annotation.journal.sweep(swept.at, model, what, how, used)
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
-                session.begin(swept.given)
+                session.begin((given or {}).get(swept.at, swept.given), label=label)
                 session.mark_propagated()
                 session.refined_by_pass = what != "segment"
                 self._last[swept.at] = SliceChange.between(before, after)
