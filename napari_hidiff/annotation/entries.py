@@ -120,19 +120,24 @@ class UndoEntry(_SliceEntry):
     by: int
 
 
-@final
-class SegmentEntry(_SliceEntry, ModelFacts):
-    """A slice got a prior, from the segmentor, from a mask of the user, its ``pixels``, or from a
-    ``box``, Y0, X0, Y1, X1.
+class PriorFacts(TypedDict):
+    """What a prior is made from: the segmentor, a mask of the user, its ``pixels``, or a ``box``,
+    Y0, X0, Y1, X1.
 
-    object : the label of the object that a prompted model is asked for; the mask is its own alone.
+    object : the label of the object that a prompted model is asked for; the mask is of it alone.
     """
 
-    action: Literal["segment"]
     prior: Literal["segmentor", "mask", "box"]
     pixels: NotRequired[str]
     box: NotRequired[list[int]]
     object: NotRequired[int]
+
+
+@final
+class SegmentEntry(_SliceEntry, ModelFacts, PriorFacts):
+    """A slice got a prior."""
+
+    action: Literal["segment"]
 
 
 @final

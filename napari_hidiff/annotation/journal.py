@@ -24,6 +24,7 @@ from napari_hidiff.annotation.entries import (
     OpenEntry,
     PackedPixels,
     PackedSlice,
+    PriorFacts,
     RejectEntry,
     RestoreEntry,
     RunEntry,
@@ -156,20 +157,15 @@ class Journal:
 
         label : of the object that a prompted model is asked for.
         """
-        entry = SegmentEntry(
-            action="segment",
-            at=self._now(),
-            **model_facts(model),
-            prior="segmentor",
-            **self._slice(index),
-        )
+        prior: PriorFacts = {"prior": "segmentor"}
         if isinstance(given, Box):
-            entry["prior"], entry["box"] = "box", list(given)
+            prior = {"prior": "box", "box": list(given)}
         elif given is not None:
-            entry["prior"], entry["pixels"] = "mask", of_mask(given)
+            prior = {"prior": "mask", "pixels": of_mask(given)}
         if label is not None:
-            entry["object"] = label
-        self._add(entry)
+            prior["object"] = label
+        now, facts, about = self._now(), model_facts(model), self._slice(index)
+        self._add(SegmentEntry(action="segment", at=now, **facts, **prior, **about))
 
     def run(
         self, index: Index, model: "HiDiff", sampling: Sampling, firm: bool, guards: Guards
