@@ -2,10 +2,10 @@
 
     python docs/make_tour.py [--output FOLDER]
 
-Two sessions on the bundled sample with the bundled model: from opening the image to accepting the
-mask, and from a damaged mask to a mended one. There is a picture of the whole window (1280 x 720)
-per stage, and tour.webp, which shows them all. It needs a display; ``make pictures`` gives it a
-virtual one.
+A cell (scikit-image's, CC0) from one stroke; then two sessions on the bundled sample with the model
+for vessels: from opening the image to accepting the mask, and from a damaged mask to a mended one.
+There is a picture of the whole window (1280 x 720) per stage, and tour.webp, which shows them all.
+It needs a display; ``make pictures`` gives it a virtual one.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from camera import IMAGES, Desk, along, missed_vessel, own_sessions, save
 from PIL import Image, ImageDraw, ImageFont
+from skimage.data import cell
 
 from napari_hidiff.io.images import sample
 from napari_hidiff.training.evaluate.damage import damage
@@ -27,6 +28,8 @@ FILM = 960, 540
 CAPTION = 34
 """Height of the caption in pixels."""
 QUALITY = 72
+INSIDE = np.array([(375, 405), (375, 450)])
+"""A stroke inside the cell: rows and columns."""
 STILL, MOVING = 1800, 250
 """Milliseconds that a frame stays."""
 Stage = Callable[[str, str], None]
@@ -69,6 +72,17 @@ class Film:
             method=4,
         )
         print(f"{path}: {len(self.frames)} frames, {path.stat().st_size / 1e3:.0f} kB")
+
+
+def point(desk: Desk, stage: Stage, film: Film) -> None:
+    """One stroke in an image that no other model knows."""
+    desk.widget.panel.annotate.after_stroke.setChecked(True)
+    desk.click("paint")
+    caption = "Open any image, and Paint one stroke inside the object ..."
+    film.add(desk, desk.picture(), caption)
+    desk.stroke(INSIDE, brush=16)
+    desk.known()
+    stage("object", "... done. Correct it with more strokes, or take a New object.")
 
 
 def correct(desk: Desk, stage: Stage, film: Film, truth: np.ndarray) -> None:
@@ -114,6 +128,10 @@ def main() -> None:
     output = parser.parse_args().output
     film = Film()
     image, truth = sample()
+    with own_sessions():
+        desk = Desk("universal", SIZE, cell(), name="cell")
+        point(desk, partial(take, desk, film, output), film)
+        desk.close()
     for part in (lambda desk, stage: correct(desk, stage, film, truth), mend):
         with own_sessions():
             desk = Desk(MODEL, SIZE, image, name="fundus", rgb=True)
