@@ -97,11 +97,17 @@ def test_a_polyp_five_nuclei_and_a_hippocampus(open_hand, real_data) -> None:
         correct(hand, truth[z])
         hand.click(button)
     mended = [overlap(hand.mask.data[z], truth[z]) for z in slices]
+    hand.click("refine_slices")
+    hand.says(f"Updated {2 * reach + 1} slices", "slices")
+    np.testing.assert_array_equal(np.flatnonzero(hand.mask.data.any((1, 2))), slices)
+    updated = [overlap(hand.mask.data[z], truth[z]) for z in slices]
     np.testing.assert_array_equal(replayed(hand), hand.mask.data)
 
     print(f"polyp {np.round(polyp, 2)}, nuclei {np.round(nuclei, 2)}")
     print(f"hippocampus {np.round(middle, 2)}, carried {np.round(carried, 2)}")
-    print(f"mean {np.mean(carried):.3f}, two slices corrected {np.mean(mended):.3f}")
+    print(
+        f"mean {np.mean(carried):.3f}, two slices corrected {np.mean(mended):.3f}, updated {np.mean(updated):.3f}"
+    )
     assert polyp[2] > 0.8
     assert min(nuclei) > 0.8
     assert middle[2] > 0.75

@@ -63,10 +63,13 @@ class BoxTool:
             return
         corners = np.array(layer.data[-1])
         layer.data = []
+        attempt(self._ask, annotated, corners)
+
+    def _ask(self, annotated: AnnotatedImage, corners: np.ndarray) -> None:
         box = box_around(corners, annotated.shown(), annotated.annotation.shape)
         if box is not None:  # a click draws none
             self._give_back(annotated, "paint")
-            attempt(lambda: self._drawn(box))
+            self._drawn(box)
 
     def _give_back(self, annotated: AnnotatedImage, mode: str) -> None:
         annotated.select()

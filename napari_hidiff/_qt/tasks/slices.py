@@ -60,14 +60,15 @@ class ManySlices:
         the whole mask's shape); raises InputError."""
         where = self._range(target, axis)
         args: tuple[Any, ...] = (model, target.stack, where)
-        if model.card.prompted:
+        if model.card.prompted and labels is None:
             raise InputError(
                 "This model finds what it is pointed at: paint in a slice, then Carry."
             )
         if labels is None:
             self._start("segment", target, model, where, segment_slices, *args)
         else:
-            check_labels(labels, model.labels, "The mask to start from")
+            if not model.card.prompted:  # to which every label is an object
+                check_labels(labels, model.labels, "The mask to start from")
             self._start("segment", target, model, where, slices_from_labels, *args, labels)
 
     def refine(
