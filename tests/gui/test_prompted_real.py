@@ -105,9 +105,8 @@ def test_a_polyp_five_nuclei_and_a_hippocampus(open_hand, real_data) -> None:
 
     print(f"polyp {np.round(polyp, 2)}, nuclei {np.round(nuclei, 2)}")
     print(f"hippocampus {np.round(middle, 2)}, carried {np.round(carried, 2)}")
-    print(
-        f"mean {np.mean(carried):.3f}, two slices corrected {np.mean(mended):.3f}, updated {np.mean(updated):.3f}"
-    )
+    means = [round(float(np.mean(one)), 3) for one in (carried, mended, updated)]
+    print(f"means: carried, two slices corrected, all updated: {means}")
     assert polyp[2] > 0.8
     assert min(nuclei) > 0.8
     assert middle[2] > 0.75
