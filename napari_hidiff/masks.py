@@ -21,10 +21,10 @@ from napari_hidiff.errors import InputError
 
 FREE = -1
 """The value of a free pixel in a fixed map."""
-EPSILON = 1e-6
-"""Distance of priors and y0_hat from 0 and 1, which avoids 0/0 in equation (7)."""
 LABELS = 256
 """How many labels a mask can have, background included."""
+EPSILON = 1e-6
+"""Distance of priors and y0_hat from 0 and 1, which avoids 0/0 in equation (7)."""
 SAME, ADDED, REMOVED, RELABELLED = range(4)
 """The values of :func:`difference`."""
 

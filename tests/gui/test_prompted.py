@@ -1,5 +1,7 @@
 """Any object from its first stroke, point or box, by the universal model in a real window."""
 
+import json
+
 import numpy as np
 from gui.test_shape import controls
 from qtpy.QtCore import Qt
@@ -61,6 +63,7 @@ def of(hand, label: int) -> np.ndarray:
 def replayed(hand) -> np.ndarray:
     """The mask that the log of the window gives again."""
     model, log = hand.widget.models.loaded(), hand.widget.bench.annotation.log
+    log = json.loads(json.dumps(log))  # as a file has it
     image, shape = hand.widget.image.data, hand.mask.data.shape
     replay = Replay(log=log, image=image, shape=shape, models=lambda *_: model)
     replay.run()
@@ -104,7 +107,10 @@ def test_strokes_points_and_boxes_find_objects_one_by_one(open_hand) -> None:
     assert dice(of(hand, 2), found) > 0.9, "the box still counts"
     np.testing.assert_array_equal(replayed(hand), hand.mask.data)
 
-    hand.key(Qt.Key.Key_Z, CONTROL)
+    hand.click("box")
+    hand.key(Qt.Key.Key_Z, CONTROL)  # reaches the mask with the box in hand, too
+    hand.click("box")
+    assert (hand.mask.mode, hand.control("box").isChecked()) == ("pan_zoom", False)
     hand.key(Qt.Key.Key_Z, CONTROL)
     np.testing.assert_array_equal(of(hand, 2), found)
     hand.key(Qt.Key.Key_Z, CONTROL)

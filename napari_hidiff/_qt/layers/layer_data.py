@@ -275,20 +275,6 @@ def ring_layer(layer: Image, leading: int, position: Sequence[float], radius: fl
     return made
 
 
-def box_layer(layer: Image, leading: int) -> Shapes:
-    """A layer to draw a rectangle on, white, over an image."""
-    made = Shapes(
-        ndim=layer.ndim - leading,
-        name=f"{layer.name} box",
-        edge_color="white",
-        face_color="transparent",
-        edge_width=max(1.0, max(mask_shape(layer, leading)[-2:]) / 300),
-        **placement(layer, leading),
-    )
-    made.metadata[MADE] = "box"
-    return made
-
-
 def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top: float) -> Image:
     """A float layer of the mask's shape over an image, 0..``top``, hidden at first.
 
@@ -304,4 +290,18 @@ def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top
         **placement(layer, leading),
     )
     made.metadata[MADE] = name
+    return made
+
+
+def box_layer(layer: Image, leading: int) -> Shapes:
+    """A layer to draw a rectangle on, white, over an image."""
+    made = Shapes(
+        ndim=layer.ndim - leading,
+        name=f"{layer.name} box",
+        edge_color="white",
+        face_color="transparent",
+        edge_width=max(1.0, max(mask_shape(layer, leading)[-2:]) / 300),
+        **placement(layer, leading),
+    )
+    made.metadata[MADE] = "box"
     return made

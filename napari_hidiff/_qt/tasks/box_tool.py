@@ -38,6 +38,8 @@ class BoxTool:
         if layer not in self._layers:
             self._layers[layer] = annotated
             layer.mouse_drag_callbacks.append(self._dragged)
+            layer.bind_key("Control-Z", lambda _: annotated.mask.undo())  # shapes have no undo
+            layer.bind_key("Control-Shift-Z", lambda _: annotated.mask.redo())
         self.show()
 
     def show(self) -> None:
