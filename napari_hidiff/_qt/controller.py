@@ -19,6 +19,7 @@ from napari_hidiff._qt.tasks.box_tool import BoxTool
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.catalog import SUFFIX
 
 
 class Controller(Actions):
@@ -155,17 +156,16 @@ class Controller(Actions):
         self._slice_changed()
 
     def _suggest_model(self) -> None:
-        """Choose the model that the image fits, unless the user chose one that can read it."""
+        """Choose the model that the image fits, unless the user chose one that can read it, or a
+        file of a model."""
         try:
             candidates = self._selection.candidates()
         except InputError:
             return  # nothing to be looked at: no image, or one that is refused
-        models = self._models
-        installed = models.chosen is None or models.chosen in models.cards
-        if not models.chosen_by_user or (
-            installed and models.chosen is not None and models.chosen not in candidates
-        ):
-            models.suggest(candidates)
+        chosen, by_user = self._models.chosen, self._models.chosen_by_user
+        misfit = chosen in self._models.cards and chosen not in candidates
+        if not by_user or (misfit and not str(chosen).endswith(SUFFIX)):
+            self._models.suggest(candidates)
 
     def _slice_changed(self, event: Any = None) -> None:
         self._page.show_volume(self._selection.offer_slices(self._settings.volume))

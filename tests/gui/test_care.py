@@ -28,6 +28,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(
         "is lazy and has 58 GB": Image(dask.zeros((2**20, 72, 96)), contrast_limits=(0, 1)),
     }
     hand = open_hand(picture, rgb=True, model=tiny_file)
+    hand.widget.models.list_again()  # with the file: it is kept, as the user chose it
     for line, layer in refused.items():
         hand.viewer.add_layer(layer)
         hand.widget.choose.image.value = layer
