@@ -8,6 +8,7 @@ works, and a timer of the main thread collects instead, as often as Python's thr
 """
 
 import gc
+import sys
 from weakref import WeakSet
 
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
@@ -15,7 +16,9 @@ from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, QTimer
 PAUSE = 100
 """Milliseconds between two looks at how much was allocated."""
 GROWTH = 1.25
-"""How much more old objects make a collection of all worth its time: what CPython asks for."""
+"""How much more memory blocks make a collection of all worth its time. CPython asks for as much
+growth of the oldest generation, whose size Python code learns only by listing it, in a tenth of a
+second."""
 
 
 class Collector(QObject):
@@ -29,7 +32,7 @@ class Collector(QObject):
     def __init__(self, app: QCoreApplication) -> None:
         super().__init__(app)
         self._users: WeakSet[object] = WeakSet()
-        self._old = 0  # objects in the oldest generation after the last collection of all
+        self._blocks = sys.getallocatedblocks()  # after the last collection of all
         self._timer = QTimer(self)
         self._timer.setInterval(PAUSE)
         self._timer.timeout.connect(self._look)
@@ -64,9 +67,9 @@ class Collector(QObject):
         young, middle, old = (count > threshold for count, threshold in counts)
         if not young:
             return
-        if old and len(gc.get_objects(generation=2)) > GROWTH * self._old:
+        if old and sys.getallocatedblocks() > GROWTH * self._blocks:
             gc.collect()
-            self._old = len(gc.get_objects(generation=2))
+            self._blocks = sys.getallocatedblocks()
         else:
             gc.collect(1 if middle else 0)
 
