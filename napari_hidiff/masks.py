@@ -66,10 +66,6 @@ class Box(NamedTuple):
             )
 
 
-Given = np.ndarray | Box | None
-"""What a first mask is made from: a mask [H, W] or a box of the user; None = the segmentor."""
-
-
 @dataclass(frozen=True)
 class Runs:
     """Pixels in runs of neighbours with the same values.

@@ -32,7 +32,7 @@ from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.suggestions import UncertaintyTour
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.masks import Box, Given
+from napari_hidiff.masks import Box
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Actions:
         session = target.annotated().session(target.index)
         if session.begun:
             labels = None
-        user: Given = box
+        user: np.ndarray | Box | None = box
         if box is None and labels is not None:
             if labels.any() and not (labels == label).any() and not session.painted_in(label):
                 label = int(labels[labels > 0].min())  # 255, as many masks have it

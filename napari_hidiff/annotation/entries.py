@@ -121,15 +121,13 @@ class UndoEntry(_SliceEntry):
 
 
 class PriorFacts(TypedDict):
-    """What a prior is made from: the segmentor, a mask of the user, its ``pixels``, or a ``box``,
-    Y0, X0, Y1, X1.
+    """What a prior is made from: the segmentor, or a mask, its ``pixels``.
 
     object : the label of the object that a prompted model is asked for; the mask is of it alone.
     """
 
-    prior: Literal["segmentor", "mask", "box"]
+    prior: Literal["segmentor", "mask"]
     pixels: NotRequired[str]
-    box: NotRequired[list[int]]
     object: NotRequired[int]
 
 

@@ -43,7 +43,7 @@ from napari_hidiff.annotation.entries import (
 )
 from napari_hidiff.annotation.undo import MaskHistory
 from napari_hidiff.inference.card import Sampling
-from napari_hidiff.masks import FREE, Box, Given, Index, of_mask, pack, shown, unpack
+from napari_hidiff.masks import FREE, Index, of_mask, pack, shown, unpack
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
@@ -150,17 +150,15 @@ class Journal:
         self,
         index: Index,
         model: "HiDiff",
-        given: Given = None,
+        given: np.ndarray | None = None,
         label: int | None = None,
     ) -> None:
-        """A slice got a prior: from a mask, integer [H, W], from a box, or from the segmentor.
+        """A slice got a prior: from a mask, integer [H, W], or from the segmentor.
 
         label : of the object that a prompted model is asked for.
         """
         prior: PriorFacts = {"prior": "segmentor"}
-        if isinstance(given, Box):
-            prior = {"prior": "box", "box": list(given)}
-        elif given is not None:
+        if given is not None:
             prior = {"prior": "mask", "pixels": of_mask(given)}
         if label is not None:
             prior["object"] = label
@@ -352,10 +350,8 @@ def _unpack(text: str, size: tuple[int, ...], rest: int, dtype: type) -> np.ndar
     return values
 
 
-def given_by(entry: SegmentEntry, size: tuple[int, ...]) -> Given:
-    """What a prior was made from: a mask uint8 [H, W] = ``size``, a box, None = the segmentor."""
-    if entry["prior"] == "box":
-        return Box(*entry["box"])
+def given_by(entry: SegmentEntry, size: tuple[int, ...]) -> np.ndarray | None:
+    """What a prior was made from: a mask uint8 [H, W] = ``size``, None = the segmentor."""
     return _unpack(entry["pixels"], size, 0, np.uint8) if entry["prior"] == "mask" else None
 
 

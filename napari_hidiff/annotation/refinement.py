@@ -17,7 +17,7 @@ from napari_hidiff.annotation.session import Prior, Run, Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card, Sampling
 from napari_hidiff.inference.stack import Stack
-from napari_hidiff.masks import FREE, Box, Given, Index, check_labels, slicer
+from napari_hidiff.masks import FREE, Box, Index, check_labels, slicer
 
 if TYPE_CHECKING:
     from napari_hidiff.diffusion.samplers import Step
@@ -64,14 +64,8 @@ class Settings(Sampling):
         return replace(self, sampler="ddim", steps=steps, samples=samples)
 
 
-def segment(model: "HiDiff", stack: Stack, index: Index, mask: Given) -> Prior:
-    """The prior of a slice: the segmentor's, or a mask [H, W] of the user, or a box."""
-    if isinstance(mask, Box):
-        from napari_hidiff.inference.prompted import box_prior
-
-        plane = stack.plane(index)
-        around = box_prior((plane.shape[0], plane.shape[1]), mask)
-        return Prior(around, around, model.mask_of(around))
+def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
+    """The prior of a slice: the segmentor's, or a mask [H, W] of the user."""
     if mask is None:
         probability = model.prior(*stack.read(model, index))
         return Prior(probability, probability, model.mask_of(probability))
@@ -81,17 +75,18 @@ def segment(model: "HiDiff", stack: Stack, index: Index, mask: Given) -> Prior:
     return Prior(mask, onehot, mask)
 
 
-def point(model: "HiDiff", stack: Stack, index: Index, given: Given) -> tuple[Given, Prior]:
-    """What a prompted model is handed of an object, and the prior that it makes.
+def point(
+    model: "HiDiff", stack: Stack, index: Index, given: np.ndarray | Box | None
+) -> tuple[np.ndarray | None, Prior]:
+    """What a prompted model is handed of an object, a mask or None, and the prior that it makes.
 
-    given : a mask [H, W]; a box, in whose place the mask of LiteMedSAM is handed on where that is
-    installed; None = nothing. Raises InputError as :func:`box.prior_in_box`.
+    given : a mask [H, W]; a box, in whose place the mask is handed on that is found in it; None =
+    nothing. Raises InputError as :func:`box.prior_in_box`.
     """
     if isinstance(given, Box):
         from napari_hidiff.inference.box import prior_in_box
 
-        prior = prior_in_box(model, stack.plane(index), given).prior
-        given = given if prior.dtype.kind == "f" else prior
+        given = prior_in_box(model, stack.plane(index), given).prior
     return given, segment(model, stack, index, given)
 
 
@@ -282,13 +277,13 @@ def starting_masks(
 
 def prompts(
     sessions: Mapping[Index, Session], where: Sequence[Index], labels: np.ndarray | None, label: int
-) -> dict[Index, Given]:
+) -> dict[Index, np.ndarray | None]:
     """What a prompted model is handed of an object (:meth:`Session.prompt`), of the slices where it
     is pointed at; None = strokes alone.
 
     labels : of the user, the whole mask's shape, for slices without work.
     """
-    found: dict[Index, Given] = {}
+    found: dict[Index, np.ndarray | None] = {}
     for index in where:
         session = sessions.get(index)
         given = None if session is None else session.prompt(label)

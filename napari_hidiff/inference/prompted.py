@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.preprocessing import SMALLEST, soften
-from napari_hidiff.masks import FREE, Box
+from napari_hidiff.masks import FREE
 
 Area = tuple[slice, slice]
 """Rows and columns."""
@@ -30,8 +30,8 @@ object, or the whole image: closer looks cost accuracy (``python -m benchmarks.p
 """
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
-FOUND, OUTSIDE = 0.5, 0.05
-"""Probability inside and outside a box, as in training."""
+FOUND = 0.5
+"""What is more probable than this is the object."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,6 @@ def says_where(prior: np.ndarray | None) -> bool:
         return False
     top = prior.max()
     return bool(top >= FOUND and not top == prior.min() == FOUND)
-
-
-def box_prior(size: tuple[int, int], box: Box) -> np.ndarray:
-    """A box around an object as a prior for :meth:`HiDiff.refine`, float32 [1, H, W].
-
-    size : (H, W). InputError for a box that is not inside.
-    """
-    box.check(size)
-    prior = np.full((1, *size), OUTSIDE, np.float32)
-    prior[:, box.y0 : box.y1, box.x0 : box.x1] = FOUND
-    return prior
 
 
 def steps(

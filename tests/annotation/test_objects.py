@@ -10,7 +10,7 @@ from napari_hidiff.annotation.session import Session
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.stack import Stack
-from napari_hidiff.masks import Box, dice
+from napari_hidiff.masks import dice
 
 SIZE = (200, 240)
 DISCS = [(60, 60, 24), (60, 112, 26), (140, 90, 30)]
@@ -58,36 +58,31 @@ def test_an_object_is_refined_from_its_own_pixels(model):
 
 def test_a_model_is_handed_what_the_user_gave_of_an_object_while_that_stands():
     session = Session(np.zeros((8, 9), np.uint8))
-    box = Box(1, 1, 5, 5)
+    mask = np.zeros((8, 9), np.uint8)
+    mask[1:5, 1:5] = 1
     assert session.prompt(2) is None
-    session.begin(box, label=2)
-    session.point_at(2, box)
-    assert session.prompt(2) is box
-    found = np.where(box_of(box), 2, 0).astype(np.uint8)
+    session.begin(mask, label=2)
+    session.point_at(2, mask)
+    assert session.prompt(2) is mask
+    found = 2 * mask
     session.wrote(found, 1)
     painted = found.copy()
     painted[2, 2:4] = 0
     painted[6, 6:8] = 2
     session.timeline.painted(painted)
-    assert session.prompt(2) is box
+    assert session.prompt(2) is mask
     session.timeline.travel(-2)
     assert session.prompt(2) is None, "undone with its answer"
     session.timeline.travel(1)
-    assert session.prompt(2) is box
+    assert session.prompt(2) is mask
     session.begin(None, label=1)
-    assert session.prompt(2) is box, "the other object's"
+    assert session.prompt(2) is mask, "the other object's"
     assert session.prompt(1) is None
 
     again = Session(painted)  # as a session that was kept comes back
     np.testing.assert_array_equal(again.prompt(2), painted == 2)
     again.timeline.painted(np.where(painted == 0, 3, painted))
     assert again.prompt(3) is None, "strokes are worth more than what is there"
-
-
-def box_of(box):
-    inside = np.zeros((8, 9), bool)
-    inside[box.y0 : box.y1, box.x0 : box.x1] = True
-    return inside
 
 
 def test_what_cannot_be_an_object_is_refused(model, tiny_model):

@@ -123,7 +123,7 @@ def test_a_prompted_model_takes_a_box_without_the_package(refine, picture, tmp_p
     path, _ = picture
     assert refine(path, "--box", text(BOX), model="universal")[0] == 0
     record = json.loads((tmp_path / "out" / "photo_steps.json").read_text())
-    assert (record["prior"]["source"], record["prior"]["box"]) == ("box", list(BOX))
+    assert (record["prior"]["source"], record["prior"]["box"]) == ("universal", list(BOX))
     y, x = np.mgrid[:96, :128]
     inside = ((y - 45) / 25) ** 2 + ((x - 60) / 30) ** 2 < 1
     found = read_labels(tmp_path / "out" / "photo_mask.png", 2)

@@ -10,6 +10,7 @@ from napari_hidiff import load_model
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import prompted
+from napari_hidiff.inference.box import prior_in_box
 from napari_hidiff.inference.preprocessing import any_channels
 from napari_hidiff.masks import Box, dice
 
@@ -28,10 +29,11 @@ def window(marked, times=2):
 
 def test_it_finds_what_a_stroke_a_box_or_a_mask_points_at(model):
     image, truth = picture(SIZE, [ONE, (40, 200, 20)]), disc(SIZE, ONE)
-    box = prompted.box_prior(SIZE, Box(56, 76, 125, 145))
+    box = prior_in_box(model, image, Box(56, 76, 125, 145)).prior
     rough = disc(SIZE, (94, 106, 27)).astype(np.uint8)
     for told in ({"fixed": stroke(SIZE, ONE)}, {"prior": box}, {"prior": rough}):
         assert dice(model.refine(image, **told).mask, truth) > 0.8, told.keys()
+    assert prior_in_box(model, image, Box(0, 0, *SIZE)).prior.any()
 
 
 def test_nothing_is_found_before_it_is_pointed_at(model):

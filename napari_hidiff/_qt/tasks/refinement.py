@@ -18,7 +18,7 @@ from napari_hidiff.annotation.refinement import Settings, SliceResult
 from napari_hidiff.annotation.session import Prior, Session
 from napari_hidiff.annotation.suggestions import RunSamples, random_walk
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import Given, Index, check_labels
+from napari_hidiff.masks import Box, Index, check_labels
 
 if TYPE_CHECKING:
     from napari_hidiff.annotation.suggestions import Alternative
@@ -93,7 +93,7 @@ class Refinement(QObject):
         target: Target,
         model: "HiDiff",
         label: int,
-        given: Given,
+        given: np.ndarray | Box | None,
         by_user: bool,
         then: Callable[[], None],
         labels: np.ndarray | None = None,
@@ -103,7 +103,7 @@ class Refinement(QObject):
         [H, W]. by_user : whether the user gave it now. then : what to go on with."""
         self._active, self._then = None, then
 
-        def done(found: tuple[Given, Prior]) -> None:
+        def done(found: tuple[np.ndarray | None, Prior]) -> None:
             annotated = target.annotated()
             session = annotated.session(target.index)
             if labels is not None:
@@ -117,7 +117,9 @@ class Refinement(QObject):
         text = messages.in_slice("first mask", target.index)
         self._start(text, refinement.point, model, target.stack, target.index, given, done=done)
 
-    def prime(self, target: Target, model: "HiDiff", mask: Given, then: Callable[[], None]) -> None:
+    def prime(
+        self, target: Target, model: "HiDiff", mask: np.ndarray | None, then: Callable[[], None]
+    ) -> None:
         """Make the prior of a slice again, from ``mask`` or the segmentor; the slice stays as it
         is. then : what to go on with."""
         self._active, self._then = None, then

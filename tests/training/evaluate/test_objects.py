@@ -96,6 +96,7 @@ def test_made_masks_have_the_error_that_they_are_named_for():
     assert min(abs(ratio - factor) for factor in (1.25**2, 1.25**-2)) < 0.1
     for name in ("grown", "shrunk", "shifted", "scaled", "holes"):
         assert 0.5 < dice(made[name], truth) < 0.99, name
+    assert foreign_priors.around(truth) == (30, 40, 91, 101)
     line = np.zeros(SIZE, bool)
     line[40, 20:60] = True
     assert foreign_priors.shrunk(line, rng).any()
@@ -105,7 +106,7 @@ def test_foreign_masks_before_and_after(model, collection, tmp_path):
     found = unseen_objects(collection, model.card, most=2)
     cases = found.split("test")
     content = foreign_priors.run(model, found, cases, Options(seeds=(0,)), tmp_path)
-    assert list(content["kinds"]) == list(foreign_priors.MAKERS)
+    assert list(content["kinds"]) == [*foreign_priors.MAKERS, foreign_priors.BOX]
     for name, row in content["kinds"].items():
         assert row["n"] == len(cases)
         assert row["difference"]["mean"] == pytest.approx(row["after"] - row["before"], abs=2e-6)

@@ -14,9 +14,10 @@ from scipy import ndimage
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.box import strokes_of
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.masks import dice
+from napari_hidiff.masks import Box, dice
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..damage import damage
@@ -25,7 +26,7 @@ from ..scoring import foreground_slices, set_of
 from ..study import OnCase, Options, Record, Study, Task, files_of, fingerprint, silent
 from .scored import mean_interval
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the figures of a record change their meaning: records are then computed anew."""
 BORDER, SHIFT, SCALE = 0.08, 0.2, 1.25
 """Of the object's size (the root of its pixels): how far its border moves, how far the object
@@ -83,6 +84,8 @@ MAKERS: Mapping[str, Maker] = {
     "holes": holed,
 }
 """The masks by name."""
+BOX = "box"
+"""The whole box around the object, which a prompted model takes as a box."""
 MODEL = "second model"
 """The mask of the model that ``--control`` names."""
 
@@ -129,24 +132,35 @@ class Priors:
             rng = np.random.default_rng(crc32(f"{case.id}/{z}".encode()))
             masks = {name: make(truths[z], rng) for name, make in MAKERS.items()}
             masks |= {name: mask[z] for name, mask in given.items()}
+            priors = {name: mask.astype(np.uint8) for name, mask in masks.items()}
+            if self.model.card.prompted:
+                box = around(truths[z])
+                priors[BOX] = self._found_in(planes[z], box)
+                masks[BOX] = np.zeros_like(truths[z])
+                masks[BOX][box.y0 : box.y1, box.x0 : box.x1] = True
             for name, mask in masks.items():
                 if mask.any():  # an empty mask points at nothing
-                    after = self._refined(planes[z], mask)
+                    after = self._refined(planes[z], priors[name])
                     before = dice(mask, truths[z])
                     rows.setdefault(name, []).append((before, dice(after, truths[z])))
         means = {name: np.mean(pairs, 0).tolist() for name, pairs in rows.items()}
         return {name: {"before": pair[0], "after": pair[1]} for name, pair in means.items()}
+
+    def _found_in(self, plane: np.ndarray, box: Box) -> Mask:
+        """The mask that a prompted model by itself finds in a box."""
+        strokes = strokes_of((plane.shape[0], plane.shape[1]), box)
+        return self.model.refine(plane, fixed=strokes, sampler="one-step").mask
 
     def _segmented(self, planes: np.ndarray) -> np.ndarray:
         assert self.second is not None
         prior = volumes.prior(self.second, volumes.normalise(self.second, planes))
         return self.second.mask_of(prior, 0) > 0
 
-    def _refined(self, plane: np.ndarray, mask: Mask) -> Mask:
+    def _refined(self, plane: np.ndarray, prior: np.ndarray) -> Mask:
         how = self.sampling
         found = self.model.refine(
             plane,
-            mask.astype(np.uint8),
+            prior,
             sampler=how.sampler,
             steps=how.steps,
             samples=how.samples,
@@ -198,7 +212,7 @@ def run(
 def compared(records: Sequence[Record]) -> dict[str, Any]:
     """Before and after by kind of mask, over cases."""
     rows = {}
-    for name in (*MAKERS, MODEL):
+    for name in (*MAKERS, BOX, MODEL):
         pairs = [(r[name]["before"], r[name]["after"]) for r in records if name in r]
         if not pairs:
             continue
@@ -235,6 +249,12 @@ def _rows(kinds: Mapping[str, Any]) -> list[list[str]]:
         ]
         for name, row in kinds.items()
     ]
+
+
+def around(mask: Mask) -> Box:
+    """The smallest box that holds all pixels of a mask, which must have some."""
+    (rows, columns), *_ = ndimage.find_objects(mask.astype(np.uint8))
+    return Box(rows.start, columns.start, rows.stop, columns.stop)
 
 
 def _size(truth: Mask) -> float:
