@@ -25,6 +25,10 @@ LABELS = 256
 """How many labels a mask can have, background included."""
 EPSILON = 1e-6
 """Distance of priors and y0_hat from 0 and 1, which avoids 0/0 in equation (7)."""
+DARK = 255
+"""The label of the dark dashes of an outline."""
+DASH = 3
+"""Pixels of a dash, along rows and columns."""
 SAME, ADDED, REMOVED, RELABELLED = range(4)
 """The values of :func:`difference`."""
 
@@ -220,6 +224,21 @@ def difference(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, Chang
     kinds = np.where(before != after, kind, SAME).astype(np.uint8)
     counts = np.bincount(kinds.ravel(), minlength=4)
     return kinds, Changes(*(int(count) for count in counts[ADDED:]))
+
+
+def dashed_outlines(mask: np.ndarray, bright: np.ndarray) -> np.ndarray:
+    """The outlines of the regions of a mask [H, W], one pixel wide, in dashes: uint8 [H, W].
+
+    Every other dash is ``bright`` [H, W], 1..254, the ones between are :data:`DARK`: one of both is
+    seen on any image. 0 elsewhere.
+    """
+    padded = np.pad(mask, 1)
+    inner = padded[1:-1, 1:-1]
+    neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+    edge = (inner > 0) & np.any([inner != one for one in neighbours], axis=0)
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    dark = (rows + columns) // DASH % 2 == 1
+    return np.where(edge, np.where(dark, DARK, bright), 0).astype(np.uint8)
 
 
 def dice(mask: np.ndarray, truth: np.ndarray, label: int | None = None) -> float:

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import Box, dice, mean_dice
+from napari_hidiff.masks import DARK, Box, dashed_outlines, dice, mean_dice
 from napari_hidiff.plot import COLUMNS, Stage, detail_window, save_stages
 
 MASKS = arrays(np.uint8, (6, 5), elements=st.integers(0, 2))
@@ -82,3 +82,18 @@ def test_a_box_is_read_as_it_is_written_and_fits_or_is_refused():
     for wrong in (Box(0, 0, 11, 12), Box(0, 0, 10, 13), Box(-1, 0, 3, 3), Box(3, 4, 3, 9)):
         with pytest.raises(InputError, match=r"0 <= Y0 < Y1 <= 10 and 0 <= X0 < X1 <= 12"):
             wrong.check((10, 12))
+
+
+def test_outlines_are_dashes_of_two_colours():
+    mask = np.zeros((12, 16), np.uint8)
+    mask[2:10, 3:13] = 1
+    mask[2:10, 8:13] = 2
+    drawn = dashed_outlines(mask, mask)
+    inside = np.zeros(mask.shape, bool)
+    inside[3:9, 4:7] = inside[3:9, 9:12] = True
+    np.testing.assert_array_equal(drawn > 0, (mask > 0) & ~inside)
+    bright = (drawn > 0) & (drawn != DARK)
+    np.testing.assert_array_equal(drawn[bright], mask[bright])
+    along = drawn[2, 3:13] == DARK
+    assert 3 <= along.sum() <= 7
+    assert np.abs(np.diff(along.astype(int))).sum() >= 2, "they take turns"

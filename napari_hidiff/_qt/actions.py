@@ -29,7 +29,7 @@ from napari_hidiff._qt.threads import attempt
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.objects import next_label
 from napari_hidiff.annotation.refinement import Settings
-from napari_hidiff.annotation.suggestions import UncertaintyTour
+from napari_hidiff.annotation.suggestions import TourRound, UncertaintyTour
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.masks import Box
@@ -71,6 +71,10 @@ class Actions:
         self._alternatives = Alternatives(panel.annotate, tasks.refinement)
         self._brush = Brush(panel.annotate, tasks.selection)
         self.tour = UncertaintyTour()
+
+    def open_sample(self) -> None:
+        """Open the fundus photograph, for who has no image at hand."""
+        self._viewer.open_sample("napari-hidiff", "fundus")
 
     # Actions on the shown slice.
 
@@ -127,12 +131,23 @@ class Actions:
                 self._point(target, again)
                 return
             self._refinement.prime(target, self._models.loaded(), session.given, again)
-            return
+        elif self.tour.begun(session):
+            self._visit(target)
+        else:
+
+            def found(places: TourRound) -> None:
+                self.tour.begin(session, places)
+                self._visit(target)
+
+            self._refinement.seek("looking for doubt", self.tour.search(session), done=found)
+
+    def _visit(self, target: Target) -> None:
+        annotated = target.annotated()
         try:
-            place = self.tour.next(session)
+            place = self.tour.next(annotated.session(target.index))
+            look_at(self._viewer, annotated, target.index, place)
         finally:
             self._refresh()
-        look_at(self._viewer, annotated, target.index, place)
 
     def accept(self) -> None:
         """Done: take the mask for final, or, if it is, not any more; no pixel changes."""
@@ -317,5 +332,5 @@ def ask_where(parent: QWidget, annotated: AnnotatedImage) -> Path | None:
         return Path(given)
     path = Path(f"{given}{wanted}")
     if path.exists():
-        raise InputError(f"{path} exists already: choose it by its whole name to replace it.")
+        raise InputError(f"It exists already: choose {path} by its whole name to replace it.")
     return path

@@ -9,7 +9,7 @@ from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QAbstractButton
 
-from napari_hidiff._qt import messages, preferences
+from napari_hidiff._qt import garbage, messages, preferences
 from napari_hidiff._qt.actions import Actions, Tasks
 from napari_hidiff._qt.controls import settings
 from napari_hidiff._qt.controls.panel import Panel
@@ -91,6 +91,7 @@ class Controller(Actions):
         """Connect every button to its action; returns what each key does."""
         page, slider, slices = self._page, self._page.steps_slider, self._settings.volume
         actions: dict[QAbstractButton, Callable[[], None]] = {
+            page.open_sample: self.open_sample,
             page.segment: self.segment,
             page.paint: self._brush.paint,
             page.erase: self._brush.erase,
@@ -131,13 +132,19 @@ class Controller(Actions):
     def _layers_changed(self, event: Any = None) -> None:
         self._choose.image.reset_choices()
         self._choose.prior.reset_choices()
+        self._hint_at_masks()
         self._selection.ask_for_channels()
         self._fit.check_soon()
+
+    def _hint_at_masks(self) -> None:
+        """Say why a mask that was opened as an image is not offered to start from."""
+        self._settings.no_mask.setText(messages.no_mask(self._selection.like_masks()))
 
     def _layer_removed(self, event: Any) -> None:
         self._annotated_images.removed(event.value)
         self._layers_changed()
         self._refresh()
+        garbage.collector().collect_all_soon()
 
     def _active_changed(self, event: Any = None) -> None:
         """Follow the active layer, if it is an image to choose or the mask of one."""
@@ -151,6 +158,7 @@ class Controller(Actions):
         if self._selection.image is not None:
             self._annotated_images.look_up(self._selection.image)
         self._selection.stand_upright()
+        self._hint_at_masks()
         self._selection.ask_for_channels()
         self._suggest_model()
         self._slice_changed()

@@ -7,7 +7,7 @@ from napari_hidiff._qt import preferences
 from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.annotation.suggestions import TourProgress
 from napari_hidiff.inference.card import Card
-from napari_hidiff.masks import Changes, Index
+from napari_hidiff.masks import Changes, Index, Label
 
 if TYPE_CHECKING:
     from napari_hidiff.annotation.refinement import Settings
@@ -45,6 +45,13 @@ def image_name(name: str | None) -> str:
     return f"Image: {name}" if name else "No image is open."
 
 
+def no_mask(names: Sequence[str]) -> str:
+    """Images that look like masks cannot be started from as they are."""
+    if not names:
+        return ""
+    return f"{names[0]} is an image: right-click it, Convert to Labels, to start from it."
+
+
 def find(card: Card | None) -> str:
     """The button that looks for what the model finds."""
     what = "" if card is None else f" {named(card)}"
@@ -63,7 +70,15 @@ def fits(card: Card, doubts: Sequence[str] = ()) -> str:
         return f"Look twice, unusual for {card.name}: {'; '.join(doubts)}. Expect poor masks."
     if card.prompted:
         return "Fits any image. Finds the object that you paint in or box."
-    return f"Fits this image. Finds {named(card)}."
+    what, known, _ = card.summary.partition(" in ")  # "anterior" alone does not say of what
+    several = known and len(card.classes) > 2
+    return f"Fits this image. Finds {what[:1].lower() + what[1:] if several else named(card)}."
+
+
+def unreadable(problem: str, small: bool) -> str:
+    """No model whatever can work on the image."""
+    cure = "Open a larger part of it" if small else "Open a copy without them"
+    return f"No model can work on this: {problem}. {cure}."
 
 
 def named(card: Card) -> str:
@@ -116,8 +131,8 @@ def stopped(moment: str) -> str:
 def drawing(settings: "Settings") -> str:
     """What happens where alternatives are wanted and there are no samples yet."""
     return (
-        f"Drawing {settings.samples} samples ({settings.sampler}, {settings.passes} steps, "
-        f"seed {settings.seed}) to find alternatives; the mask stays as it is."
+        f"Drawing {settings.samples} samples for other answers ({settings.sampler}, "
+        f"{settings.passes} steps, seed {settings.seed}); the mask stays as it is."
     )
 
 
@@ -126,9 +141,17 @@ def tour(progress: TourProgress | None) -> str:
     return "" if progress is None else f"{progress.visited} of {progress.total}"
 
 
+def doubt(classes: Sequence[Label], probability: Sequence[float]) -> str:
+    """What the model leans to, by the probabilities of its K classes: the one object that it knows,
+    or else the likeliest class."""
+    at = 1 if len(probability) == 1 else max(range(len(probability)), key=probability.__getitem__)
+    share = probability[0] if len(probability) == 1 else probability[at]
+    return f"{100 * share:.0f} % {classes[at].name}"
+
+
 def agree(samples: int) -> str:
     """There is nothing to choose from."""
-    return f"All {samples} samples say much the same: there is no alternative."
+    return f"No other answer: all {samples} samples say much the same."
 
 
 def unsaved(names: Sequence[str]) -> str:
@@ -169,6 +192,7 @@ def next_step(
     painted: bool,
     at_once: bool,
     done: bool,
+    doubt: str | None,
 ) -> str:
     """What to do next.
 
@@ -176,16 +200,18 @@ def next_step(
     run; without_model : whether strokes alone can do it. prompted :
     whether the model waits for a stroke. begun : whether there is a mask; painted :
     whether strokes wait for an update, at_once : which follows by itself; done : whether the mask
-    is final.
+    is final. doubt : what the model thinks of the marked place, where there is one.
     """
     if not image:
-        return "Next: open an image, or File > Open Sample > HiDiff."
+        return "Next: open an image, or press Open a sample."
     if busy:
         return "Working. You can paint meanwhile: what you paint stays."
     if problem is not None:
         return WITHOUT_MODEL if without_model else "Next: see the lines on top."
     if not begun:
         return POINTED if prompted else "Next: press Find."
+    if doubt is not None:
+        return f"Unsure in the ring: {doubt}. Paint or erase there if you know better."
     if painted and not at_once:
         return "Next: press Update, or paint more."
     if done:

@@ -10,14 +10,14 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 import numpy as np
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QObject, QThreadPool
+from qtpy.QtCore import QObject, QThreadPool, QTimer
 
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.annotation.refinement import Settings
@@ -38,8 +38,8 @@ class Job(QObject):
 
     function : called with ``args`` in the thread; with ``step`` it must return an iterator.
     done : called with the function's answer, unless it failed or the job was cancelled.
-    step : called with every item of the iterator. ended : called last, whatever happened.
-    progress : napari's progress bar, see :func:`napari.qt.threading.create_worker`.
+    step : called with every item of the iterator. ended : called last, whatever happened, and in
+        a turn of its own of the event loop: mouse and keys are heard in between.
 
     A failure is shown as a notification: one line for an InputError, which is the user's to mend;
     anything else goes to the log with its traceback as well.
@@ -55,7 +55,6 @@ class Job(QObject):
         done: Callable[..., None] | None = None,
         step: Callable[[Any], None] | None = None,
         ended: Callable[[], None] | None = None,
-        progress: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._done, self._step, self._ended = done, step, ended
@@ -64,7 +63,6 @@ class Job(QObject):
             _each if step else _once,
             [(function, args)],
             _connect={"returned": self._on_returned, "finished": self._on_finished},
-            _progress=dict(progress) if progress else None,
             _start_thread=False,
         )
         if step:
@@ -88,6 +86,9 @@ class Job(QObject):
         self._hand_over(answer, self._done)
 
     def _on_finished(self) -> None:
+        QTimer.singleShot(0, self._end)
+
+    def _end(self) -> None:
         ended = self._ended
         self._let_go()
         if ended is not None and not self._cancelled:

@@ -23,6 +23,7 @@ from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff._qt.tasks.slices import ManySlices
 from napari_hidiff.annotation.session import Session
+from napari_hidiff.annotation.suggestions import leaning
 
 
 class HiDiffWidget(QWidget):
@@ -63,6 +64,8 @@ class HiDiffWidget(QWidget):
         threads.watch(self)
         self._garbage = garbage.collector()
         self._garbage.start(self)
+        for ready in (self.models.changed, self.models.prepared):
+            ready.connect(self._garbage.spare)
         tasks = Tasks(
             self.annotated_images, self.selection, self.models, self.fit, self.work, self.slices
         )
@@ -105,13 +108,18 @@ class HiDiffWidget(QWidget):
         self._enable(ready, begun)
         page = self.panel.annotate
         page.image_name.setText(messages.image_name(self.image.name if self.image else None))
+        page.open_sample.setVisible(self.image is None)
         card = self.selection.card
         page.segment.setText(messages.find(card))
         page.show_prompts(card is not None and card.prompted)
         kept = self.annotated_images.offer(self.image)
         page.offer(messages.offer(kept) if kept else None)
-        tour = self.controller.tour
-        page.place.setText(messages.tour(tour.progress(session) if session and begun else None))
+        tour = self.controller.tour.progress(session) if session and begun else None
+        page.place.setText(messages.tour(tour))
+        doubt = None
+        if annotated and session and tour and annotated.marked == index and card is not None:
+            there = leaning(session.current_probability, tour.place)
+            doubt = messages.doubt(card.classes, there.tolist())
         changes = annotated.changes_in(index) if annotated and index is not None else None
         yours = session.timeline.fixed_count if session else 0
         page.counts.setText(messages.counts(changes, yours))
@@ -127,6 +135,7 @@ class HiDiffWidget(QWidget):
                 painted=session is not None and session.timeline.painted_since,
                 at_once=page.after_stroke.isChecked(),
                 done=session is not None and session.done,
+                doubt=doubt,
             )
         )
         if annotated is not None and index is not None:
@@ -160,7 +169,7 @@ class HiDiffWidget(QWidget):
         for button in (page.paint, page.erase, page.new_object):
             button.setEnabled(self.fit.readable)
         page.stop.setEnabled(busy)
-        page.next_place.setEnabled(begun)
+        page.next_place.setEnabled(begun and not busy)
         page.accept.setEnabled(session is not None and not busy)
         page.export.setEnabled(annotated is not None)
         page.new_mask.setEnabled(self.image is not None and annotated is None)

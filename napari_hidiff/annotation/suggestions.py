@@ -5,6 +5,7 @@ to look next. Completion: strokes grown to a mask without a model, by the random
 Grady (2006) in scikit-image.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from scipy import ndimage
 
 from napari_hidiff.annotation.session import Run, Session, Shown
 from napari_hidiff.errors import InputError
-from napari_hidiff.masks import FREE, entropy, mask_of
+from napari_hidiff.masks import EPSILON, FREE, entropy, mask_of
 
 DISTINCT = 0.02
 """Masks closer than this (1 - Dice) count as one answer: their difference is hard to see."""
@@ -218,24 +219,43 @@ def uncertain_places(
         if left[row, column] < LEAST:
             break
         places.append(Place(row, column, float(left[row, column])))
-        left[disc(left.shape, row, column)] = 0
+        reach = int(look_radius(left.shape))
+        top, first = max(row - reach, 0), max(column - reach, 0)
+        near = left[top : row + reach + 1, first : column + reach + 1]
+        near[_within_radius(near.shape, row - top, column - first, look_radius(left.shape))] = 0
     return places
 
 
 def disc(shape: tuple[int, ...], row: int, column: int) -> np.ndarray:
     """bool [H, W], the pixels within :func:`look_radius` of a pixel."""
+    return _within_radius(shape, row, column, look_radius(shape))
+
+
+def _within_radius(shape: tuple[int, ...], row: int, column: int, radius: float) -> np.ndarray:
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= look_radius(shape) ** 2)
+    return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
 
 
-def uncertainty_map(session: Session) -> np.ndarray:
+def leaning(probability: np.ndarray, place: Place) -> np.ndarray:
+    """What the model leans to round a place where it is unsure: the mean of a probability float32
+    [K, H, W] within half of :func:`look_radius`, weighted by the entropy; float64 [K]."""
+    radius = look_radius(probability.shape[1:]) / 2
+    rows, columns = (
+        slice(max(at - int(radius), 0), at + int(radius) + 1) for at in (place.row, place.column)
+    )
+    there = probability[:, rows, columns]
+    centre = place.row - rows.start, place.column - columns.start
+    weight = _within_radius(there.shape[1:], *centre, radius) * (entropy(there) + EPSILON)
+    return np.asarray((there * weight).sum((1, 2), dtype=np.float64) / weight.sum(dtype=np.float64))
+
+
+def uncertainty_map(current: np.ndarray, prior: np.ndarray | None) -> np.ndarray:
     """The uncertainty that ranks places, float32 [H, W] in nats.
 
-    It is the mean entropy of the first mask and of the current result: of the maps compared in
-    docs/generative.md near the best for every kind of error. InputError if there is neither.
+    It is the mean entropy of the current result and of the first mask, probabilities float32
+    [K, H, W]: of the maps compared in docs/generative.md near the best for every kind of error.
     """
-    current = entropy(session.current_probability)
-    return current if session.prior is None else (current + entropy(session.prior.probability)) / 2
+    return entropy(current) if prior is None else (entropy(current) + entropy(prior)) / 2
 
 
 class TourProgress(NamedTuple):
@@ -247,8 +267,13 @@ class TourProgress(NamedTuple):
 
 
 @dataclass
-class _Round:
-    probability: np.ndarray  # behind the map of the places
+class TourRound:
+    """The places of a slice after one result.
+
+    probability : float32 [K, H, W], that result's; visited : how many places were.
+    """
+
+    probability: np.ndarray
     places: list[Place]
     visited: int = 0
 
@@ -257,36 +282,52 @@ class UncertaintyTour:
     """The uncertain places of every slice, each visited once after each result."""
 
     def __init__(self) -> None:
-        self._rounds: WeakKeyDictionary[Session, _Round] = WeakKeyDictionary()
+        self._rounds: WeakKeyDictionary[Session, TourRound] = WeakKeyDictionary()
+
+    def begun(self, session: Session) -> bool:
+        """Whether the places of a slice are known since the last result."""
+        tour = self._rounds.get(session)
+        return tour is not None and tour.probability is session.current_probability
+
+    def search(self, session: Session) -> Callable[[], TourRound]:
+        """What finds the places of a slice; it may be called in a thread, for a large image takes
+        seconds. InputError if there is no first mask."""
+        current, prior = session.current_probability, session.prior
+        fixed = session.known(max(2, len(current)))  # nothing to decide in a frozen class
+
+        def find() -> TourRound:
+            uncertainty = uncertainty_map(current, None if prior is None else prior.probability)
+            return TourRound(current, uncertain_places(uncertainty, fixed=fixed))
+
+        return find
+
+    def begin(self, session: Session, found: TourRound) -> None:
+        """Visit these places from now on."""
+        self._rounds[session] = found
 
     def next(self, session: Session) -> Place:
-        """The most uncertain place that was not visited or painted since the last result.
+        """The most uncertain place that was not visited or painted since :meth:`begin`.
 
         Raises
         ------
-        InputError : there is no first mask, nothing is uncertain, or every place was visited;
-            the tour then restarts.
+        InputError : nothing is uncertain, or every place was visited; the tour then restarts.
         """
-        probability = session.current_probability
-        fixed = session.known(max(2, len(probability)))  # nothing to decide in a frozen class
-        tour = self._rounds.get(session)
-        if tour is None or tour.probability is not probability:
-            places = uncertain_places(uncertainty_map(session), fixed=fixed)
-            if not places:
-                raise InputError("No place is uncertain.")
-            tour = self._rounds[session] = _Round(probability, places)
+        tour, labels = self._rounds[session], max(2, len(session.current_probability))
+        fixed = session.known(labels)
         while tour.visited < len(tour.places):
             place = tour.places[tour.visited]
             tour.visited += 1
             if fixed[place.row, place.column] == FREE:
                 return place
         del self._rounds[session]
+        if not tour.places:
+            raise InputError("No place is uncertain.")
         raise InputError("Every uncertain place was visited: the tour begins again.")
 
     def progress(self, session: Session) -> TourProgress | None:
         """The progress in a slice; None before its first place and after a new result."""
         tour = self._rounds.get(session)
-        if tour is None or (session.run is None and session.prior is None):
+        if not (tour and tour.visited) or (session.run is None and session.prior is None):
             return None
         if tour.probability is not session.current_probability:
             return None

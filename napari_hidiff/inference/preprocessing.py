@@ -26,15 +26,7 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     InputError : not an array of numbers, wrong dimensions or channels, too small, NaN or infinite.
     """
     image = np.asarray(image)
-    if image.dtype.kind not in "buif":
-        raise InputError(f"an image holds numbers, not {image.dtype}")
-    if image.ndim not in (2, 3):
-        raise InputError(f"an image has 2 dimensions, or 3 with channels last, not {image.shape}")
-    if min(image.shape[:2]) < SMALLEST:
-        height, width = image.shape[:2]
-        raise InputError(
-            f"the image is {height} x {width} pixels; at least {SMALLEST} x {SMALLEST} are needed"
-        )
+    check_pixels(image)
     if image.ndim == 2:
         image = image[..., None]
     if image.shape[2] == 4 and len(channels) == 3:
@@ -44,10 +36,23 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
             f"the image has {image.shape[2]} channel{'s' * (image.shape[2] != 1)}, the model was "
             f"trained on {len(channels)} ({', '.join(channels)})"
         )
-    image = image.astype(np.float32)
-    if not np.isfinite(image).all():
+    return image.astype(np.float32)
+
+
+def check_pixels(image: np.ndarray) -> None:
+    """Refuse an image that no model reads, whatever its channels; arguments and errors as for
+    :func:`check_image`."""
+    if image.dtype.kind not in "buif":
+        raise InputError(f"an image holds numbers, not {image.dtype}")
+    if image.ndim not in (2, 3):
+        raise InputError(f"an image has 2 dimensions, or 3 with channels last, not {image.shape}")
+    if min(image.shape[:2]) < SMALLEST:
+        height, width = image.shape[:2]
+        raise InputError(
+            f"the image is {height} x {width} pixels; at least {SMALLEST} x {SMALLEST} are needed"
+        )
+    if image.dtype.kind == "f" and not np.isfinite(image.astype(np.float32, copy=False)).all():
         raise InputError("the image holds NaN or infinite values")
-    return image
 
 
 def any_channels(image: np.ndarray, wanted: int) -> np.ndarray:

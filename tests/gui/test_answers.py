@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt
 
 from napari_hidiff.annotation.refinement import FEWEST
 from napari_hidiff.annotation.suggestions import alternatives
+from napari_hidiff.masks import dashed_outlines
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
@@ -34,7 +35,7 @@ def test_one_key_goes_over_the_alternatives_and_use_this_takes_the_shown_one(han
             assert moment.text() == line
             assert outline.visible
             shown = np.where(strokes >= 0, strokes, one.mask)
-            np.testing.assert_array_equal(outline.data, shown)
+            np.testing.assert_array_equal(outline.data, dashed_outlines(shown, shown > 0))
             np.testing.assert_array_equal(hand.mask.data, mean)
         hand.key(Qt.Key.Key_H, SHIFT)
         assert moment.text() == "mean of all samples, in the mask"
@@ -67,11 +68,11 @@ def test_alternatives_are_drawn_where_the_run_has_no_samples(hand) -> None:
     wanted = expected_alternatives(hand, FEWEST)
     assert len(wanted) > 1
     hand.key(Qt.Key.Key_H, SHIFT)
-    assert re.search(rf"Drawing {FEWEST} samples \(ddim, 2 steps, seed 0\).*stays", hand.said())
+    assert re.search(rf"Drawing {FEWEST} samples .*\(ddim, 2 steps, seed 0\).*stays", hand.said())
     hand.idle()
     outline = hand.viewer.layers["image step"]
     assert hand.control("moment").text().startswith(f"alternative 1 of {len(wanted)}")
-    np.testing.assert_array_equal(outline.data, wanted[0].mask)
+    np.testing.assert_array_equal(outline.data, dashed_outlines(wanted[0].mask, wanted[0].mask > 0))
     np.testing.assert_array_equal(hand.mask.data, mask)
     hand.offers("reject")  # looking changes nothing about the last result
 
@@ -82,8 +83,8 @@ def test_alternatives_are_drawn_where_the_run_has_no_samples(hand) -> None:
     hand.idle()
     assert "Drawing" in str(hand.notes[notes].message)
     wanted = expected_alternatives(hand, FEWEST)
-    np.testing.assert_array_equal(outline.data, wanted[0].mask)
-    assert (outline.data[painted] == 1).all()
+    np.testing.assert_array_equal(outline.data, dashed_outlines(wanted[0].mask, wanted[0].mask > 0))
+    assert (wanted[0].mask[painted] == 1).all()
 
 
 def test_stopping_the_draw_leaves_a_run_that_can_go_on_and_be_written(hand) -> None:

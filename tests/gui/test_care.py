@@ -21,10 +21,10 @@ def test_images_that_do_not_fit_are_refused_in_one_line(
     peaks = picture.astype(np.float32)
     peaks[4, 5, 0] = np.inf
     refused = {
-        "NaN or infinite": Image(holes, rgb=True),
-        "NaN or infinite values": Image(peaks, rgb=True),
+        "No model can work on this: the image holds NaN": Image(holes, rgb=True),
+        "NaN or infinite values. Open a copy without them.": Image(peaks, rgb=True),
         "1 channel, the model was trained on 3": Image(picture[..., 0]),
-        "1 x 1 pixels": Image(picture[:1, :1], rgb=True),
+        "Open a larger part of it.": Image(picture[:1, :1], rgb=True),
         "is lazy and has 58 GB": Image(dask.zeros((2**20, 72, 96)), contrast_limits=(0, 1)),
     }
     hand = open_hand(picture, rgb=True, model=tiny_file)

@@ -166,6 +166,11 @@ def test_the_palette_has_every_action_of_the_loop() -> None:
     listed = [entry["python_name"] for entry in manifest()["commands"]]
     loop = {"segment", "step", "run", "stop", "rerefine", "alternatives", "reject", "accept"}
     rest = {"next_place", "paint", "erase", "refine_slices", "carry", "export"}
+    shown = {
+        entry["id"].partition(".")[2]: entry.get("enablement") for entry in manifest()["commands"]
+    }
+    hidden = {name for name, enablement in shown.items() if enablement == "False"}
+    assert hidden == {"read", "write"}, "what needs a path cannot be run from the palette"
     for name in loop | rest:
         assert f"napari_hidiff._qt.commands:{name}" in listed
         assert callable(getattr(commands, name))
@@ -192,12 +197,13 @@ def test_a_command_works_on_the_open_dock_and_opens_a_closed_one(hand, tiny_file
     hand.idle()
     assert hand.widget.session.run.written == 2
     commands.stop()
-    assert "Stop: there is nothing to do that with yet." in hand.said()
+    assert "Stop: nothing to do that with yet." in hand.said()
     hand.viewer.window.remove_dock_widget(hand.dock)
     commands.segment()
     docked = hand.viewer.window.dock_widgets
-    widget = next(inner for title, inner in docked.items() if title.startswith("HiDiff refine"))
+    widget = docked["HiDiff refine (HiDiff)"]  # the menu's title, so that it finds it, too
     assert isinstance(widget, HiDiffWidget)
+    assert commands.dock(hand.viewer) == widget
     hand.wait(lambda: widget.session is not None and widget.session.prior, "the first mask")
     assert not widget.closed
 

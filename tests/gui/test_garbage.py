@@ -94,6 +94,27 @@ def test_collections_that_somebody_else_turned_off_stay_off(here: Collector) -> 
         gc.enable()
 
 
+def test_what_stands_is_spared_until_a_layer_was_removed(here: Collector, until) -> None:
+    user, kept = User(), Cycle()
+    gc.unfreeze()
+    here.start(user)
+    try:
+        assert gc.get_freeze_count() > 100_000
+        del kept
+        began = time.thread_time()
+        gc.collect()
+        spared = time.thread_time() - began
+        assert not Cycle.deleted_in
+        here.collect_all_soon()
+        began = time.thread_time()
+        until(lambda: bool(Cycle.deleted_in))
+        assert spared < (time.thread_time() - began) / 2
+    finally:
+        here.stop(user)
+    until(gc.isenabled)
+    assert gc.get_freeze_count() == 0
+
+
 def test_all_is_collected_when_the_old_have_grown(here: Collector) -> None:
     user, limits = User(), gc.get_threshold()
     here.start(user)

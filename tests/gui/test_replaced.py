@@ -24,7 +24,7 @@ def test_an_image_of_another_shape_ends_the_work_on_the_one_before(hand, picture
     told = [note for note in hand.notes if "now has shape" in str(note.message)]
     assert len(told) == 1
     assert "(48, 64, 3)" in str(told[0].message)
-    assert "the mask stays as it is" in str(told[0].message)
+    assert "That mask and its strokes are kept" in str(told[0].message)
     assert hand.widget.bench is None
     np.testing.assert_array_equal(mask.data, before)
     kept = sidecar.load(sidecar.find(sidecar.image_key(picture)))
@@ -56,7 +56,7 @@ def test_a_result_of_an_image_that_changed_meanwhile_is_left_out(hand, picture) 
     hand.viewer.layers["image"].data = picture[:48, :64]
     hand.idle()
     hand.known()
-    assert "the result is left out" in hand.said()
+    assert "Result left out: image has another shape" in hand.said()
     assert hand.widget.bench is None
     hand.click("segment")
     assert hand.mask.data.shape == (48, 64)

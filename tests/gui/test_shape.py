@@ -1,8 +1,10 @@
 """The shape of the window: few controls, none out of sight, none that jumps, few clicks."""
 
+import time
+
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -15,7 +17,27 @@ from qtpy.QtWidgets import (
 
 from napari_hidiff.io.images import read_mask
 
+STALL = 0.25
+"""Seconds of the main thread's own time that mouse and keys may have to wait."""
+
 KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox)
+
+
+class Heartbeat:
+    """Notes the longest stall of the event loop, in seconds that its thread itself worked: what
+    other programs do meanwhile does not count."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._last = time.thread_time()
+        self._timer = QTimer()
+        self._timer.setInterval(2)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start()
+
+    def _beat(self) -> None:
+        now = time.thread_time()
+        self.longest, self._last = max(self.longest, now - self._last), now
 
 
 def controls(hand) -> list[QWidget]:
@@ -62,7 +84,7 @@ def test_nine_controls_for_a_picture_all_in_sight_and_none_jumps(
     before = places(hand)
     path = tmp_path / "mask.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
-    clicks = ["segment", "paint", "export"]
+    clicks, heart = ["segment", "paint", "export"], Heartbeat()
     hand.click(clicks[0])
     assert hand.widget.session.run.written == 1, "found is refined already"
     hand.click(clicks[1])
@@ -72,11 +94,14 @@ def test_nine_controls_for_a_picture_all_in_sight_and_none_jumps(
     assert painted.any()
     hand.idle()
     hand.click(clicks[2])
+    hand.click("next_place")
+    assert heart.longest < STALL
     np.testing.assert_array_equal(read_mask(path), hand.mask.data)
     assert len(clicks) <= 4
     assert places(hand) == before
     assert not out_of_sight(hand)
-    assert len(hand.viewer.layers) == 3, "image, mask, changes"
+    names = [layer.name for layer in hand.viewer.layers]
+    assert names == ["image", "image mask", "image changes", "image doubtful place"]
 
 
 def test_eleven_controls_for_a_volume(open_hand) -> None:
@@ -87,11 +112,15 @@ def test_eleven_controls_for_a_volume(open_hand) -> None:
     hand.wait(lambda: hand.widget.fit.problem is None, "the model that fits")
     assert hand.widget.models.chosen == "hippocampus"
     assert len(controls(hand)) == 11
+    hand.says("Finds anterior and posterior hippocampus.")
     hand.wait(lambda: not out_of_sight(hand), "every control to be seen")
+    heart = Heartbeat()
     hand.click("segment")
     before = places(hand)
     hand.click("refine_slices")
     hand.says("Updated 24 slices", "slices")
+    hand.click("next_place")
+    assert heart.longest < STALL
     assert places(hand) == before
     assert hand.mask.data.any((1, 2)).sum() > 15
 
@@ -121,7 +150,16 @@ def test_an_update_follows_every_stroke_where_it_is_quick(open_hand, picture, ti
 def test_the_last_line_says_what_is_next(open_hand, picture, tiny_file) -> None:
     hand = open_hand()
     hand.says("open an image", "next")
+    hand.click("open_sample")
+    assert [layer.name for layer in hand.viewer.layers] == ["fundus", "fundus truth"]
+    assert not hand.control("open_sample").isVisible()
+    hand.viewer.layers.clear()
     hand.viewer.add_image(picture, rgb=True, name="image")
+    draft = hand.viewer.add_image(np.zeros((72, 96), np.uint8), name="draft")
+    hand.widget.choose.image.value = hand.viewer.layers["image"]
+    hand.says("draft is an image: right-click it, Convert to Labels", "no_mask")
+    hand.viewer.layers.remove(draft)
+    hand.says("", "no_mask")
     hand.use(tiny_file)
     hand.says("press Find", "next")
     hand.click("segment")

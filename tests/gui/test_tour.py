@@ -26,6 +26,7 @@ def test_the_next_place_is_the_most_uncertain_one(open_hand, picture, tiny_file,
     first = np.unravel_index(smooth.argmax(), smooth.shape)
     whole = hand.viewer.scene.camera.zoom
     hand.key(Qt.Key.Key_J)
+    hand.idle()
     np.testing.assert_allclose(centre(hand), first, atol=1e-6)
     zoom = hand.viewer.scene.camera.zoom
     assert 1.5 * whole < zoom < 3 * whole  # from all of the image to about a quarter of it
@@ -33,6 +34,7 @@ def test_the_next_place_is_the_most_uncertain_one(open_hand, picture, tiny_file,
     places = uncertain_places(surprise)
     hand.says(f"1 of {len(places)}", "place")
     hand.key(Qt.Key.Key_J)
+    hand.idle()
     np.testing.assert_allclose(centre(hand), places[1][:2], atol=1e-6)
     assert hand.viewer.scene.camera.zoom == zoom
     hand.says("2 of", "place")

@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 RGB = ("red", "green", "blue")
 
-COLORS = ("#ff4040", "#40a0ff", "#40d060", "#ffc020", "#c060ff", "#20d0d0", "#ff80b0", "#a07040")
+COLORS = ("#ff4040", "#40a0ff", "#ffe040", "#a060ff", "#20d0d0", "#ffb090", "#806050", "#c0c0c0")
 
 
 def palette(labels: int) -> tuple[str, ...]:

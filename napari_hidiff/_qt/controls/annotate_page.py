@@ -28,6 +28,9 @@ class AnnotatePage(QWidget):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.image_name = Line("image_name")
+        self.open_sample = button(
+            "open_sample", "Open a sample", "A fundus photograph, its vessels as a hidden layer."
+        )
         self.message = Line("message", 2)
         self.kept = Line("kept", 2)
         self.go_on = button("go_on", "Resume", "Bring the earlier strokes and masks back.")
@@ -93,6 +96,7 @@ class AnnotatePage(QWidget):
         self._steps = self._steps_box()
         self._area = elements.page(
             self.image_name,
+            self.open_sample,
             elements.form(model),
             self.message,
             self._offer,
@@ -183,9 +187,11 @@ class AnnotatePage(QWidget):
     def show_progress(self, done: float | None, text: str = "") -> None:
         """0..1 of the work under way and a word about it; negative: nobody knows how far it is;
         None: idle."""
+        self.progress.setUpdatesEnabled(False)  # or Qt draws the whole window at once, every time
         self.progress.setRange(0, 0 if done is not None and done < 0 else 1000)
         self.progress.setValue(0 if done is None else int(1000 * done))
         self.progress.setFormat(text)
+        self.progress.setUpdatesEnabled(True)
         for part in (self.progress, self.stop):
             part.setVisible(done is not None)
 

@@ -25,6 +25,7 @@ class SettingsPage(QWidget):
             "Put Step, Run and the slider over the steps on Annotate, and other answers to "
             "choose from. Find then stops at the first mask.",
         )
+        self.no_mask = elements.text("no_mask")
         self.steps_line = Line("steps_line", 2)
         self.cost = Line("cost", 2)
         self.near = check_box(
@@ -44,6 +45,7 @@ class SettingsPage(QWidget):
         self._area = elements.page(
             elements.heading("Image"),
             elements.form(choose.image, choose.prior),
+            self.no_mask,
             self.channels,
             elements.heading("Refinement"),
             elements.form(*rest),

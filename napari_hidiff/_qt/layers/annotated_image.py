@@ -18,11 +18,18 @@ from napari_hidiff.annotation.session import Session
 from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
-from napari_hidiff.masks import Changes, Index, difference, entropy, slicer
+from napari_hidiff.masks import (
+    Changes,
+    Index,
+    dashed_outlines,
+    difference,
+    entropy,
+    slicer,
+)
 
 CHANGES = DirectLabelColormap(color_dict=layer_data.CHANGED)
 STROKES = DirectLabelColormap(color_dict=layer_data.MINE)
-PREVIEW = DirectLabelColormap(color_dict={None: "#ffffff", 0: "transparent"})
+PREVIEW = DirectLabelColormap(color_dict=layer_data.STEP)
 
 
 class AnnotatedImage:
@@ -52,6 +59,8 @@ class AnnotatedImage:
         """What the last result changed, as long as it stands in the mask."""
         self._last: tuple[Index, np.ndarray, np.ndarray, Changes] | None = None
         self._revealed = True
+        self.marked: Index | None = None
+        """The slice that has a ring round a doubtful place."""
         self.maps_wanted = False
         """Whether results fill a layer of probability and one of uncertainty."""
         self._viewer, self._changed, self._card = viewer, changed, card
@@ -93,7 +102,8 @@ class AnnotatedImage:
             if "step" in self._helpers:
                 self._helpers["step"].visible = False
             return
-        self._outline("step", PREVIEW, index, session.view(step))
+        view = session.view(step)
+        self._outline("step", PREVIEW, index, dashed_outlines(view, view > 0))
         self.show_maps(index, session.run.shown[step].probability)
 
     def show_changes(self, index: Index, before: np.ndarray, after: np.ndarray) -> None:
@@ -102,6 +112,10 @@ class AnnotatedImage:
         where = np.flatnonzero(kinds)
         self._last = index, where, after.flat[where], self.changes
         self._outline("changes", CHANGES, index, kinds)
+
+    def prepare_changes(self) -> None:
+        """Add the layer that results are drawn into, hidden: napari takes its time for that."""
+        self._outlines("changes", CHANGES)
 
     def changes_in(self, index: Index) -> Changes | None:
         """What the last result changed, if it was in this slice."""
@@ -140,15 +154,16 @@ class AnnotatedImage:
             return
         session = self.annotation.sessions.get(index)
         if session is not None:
-            self._outline("strokes", STROKES, index, np.clip(session.timeline.fixed + 1, 0, 2))
+            kinds = np.clip(session.timeline.fixed + 1, 0, 2)
+            self._outline("strokes", STROKES, index, dashed_outlines(kinds, kinds))
 
-    def mark(self, position: Sequence[float], radius: float) -> None:
-        """Draw a ring of a radius in pixels round a position of the mask, until it changes."""
-        layer = self._helper(
-            "place", lambda: layer_data.ring_layer(self.image, self.leading, position, radius)
-        )
-        layer.data = np.array([position, position])
+    def mark(self, index: Index, position: Sequence[float], radius: float) -> None:
+        """Draw a ring of a radius in pixels round a position in a slice, until the mask changes."""
+        axes = [axis for axis, at in enumerate(index) if at < 0]
+        layer = self._helper("place", lambda: layer_data.ring_layer(self.image, self.leading))
+        layer_data.draw_ring(layer, position, axes, radius)
         layer.visible = True
+        self.marked = index
 
     def draw(self) -> Shapes:
         """Take a layer in the hand to draw a rectangle on."""
@@ -218,8 +233,9 @@ class AnnotatedImage:
                 self._viewer.layers.remove(helper)
 
     def _on_change(self) -> None:
-        if "place" in self._helpers:
+        if self.marked is not None:
             self._helpers["place"].visible = False
+            self.marked = None
         if self._last is not None:  # an undo takes a result back, a redo brings it again
             index, where, values, changes = self._last
             stands = not where.size or (self.mask.data[slicer(index)].flat[where] == values).any()
@@ -257,15 +273,18 @@ class AnnotatedImage:
     def _outline(
         self, name: str, colours: DirectLabelColormap, index: Index, values: np.ndarray
     ) -> None:
-        layer = self._helper(
+        layer = self._outlines(name, colours)
+        layer.data[slicer(index)] = values
+        layer.visible = True
+        layer.refresh()
+
+    def _outlines(self, name: str, colours: DirectLabelColormap) -> Layer:
+        return self._helper(
             name,
             lambda: layer_data.outline_layer(
                 self.image, self.leading, self.annotation.shape, name, colours
             ),
         )
-        layer.data[slicer(index)] = values
-        layer.visible = True
-        layer.refresh()
 
     def _helper(self, name: str, make: Callable[[], Layer], below_mask: bool = False) -> Layer:
         layer = self._helpers.get(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer, Points, Shapes
+from napari.layers import Image, Labels, Layer, Shapes, Vectors
 from napari.utils import DirectLabelColormap
 
 from napari_hidiff._qt import preferences
@@ -20,22 +20,28 @@ from napari_hidiff.inference.stack import check_lazy
 from napari_hidiff.io.pictures import CMYK, is_cmyk
 from napari_hidiff.io.record import CLASSES
 from napari_hidiff.io.volume import millimetres
-from napari_hidiff.masks import ADDED, LABELS, RELABELLED, REMOVED, Index
+from napari_hidiff.masks import ADDED, DARK, LABELS, RELABELLED, REMOVED, Index
 
 MADE = "napari-hidiff-made"
 """Where the metadata of a layer that was made beside a mask say what it shows."""
+
+ARCS = 48
+"""Straight pieces of a ring."""
 
 STROKES = "#ffd400"
 CHANGED: dict[int | None, str] = {
     None: "transparent",
     0: "transparent",
-    ADDED: "#35d05b",
-    REMOVED: "#ff40c0",
-    RELABELLED: "#ffb000",
+    ADDED: "#1f9d3a",
+    REMOVED: "#e000a0",
+    RELABELLED: "#c46a00",
 }
-"""Colours of the outline layer: pixels that a result added, removed or gave another label."""
-MINE: dict[int | None, str] = {None: "transparent", 0: "transparent", 1: "#3ec1ff", 2: "#ffffff"}
-"""Colours of the outlines of the user's strokes, on background and on any class."""
+"""Colours of the outline layer: pixels that a result added, removed or gave another label. They
+stand out from white and from black, and from the colours of classes."""
+STEP: dict[int | None, str] = {None: "transparent", 0: "transparent", 1: "white", DARK: "black"}
+"""Colours of the dashes round a step."""
+MINE = STEP | {1: "#ff8c00", 2: "white"}
+"""Colours of the dashes round the user's strokes, on background and on any class."""
 
 
 OBJECTS = ("#ff7ab8", "#c8a165", "#4f9dff", "#ffd400", "#19d3c5", "#b07bff", "#ff8c1a")
@@ -95,9 +101,11 @@ def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
     """
     labels = layer.data
     if layer.multiscale or not isinstance(labels, np.ndarray) or labels.shape != wanted:
-        raise InputError(f"{layer.name} has shape {labels.shape}, the image needs {wanted}.")
+        raise InputError(
+            f"Wrong shape: {layer.name} has shape {labels.shape}, the image needs {wanted}."
+        )
     if labels.min() < 0 or labels.max() > 255:
-        raise InputError(f"{layer.name} has labels beyond 0 to 255.")
+        raise InputError(f"Labels beyond 0 to 255: {layer.name} has some.")
     return labels
 
 
@@ -124,8 +132,8 @@ def check_place(layer: Labels, image: Image, leading: int) -> None:
     sides = np.linalg.norm(over[step] - over[0], axis=1) / sizes
     if off > 0.1 * sides.min():
         raise InputError(
-            f"{layer.name} lies elsewhere than {image.name}, by up to {off:.3g}: give it the "
-            "image's scale, translation, rotation and affine."
+            f"Wrong place: {layer.name} lies elsewhere than {image.name}, by up to {off:.3g}: "
+            "give it the image's scale, translation, rotation and affine."
         )
 
 
@@ -141,12 +149,12 @@ def shown_index(dims: Any, layer: Image, leading: int) -> Index:
         raise InputError("The view is 3-D: switch to 2-D (the cube button) to work on a slice.")
     axes = sorted(axis - (dims.ndim - layer.ndim) for axis in dims.displayed)
     if axes[0] < leading:
-        raise InputError(f"{layer.name} is not shown as a plane: choose two of its image axes.")
+        raise InputError(f"No plane is shown: choose two image axes of {layer.name}.")
     at = np.round(layer.world_to_data(dims.point)).astype(int)
     place = [-1 if axis in axes else int(at[axis]) for axis in range(leading, layer.ndim)]
     hidden = [axis for axis in range(leading, layer.ndim) if axis not in axes]
     if any(not 0 <= at[axis] < layer.data.shape[axis] for axis in hidden):
-        raise InputError(f"{layer.name} has no slice where the viewer stands.")
+        raise InputError(f"No slice here: move the slider to where {layer.name} is.")
     return tuple(place)
 
 
@@ -160,12 +168,14 @@ def orientation(layer: Image) -> tuple[str, str]:
     return ("up", "left") if source is not None and source.turned else ("down", "right")
 
 
-def compile_colours() -> None:
-    """Compile what napari colours masks with; else the first mask of a session stalls the window
-    for seconds. May be called in a thread.
+def prepare_drawing() -> None:
+    """Do once what napari does when it draws its first mask, and what would stall the window then:
+    import pandas, work out patterns of lines, compile the colouring. May be called in a thread.
 
-    Only with OpenMP: numba's other threads must not run from two threads at once.
+    It compiles with OpenMP only: numba's other threads must not run from two threads at once.
     """
+    import_module("pandas")
+    import_module("vispy.visuals.line.dash_atlas").DashAtlas()
     try:
         import_module("numba.np.ufunc.omppool")
     except ImportError:
@@ -259,20 +269,33 @@ def outline_layer(
     return outlines
 
 
-def ring_layer(layer: Image, leading: int, position: Sequence[float], radius: float) -> Points:
-    """A ring round a position of the mask, white in black: to be seen on every image."""
-    made = Points(
-        np.array([position, position], float),
+def ring_layer(layer: Image, leading: int) -> Vectors:
+    """A layer for a ring, white in black: to be seen on every image.
+
+    A layer of points would do, but takes napari thrice the time to draw first: it has texts.
+    """
+    made = Vectors(
+        np.zeros((2 * ARCS, 2, layer.ndim - leading)),
         name=f"{layer.name} doubtful place",
-        size=[2 * radius, 2 * radius - 1],
-        face_color="transparent",
-        border_color=["black", "white"],
-        border_width=max(1.0, radius / 12),
-        border_width_is_relative=False,
+        vector_style="line",
+        edge_color=["black"] * ARCS + ["white"] * ARCS,
         **placement(layer, leading),
     )
     made.metadata[MADE] = "place"
     return made
+
+
+def draw_ring(ring: Vectors, position: Sequence[float], axes: Sequence[int], radius: float) -> None:
+    """Draw the ring of :func:`ring_layer` round a position, in pixels along two axes."""
+    turns = np.linspace(0, 2 * np.pi, ARCS + 1)
+    width = max(1.0, radius / 12) / 2
+    data = np.zeros_like(ring.data)
+    for part, size in enumerate((radius, radius - width)):
+        points = np.tile(np.asarray(position, float), (ARCS + 1, 1))
+        points[:, axes] += size * np.stack([np.sin(turns), np.cos(turns)], 1)
+        data[part * ARCS : (part + 1) * ARCS] = np.stack([points[:-1], np.diff(points, axis=0)], 1)
+    ring.edge_width = width
+    ring.data = data
 
 
 def map_layer(layer: Image, leading: int, shape: tuple[int, ...], name: str, top: float) -> Image:

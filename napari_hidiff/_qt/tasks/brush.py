@@ -65,7 +65,9 @@ class Brush:
 
     def _fit(self, annotated: AnnotatedImage, shown: Any) -> None:
         """Make the brush as wide as half of what is there, once; then it is the user's."""
+        if annotated in self._fitted:
+            return
         width = typical_half_width(annotated.mask.data[shown])
-        if annotated not in self._fitted and width is not None:
+        if width is not None:
             self._fitted[annotated] = None
             annotated.mask.brush_size = max(1, round(width))

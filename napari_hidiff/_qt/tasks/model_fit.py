@@ -11,6 +11,7 @@ from napari_hidiff._qt.controls.panel import Panel
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.preprocessing import SMALLEST, check_pixels
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.cost import Estimate
@@ -96,6 +97,12 @@ class ModelFit:
             self._judge(None, str(error), str(error))
             return
         self._readable = True
+        try:
+            check_pixels(image)
+        except InputError as error:
+            line = messages.unreadable(str(error), min(image.shape[:2]) < SMALLEST)
+            self._judge(None, str(error), line)
+            return
         if model is not None:
             # A verdict stands while only settings, or slices of the same kind, change.
             about = (id(model), image.shape, image.dtype)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_hidiff._qt import preferences, threads
 from napari_hidiff._qt.controls.settings import FROM_FILE, MANAGE, NO_MODEL
-from napari_hidiff._qt.layers.layer_data import compile_colours
+from napari_hidiff._qt.layers.layer_data import prepare_drawing
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import Card
@@ -249,8 +249,9 @@ def _read_cards() -> dict[str, Card]:
 
 def _list() -> dict[str, Card]:
     """The cards, and what is best prepared while nothing is drawn yet."""
-    compile_colours()
-    return _read_cards()
+    cards = _read_cards()
+    prepare_drawing()
+    return cards
 
 
 def _short(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.notifications import show_info
 
-from napari_hidiff._qt import messages
+from napari_hidiff._qt import messages, threads
 from napari_hidiff._qt.controls.annotate_page import AnnotatePage
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.tasks.refinement import Refinement
@@ -58,7 +58,7 @@ class Alternatives:
                 target.annotated().annotation.journal.alternatives(target.index, shares)
                 self._outline(target, samples)
 
-        self._work.seek(samples.each, found)
+        self._work.seek("comparing answers", threads.alternatives, samples.each, done=found)
 
     def _outline(self, target: Target, samples: RunSamples) -> None:
         if len(samples.shares or ()) < 2:
@@ -76,7 +76,7 @@ def look_at(viewer: Any, annotated: AnnotatedImage, index: Index, place: Place) 
     layer, at = annotated.mask, iter(place[:2])
     position = [next(at) if axis < 0 else axis for axis in index]
     sides = [size for size, axis in zip(layer.data.shape, index, strict=True) if axis < 0]
-    annotated.mark(position, look_radius((sides[0], sides[1])) / 2)
+    annotated.mark(index, position, look_radius((sides[0], sides[1])) / 2)
     first = viewer.dims.ndim - layer.ndim
     axes = [axis - first for axis in viewer.dims.displayed]
     camera, world = viewer.scene.camera, np.array(layer.data_to_world(position))

@@ -1,10 +1,11 @@
 """The work under way: a segmentation, the steps of a run, or a completion; one at a time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_hidiff._qt import messages, threads
 from napari_hidiff._qt.controls.annotate_page import AnnotatePage
@@ -21,7 +22,6 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.masks import Box, Index, check_labels
 
 if TYPE_CHECKING:
-    from napari_hidiff.annotation.suggestions import Alternative
     from napari_hidiff.diffusion.samplers import Step
     from napari_hidiff.inference.model import HiDiff
 
@@ -53,7 +53,7 @@ class Refinement(QObject):
         self.preview = RunPreview(page)
         """What is shown of the run, and its samples."""
         self._then: Callable[[], None] | None = None
-        self._sweeping = False
+        self._sweeping = self._seeking = False
 
     @property
     def busy(self) -> bool:
@@ -147,7 +147,6 @@ class Refinement(QObject):
         self._active, self._then, self._working_on = None, ended, annotated
         self._sweeping = True
         self.preview.forget()
-        # No napari progress bar: it handles events in each update, one slice within the other.
         self._start("slices", slices, *args, step=each)
 
     def progressed(self, share: float) -> None:
@@ -200,8 +199,9 @@ class Refinement(QObject):
             active.steps,
             single,
             step=self._on_step,
-            progress={"total": settings.passes, "desc": "HiDiff refine"},
         )
+        if not single:
+            QTimer.singleShot(0, partial(self._prepare, annotated))
 
     def complete(self, target: Target) -> None:
         """Let the strokes of the slice grow by the random walker; raises InputError."""
@@ -253,10 +253,13 @@ class Refinement(QObject):
         self.changed.emit()
         return True
 
-    def seek(self, each: np.ndarray, done: "Callable[[list[Alternative]], None]") -> None:
-        """Find the alternatives among samples float32 [S, K, H, W]."""
-        self._active = None
-        self._start("comparing answers", threads.alternatives, each, done=done)
+    def seek(
+        self, what: str, function: Callable[..., Any], *args: Any, done: Callable[[Any], None]
+    ) -> None:
+        """Find something out by ``function(*args)``, named ``what``; no mask changes, and a run
+        that was stopped can still be resumed."""
+        self._seeking = True
+        self._start(what, function, *args, done=done)
 
     def stop(self) -> None:
         """Stop after the step or slice under way, which a run can be resumed from; what has no
@@ -265,7 +268,7 @@ class Refinement(QObject):
             self._then = None
         if self._job is None:
             return
-        if self._active is None and not self._sweeping:
+        if self._seeking or (self._active is None and not self._sweeping):
             self._job.cancel()
             self._on_ended()
             return
@@ -290,12 +293,17 @@ class Refinement(QObject):
         self._progress.end()
         self._job = self._active = self._working_on = self._then = None
         self.preview.forget()
-        self._sweeping = False
+        self._sweeping = self._seeking = False
 
     def _start(self, text: str, function: Callable[..., Any], *args: Any, **callbacks: Any) -> None:
         self._progress.begin(text)
         self._job = threads.Job(function, *args, ended=self._on_ended, **callbacks)
         self.changed.emit()
+
+    def _prepare(self, annotated: AnnotatedImage) -> None:
+        """While a thread works: the layer for what the result will change."""
+        if self._working_on is annotated:
+            annotated.prepare_changes()
 
     def _on_step(self, step: "Step") -> None:
         active = self._active
@@ -313,7 +321,7 @@ class Refinement(QObject):
 
     def _on_ended(self) -> None:
         self._job = self._working_on = None
-        self._sweeping = False
+        self._sweeping = self._seeking = False
         self._progress.end()
         then, self._then = self._then, None
         active = self._active

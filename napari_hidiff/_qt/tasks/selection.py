@@ -31,6 +31,8 @@ from napari_hidiff.inference.stack import Channels, Stack, guess
 from napari_hidiff.masks import slicer
 
 RGB = 3
+FEW = 8
+"""Values of an image that is likely to be a mask."""
 """Channels of a colour image; a fourth is its alpha."""
 
 
@@ -97,7 +99,7 @@ class Selection:
         """An image with its mask, for what was made of ``stack``."""
         leading = image.ndim - len(stack.shape)
         if leading < 0 or mask_shape(image, leading) != stack.shape:
-            raise InputError(f"{image.name} has another shape by now: the result is left out.")
+            raise InputError(f"Result left out: {image.name} has another shape by now.")
         return self._annotated_images.open(image, self.card)
 
     def picture(self) -> np.ndarray:
@@ -214,6 +216,14 @@ class Selection:
         check_place(layer, self.image, leading)
         return labels
 
+    def like_masks(self) -> list[str]:
+        """Names of images of the chosen one's size that look like masks: few whole numbers."""
+        if self.image is None:
+            return []
+        shape = mask_shape(self.image, self._leading(self.image))
+        others = [one for one in self._annotated_images.images() if one is not self.image]
+        return [one.name for one in others if one.data.shape == shape and _like_mask(one)]
+
     def mask(self, target: Target) -> np.ndarray | None:
         """The slice [H, W] of :meth:`labels` to start from."""
         labels = self.labels()
@@ -235,6 +245,14 @@ class Selection:
 
     def _leading(self, image: Image) -> int:
         return self.annotated.leading if self.annotated else channel_axes(image, self.card)
+
+
+def _like_mask(image: Image) -> bool:
+    array = pixels(image)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "bu":
+        return False
+    some = array[tuple(slice(None, None, max(1, size // 256)) for size in array.shape)]
+    return len(np.unique(some)) <= FEW
 
 
 def _read_by(card: Card, image: Image, leading: int, over: Sequence[Image]) -> Stack | None:
