@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from napari_hidiff.inference.card import Card
     from napari_hidiff.plot import Demo
 
+TITLE = "HiDiff refine (HiDiff)"
+"""Of the dock: the widget, and in brackets the display name of the plugin, as in napari's menu."""
+
 AGAIN = 200
 """Milliseconds between two looks at whether the widget, just opened, is ready."""
 
@@ -98,8 +101,7 @@ def _press(name: str) -> None:
     if viewer is None:
         show_warning("No napari window is open.")
         return
-    _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-    _when_ready(widget, name)
+    _when_ready(dock(viewer), name)
 
 
 def _when_ready(widget: "HiDiffWidget", name: str) -> None:
@@ -119,7 +121,7 @@ def _when_ready(widget: "HiDiffWidget", name: str) -> None:
         QTimer.singleShot(AGAIN, lambda: _when_ready(widget, name))
     else:
         label = button.text().partition("[")[0].strip()
-        show_warning(widget.fit.problem or f"{label}: there is nothing to do that with yet.")
+        show_warning(widget.fit.problem or f"{label}: nothing to do that with yet.")
 
 
 SETTLE = 300
@@ -227,10 +229,16 @@ def add_files(viewer: "Viewer", images: Sequence[Path]) -> None:
 
 
 def dock(viewer: "Viewer") -> "HiDiffWidget":
-    """Dock the widget as the Plugins menu does."""
-    _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-    found: HiDiffWidget = widget
-    return found
+    """The widget of a viewer; docked, if need be, under the title that the Plugins menu gives it,
+    so that the menu finds it, too."""
+    from napari_hidiff._qt.widget import HiDiffWidget
+
+    for widget in viewer.window.dock_widgets.values():
+        if isinstance(widget, HiDiffWidget):
+            return widget
+    made = HiDiffWidget(viewer)
+    viewer.window.add_dock_widget(made, name=TITLE)
+    return made
 
 
 def preset(widget: "HiDiffWidget", device: str | None, seed: int | None) -> None:

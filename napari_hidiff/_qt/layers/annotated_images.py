@@ -98,7 +98,7 @@ class AnnotatedImages(QObject):
             self.look_up(image)
         if image not in self._open:
             if image not in self._viewer.layers:
-                raise InputError(f"{image.name} was removed: the work on it was stopped.")
+                raise InputError(f"Work stopped: {image.name} was removed.")
             kept = self._offers.get(image) if go_on else None
             keep = preferences.keep_strokes
             annotated = AnnotatedImage(self._viewer, image, card, keep, self.changed.emit, kept)
@@ -106,7 +106,7 @@ class AnnotatedImages(QObject):
             annotated.maps_wanted = self._maps
             annotated.link.stroke_ended = lambda: self.stroke_ended.emit(annotated)
             if self._offers.pop(image, None) is not None and not go_on:
-                show_info("The strokes of an earlier session stay in their file.")
+                show_info("Earlier strokes stay in their file.")
             if image in self._keys:
                 key = self._keys[image]
                 path = kept.path if kept else None
@@ -123,9 +123,7 @@ class AnnotatedImages(QObject):
         for image, annotated in list(self._open.items()):
             if layer in (image, annotated.mask):
                 if self._close(image, annotated):
-                    show_warning(
-                        f"{layer.name} was removed: the work on it was stopped, strokes are kept."
-                    )
+                    show_warning(f"Work stopped, strokes are kept: {layer.name} was removed.")
                 if image in self._viewer.layers:
                     self.look_up(image)
         if isinstance(layer, Image) and not helper(layer):
@@ -155,9 +153,8 @@ class AnnotatedImages(QObject):
         elif mask_shape(image, annotated.leading) != annotated.annotation.shape:
             self._close(image, annotated)
             show_warning(
-                f"{image.name} now has shape {image.data.shape}, its mask "
-                f"{annotated.annotation.shape}: the mask stays as it is, strokes are kept, and "
-                "Find begins a new one."
+                f"Press Find for a new mask: {image.name} now has shape {image.data.shape}, its "
+                f"mask {annotated.annotation.shape}. That mask and its strokes are kept."
             )
         self.look_up(image)
         self.replaced.emit()

@@ -73,8 +73,8 @@ class MaskLink:
         """
         if self.layer.data.shape != self.annotation.shape:
             raise InputError(
-                f"{self.layer.name} now has shape {self.layer.data.shape}, the image needs "
-                f"{self.annotation.shape}: press Find for a new mask; this one is left alone."
+                f"Press Find for a new mask: {self.layer.name} now has shape "
+                f"{self.layer.data.shape}, the image needs {self.annotation.shape}. It stays."
             )
         return self.annotation.session(index, self.layer.data[slicer(index)])
 

@@ -71,7 +71,7 @@ class Learning(QObject):
             raise InputError("Tick Done first: only masks that are done are learned from.")
         for index, mask in accepted.items():
             if not np.array_equal(mask, annotated.mask.data[slicer(index)]):
-                raise InputError("The mask was changed since it was done: tick Done again.")
+                raise InputError("Please tick Done again: the mask was changed since.")
         lead = (slice(None),) * annotated.leading
         data, examples = pixels(annotated.image), []
         for index, mask in accepted.items():
@@ -108,7 +108,7 @@ class Learning(QObject):
     def go_on(self) -> None:
         """Go on with the fine-tuning that was stopped; raises InputError if there is none."""
         if self._stopped is None or self.run is not None:
-            raise InputError("There is no stopped fine-tuning to go on with.")
+            raise InputError("There is no stopped fine-tuning to resume.")
         self._stopped.go_on()
         self._follow(self._stopped)
 

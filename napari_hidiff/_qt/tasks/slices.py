@@ -94,7 +94,7 @@ class ManySlices:
         sessions, how = target.annotated().annotation.sessions, settings.sampling
         where = [index for index in where if index not in sessions or not sessions[index].done]
         if not where:
-            raise InputError("Every slice of the range is done: nothing to update.")
+            raise InputError("Nothing to update: every slice of the range is done.")
         if label is None:
             given: dict[Index, Any] = dict(starting_masks(sessions, where, labels))
             handed, fixed = given, fixed_maps(sessions, model.labels)
@@ -249,5 +249,5 @@ class ManySlices:
     def _range(self, target: Target, axis: int) -> list[Index]:
         first, last = self._box.range
         if first > last:
-            raise InputError(f"The range runs from slice {first} to {last}: swap them.")
+            raise InputError(f"Swap the range: it runs from slice {first} to {last}.")
         return slices_along(target.index, axis, first, last)
