@@ -32,11 +32,11 @@ class User:
 
 
 @pytest.fixture
-def here(qapp: Any) -> Iterator[Collector]:
+def here(qtbot: Any) -> Iterator[Collector]:
     """The collector of this process, at rest before and after."""
     Cycle.deleted_in = set()
     gc.collect()
-    assert gc.isenabled()
+    qtbot.waitUntil(gc.isenabled, timeout=round(1000 * PATIENCE))  # a window's threads may work yet
     yield collector()
     assert gc.isenabled()
 
