@@ -179,7 +179,7 @@ def test_a_range_along_another_axis(hand, volume) -> None:
     assert not hand.mask.data[[0, 3, 4]].any()
     hand.control("first_slice").setValue(4)
     hand.click("segment_slices")
-    assert "swap them" in hand.said()
+    assert "Swap the range: it runs from slice 4 to 2." in hand.said()
 
 
 def test_what_is_painted_during_a_sweep_stays_and_stop_ends_it(hand, monkeypatch) -> None:
