@@ -194,6 +194,7 @@ def card_parts(card: Card) -> list[str]:
         "reads": ", ".join(card.channels) + f"; intensity: {card.intensity['rule']}",
         "pixel of training": spacing,
         "image size": dict(card_rows(card))["Image size"],
+        "scale": dict(card_rows(card)).get("Scale", ""),
         "data set": card.dataset,
         "attribution": card.attribution,
         "licence of the weights": card.licence,

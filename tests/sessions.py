@@ -1,6 +1,7 @@
 """Sessions as the window makes them, without a window: strokes, runs, an undo, all of it logged."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +18,28 @@ from napari_hidiff.masks import slicer
 SETTINGS = Settings("ddim", steps=2, samples=2, seed=4, certain=False, firm=True)
 
 
-def record(model, stack, image, index=(-1, -1), walk=False) -> tuple[Path, np.ndarray]:
+def record(model, stack, image, index=(-1, -1), walk=False, scale=1.0) -> tuple[Path, np.ndarray]:
     """A session of a slice with strokes, two runs and an undo: its sidecar and its whole mask.
 
     image : the array that the window knows the session by. walk : let the strokes grow at last.
+    scale : by which the slice is resampled.
     """
     mask = np.zeros(stack.shape, np.uint8)
     plane = mask[slicer(index)]
     annotation = Annotation(mask.shape)
     annotation.begin(channels=int(stack.channels == "first"))
     slice_ = annotation.session(index, plane)
-    slice_.prior = refinement.segment(model, stack, index, None)
-    annotation.journal.segment(index, model)
+    settings = replace(SETTINGS, scale=scale)
+    slice_.prior = refinement.segment(model, stack, index, None, scale)
+    annotation.journal.segment(index, model, scale=scale)
     plane[...] = annotation.around_fixed(index, slice_.prior.mask)
     annotation.wrote(index, mask, what="prior")
     for row in (10, 30):
         plane[row : row + 5, 10:60] = 1
         annotation.changed(mask, painted=True)
         run = slice_.start(2, 2, Guards(near=3, margin=0.1))
-        entry = annotation.begin_run(index, model, SETTINGS, run.guards)
-        how = SETTINGS.sampling
+        entry = annotation.begin_run(index, model, settings, run.guards)
+        how = settings.sampling
         for step in refinement.steps(model, stack, index, slice_.prior.given, run, how):
             slice_.add_step(step.mask, step.probability)
             entry.took(step.index, step.engine)

@@ -45,10 +45,10 @@ def validate(
         masks: dict[str, list[np.ndarray]] = {name: [] for name in ("truth", *names)}
         for plane, truth, given in planes(case):
             image = plane.transpose(1, 2, 0)
-            one = model.refine(image, given, sampler="one-step", normalised=True)
-            several = model.refine(image, given, samples=SAMPLES, normalised=True)
+            one = model.refine(image, given, sampler="one-step", normalised=True, scale=1)
+            several = model.refine(image, given, samples=SAMPLES, normalised=True, scale=1)
             runs = {
-                "prior": model.prior(image, normalised=True) if given is None else given,
+                "prior": model.prior(image, True, 1) if given is None else given,
                 "one-step": one.probability,
                 "refined": several.probability,
             }
@@ -83,7 +83,9 @@ def annotated(
             fixed = np.where(stroke.where, truth, fixed)
             mask = np.where(stroke.where, truth, mask)
             if refining:
-                refined = model.refine(image, prior, fixed, sampler="one-step", normalised=True)
+                refined = model.refine(
+                    image, prior, fixed, sampler="one-step", normalised=True, scale=1
+                )
                 mask = refined.mask.astype(np.int64)
         masks.append(mask)
     return masks[0], masks[1]

@@ -89,7 +89,7 @@ class Actions:
             return
         mask = self._selection.mask(target)
         refine = None if self._page.steps_shown else partial(self._resume, target, False, False)
-        self._refinement.segment(target, model, mask, refine)
+        self._refinement.segment(target, model, mask, self._settings_for(target).scale, refine)
 
     def step(self) -> None:
         """One step of the run, and wait."""
@@ -116,8 +116,8 @@ class Actions:
 
     def alternatives(self) -> None:
         """Outline the next of a few clearly different answers; draws samples if need be."""
-        how: Settings = self._how()
         target, model = self._selection.target(), self._models.loaded()
+        how = self._settings_for(target)
         self._alternatives.next(target, model, how, self._guards(how))
 
     def next_place(self) -> None:
@@ -130,7 +130,8 @@ class Actions:
             if self._models.loaded().card.prompted:
                 self._point(target, again)
                 return
-            self._refinement.prime(target, self._models.loaded(), session.given, again)
+            scale = self._settings_for(target).scale
+            self._refinement.prime(target, self._models.loaded(), session.given, scale, again)
         elif self.tour.begun(session):
             self._visit(target)
         else:
@@ -183,12 +184,13 @@ class Actions:
     def segment_slices(self) -> None:
         """The model's first mask in every slice of the range."""
         target, axis = self._selection.volume()
-        self._slices.segment(target, self._models.loaded(), axis, self._selection.labels())
+        model, scale = self._models.loaded(), self._settings_for(target).scale
+        self._slices.segment(target, model, axis, scale, self._selection.labels())
 
     def refine_slices(self) -> None:
         """Every slice of the range refined, with strokes fixed."""
         target, axis = self._selection.volume()
-        how: Settings = self._how()
+        how = self._settings_for(target)
         model, labels = self._models.loaded(), self._selection.labels()
         label = self._object(target) if model.card.prompted else None
         self._slices.refine(target, model, axis, how, self._guards(how), labels, label)
@@ -198,7 +200,8 @@ class Actions:
         target, axis = self._selection.volume()
         model = self._models.loaded()
         label = self._object(target) if model.card.prompted else None
-        self._slices.carry(target, model, axis, self._how(), directions, label)
+        how = self._settings_for(target)
+        self._slices.carry(target, model, axis, how, directions, label)
 
     def take_back(self) -> None:
         """Undo what was done to many slices last."""
@@ -287,11 +290,13 @@ class Actions:
         ):
             self._point(target, again)
         elif session is not None and session.begun and session.prior is None:
-            self._refinement.prime(target, model, session.given, again)
+            scale = self._settings_for(target).scale
+            self._refinement.prime(target, model, session.given, scale, again)
         elif session is None or session.prior is None:
-            self._refinement.segment(target, model, self._selection.mask(target), again)
+            scale = self._settings_for(target).scale
+            self._refinement.segment(target, model, self._selection.mask(target), scale, again)
         else:
-            how: Settings = self._how()
+            how = self._settings_for(target)
             guards = self._guards(how) if restart else None
             self._refinement.advance(target, model, how, single, guards)
 
@@ -300,11 +305,16 @@ class Actions:
 
         def go_on() -> None:
             if target.annotated().session(target.index).prior is not None:
-                how: Settings = self._how()
+                how = self._settings_for(target)
                 guards = self._guards(how) if restart else None
                 self._refinement.advance(target, self._models.loaded(), how, single, guards)
 
         attempt(go_on)
+
+    def _settings_for(self, target: Target) -> Settings:
+        """The settings with the scale of the slice."""
+        how: Settings = self._how()
+        return target.settings(how, self._models.loaded().card)
 
     def _guards(self, how: Settings) -> Guards:
         """What an update may change; all of it for a prompted model, whose first mask is empty."""

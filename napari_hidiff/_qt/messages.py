@@ -63,16 +63,18 @@ def missing(channels: Sequence[str]) -> str:
     return f"Choose the layer of {', '.join(channels)} in Settings: the model reads all of them."
 
 
-def fits(card: Card, doubts: Sequence[str] = ()) -> str:
+def fits(card: Card, doubts: Sequence[str] = (), scale: float = 1.0) -> str:
     """What the model finds in the image that it fits; or in what this image differs from those
-    that it was trained on."""
+    that it was trained on. scale : by which it is resampled for the model."""
     if doubts:
         return f"Look twice, unusual for {card.name}: {'; '.join(doubts)}. Expect poor masks."
     if card.prompted:
         return "Fits any image. Finds the object that you paint in or box."
     what, known, _ = card.summary.partition(" in ")  # "anterior" alone does not say of what
     several = known and len(card.classes) > 2
-    return f"Fits this image. Finds {what[:1].lower() + what[1:] if several else named(card)}."
+    finds = what[:1].lower() + what[1:] if several else named(card)
+    resampled = "" if scale == 1 else f", resampled to {scale:.0%} for the model"
+    return f"Fits this image{resampled}. Finds {finds}."
 
 
 def unreadable(problem: str, small: bool) -> str:

@@ -195,10 +195,12 @@ def describe(
     in what the image does not look like those of the model."""
     try:
         model.check_image(image)
+        windowed = model.intensity.rule == "window"
         doubted = ood_reasons(
-            image, model.card.channels, model.card.looks, model.intensity.rule == "window"
+            image, model.card.channels, model.card.looks, windowed, settings.scale or 1.0
         )
-        cost = model.estimate(image.shape[:2], settings.sampler, settings.steps, settings.samples)
+        how = settings.sampler, settings.steps, settings.samples, settings.scale
+        cost = model.estimate(image.shape[:2], *how)
         return None, cost, doubted
     except InputError as error:
         return str(error), None, []

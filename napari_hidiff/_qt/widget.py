@@ -22,6 +22,7 @@ from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff._qt.tasks.slices import ManySlices
+from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.session import Session
 from napari_hidiff.annotation.suggestions import leaning
 
@@ -55,7 +56,7 @@ class HiDiffWidget(QWidget):
             panel.annotate, panel.settings.changes.isChecked, lambda: self.fit.seconds
         )
         self.slices = ManySlices(panel.settings.volume, panel.annotate, self.work)
-        self.fit = ModelFit(panel, self.models, self.selection.picture, self.settings, self.refresh)
+        self.fit = ModelFit(panel, self.models, self.selection.picture, self._how, self.refresh)
         self.learning = Learning(
             panel.settings.learn, self.selection, self.models, self.settings.device
         )
@@ -95,6 +96,12 @@ class HiDiffWidget(QWidget):
     def use_model(self, path: Path | str) -> None:
         """Offer a model file in the model box and choose it."""
         self.models.use(str(path))
+
+    def _how(self) -> Settings:
+        """The settings with the scale of the shown slice."""
+        how: Settings = self.settings()
+        card = self.selection.card
+        return how if card is None else self.selection.target().settings(how, card)
 
     def refresh(self) -> None:
         """Bring buttons and lines up to date with the chosen image, its mask and the slice."""

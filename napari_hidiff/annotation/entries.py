@@ -120,7 +120,13 @@ class UndoEntry(_SliceEntry):
     by: int
 
 
-class PriorFacts(TypedDict):
+class ScaleFacts(TypedDict, total=False):
+    """The factor by which a slice was resampled for the model; absent = it was not."""
+
+    scale: float
+
+
+class PriorFacts(ScaleFacts):
     """What a prior is made from: the segmentor, or a mask, its ``pixels``.
 
     object : the label of the object that a prompted model is asked for; the mask is of it alone.
@@ -139,7 +145,7 @@ class SegmentEntry(_SliceEntry, ModelFacts, PriorFacts):
 
 
 @final
-class RunEntry(_SliceEntry, ModelFacts):
+class RunEntry(_SliceEntry, ModelFacts, ScaleFacts):
     """A refinement began.
 
     fixed : number of fixed pixels. sampler to seed : :class:`Sampling`. near, certain, margin :
@@ -202,7 +208,7 @@ class RejectEntry(_SliceEntry):
     action: Literal["reject"]
 
 
-class SweepFacts(TypedDict, total=False):
+class SweepFacts(ScaleFacts, total=False):
     """Sampling (absent for ``segment``) and guards (where the result was guarded) of a pass."""
 
     sampler: str

@@ -28,6 +28,7 @@ from napari_hidiff.annotation.entries import (
     RejectEntry,
     RestoreEntry,
     RunEntry,
+    ScaleFacts,
     SegmentEntry,
     ShowEntry,
     SliceBegunEntry,
@@ -152,16 +153,19 @@ class Journal:
         model: "HiDiff",
         given: np.ndarray | None = None,
         label: int | None = None,
+        scale: float | None = None,
     ) -> None:
         """A slice got a prior: from a mask, integer [H, W], or from the segmentor.
 
-        label : of the object that a prompted model is asked for.
+        label : of the object that a prompted model is asked for. scale : by which the slice was
+        resampled for the segmentor.
         """
         prior: PriorFacts = {"prior": "segmentor"}
         if given is not None:
             prior = {"prior": "mask", "pixels": of_mask(given)}
         if label is not None:
             prior["object"] = label
+        prior |= scale_facts(scale)
         now, facts, about = self._now(), model_facts(model), self._slice(index)
         self._add(SegmentEntry(action="segment", at=now, **facts, **prior, **about))
 
@@ -182,6 +186,7 @@ class Journal:
             firm=firm,
             near=guards.near,
             margin=guards.margin,
+            **scale_facts(sampling.scale),
             **self._slice(index),
         )
         self._add(entry)
@@ -238,6 +243,7 @@ class Journal:
         if sampling is not None:
             facts["sampler"], facts["steps"] = sampling.sampler, sampling.steps
             facts["samples"], facts["seed"] = sampling.samples, sampling.seed
+            facts |= scale_facts(sampling.scale)
         if guards is not None:
             facts["near"], facts["certain"] = guards.near, guards.certain
             facts["margin"] = guards.margin
@@ -284,6 +290,11 @@ class Journal:
 
     def _now(self) -> float:
         return round(time.monotonic() - self._opened, 2)
+
+
+def scale_facts(scale: float | None) -> ScaleFacts:
+    """The factor by which a slice was resampled, where it was."""
+    return {} if scale in (None, 1) else {"scale": scale}
 
 
 def _local_time() -> str:

@@ -50,7 +50,7 @@ class Settings(Sampling):
     @property
     def sampling(self) -> Sampling:
         """The part for the model."""
-        return Sampling(self.sampler, self.steps, self.samples, self.seed)
+        return Sampling(self.sampler, self.steps, self.samples, self.seed, self.scale)
 
     def guards(self, near: bool) -> Guards:
         """The guards of a re-refinement; near : only changes near the strokes."""
@@ -64,10 +64,19 @@ class Settings(Sampling):
         return replace(self, sampler="ddim", steps=steps, samples=samples)
 
 
-def segment(model: "HiDiff", stack: Stack, index: Index, mask: np.ndarray | None) -> Prior:
-    """The prior of a slice: the segmentor's, or a mask [H, W] of the user."""
+def segment(
+    model: "HiDiff",
+    stack: Stack,
+    index: Index,
+    mask: np.ndarray | None,
+    scale: float | None = None,
+) -> Prior:
+    """The prior of a slice: the segmentor's, or a mask [H, W] of the user.
+
+    scale : by which the slice is resampled for the segmentor, see :class:`Sampling`.
+    """
     if mask is None:
-        probability = model.prior(*stack.read(model, index))
+        probability = model.prior(*stack.read(model, index), scale)
         return Prior(probability, probability, model.mask_of(probability))
     model.check_image(stack.plane(index))
     labels = (1,) if model.classes == 1 else range(model.classes)
@@ -137,13 +146,18 @@ def slices_along(index: Index, axis: int, first: int, last: int) -> list[Index]:
     return [(*index[:axis], at, *index[axis + 1 :]) for at in range(first, last + step, step)]
 
 
-def segment_slices(model: "HiDiff", stack: Stack, where: Sequence[Index]) -> Iterator[SliceResult]:
-    """The segmentor's mask of every slice; InputError for a slice that the model cannot read."""
+def segment_slices(
+    model: "HiDiff", stack: Stack, where: Sequence[Index], scale: float | None = None
+) -> Iterator[SliceResult]:
+    """The segmentor's mask of every slice; InputError for a slice that the model cannot read.
+
+    scale : as for :func:`segment`.
+    """
     from napari_hidiff.inference import volumes
 
     for part in _parts(stack, where):
         planes = np.stack([stack.normalised(model, index) for index in part])
-        prior = volumes.prior(model, planes)
+        prior = volumes.prior(model, planes, scale)
         for number, index in enumerate(part):
             own = prior[:, number]
             yield SliceResult(index, None, own, own, model.mask_of(own))

@@ -264,7 +264,8 @@ def segment(replay: "Replay", entry: entries.SegmentEntry) -> None:
     session = replay.session(index)
     given = given_by(entry, session.timeline.content.shape)
     model = replay.model(entry)
-    prior = refinement.segment(model, replay.stack_for(model), index, given)
+    scale = entry.get("scale", 1.0)  # older versions resampled nothing
+    prior = refinement.segment(model, replay.stack_for(model), index, given, scale)
     session.begin(given, prior, entry.get("object"))
 
 
@@ -384,7 +385,8 @@ def _take(replay: "Replay", index: Index, step: int) -> None:
         # Until its kernels are compiled a model runs on torch; the entry names the engine.
         model = replay.model(entry, entry["engine"])
         stack = replay.stack_for(model)
-        sampling = Sampling(entry["sampler"], entry["steps"], entry["samples"], entry["seed"])
+        how = entry["sampler"], entry["steps"], entry["samples"], entry["seed"]
+        sampling = Sampling(*how, entry.get("scale", 1.0))
         prior = _prior(session).given
         assert session.run is not None
         lazy.steps = refinement.steps(model, stack, index, prior, session.run, sampling)

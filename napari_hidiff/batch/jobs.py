@@ -36,7 +36,7 @@ class BatchSettings:
     """The settings that all images of a batch share.
 
     model : a bundled name or a file; digest : SHA-256 of its file; device, engine : as requested.
-    settings : sampler, steps, samples, seed; run : a unique id of the batch.
+    settings : sampler, steps, samples, scale, seed; run : a unique id of the batch.
     """
 
     model: str

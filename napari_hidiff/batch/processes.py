@@ -265,7 +265,7 @@ def how_many(model: "HiDiff", jobs: Sequence[Job], settings: Mapping[str, Any]) 
     """
     if model.device.type == "cuda":
         return max(1, min(torch.cuda.device_count(), len(jobs)))
-    chosen = {name: settings[name] for name in ("sampler", "steps", "samples")}
+    chosen = {name: settings.get(name) for name in ("sampler", "steps", "samples", "scale")}
     cost = _cost(model, max((job.image for job in jobs), key=_size), chosen)
     memory = psutil.virtual_memory().available // (PROGRAM + REMEMBERED + STANDING + cost.bytes)
     worth = int(cost.seconds * len(jobs) / START)
@@ -282,6 +282,8 @@ def _cost(model: "HiDiff", image: Path, chosen: Mapping[str, Any]) -> Estimate:
     except InputError:
         return model.estimate(TYPICAL, **chosen)
     depth, height, width = array.shape[:3]
+    if chosen.get("scale") is None:
+        chosen = {**chosen, "scale": model.card.scale((height, width))}
     together = max(1, min(depth, PIXELS_AT_ONCE // (height * width)))
     seconds = model.estimate((height, width), **chosen).seconds * depth
     peak = model.estimate((together * height, width), **chosen).bytes

@@ -138,7 +138,7 @@ def _same(record: Mapping[str, Any], job: "Job", wanted: ResumeKey) -> None:
         raise InputError(f"{job.steps}: does not say what it was made from")
     was, now = record["settings"], wanted.settings
     pairs: list[tuple[str, Any, Any]] = [("model", record.get("model"), wanted.model)]
-    pairs += [(name, was.get(name), now.get(name)) for name in now]
+    pairs += [(name, was.get(name), now.get(name)) for name in {**now, **was}]
     version = record.get("versions", {}).get("napari-hidiff")
     pairs.append(("napari-hidiff", version, __version__))
     differs = [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]

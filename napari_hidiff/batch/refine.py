@@ -74,13 +74,19 @@ def refine_volume(
     del array
     masks = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
     sampling = model.sampling(**settings)
+    if sampling.scale is None:
+        sides = volume.spacing[-2:] if _placed(volume) else None
+        sampling = replace(sampling, scale=model.card.scale(shape[1:], sides))
     for here in _runs(shape, model.labels):
 
         def on_slice(index: int, first: int = here.start) -> None:
             on_step(Slices(first + index, shape[0]))
 
         planes = image[here]
-        prior = volumes.prior(model, planes) if prior_mask is None else prior_mask[here]
+        if prior_mask is None:
+            prior = volumes.prior(model, planes, sampling.scale)
+        else:
+            prior = prior_mask[here]
         known = None if fixed is None else fixed[here]
         probability = volumes.refine(model, planes, prior, on_slice, sampling, known)
         before = model.mask_of(prior, 0) if prior_mask is None else prior
@@ -93,6 +99,7 @@ def refine_volume(
     record = head(model, job, settings, seen, masks[0], fixed) | {
         "spacing": list(volume.spacing),
         "slices": shape[0],
+        "scale": sampling.scale,
         "steps": [done],
         "changed": moved,
     }
@@ -166,7 +173,7 @@ def refine_file(
 
     A volume is refined slice by slice (:func:`refine_volume`).
 
-    settings: sampler, steps, samples (None = the model's card) and seed.
+    settings: sampler, steps, samples, scale (None = the model's card) and seed.
     on_step: progress, called after every step, or before every batch of slices of a volume.
     made: further facts for the record.
     Raises InputError naming the file.
@@ -184,12 +191,14 @@ def refine_file(
                 check_turn(job.image, path, image.shape[:2], mask.shape)
         boxed = None if job.box is None else prior_in_box(model, image, job.box)
         prior = prior if boxed is None else boxed.prior
-        run = model.steps(image, prior=prior, fixed=fixed, **settings)
-        start_from = model.prior(image) if prior is None else prior
+        scale = model.sampling(**settings).scale or model.card.scale(image.shape[:2])
+        run = model.steps(image, prior=prior, fixed=fixed, **{**settings, "scale": scale})
+        start_from = model.prior(image, scale=scale) if prior is None else prior
         mask = model.mask_of(start_from) if start_from.dtype.kind == "f" else start_from
         if fixed is not None:
             mask = np.where(fixed >= 0, fixed, mask).astype(np.uint8)
-        record = head(model, job, settings, image.shape, mask, fixed) | {"steps": []}
+        record = head(model, job, settings, image.shape, mask, fixed)
+        record |= {"scale": scale, "steps": []}
         if boxed is not None:
             record["prior"] |= boxed.record
         first, before = mask, time.perf_counter()

@@ -59,6 +59,15 @@ SamplesOption = Annotated[
     int | None,
     typer.Option(help="Masks drawn at each step; their mean is used. Default: the model's card."),
 ]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FACTOR",
+        help="Resample images by this factor for the model, 1 = not at all; masks have the size of "
+        "the image. Default: to the scale of the model's training images, where it differs clearly "
+        "(the card says it).",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")
 ]

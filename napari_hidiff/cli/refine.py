@@ -36,6 +36,7 @@ from napari_hidiff.cli.console import (
     ModelOption,
     SamplerOption,
     SamplesOption,
+    ScaleOption,
     SeedOption,
     StepsOption,
     command_line,
@@ -126,6 +127,7 @@ def refine_command(
     sampler: SamplerOption = None,
     steps: StepsOption = None,
     samples: SamplesOption = None,
+    scale: ScaleOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
@@ -151,8 +153,8 @@ def refine_command(
 
     **napari-hidiff-refine --list today.txt --model chase-vessels --output masks --workers auto**
     """
-
-    settings = {"sampler": sampler, "steps": steps, "samples": samples, "seed": seed}
+    settings: dict[str, Any] = {"sampler": sampler, "steps": steps, "samples": samples}
+    settings |= {"seed": seed, "scale": scale}
     batch = Batch(
         images=images or (),
         listed=listed,
@@ -179,7 +181,7 @@ NAME = "napari-hidiff-refine"
 class Batch:
     """The arguments of the command; see its help.
 
-    settings : sampler, steps, samples (None = the model's card) and seed.
+    settings : sampler, steps, samples, scale (None = the model's card) and seed.
     workers : a number of processes, or ``auto``; dask : the address of a scheduler instead.
     """
 
@@ -208,7 +210,8 @@ def run_batch(batch: Batch, command: str, json: bool) -> int:
     workers = _workers(batch)
     jobs = _plan(batch)
     model = _load(batch, workers)
-    settings = asdict(model.sampling(**batch.settings))
+    chosen = asdict(model.sampling(**batch.settings))
+    settings = {name: value for name, value in chosen.items() if value is not None}
     order = _order(batch, settings)
     done: Mapping[Path, dict[str, Any]] = {}
     left: Sequence[Job] = jobs

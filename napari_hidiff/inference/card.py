@@ -7,7 +7,7 @@ number depends on. :class:`Sampling` and :class:`LocalRegion` are the settings o
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -22,6 +22,10 @@ SAMPLERS = ("one-step", "ddim", "ancestral")
 FORMAT = 1
 LOCAL = {"reach": 48, "fade": 16}
 """Pixels around a stroke with full weight of a local refinement, and pixels of its fade."""
+CLEARLY = 1.5
+"""Factor between the scales of an image and of the training images from which it is resampled."""
+LARGEST_SCALE = 16.0
+"""Most that an image is enlarged."""
 MEASURES = {"dice": "Dice", "iou": "IoU", "recall": "recall", "nsd": "NSD", "hd95": "HD95"}
 """The scores of a card that are shown, with their names."""
 MASKS = {"prior": "prior", "refined": "refined", "second_observer": "second observer"}
@@ -49,17 +53,25 @@ class Sampling:
 
     sampler : one of :data:`SAMPLERS`. steps : 1..T, and samples : masks drawn, at least 1; the
     one-step sampler ignores both and takes one of each. seed : of the noise.
+    scale : factor by which an image is resampled for the model, 1 = not at all; None = by the card
+    (:meth:`Card.scale`).
     """
 
     sampler: str
     steps: int
     samples: int
     seed: int = 0
+    scale: float | None = None
 
     @property
     def passes(self) -> int:
         """Number of denoising passes, which is the number of steps shown."""
         return 1 if self.sampler == "one-step" else self.steps
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """The keyword arguments of :func:`samplers.stream`: all but the scale."""
+        return {name: value for name, value in asdict(self).items() if name != "scale"}
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,12 @@ class Card:
     soften : sigma (pixels) and confidence of the rule that turns a hard mask into a prior.
     local : how far a local refinement reaches, see :data:`LOCAL`; ``fade`` is at least 1.
     scores : measured results; training : recipe, command, seeds; versions : of the software.
-    spacing : physical size of a training pixel; None for images without one.
+    spacing : physical size of a training pixel in mm, (y, x) or (z, y, x); None for images without
+        one.
     prompted : whether the model needs a prompt (a stroke, a box, a mask): it was trained on objects
         of any kind, and its own prior is 1/2 everywhere.
-    longest_side : longer side in pixels that training images were scaled to; 0 = not scaled.
+    longest_side : longer side in pixels that training images were scaled to; 0 = not scaled, see
+        :attr:`trained_side`.
     looks : statistics of the training images (:func:`ood.image_statistics`); empty on older cards.
     """
 
@@ -116,6 +130,39 @@ class Card:
         """N, the masks that the refiner proposes beside its answer."""
         return int(self.refiner.get("hypotheses", 0))
 
+    @property
+    def trained_side(self) -> int:
+        """Longer side in pixels of an image at the training scale; 0 = images stay as they are.
+
+        It is ``longest_side``; else the middle of the longer sides of the training images, if they
+        were pictures (a rule for MRI and CT has no fields of view in common) that differed by less
+        than :data:`CLEARLY`.
+        """
+        if self.prompted or self.spacing is not None:
+            return 0
+        if self.longest_side:
+            return self.longest_side
+        if "size" not in self.looks or self.intensity.get("rule", "standardize") != "standardize":
+            return 0
+        low, high = (max(size) for size in self.looks["size"])
+        return round((low * high) ** 0.5) if high <= CLEARLY * low else 0
+
+    def scale(self, size: Sequence[int], spacing: Sequence[float] | None = None) -> float:
+        """Factor from the pixels of an image to those of the training images.
+
+        size : (H, W). spacing : of the image in mm, (y, x); None = unknown. Where the card has a
+        spacing, that decides, else :attr:`trained_side`. 1 where the scales differ by less than
+        :data:`CLEARLY`, or one of them is unknown.
+        """
+        factor = 1.0
+        if self.spacing is not None and spacing is not None and not self.prompted:
+            mine, other = (float(np.prod(sides[-2:])) ** 0.5 for sides in (self.spacing, spacing))
+            factor = other / mine
+        elif self.trained_side:
+            factor = self.trained_side / max(size)
+        clear = not 1 / CLEARLY <= factor <= CLEARLY
+        return min(factor, LARGEST_SCALE) if clear else 1.0
+
     def to_json(self) -> str:
         """The card as one JSON object, with the version of its format."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
@@ -147,6 +194,7 @@ def card_rows(card: Card) -> Iterator[Fact]:
         "Finds": card.summary,
         "Channels": ", ".join(card.channels),
         "Image size": _size(card),
+        "Scale": _scale(card),
         "Spacing": " x ".join(f"{side:g}" for side in card.spacing) if card.spacing else "",
         "Intensity": _intensity(card),
         "Data": card.dataset,
@@ -222,6 +270,20 @@ def _size(card: Card) -> str:
     text = f"{_span(low_h, high_h)} x {_span(low_w, high_w)} pixels in training"
     longest = card.training.get("recipe", {}).get("longest_side")
     return f"{text}, shrunk to {longest}" if longest else text
+
+
+def _scale(card: Card) -> str:
+    """What happens to images of another scale."""
+    if card.prompted:
+        return ""
+    if card.spacing is not None:
+        return f"images of other spacing ({CLEARLY:g} times or more) are resampled to this one"
+    if card.trained_side:
+        return (
+            f"images {CLEARLY:g} times larger or smaller are resampled to a longer side of "
+            f"{card.trained_side} pixels"
+        )
+    return "images stay as they are"
 
 
 def _span(low: int, high: int) -> str:

@@ -1,8 +1,7 @@
 """HiDiff = segmentor + refiner + preprocessing + card: prior, refinement, estimate of its time."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,15 @@ from napari_hidiff.diffusion import process_of
 from napari_hidiff.diffusion.samplers import Result, Step, clamp_fixed, stream
 from napari_hidiff.engine.engine import Engine
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference import preprocessing, prompted, tiling, weights
-from napari_hidiff.inference.card import SAMPLERS, Card, LocalRegion, Sampling
-from napari_hidiff.inference.cost import Estimate, estimate
+from napari_hidiff.inference import preprocessing, prompted, resampling, tiling, weights
+from napari_hidiff.inference.card import LARGEST_SCALE, SAMPLERS, Card, LocalRegion, Sampling
+from napari_hidiff.inference.cost import Estimate, estimate, seconds_per_pixel
 from napari_hidiff.inference.denoiser import ModelImage, TiledDenoiser
+from napari_hidiff.inference.resampling import View
 from napari_hidiff.masks import entropy, mask_of
-from napari_hidiff.networks.refiner import Refiner, probabilities
+from napari_hidiff.networks.refiner import Refiner
 from napari_hidiff.networks.segmentor import pad_to_multiple
 from napari_hidiff.networks.segmentor_registry import build_segmentor
-
-SIDE = 256
-"""Side in pixels of the measured image."""
 
 
 class HiDiff:
@@ -119,6 +116,7 @@ class HiDiff:
         steps: int | None = None,
         samples: int | None = None,
         seed: int = 0,
+        scale: float | None = None,
     ) -> Sampling:
         """A checked :class:`Sampling`; None = the card's default.
 
@@ -126,7 +124,7 @@ class HiDiff:
         """
         chosen = {"sampler": sampler, "steps": steps, "samples": samples}
         settings = self.card.defaults | {k: v for k, v in chosen.items() if v is not None}
-        sampling = Sampling(**settings, seed=seed)
+        sampling = Sampling(**settings, seed=seed, scale=scale)
         if sampling.sampler not in SAMPLERS:
             raise InputError(
                 f"the sampler must be one of {', '.join(SAMPLERS)}, not {sampling.sampler!r}"
@@ -135,6 +133,8 @@ class HiDiff:
             raise InputError(f"steps must lie in 1..{self.process.steps}, not {sampling.steps}")
         if sampling.samples < 1:
             raise InputError(f"samples must be at least 1, not {sampling.samples}")
+        if scale is not None and not 0 < scale <= LARGEST_SCALE:
+            raise InputError(f"a scale lies between 0 and {LARGEST_SCALE:g}, not at {scale:g}")
         return sampling
 
     def mask_of(self, probability: np.ndarray, axis: int = -3) -> np.ndarray:
@@ -144,18 +144,23 @@ class HiDiff:
         """
         return mask_of(probability, axis)
 
-    def prior(self, image: np.ndarray, normalised: bool = False) -> np.ndarray:
+    def prior(
+        self, image: np.ndarray, normalised: bool = False, scale: float | None = None
+    ) -> np.ndarray:
         """The segmentor's probabilities f(x), float32 [K, H, W].
 
         A prompted model knows no object without a prompt: 0 everywhere.
 
         normalised : the image is normalised already, as a slice of a volume must be
-        (:mod:`napari_hidiff.inference.volumes`).
+        (:mod:`napari_hidiff.inference.volumes`). scale : see :meth:`steps`.
         """
         if self.card.prompted:
             return np.zeros((1, *self.check_image(image).shape[:2]), np.float32)
+        checked = self.check_image(image)
+        if (view := self.view(checked.shape[:2], scale)) is not None:
+            return view.back(self.prior(view.image(checked), normalised, 1))
         with torch.inference_mode():
-            picture = self._picture(self.check_image(image), image, normalised)
+            picture = self._picture(checked, image, normalised)
             return self._seen.prior(picture)[0].float().cpu().numpy()
 
     def steps(
@@ -170,6 +175,7 @@ class HiDiff:
         normalised: bool = False,
         start: tuple[np.ndarray, int] | None = None,
         local: LocalRegion | None = None,
+        scale: float | None = None,
     ) -> Iterator[Step]:
         """The steps of one refinement, streamed; None = the card's default.
 
@@ -182,6 +188,9 @@ class HiDiff:
             instead of noise around the prior at T; not for the one-step sampler.
         local : refine only the surroundings of a stroke; the rest stays. Ignored if they are
             most of the image, and by a prompted model.
+        scale : factor by which the image is resampled for the networks, 1 = not at all, None = by
+            :meth:`Card.scale`. Arguments and steps are at full size, where a fixed pixel is exact.
+            Ignored by a prompted model.
 
         A prompted model needs a stroke on the object, or a prior with one, and normalises the
         window that it looks at (:mod:`napari_hidiff.inference.prompted`).
@@ -192,10 +201,11 @@ class HiDiff:
         """
         checked = self.check_image(image)
         size = checked.shape[:2]
-        given = None if prior is None else self._given(prior, size)
+        view = self.view(size, scale)
+        given = None if prior is None else self._given(prior, size, view)
         labels = np.full(size, -1, np.int8) if fixed is None else fixed
         labels = preprocessing.check_labels(labels, size, self.labels, "fixed map")
-        sampling = self.sampling(sampler, steps, samples, seed)
+        sampling = self.sampling(sampler, steps, samples, seed, scale)
         if start is not None:
             mask = preprocessing.check_labels(start[0], size, self.labels, "mask to start from")
             if not 1 <= start[1] <= self.process.steps:
@@ -208,6 +218,8 @@ class HiDiff:
         small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
         if self.card.prompted:
             return self._prompted(checked, given, small, sampling, start)
+        if view is not None:
+            return self._resampled(view, checked, given, small, sampling, normalised, start, local)
         picture = self._picture(checked, image, normalised)
         return self._steps(picture, given, small, sampling, start, local)
 
@@ -222,10 +234,11 @@ class HiDiff:
         seed: int = 0,
         normalised: bool = False,
         local: LocalRegion | None = None,
+        scale: float | None = None,
     ) -> Result:
         """A whole refinement; arguments as for :meth:`steps`."""
         run = self.steps(
-            image, prior, fixed, sampler, steps, samples, seed, normalised, local=local
+            image, prior, fixed, sampler, steps, samples, seed, normalised, None, local, scale
         )
         taken = list(run)
         probability = taken[-1].probability
@@ -243,14 +256,17 @@ class HiDiff:
         sampler: str | None = None,
         steps: int | None = None,
         samples: int | None = None,
+        scale: float | None = None,
     ) -> Estimate:
         """The cost of refining an image of [H, W] = ``shape[:2]``; the first call measures."""
-        sampling = self.sampling(sampler, steps, samples)
-        engine = self.engine  # read once: a thread may finish compiling meanwhile
+        sampling = self.sampling(sampler, steps, samples, scale=scale)
+        engine = self.engine  # a thread may finish compiling meanwhile
         if engine not in self._seconds:
-            self._seconds[engine] = seconds_per_pixel(self)
+            how = self.backend.pick().refiner, len(self.card.channels), self.process.steps
+            self._seconds[engine] = seconds_per_pixel(self.segmentor, *how, self.device)
         seconds, size = self._seconds[engine], (shape[0], shape[1])
-        return estimate(self.card, self.refiner, engine, size, sampling, seconds)
+        seen = self.view(size, scale)
+        return estimate(self.card, self.refiner, engine, size, sampling, seconds, seen)
 
     def save(self, path: Path | str, export: bool = False) -> None:
         """Write weights (float16) and card as one safetensors file, in place of an older one.
@@ -272,16 +288,50 @@ class HiDiff:
         rule = None if normalised else self.intensity
         return ModelImage(checked, np.asarray(image), rule, self.device)
 
-    def _given(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """A prior as :meth:`check_prior` has it; of a prompted model bool or float32 [H, W], since
-        its masks are softened in a window."""
+    def _given(self, prior: np.ndarray, size: tuple[int, int], view: View | None) -> np.ndarray:
+        """A prior as :meth:`check_prior` has it; [H, W] of a prompted model, whose masks are bool.
+
+        A mask [H, W] that goes through a view stays one: it is softened at the other scale.
+        """
         prior = np.asarray(prior)
-        if not self.card.prompted:
-            return self.check_prior(prior, size)
-        if prior.dtype.kind != "f":
-            return preprocessing.check_labels(prior, size, self.labels, "prior mask") > 0
-        array: np.ndarray = self.check_prior(prior, size)[0]
-        return array
+        if (self.card.prompted or view is not None) and prior.dtype.kind != "f":
+            mask = preprocessing.check_labels(prior, size, self.labels, "prior mask")
+            return mask > 0 if self.card.prompted else mask
+        checked = self.check_prior(prior, size)
+        return checked[0] if self.card.prompted else checked
+
+    def view(self, size: tuple[int, int], scale: float | None) -> View | None:
+        """How an image of ``size`` (H, W) is resampled, see :meth:`steps`; None = not at all."""
+        return resampling.whole(self.card, size, scale)
+
+    def _resampled(
+        self,
+        view: View,
+        image: np.ndarray,
+        prior: np.ndarray | None,
+        fixed_map: np.ndarray,
+        sampling: Sampling,
+        normalised: bool,
+        start: tuple[np.ndarray, int] | None,
+        local: LocalRegion | None,
+    ) -> Iterator[Step]:
+        """The steps at full size of an image that the networks see through a view."""
+        seen = view.image(image)
+        if prior is None:  # at full size too, as everywhere else
+            prior = view.back(self.prior(seen, normalised, 1))
+        near = None if local is None else view.local(local)
+        run = self.steps(
+            seen,
+            view.prior(prior, self.classes, self.card.soften),
+            view.fixed(fixed_map),
+            **sampling.drawing,
+            normalised=normalised,
+            start=None if start is None else (view.mask(start[0], self.classes), start[1]),
+            local=near,
+            scale=1,
+        )
+        standing = None if near is None or local is None else (near.standing, local.standing)
+        yield from (view.pasted(step, fixed_map, standing=standing) for step in run)
 
     def _prompted(
         self,
@@ -330,7 +380,7 @@ class HiDiff:
         if start is not None:
             nothing, mask = torch.zeros_like(prior[0]), torch.from_numpy(start[0])
             begin = clamp_fixed(nothing, mask.to(self.device)), start[1]
-        run = stream(self.process, denoise, prior[0], fixed, **asdict(sampling), start=begin)
+        run = stream(self.process, denoise, prior[0], fixed, **sampling.drawing, start=begin)
         while True:
             with torch.inference_mode():
                 step = next(run, None)
@@ -347,20 +397,3 @@ def networks(card: Card) -> tuple[nn.Module, Refiner]:
         len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
     )
     return segmentor, refiner
-
-
-def seconds_per_pixel(model: "HiDiff") -> tuple[float, float]:
-    """Measured seconds per pixel of the segmentor and of one refiner forward, on a blank image."""
-    image = torch.zeros(1, len(model.card.channels), SIDE, SIDE, device=model.device)
-    free = torch.full((1, SIDE, SIDE), -1, device=model.device)
-    refiner = model.backend.pick().refiner
-    with torch.inference_mode():
-        for _ in range(2):  # the first round includes allocation and kernel choice
-            start = time.perf_counter()
-            logits, features = model.segmentor(image)
-            prior = probabilities(logits)
-            middle = time.perf_counter()
-            condition = refiner.condition(image, prior, free, features)
-            refiner(prior, model.process.steps, condition).sum().item()
-            end = time.perf_counter()
-    return (middle - start) / SIDE**2, (end - middle) / SIDE**2

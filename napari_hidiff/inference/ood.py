@@ -106,12 +106,17 @@ def planes(image: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def ood_reasons(
-    image: np.ndarray, channels: Sequence[str], looks: dict[str, Any], windowed: bool = False
+    image: np.ndarray,
+    channels: Sequence[str],
+    looks: dict[str, Any],
+    windowed: bool = False,
+    scale: float = 1.0,
 ) -> list[str]:
     """Reasons why an image [H, W] or [H, W, C] is unlike the training images; empty if it is not.
 
     looks : from the card; empty on older cards, and then only an image of one value, or one that
     looks like a mask, gets a reason. windowed : the model normalises by a window of values.
+    scale : by which the image is resampled for the model.
     """
     image = image[..., None] if image.ndim == 2 else image[..., : len(channels)]
     if image.shape[2] != len(channels):
@@ -124,7 +129,8 @@ def ood_reasons(
     usual = max((known.get(f"{name} two values", (0, 0))[1] for name in channels), default=0.0)
     if min(found[f"{name} two values"] for name in channels) > max(FEW, usual + FAR):
         return [_sparse(image)]
-    reasons = _size(image.shape[:2], looks)
+    # What is enlarged has no more detail than before.
+    reasons = _size([round(side * min(scale, 1.0)) for side in image.shape[:2]], looks)
     if windowed and "values" in looks:
         reasons += _values(image, looks["values"])
     if not known:
@@ -154,7 +160,8 @@ def fitting(candidates: Mapping[str, tuple[Card, np.ndarray]]) -> list[str]:
     distances = {}
     for name, (card, image) in candidates.items():
         windowed = card.intensity.get("rule") == "window"
-        if not ood_reasons(image, card.channels, card.looks, windowed):
+        scale = card.scale(image.shape[:2])
+        if not ood_reasons(image, card.channels, card.looks, windowed, scale):
             distances[name] = _beyond(image, card)
     return sorted(distances, key=distances.__getitem__)
 
@@ -198,7 +205,7 @@ def _sparse(image: np.ndarray) -> str:
     return f"nearly all of it has one of two values ({count} in all): a mask?"
 
 
-def _size(size: tuple[int, ...], looks: dict[str, Any]) -> list[str]:
+def _size(size: Sequence[int], looks: dict[str, Any]) -> list[str]:
     if "size" not in looks:
         return []
     low, high = looks["size"]

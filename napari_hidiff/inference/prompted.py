@@ -7,19 +7,14 @@ strokes are kept there as they were painted. Around the window the mask stays as
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.preprocessing import SMALLEST, soften
-from napari_hidiff.masks import FREE
+from napari_hidiff.inference.resampling import FOUND, Area, View
 
-Area = tuple[slice, slice]
-"""Rows and columns."""
 Ask = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], Iterator[Step]]
 """(image float32 [h, w, C], prior float32 [1, h, w] or None, fixed int16 [h, w], a mask [h, w] to
 start from or None) -> the steps of a refinement of a window."""
@@ -30,8 +25,6 @@ object, or the whole image: closer looks cost accuracy (``python -m benchmarks.p
 """
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
-FOUND = 0.5
-"""What is more probable than this is the object."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +79,27 @@ def steps(
     :func:`preprocessing.soften`, for priors that are masks.
     """
     known = max(CONTEXT * _longest(prompt.fixed == 1), ROOM * _longest(prompt.object))
-    area = around(prompt.object, image.shape[:2], max(float(side), known))
+    size = image.shape[0], image.shape[1]
+    area = around(prompt.object, size, max(float(side), known))
+    prior = prompt.prior
+    if prior is not None and prior.dtype.kind == "f":
+        prior = prior[None]
     for left in reversed(range(ENLARGED + 1)):
-        view = View(area, image.shape[:2], side)
-        run = ask(view.image(image), view.prior(prompt, rule), *view.marks(prompt))
+        view = View(area, size, side / max(part.stop - part.start for part in area))
+        seen = None if prior is None else view.prior(prior, 1, rule)
+        start = None if prompt.start is None else view.mask(prompt.start, 1)
+        run = ask(view.image(image), seen, view.fixed(prompt.fixed), start)
         first = next(run)
         answer = view.back(first.probability)[0] >= FOUND
         if not (left and view.runs_out(answer)):
             break
         held = prompt.object
         held[area] |= answer
-        area = around(held, image.shape[:2], 2.0 * max(answer.shape))
-    yield view.pasted(first, prompt)
+        area = around(held, size, 2.0 * max(answer.shape))
+    beside = 0.0 if prompt.prior is None else prompt.prior.astype(np.float32)
+    yield view.pasted(first, prompt.fixed, beside)
     for step in run:
-        yield view.pasted(step, prompt)
+        yield view.pasted(step, prompt.fixed, beside)
 
 
 def around(marked: np.ndarray, size: tuple[int, int], wanted: float) -> Area:
@@ -138,96 +138,3 @@ def _span(start: int, stop: int, length: int, whole: int, step: int) -> slice:
     first = round(((start + stop - length) / 2) / step) * step
     first = min(max(first, 0), whole - length)
     return slice(first, first + length)
-
-
-class View:
-    """A window of an image of ``size`` (H, W), and the way into the network and back.
-
-    side : pixels of its longer side in the network.
-    """
-
-    def __init__(self, area: Area, size: tuple[int, int], side: int) -> None:
-        self.area, self.whole = area, size
-        self.shape = tuple(part.stop - part.start for part in area)
-        factor = side / max(self.shape)
-        self.size = tuple(max(SMALLEST, round(length * factor)) for length in self.shape)
-
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """The window float32 [h, w, C] of an image float32 [H, W, C]."""
-        return _resized(image[self.area].transpose(2, 0, 1), self.size, "bicubic").transpose(
-            1, 2, 0
-        )
-
-    def prior(self, prompt: Prompt, rule: dict[str, float]) -> np.ndarray | None:
-        """The window float32 [1, h, w] of the prior; masks are softened at the network's scale."""
-        if prompt.prior is None:
-            return None
-        prior = prompt.prior[self.area]
-        found = _resized(prior[None].astype(np.float32), self.size)
-        return found if prior.dtype.kind == "f" else soften(found[0] >= FOUND, 1, **rule)
-
-    def marks(self, prompt: Prompt) -> tuple[np.ndarray, np.ndarray | None]:
-        """The fixed map int16 [h, w] of the window, and the mask uint8 [h, w] to start from."""
-        fixed = self._shrunk(prompt.fixed[self.area])
-        if prompt.start is None:
-            return fixed, None
-        start = _resized(prompt.start[None][(..., *self.area)].astype(np.float32), self.size)
-        return fixed, (start[0] >= FOUND).astype(np.uint8)
-
-    def _shrunk(self, fixed: np.ndarray) -> np.ndarray:
-        """A fixed map in which every stroke pixel counts, those on the object first."""
-        if max(self.size) >= max(self.shape):
-            rows, columns = (
-                np.arange(new) * old // new for new, old in zip(self.size, self.shape, strict=True)
-            )
-            enlarged: np.ndarray = fixed[rows[:, None], columns]
-            return enlarged
-        found = np.full(self.size, FREE, fixed.dtype)
-        for label in (0, 1):
-            at = np.nonzero(fixed == label)
-            place = [x * new // old for x, new, old in zip(at, self.size, self.shape, strict=True)]
-            found[tuple(place)] = label
-        return found
-
-    def back(self, x: np.ndarray) -> np.ndarray:
-        """Values float32 [..., h, w] of the network at the size of the window."""
-        resized = _resized(x.reshape(-1, *x.shape[-2:]), self.shape)
-        return resized.reshape(*x.shape[:-2], *self.shape)
-
-    def runs_out(self, answer: np.ndarray) -> bool:
-        """Whether an answer bool [h, w] touches a border of the window inside the image."""
-        edges = zip(
-            (answer[0], answer[-1], answer[:, 0], answer[:, -1]),
-            (
-                inside
-                for part, length in zip(self.area, self.whole, strict=True)
-                for inside in (part.start > 0, part.stop < length)
-            ),
-            strict=True,
-        )
-        return any(inside and edge.any() for edge, inside in edges)
-
-    def pasted(self, step: Step, prompt: Prompt) -> Step:
-        """A step of the window as one of the whole image, with every fixed pixel as it is fixed."""
-        around = 0.0 if prompt.prior is None else prompt.prior.astype(np.float32)
-        free = prompt.fixed == FREE
-
-        def whole(x: np.ndarray) -> np.ndarray:
-            full = np.empty((*x.shape[:-2], *self.whole), np.float32)
-            full[...] = around
-            full[(..., *self.area)] = self.back(x)
-            return np.where(free, full, prompt.fixed).astype(np.float32, copy=False)
-
-        sample = (whole(step.sample.astype(np.float32)) >= FOUND).astype(np.uint8)
-        each = whole(step.each)
-        mean = each[0] if len(each) == 1 else whole(step.probability)
-        return replace(step, sample=sample, each=each, probability=mean)
-
-
-def _resized(x: np.ndarray, size: tuple[int, ...], mode: str = "bilinear") -> np.ndarray:
-    """float32 [C, H, W] at another size; what is made smaller is smoothed first."""
-    if x.shape[1:] == size:
-        return x
-    tensor = torch.from_numpy(np.ascontiguousarray(x))[None]
-    resized: np.ndarray = F.interpolate(tensor, size, mode=mode, antialias=True)[0].numpy()
-    return resized.clip(0, 1) if mode == "bilinear" else resized

@@ -14,6 +14,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.masks import Index, slicer
 
 if TYPE_CHECKING:
+    from napari_hidiff.inference.card import Card
     from napari_hidiff.inference.model import HiDiff
     from napari_hidiff.inference.preprocessing import Intensity
 
@@ -41,7 +42,7 @@ class Stack:
 
     arrays : one numeric array, or with ``apart`` one per channel, all of one shape; they are read
         only and never copied, lazy ones (dask, zarr) piece by piece. channels : the place of the
-        channels.
+        channels. spacing : of the axes without channels in mm, None = unknown.
 
     Attributes
     ----------
@@ -54,8 +55,13 @@ class Stack:
     InputError : arrays of different shapes.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], channels: Channels = "none") -> None:
-        self.arrays, self.channels = tuple(arrays), channels
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        channels: Channels = "none",
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        self.arrays, self.channels, self.spacing = tuple(arrays), channels, spacing
         shapes = {array.shape for array in arrays}
         if len(shapes) > 1:
             raise InputError(f"the channels have different shapes: {', '.join(map(str, shapes))}")
@@ -69,13 +75,24 @@ class Stack:
         """For the log: ``layers``, the number of layers, if each channel is one."""
         return {"layers": len(self.arrays)} if self.channels == "apart" else {}
 
-    def same(self, arrays: Sequence[np.ndarray], channels: Channels) -> bool:
+    def same(
+        self,
+        arrays: Sequence[np.ndarray],
+        channels: Channels,
+        spacing: Sequence[float] | None = None,
+    ) -> bool:
         """Whether it was made from exactly these arrays."""
         return (
-            channels == self.channels
+            (channels, spacing) == (self.channels, self.spacing)
             and len(arrays) == len(self.arrays)
             and all(mine is other for mine, other in zip(self.arrays, arrays, strict=True))
         )
+
+    def scale(self, card: "Card", index: Index) -> float:
+        """The factor by which a slice is resampled for a model (:meth:`Card.scale`)."""
+        shown = [axis for axis, at in enumerate(index) if at < 0]
+        sides = None if self.spacing is None else [self.spacing[axis] for axis in shown]
+        return card.scale([self.shape[axis] for axis in shown], sides)
 
     def plane(self, index: Index) -> np.ndarray:
         """A slice as stored, [H, W] or [H, W, C]; a view if possible."""

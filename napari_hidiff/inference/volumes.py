@@ -7,7 +7,7 @@ is a volume of one slice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import check_labels
 from napari_hidiff.inference.prompted import says_where
+from napari_hidiff.inference.resampling import View
+from napari_hidiff.masks import FREE
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor import MULTIPLE
 
@@ -42,16 +44,21 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def prior(model: HiDiff, volume: np.ndarray) -> np.ndarray:
+def prior(model: HiDiff, volume: np.ndarray, scale: float | None = None) -> np.ndarray:
     """The segmentor's probabilities float32 [K, D, H, W] of a *normalised* volume [D, H, W, C];
-    0 of a prompted model, which has not been told of any object."""
+    0 of a prompted model, which has not been told of any object.
+
+    scale : of its slices, see :meth:`HiDiff.steps`.
+    """
     if model.card.prompted:
         return np.zeros((1, *volume.shape[:3]), np.float32)
+    if (view := model.view((volume.shape[1], volume.shape[2]), scale)) is not None:
+        return view.back(prior(model, np.stack([view.image(plane) for plane in volume]), 1))
     parts = []
     for here in chunks(len(volume), volume.shape[1:3]):
         planes = volume[here]
         if len(planes) == 1:  # a single slice uses the model's tile cache
-            parts.append(model.prior(planes[0], normalised=True)[:, None])
+            parts.append(model.prior(planes[0], True, 1)[:, None])
             continue
         with torch.inference_mode():
             segmented = probabilities(model.segmentor(_tensor(model, planes))[0])
@@ -120,10 +127,13 @@ def together(
     """
     if model.card.prompted:
         return _prompted(model, planes, priors, fixed, sampling)
-    how = asdict(sampling or model.sampling())
+    sampling = sampling or model.sampling()
+    if (view := model.view((planes.shape[1], planes.shape[2]), sampling.scale)) is not None:
+        return _resampled(model, view, planes, priors, fixed, sampling)
     if len(planes) == 1:  # a single slice uses the model's cache and tiles
-        prior = model.prior(planes[0], normalised=True) if priors[0] is None else priors[0]
-        alone = model.refine(planes[0], prior, fixed[0], **how, normalised=True)
+        prior = model.prior(planes[0], True, 1) if priors[0] is None else priors[0]
+        how = sampling.drawing
+        alone = model.refine(planes[0], prior, fixed[0], **how, normalised=True, scale=1)
         return Together(_checked(model, prior)[:, None], alone.probability[:, None])
     size = (planes.shape[1], planes.shape[2])
     starts = [None if one is None else model.check_prior(one, size) for one in priors]
@@ -147,9 +157,39 @@ def together(
             return torch.stack(parts, 1)
 
         # One more axis for the samples: a voxel is fixed in all of them.
-        run = stream(model.process, denoise, start, kept[:, None], **how)
+        run = stream(model.process, denoise, start, kept[:, None], **sampling.drawing)
         *_, last = run
     return Together(shown.swapaxes(0, 1), last.probability.swapaxes(0, 1))
+
+
+def _resampled(
+    model: HiDiff,
+    view: View,
+    planes: np.ndarray,
+    given: Sequence[np.ndarray | None],
+    fixed: Sequence[np.ndarray | None],
+    sampling: Sampling,
+) -> Together:
+    """:func:`together` of slices that the networks see through a view."""
+    size = (planes.shape[1], planes.shape[2])
+    seen = np.stack([view.image(plane) for plane in planes])
+    own = view.back(prior(model, seen, 1)) if any(one is None for one in given) else None
+    maps = [np.full(size, FREE) if one is None else one for one in fixed]
+    maps = [check_labels(one, size, model.labels, "fixed map") for one in maps]
+    shown, starts = [], []
+    for number, one in enumerate(given):
+        if one is None and own is not None:
+            one = own[:, number]
+        assert one is not None
+        shown.append(model.check_prior(one, size))
+        starts.append(view.prior(one, model.classes, model.card.soften))
+    found = together(
+        model, seen, starts, [view.fixed(one) for one in maps], replace(sampling, scale=1)
+    )
+    full = [
+        view.full(one, fix) for one, fix in zip(found.probability.swapaxes(0, 1), maps, strict=True)
+    ]
+    return Together(np.stack(shown, 1), np.stack(full, 1))
 
 
 def _prompted(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sessions import record, replay
 
+from napari_hidiff import load_model
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.io.images import read_mask
@@ -46,6 +47,23 @@ def test_an_image_and_its_model_are_enough(call, session, picture, tiny_file, tm
     assert "every mask is the same" in said
     assert "2 strokes, 2 runs" in said
     np.testing.assert_array_equal(read_mask(out), mask)
+
+
+@pytest.mark.parametrize("scale", [1.0, 32 / 80])
+def test_a_log_keeps_the_scale(call, tiny_model, picture, tmp_path, monkeypatch, scale):
+    """An older log has none: it was made without resampling, and so it is replayed."""
+    monkeypatch.setenv(SESSIONS, str(tmp_path / "kept"))
+    file = tmp_path / "small.safetensors"
+    tiny_model.with_card(longest_side=32).save(file)
+    image, model = np.asarray(Image.open(picture)), load_model(file, device="cpu")
+    stack = Stack([image], "last")
+    assert stack.scale(model.card, INDEX) == 32 / 80
+    path, _ = record(model, stack, image, scale=scale)
+    log = sidecar.load(path).log
+    kept = [entry.get("scale", 1.0) for entry in log if entry["action"] in ("segment", "run")]
+    assert kept == [scale] * 3
+    _, said, _ = call(picture, "--model", file)
+    assert "every mask is the same" in said
 
 
 def test_json_is_one_object_and_until_stops(call, session, picture, tiny_file):

@@ -242,6 +242,9 @@ def test_the_report_has_a_row_for_every_image(refine, crop, tmp_path):
     assert report["model"] == "tiny"
     assert report["workers"] == 1
     assert report["left"] == []
+    status, _, err = refine(images[2], "--resume", "--scale", 1)
+    assert status == 2
+    assert "made with scale None, now 1.0" in err
     with (tmp_path / "out" / "report.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["done", "failed", "skipped"]

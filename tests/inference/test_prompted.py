@@ -159,8 +159,8 @@ def test_a_stroke_pixel_counts_in_a_smaller_picture_and_the_object_comes_first()
     size = (2048, 2048)
     fixed = np.full(size, -1, np.int16)
     fixed[11, 17], fixed[12, 18], fixed[2000, 5] = 0, 1, 0
-    view = prompted.View((slice(0, 2048), slice(0, 2048)), size, 256)
-    small, _ = view.marks(prompted.Prompt(None, fixed))
+    view = prompted.View((slice(0, 2048), slice(0, 2048)), size, 256 / 2048)
+    small = view.fixed(fixed)
     assert small.shape == (256, 256)
     assert small[1, 2] == 1
     assert small[250, 0] == 0

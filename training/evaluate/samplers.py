@@ -44,7 +44,9 @@ class SamplerSetting:
             focal_link_undone(model) if self.unlink else model,
             prepared.planes,
             prepared.prior,
-            sampling=model.sampling(self.sampler, self.steps, self.samples, seed),
+            sampling=model.sampling(
+                self.sampler, self.steps, self.samples, seed, prepared.scale(model)
+            ),
         )
 
     @property

@@ -165,9 +165,13 @@ class PreparedSample:
         image = sample.image if sample.volume else sample.image[None]
         planes = volumes.normalise(model, image)
         if source is None:
-            return cls(sample, planes, volumes.prior(model, planes))
+            return cls(sample, planes, volumes.prior(model, planes, scale_of(model, sample)))
         prior = source.prior(sample.case.id, planes.transpose(0, 3, 1, 2))
         return cls(sample, planes, prior.swapaxes(0, 1))
+
+    def scale(self, model: HiDiff) -> float:
+        """The factor by which its slices are resampled for a model."""
+        return scale_of(model, self.sample)
 
     def mask(self, model: HiDiff, probability: np.ndarray) -> np.ndarray:
         """The model's mask of a probability [K, D, H, W], uint8 of the truth's shape."""
@@ -179,6 +183,12 @@ class PreparedSample:
         number."""
         slices = range(self.prior.shape[1])
         return np.stack([damage(self.prior[:, i], seed=i) for i in slices], 1)
+
+
+def scale_of(model: HiDiff, sample: Sample) -> float:
+    """The factor by which the slices of a sample are resampled for a model."""
+    size, spacing = sample.mask.shape[-2:], sample.spacing
+    return model.card.scale(size, None if spacing is None else spacing[-2:])
 
 
 Arm = Callable[[PreparedSample], Iterator[np.ndarray]]
@@ -258,7 +268,7 @@ def arms_of(model: HiDiff, dataset: Dataset, options: Options) -> dict[str, Arm]
         def masks(prepared: PreparedSample) -> Iterator[np.ndarray]:
             prior = prepared.damaged if damaged else prepared.prior
             for seed in seeds_of(sampling.sampler, options.seeds):
-                seeded = replace(sampling, seed=seed)
+                seeded = replace(sampling, seed=seed, scale=prepared.scale(model))
                 probability = volumes.refine(model, prepared.planes, prior, sampling=seeded)
                 yield prepared.mask(model, probability)
 

@@ -94,6 +94,14 @@ def refine_by(
             "tooltip": "Re-refine leaves a pixel where the new label is hardly more probable.",
         },
     ] = FIRM,
+    resample: Annotated[
+        bool,
+        {
+            "label": "Resample to the model's scale",
+            "tooltip": "An image much larger or smaller than those that the model was trained on "
+            "is resampled for it; the mask has the image's size. Turn it off for a cut-out.",
+        },
+    ] = True,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
         {
@@ -103,7 +111,7 @@ def refine_by(
     ] = "auto",
 ) -> Settings:
     """How to refine."""
-    return Settings(sampler, steps, samples, seed, certain, firm)
+    return Settings(sampler, steps, samples, seed, None if resample else 1.0, certain, firm)
 
 
 def choose_box(images: Callable[[], Sequence[Any]], masks: Callable[[], Sequence[Any]]) -> Any:

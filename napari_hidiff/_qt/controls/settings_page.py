@@ -46,6 +46,7 @@ class SettingsPage(QWidget):
             elements.heading("Image"),
             elements.form(choose.image, choose.prior),
             self.no_mask,
+            how.resample.native,
             self.channels,
             elements.heading("Refinement"),
             elements.form(*rest),

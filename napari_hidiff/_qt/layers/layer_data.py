@@ -92,6 +92,13 @@ def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
     return tuple(layer.data.shape[leading : layer.ndim])
 
 
+def spacing_of(layer: Image, leading: int) -> tuple[float, ...] | None:
+    """Spacing of the mask's axes in mm; None where a unit of the layer is no length."""
+    pairs = zip(layer.scale[leading:], layer.units[leading:], strict=True)
+    sides = [None if (one := millimetres(unit)) is None else side * one for side, unit in pairs]
+    return None if None in sides else tuple(float(side) for side in sides if side is not None)
+
+
 def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
     """The labels of a layer of the user's, 0..255, of the shape ``wanted``.
 

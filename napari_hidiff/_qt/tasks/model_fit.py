@@ -110,12 +110,13 @@ class ModelFit:
                 self._judge(about, WAITING, WAITING)
             if self._job is not None:
                 self._job.cancel()
+            how = self._settings()
             self._job = threads.Job(
                 threads.describe,
                 model,
                 image,
-                self._settings(),
-                done=lambda found: self._described(about, model, found),
+                how,
+                done=lambda found: self._described(about, model, how.scale or 1.0, found),
                 ended=self._looked,
             )
         elif self._models.none_known:
@@ -128,6 +129,7 @@ class ModelFit:
         self,
         about: Any,
         model: "HiDiff",
+        scale: float,
         found: "tuple[str | None, Estimate | None, list[str]]",
     ) -> None:
         if about != self._about or model is not self._models.model:  # chosen no longer
@@ -139,7 +141,7 @@ class ModelFit:
         self._cost.setText(messages.cost(estimate, model.backend) if estimate else "")
         self._cost.setToolTip(model.backend.note or COST)
         if problem is None:
-            line = messages.fits(model.card, doubts)
+            line = messages.fits(model.card, doubts, scale)
             self._judge(self._about, None, line, doubtful=bool(doubts))
         else:
             line = messages.no_fit(model.card.name, problem)

@@ -65,11 +65,13 @@ class Refinement(QObject):
         target: Target,
         model: "HiDiff",
         mask: np.ndarray | None,
+        scale: float | None,
         then: Callable[[], None] | None = None,
     ) -> None:
         """Show the segmentor's prior, or start from ``mask`` [H, W] of the user.
 
-        then : what to go on with. Raises InputError for a label that the model does not know.
+        scale : by which the slice is resampled for the segmentor. then : what to go on with.
+        Raises InputError for a label that the model does not know.
         """
         if mask is not None:
             check_labels(mask, model.labels, "The mask to start from")
@@ -80,13 +82,14 @@ class Refinement(QObject):
             annotated = target.annotated()
             session = annotated.session(target.index)
             session.begin(mask, prior)
-            annotated.annotation.journal.segment(target.index, model, mask)
+            annotated.annotation.journal.segment(target.index, model, mask, scale=scale)
             annotated.show_maps(target.index, prior.probability)
             self.preview.hide(annotated, target.index)
             annotated.link.write(target.index, prior.mask, what="prior")
 
         text = messages.in_slice("first mask", target.index)
-        self._start(text, refinement.segment, model, target.stack, target.index, mask, done=done)
+        args = model, target.stack, target.index, mask, scale
+        self._start(text, refinement.segment, *args, done=done)
 
     def point(
         self,
@@ -118,19 +121,25 @@ class Refinement(QObject):
         self._start(text, refinement.point, model, target.stack, target.index, given, done=done)
 
     def prime(
-        self, target: Target, model: "HiDiff", mask: np.ndarray | None, then: Callable[[], None]
+        self,
+        target: Target,
+        model: "HiDiff",
+        mask: np.ndarray | None,
+        scale: float | None,
+        then: Callable[[], None],
     ) -> None:
         """Make the prior of a slice again, from ``mask`` or the segmentor; the slice stays as it
-        is. then : what to go on with."""
+        is. scale, then : as for :meth:`segment`."""
         self._active, self._then = None, then
 
         def done(prior: Prior) -> None:
             annotated = target.annotated()
             annotated.session(target.index).begin(mask, prior)
-            annotated.annotation.journal.segment(target.index, model, mask)
+            annotated.annotation.journal.segment(target.index, model, mask, scale=scale)
 
         text = messages.in_slice("first mask", target.index)
-        self._start(text, refinement.segment, model, target.stack, target.index, mask, done=done)
+        args = model, target.stack, target.index, mask, scale
+        self._start(text, refinement.segment, *args, done=done)
 
     def sweep(
         self,

@@ -1,7 +1,7 @@
 """The run under way, and the preview of its steps: in the mask, or as an outline over it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff.annotation.journal import LoggedRun
 from napari_hidiff.annotation.refinement import Settings
 from napari_hidiff.annotation.suggestions import RunSamples
+from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.masks import Index
 
@@ -107,6 +108,12 @@ class Target:
     def image(self) -> np.ndarray:
         """The slice as it is stored, [H, W] or [H, W, C]."""
         return self.stack.plane(self.index)
+
+    def settings(self, how: Settings, card: Card) -> Settings:
+        """Settings with the factor by which this slice is resampled for a model."""
+        if how.scale is not None:
+            return how
+        return replace(how, scale=self.stack.scale(card, self.index))
 
 
 @dataclass

@@ -21,6 +21,7 @@ from napari_hidiff._qt.layers.layer_data import (
     pixels,
     same_place,
     shown_index,
+    spacing_of,
 )
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.run_view import Target
@@ -131,8 +132,9 @@ class Selection:
         arrays, channels = (pixels(image),), self._layout(image)
         if channels == "apart":
             arrays = tuple(map(pixels, self._channels.chosen))
-        if self._stack is None or not self._stack.same(arrays, channels):
-            self._stack = Stack(arrays, channels)
+        spacing = spacing_of(image, self._leading(image))
+        if self._stack is None or not self._stack.same(arrays, channels, spacing):
+            self._stack = Stack(arrays, channels, spacing)
         return self._stack
 
     def volume(self) -> tuple[Target, int]:

@@ -54,10 +54,18 @@ class ManySlices:
         self._newly_refined: set[Index] = set()
 
     def segment(
-        self, target: Target, model: "HiDiff", axis: int, labels: np.ndarray | None
+        self,
+        target: Target,
+        model: "HiDiff",
+        axis: int,
+        scale: float | None,
+        labels: np.ndarray | None,
     ) -> None:
         """The segmentor's mask in every slice of the range, or that of the user's ``labels`` (of
-        the whole mask's shape); raises InputError."""
+        the whole mask's shape); raises InputError.
+
+        scale : by which slices are resampled for the segmentor.
+        """
         where = self._range(target, axis)
         args: tuple[Any, ...] = (model, target.stack, where)
         if model.card.prompted and labels is None:
@@ -65,7 +73,7 @@ class ManySlices:
                 "This model finds what it is pointed at: paint in a slice, then Carry."
             )
         if labels is None:
-            self._start("segment", target, model, where, segment_slices, *args)
+            self._start("segment", target, model, where, segment_slices, *args, scale)
         else:
             if not model.card.prompted:  # to which every label is an object
                 check_labels(labels, model.labels, "The mask to start from")
