@@ -25,7 +25,7 @@ from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.datasets.lacking import paired_only, without_pair
 
-FORMAT = 3
+FORMAT = 4
 SPARE = 2**30
 """Bytes of free disk space that the cache leaves."""
 READERS = 4
@@ -40,6 +40,7 @@ class Stored:
     labels : the classes with any pixel in the truth, without the background.
     digests : of the contents of image and truth, independent of their paths.
     looks : statistics of the raw image (:func:`napari_hidiff.inference.ood.image_statistics`).
+    spacing : of its pixels in mm, (y, x); None where the files do not say it.
     prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
     """
 
@@ -52,6 +53,7 @@ class Stored:
     digests: tuple[str, str]
     prior_file: Path | None = None
     looks: dict[str, Any] = field(default_factory=dict)
+    spacing: tuple[float, ...] | None = None
 
     @property
     def image(self) -> np.ndarray:
@@ -165,6 +167,8 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
         found = np.flatnonzero(np.any(counts, 0)[1:]) + 1
         facts: dict[str, Any] = {"shape": image.shape, "foreground": seen, "labels": found.tolist()}
         facts |= {"digests": [image_key(image), image_key(truth)], "looks": looks}
+        if sample.spacing is not None:
+            facts["spacing"] = [float(side) for side in sample.spacing[-2:]]
         with atomic_write(note) as (part,):
             part.write_text(json.dumps(facts))  # last: it marks a complete case
     known = json.loads(note.read_text())
@@ -172,8 +176,11 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
     shape = (depth, channels, height, width)
     holds, labels = tuple(known["foreground"]), tuple(known["labels"])
     digests = tuple(known["digests"])
-    looks = known["looks"]
-    return Stored(case.id, case.group, path, shape, holds, labels, digests, looks=looks)
+    looks, spacing = known["looks"], known.get("spacing")
+    spacing = None if spacing is None else tuple(spacing)
+    return Stored(
+        case.id, case.group, path, shape, holds, labels, digests, looks=looks, spacing=spacing
+    )
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -188,6 +195,8 @@ def _digest(dataset: Dataset, case: Case) -> str:
     rules = [FORMAT, dataset.name, dataset.classes, dict(dataset.intensity), dict(dataset.codes)]
     if dataset.longest_side:
         rules.append(dataset.longest_side)
+    if dataset.at_scale_of is not None:
+        rules += [dataset.at_scale_of.trained_side, dataset.at_scale_of.spacing]
     text = json.dumps([rules, sources], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

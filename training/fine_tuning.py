@@ -189,6 +189,7 @@ def with_origin(card: Card, start: HiDiff, name: str, own_name: str | None) -> C
         licence=both(base.licence, card.licence),
         attribution=both(base.attribution, card.attribution),
         spacing=base.spacing,
+        longest_side=card.longest_side or base.trained_side,
         looks=base.looks,
         segmentor=base.segmentor,
         refiner=base.refiner,
@@ -231,9 +232,9 @@ def _dice(model: HiDiff, case: Stored) -> dict[str, float]:
     priors, refined = [], []
     for plane in case.image:
         image = plane.astype(np.float32).transpose(1, 2, 0)
-        prior = model.prior(image, normalised=True)
+        prior = model.prior(image, True, 1)
         priors.append(model.mask_of(prior))
-        refined.append(model.refine(image, prior, normalised=True).mask)
+        refined.append(model.refine(image, prior, normalised=True, scale=1).mask)
     truth = np.asarray(case.truth)
     return {
         "prior": mean_dice(np.stack(priors), truth, model.labels),

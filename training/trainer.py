@@ -99,6 +99,8 @@ def train(
     card = blank()
     check_recipe(recipe, card)
     dataset = replace(dataset, intensity=card.intensity, longest_side=recipe.longest_side)
+    if start is not None and not recipe.longest_side:
+        dataset = replace(dataset, at_scale_of=start.card)
     accelerator = accelerator_for(recipe, device)
     cache = cache or folder.parent / "cache"
     if accelerator.is_main_process:
@@ -166,6 +168,11 @@ def with_data(card: Card, store: Store) -> Card:
     seen = {split: [case.id for case in cases] for split, cases in store.splits.items()}
     skipped = {"skipped": store.skipped} if store.skipped else {}
     looks = merged([card.looks, *(case.looks for case in store.splits["train"])])
+    spacings = [case.spacing for case in store.splits["train"]]
+    known = [spacing for spacing in spacings if spacing is not None]
+    if card.spacing is None and len(known) == len(spacings):
+        middle = np.median(known, 0).round(4).tolist()
+        card = replace(card, spacing=tuple(middle))
     return replace(card, training=card.training | {"cases": seen} | skipped, looks=looks)
 
 

@@ -66,6 +66,12 @@ def test_a_volume_is_normalised_as_a_whole_and_cut_to_the_brain(brain, tmp_path)
     assert len(pickle.dumps(stored)) < 1000  # travels to worker processes without its arrays
 
 
+def test_the_spacing_of_slices_is_kept(brain, tmp_path):
+    for _ in range(2):  # read, and found again
+        stored = case_cache.put(brain[2], brain[2].splits["train"][0], tmp_path)
+        assert stored.spacing == (1.0, 1.0)
+
+
 def test_truth_outside_the_brain_is_never_cut_off(brain, tmp_path):
     image, truth, _, source = brain
     truth[11, 58, 0] = 1

@@ -15,6 +15,7 @@ import numpy as np
 from skimage.transform import resize
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.card import Card
 from napari_hidiff.io.images import read_image, read_labels
 from napari_hidiff.io.nifti import Volume, read_volume
 from napari_hidiff.io.pictures import check_turn
@@ -136,6 +137,7 @@ class Dataset:
     score.  reader: files -> sample.
     cut: masks with two labels are grey pictures, foreground above 127.
     root: the folder that was found.
+    at_scale_of: the card of a model to whose scale images are resampled as the model does.
     longest_side: largest side in pixels, to which pictures and slices are shrunk; 0 = no limit.
     """
 
@@ -154,6 +156,7 @@ class Dataset:
     cut: bool = False
     root: Path | None = None
     longest_side: int = 0
+    at_scale_of: Card | None = None
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split; InputError if there is no such split or it is empty."""
@@ -182,6 +185,9 @@ class Dataset:
             _check_size(case.field_of_view, sample.field_of_view, first, size)
         mask = self.decode(sample.mask, case.mask)
         loaded = Sample(case, sample.image, mask, sample.field_of_view, sample.spacing)
+        if self.at_scale_of is not None:
+            sides = None if loaded.spacing is None else loaded.spacing[-2:]
+            loaded = resampled(loaded, self.at_scale_of.scale(loaded.mask.shape[-2:], sides))
         return shrunk(loaded, self.longest_side) if self.longest_side else loaded
 
     def load_second(self, sample: Sample) -> np.ndarray | None:
@@ -287,13 +293,20 @@ class DatasetFormat:
 def shrunk(sample: Sample, longest_side: int) -> Sample:
     """The sample with its pictures or slices at most ``longest_side`` pixels high and wide.
 
-    The image becomes float32 in its own range, smoothed against aliasing; labels are those of the
-    nearest pixel; the spacing grows. Nothing is enlarged; the number of slices stays.
+    Nothing is enlarged; else as :func:`resampled`.
     """
-    height, width = sample.mask.shape[-2:]
-    factor = longest_side / max(height, width)
-    if factor >= 1:
+    return resampled(sample, min(1.0, longest_side / max(sample.mask.shape[-2:])))
+
+
+def resampled(sample: Sample, factor: float) -> Sample:
+    """The sample with pictures or slices of other sizes; itself for a factor of 1.
+
+    The image becomes float32 in its own range, smoothed against aliasing; labels are those of the
+    nearest pixel; the spacing follows; the number of slices stays.
+    """
+    if factor == 1:
         return sample
+    height, width = sample.mask.shape[-2:]
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     slices = sample.image if sample.volume else sample.image[None]
     image = np.stack([_smooth(plane, size) for plane in slices])

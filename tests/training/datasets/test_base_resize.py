@@ -7,9 +7,12 @@ import layouts
 import numpy as np
 import pytest
 
+from napari_hidiff.inference.card import Card
+from napari_hidiff.masks import Label
 from napari_hidiff.training import case_cache
 from napari_hidiff.training.datasets import Case, Sample, open_dataset
 from napari_hidiff.training.datasets.base import nearest, shrunk
+from napari_hidiff.training.trainer import with_data
 
 CASE = Case("a", "a", (Path("a.png"),), Path("a.png"))
 
@@ -64,6 +67,37 @@ def test_a_data_set_loads_and_caches_small_pictures_apart(tmp_path):
     assert one.path != other.path
     assert max(other.shape[2:]) == 32
     assert other.truth.shape == other.image.shape[:1] + other.image.shape[2:]
+
+
+def test_fine_tuning_sees_images_at_the_scale_of_its_model(tmp_path):
+    """Larger and smaller ones, as the model resamples them; spacing says the scale in mm."""
+    whole = open_dataset("folder", layouts.write_folder(tmp_path / "data"))
+    case = whole.splits["train"][0]
+    size = whole.load(case).mask.shape
+    labels = tuple(Label(name, "#ffffff") for name in whole.classes)
+    for side in (max(size) // 2, max(size) * 2):
+        card = Card("m", labels, whole.channels, longest_side=side)
+        sample = dataclasses.replace(whole, at_scale_of=card).load(case)
+        assert max(sample.mask.shape) == max(sample.image.shape) == side
+        assert sample.mask.any()
+    one, other = (
+        case_cache.put(dataset, case, tmp_path)
+        for dataset in (whole, dataclasses.replace(whole, at_scale_of=card))
+    )
+    assert one.path != other.path
+    assert one.spacing is None
+    like = dataclasses.replace(whole, at_scale_of=dataclasses.replace(card, longest_side=0))
+    assert like.load(case).mask.shape == size
+
+
+def test_a_card_gets_the_spacing_of_its_training_volumes(tmp_path):
+    stored = case_cache.Stored("a", "a", tmp_path, (1, 1, 9, 9), (), (1,), ("", ""))
+    card = Card("m", (), ("MRI",))
+    near, far = (dataclasses.replace(stored, spacing=(side, 2.0)) for side in (1.0, 1.2))
+    store = case_cache.Store({"train": [near, far, near], "val": [far]})
+    assert with_data(card, store).spacing == (1.0, 2.0)
+    store.splits["train"].append(stored)  # says nothing of its size
+    assert with_data(card, store).spacing is None
 
 
 def test_the_second_observer_shrinks_too(chase_data):
