@@ -70,9 +70,7 @@ def worked(viewer: Any, qtbot: Any, picture: np.ndarray) -> tuple[weakref.ref, .
     image = viewer.add_image(picture, rgb=True)
     _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
     steps, ended = list[int](), list[bool]()
-    job = threads.Job(
-        iter, range(3), step=steps.append, ended=lambda: ended.append(True), progress={"total": 3}
-    )
+    job = threads.Job(iter, range(3), step=steps.append, ended=lambda: ended.append(True))
     qtbot.waitUntil(lambda: ended == [True] and not WorkerBase._worker_set, timeout=300_000)
     assert job
     assert steps == [0, 1, 2]
