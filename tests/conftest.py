@@ -162,6 +162,14 @@ def chase_data(real_data: Callable[[str], Path]) -> Path:
     return real_data("CHASEDB1")
 
 
+@pytest.fixture
+def own_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is resampled: a model for large pictures sees a small one as it is, in no time."""
+    from napari_hidiff.inference import card
+
+    monkeypatch.setattr(card, "CLEARLY", float("inf"))
+
+
 @pytest.fixture(scope="session")
 def _sample() -> tuple[np.ndarray, np.ndarray]:
     from napari_hidiff.io.images import sample

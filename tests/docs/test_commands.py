@@ -81,6 +81,7 @@ def desk(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def call(
+    own_scale: None,
     desk: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -132,6 +132,7 @@ def test_a_real_refiner_is_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("own_scale")
 @pytest.mark.parametrize("sampler", ["one-step", "ddim"])
 def test_the_bundled_model_gives_the_same_masks(sample_pair, sampler):
     """Every sign is the same on both engines, so every pixel is, but for a last rounding."""

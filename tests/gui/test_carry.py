@@ -52,6 +52,7 @@ def scribble(hand, stroke: Stroke, truth: np.ndarray) -> None:
     hand.release(*path[-1])
 
 
+@pytest.mark.usefixtures("own_scale")
 def test_three_strokes_and_re_refinements_gain_more_than_the_strokes_alone(open_hand, case) -> None:
     hand = open_hand(case.image, rgb=True, model="chase-vessels")
     hand.click("segment")

@@ -83,6 +83,7 @@ def test_the_file_of_a_bundled_model_shrinks_to_half(files, name):
     assert all(torch.equal(before[key], after[key]) for key in before if key in after)
 
 
+@pytest.mark.usefixtures("own_scale")
 @pytest.mark.parametrize("engine", ["torch", "packed"])
 @pytest.mark.parametrize("name", CHANNELS)
 def test_results_are_those_of_the_model_bit_for_bit(files, name, engine):

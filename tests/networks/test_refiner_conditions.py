@@ -122,6 +122,7 @@ def test_what_differs_beyond_the_rim_does_not_count():
         assert touched(y, x, area, 2) == expected
 
 
+@pytest.mark.usefixtures("own_scale")
 @pytest.mark.parametrize("engine", ["packed", "torch"])
 def test_a_second_refinement_of_an_image_is_that_of_a_model_that_never_saw_it(engine, sample_pair):
     """Strokes one after the other, on both engines; another image in between changes nothing."""
