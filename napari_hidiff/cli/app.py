@@ -7,6 +7,7 @@ The demo refines the bundled sample with the bundled model and shows it in numbe
 import sys
 import time
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -56,22 +57,21 @@ window_app = new_app(
     "smaller model file, **napari-hidiff models** lists the models, **napari-hidiff replay** "
     "repeats a recorded session."
 )
-window_app.command("replay")(replay_command)
-window_app.add_typer(models_app, name="models")
 refine_app = new_app()
 refine_app.command()(refine_command)
 
 
 def main() -> NoReturn:
     """Entry point of ``napari-hidiff``; ``napari-hidiff IMAGE`` is short for its ``open``."""
-    commands = {
-        *("-h", "--help"),
-        *(known.name for known in window_app.registered_commands),
-        *(group.name for group in window_app.registered_groups),
-    }
-    if not commands.intersection(sys.argv[1:2]):
+    if not {"-h", "--help", *commands()}.intersection(sys.argv[1:2]):
         sys.argv.insert(1, "open")
     run(window_app, "napari-hidiff")
+
+
+def commands() -> list[str]:
+    """What may follow ``napari-hidiff``, beside an image."""
+    known = (*window_app.registered_commands, *window_app.registered_groups)
+    return [str(one.name) for one in known]
 
 
 def refine_main() -> NoReturn:
@@ -101,7 +101,9 @@ def open_window(
 
     for path in images or ():
         if not path.exists():
-            raise InputError(f"{path}: no such file")
+            near = get_close_matches(str(path), commands(), 1)
+            meant = f"; did you mean the command {near[0]}?" if near else ""
+            raise InputError(f"{path}: no such file{meant}")
     if problem := window_problem():
         raise InputError(f"{problem}; napari-hidiff-refine works without a window")
     open_files(images or [], device, seed)
@@ -231,3 +233,7 @@ def save_demo(demo: "Demo", output: Path, classes: Sequence[Label]) -> dict[str,
     save_stages(paths["picture"], demo.image, demo.truth, demo.stages)
     write_labels(paths["mask"], demo.stages[-1].mask, classes)
     return {name: str(path) for name, path in paths.items()}
+
+
+window_app.add_typer(models_app, name="models")
+window_app.command("replay")(replay_command)

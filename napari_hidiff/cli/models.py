@@ -38,7 +38,7 @@ def models_command(context: typer.Context, as_json: JsonOption = False) -> None:
         print_json({"folder": str(catalog.folder()), "models": [_record(one) for one in found]})
         return
     table = Table()
-    for column in ("name", "", "finds", "channels", "licence", "size"):
+    for column in ("name", "from", "finds", "channels", "licence", "size"):
         table.add_column(column, no_wrap=column in ("name", "size"))
     for one in found:
         if one.card is None:

@@ -329,6 +329,9 @@ def test_a_missing_image_is_named_before_a_window_opens(call, tmp_path):
     status, _, err = call(app.main, tmp_path / "none.png")
     assert status == 2
     assert one_line(err).endswith("none.png: no such file")
+    status, _, err = call(app.main, "modles")
+    assert status == 2
+    assert one_line(err).endswith("modles: no such file; did you mean the command models?")
     status, _, err = call(app.main, "--device", "abacus")
     assert status == 2
     assert "abacus" in one_line(err)
