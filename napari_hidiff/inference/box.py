@@ -63,4 +63,5 @@ def strokes_of(size: tuple[int, int], box: Box) -> np.ndarray:
     y, x = (box.y0 + box.y1 - 1) / 2, (box.x0 + box.x1 - 1) / 2
     height, width = (max(1.0, MIDDLE * side) for side in (box.y1 - box.y0, box.x1 - box.x0))
     fixed[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 <= 0.25] = 1
+    fixed[(box.y0 + box.y1) // 2, (box.x0 + box.x1) // 2] = 1  # of a box of a few pixels, too
     return fixed

@@ -33,7 +33,8 @@ def test_it_finds_what_a_stroke_a_box_or_a_mask_points_at(model):
     rough = disc(SIZE, (94, 106, 27)).astype(np.uint8)
     for told in ({"fixed": stroke(SIZE, ONE)}, {"prior": box}, {"prior": rough}):
         assert dice(model.refine(image, **told).mask, truth) > 0.8, told.keys()
-    assert prior_in_box(model, image, Box(0, 0, *SIZE)).prior.any()
+    for box in (Box(0, 0, *SIZE), Box(90, 100, 92, 102), Box(90, 100, 91, 101)):
+        assert prior_in_box(model, image, box).prior.any()
 
 
 def test_nothing_is_found_before_it_is_pointed_at(model):
