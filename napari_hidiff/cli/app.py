@@ -70,8 +70,8 @@ def main() -> NoReturn:
 
 def commands() -> list[str]:
     """What may follow ``napari-hidiff``, beside an image."""
-    known = (*window_app.registered_commands, *window_app.registered_groups)
-    return [str(one.name) for one in known]
+    names = [command.name for command in window_app.registered_commands]
+    return [str(name) for name in (*names, *(group.name for group in window_app.registered_groups))]
 
 
 def refine_main() -> NoReturn:
