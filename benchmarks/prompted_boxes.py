@@ -12,15 +12,13 @@ import numpy as np
 import typer
 
 from napari_hidiff import load_model
-from napari_hidiff.cli.console import JsonOption, print_json
-from napari_hidiff.inference import box as boxes
-from napari_hidiff.inference.card import versions
+from napari_hidiff.cli.console import JsonOption
+from napari_hidiff.inference.box import found_in
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Box, dice
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.evaluate.analyses.foreign_priors import around
 
-from .prompted_choices import Marked, mean_by_set, objects
+from .prompted_choices import Marked, mean_by_set, objects, tell
 
 MIDDLES = (0.1, 0.15, 0.3)
 
@@ -34,13 +32,10 @@ def ways(model: HiDiff, one: Marked, box: Box) -> Iterator[tuple[str, np.ndarray
     yield "prior: the box as a mask", model.refine(one.image, inside.astype(np.uint8)).mask > 0
     told = np.where(inside, np.nextafter(np.float32(0.5), np.float32(1)), np.float32(0.05))
     yield "prior: 1/2 inside, .05 outside", model.refine(one.image, told[None]).mask > 0
-    usual = boxes.MIDDLE
     for middle in MIDDLES:
-        boxes.MIDDLE = middle
-        found = model.refine(one.image, fixed=boxes.strokes_of(size, box)).mask
+        found = found_in(model, one.image, box, middle)
         yield f"strokes: background outside, a middle of {middle}", found > 0
         yield f"the same, and its mask refined, {middle}", model.refine(one.image, found).mask > 0
-    boxes.MIDDLE = usual
 
 
 def main(
@@ -54,17 +49,10 @@ def main(
     marked = objects(open_dataset("collection", data), loaded, each)
     names, scores = [one.name for one in marked], dict[str, list[float]]()
     for one in marked:
-        for way, mask in ways(loaded, one, around(one.truth > 0)):
+        for way, mask in ways(loaded, one, Box.around(one.truth)):
             scores.setdefault(way, []).append(dice(mask, one.truth))
     table = {way: round(mean_by_set(values, names), 4) for way, values in scores.items()}
-    if as_json:
-        asked = {"model": model, "objects": len(marked), "sets": len(set(names))}
-        command = f"python -m benchmarks.prompted_boxes DATA --each {each}"
-        print_json(asked | {"command": command, "versions": versions(), "dice": table})
-        return
-    print(f"{len(marked)} objects of {len(set(names))} sets")
-    for way, value in table.items():
-        print(f"{way:52}{value:8.4f}")
+    tell(model, marked, f"python -m benchmarks.prompted_boxes DATA --each {each}", table, as_json)
 
 
 if __name__ == "__main__":

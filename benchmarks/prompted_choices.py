@@ -6,7 +6,7 @@ the next stroke corrects; beside it the same strokes are answered in other ways.
 better here is no proof for other data, but a way that is not better here is not worth having.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,6 +129,24 @@ def mean_by_set(values: list[float], names: list[str]) -> float:
     return float(np.mean([each[np.array(names) == name].mean() for name in sorted(set(names))]))
 
 
+def tell(
+    model: str,
+    marked: list[Marked],
+    command: str,
+    table: Mapping[str, float | list[float]],
+    as_json: bool,
+) -> None:
+    """Print mean Dice by way of asking, one number or one per stroke."""
+    sets = len({one.name for one in marked})
+    if as_json:
+        asked = {"model": model, "objects": len(marked), "sets": sets}
+        print_json(asked | {"command": command, "versions": versions(), "dice": table})
+        return
+    print(f"{len(marked)} objects of {sets} sets")
+    for way, row in table.items():
+        print(f"{way:48}" + "".join(f"{value:8.4f}" for value in np.atleast_1d(row)))
+
+
 def main(
     data: Annotated[Path, typer.Argument(help="A collection that the model was trained on.")],
     model: Annotated[str, typer.Option(help="A prompted model.")] = "universal",
@@ -151,14 +169,8 @@ def main(
             one.mask = found["one pass"].astype(one.truth.dtype)
         for way, values in scores.items():
             table.setdefault(way, []).append(round(mean_by_set(values, names), 4))
-    if as_json:
-        asked = {"model": model, "objects": len(marked), "sets": len(set(names))}
-        command = f"python -m benchmarks.prompted_choices DATA --strokes {strokes} --each {each}"
-        print_json(asked | {"command": command, "versions": versions(), "dice": table})
-        return
-    print(f"{len(marked)} objects of {len(set(names))} sets")
-    for way, row in table.items():
-        print(f"{way:36}" + "".join(f"{value:8.4f}" for value in row))
+    command = f"python -m benchmarks.prompted_choices DATA --strokes {strokes} --each {each}"
+    tell(model, marked, command, table, as_json)
 
 
 if __name__ == "__main__":

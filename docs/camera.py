@@ -22,6 +22,8 @@ from skimage.graph import route_through_array
 from skimage.measure import label, regionprops
 from skimage.morphology import dilation, disk
 
+from napari_hidiff._qt.commands import dock
+
 IMAGES = Path(__file__).parent / "images"
 SETTLE = 400
 """Milliseconds until a window has its final layout."""
@@ -77,7 +79,7 @@ class Desk:
         self.viewer.add_image(image, **settings)
         if at is not None:
             self.viewer.dims.set_current_step(0, at)
-        _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+        self.widget = dock(self.viewer)
         self.pointer: tuple[int, int] | None = None
         self.widget.use_model(model)
         self.widget.fit.keep_choice(False)  # one thing at a time: no update before its picture

@@ -10,8 +10,8 @@ from napari_hidiff.training.evaluate.output import command as asked
 
 INTRO = """
 `universal` is a model for objects that no other model knows. It does not segment an image by
-itself: it answers a **prompt**. Paint a stroke inside the object, give a box around it
-(`--box`), or give a mask that is roughly right, and it returns the object; paint more where it is
+itself: it answers a **prompt**. Paint a stroke inside the object, draw a box around it, or
+give a mask that is roughly right, and it returns the object; paint more where it is
 wrong. It reads any number of channels and any bit depth, on the CPU, and comes with the package.
 """
 USE = """

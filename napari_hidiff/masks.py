@@ -60,6 +60,13 @@ class Box(NamedTuple):
             ) from None
         return cls(y0, x0, y1, x1)
 
+    @classmethod
+    def around(cls, mask: np.ndarray) -> "Box":
+        """The smallest box that holds all pixels > 0 of a mask [H, W], which must have some."""
+        sides = (np.flatnonzero((mask > 0).any(axis)) for axis in (1, 0))
+        (y0, y1), (x0, x1) = ((int(side[0]), int(side[-1]) + 1) for side in sides)
+        return cls(y0, x0, y1, x1)
+
     def check(self, size: tuple[int, int]) -> None:
         """InputError if it holds no pixel, or is not inside an image of size (H, W)."""
         height, width = size

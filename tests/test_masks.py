@@ -76,6 +76,9 @@ def test_a_box_is_read_as_it_is_written_and_fits_or_is_refused():
     box = Box.parse("3, 4,10,12")
     assert box == (3, 4, 10, 12)
     box.check((10, 12))
+    inside = np.zeros((10, 12), int)
+    inside[[3, 9], [11, 4]] = 2
+    assert Box.around(inside) == (3, 4, 10, 12)
     for text in ("3,4,10", "3,4,10,12,1", "3,4,10,b", "", "1.5,2,3,4"):
         with pytest.raises(InputError, match="four whole numbers of pixels"):
             Box.parse(text)

@@ -24,7 +24,7 @@ TRAIN = "napari-hidiff-train"
 WITHOUT_MODEL = "Next: paint the object, erase on the background, then Complete strokes."
 UNDONE = "All slices are as they were before."
 REJECTED = "The last result is undone; your strokes stay."
-POINTED = "Next: Paint a stroke inside the object, or draw a Box around it."
+POINTED = "Next: paint a stroke inside the object, or draw a Box around it."
 POINT = "Paint a stroke inside the object first, or draw a Box around it."
 DROPPED = "Dropped: the mask is as it was."
 
@@ -199,10 +199,10 @@ def next_step(
     """What to do next.
 
     image : whether there is one. busy : whether work is under way. problem : why the model cannot
-    run; without_model : whether strokes alone can do it. prompted :
-    whether the model waits for a stroke. begun : whether there is a mask; painted :
-    whether strokes wait for an update, at_once : which follows by itself; done : whether the mask
-    is final. doubt : what the model thinks of the marked place, where there is one.
+    run; without_model : whether strokes alone can do it. prompted : whether the model finds what
+    it is pointed at. begun : whether there is a mask. painted : whether strokes wait for an
+    update; at_once : which follows by itself. done : whether the mask is final. doubt : what the
+    model leans to at the marked place, None = no place is marked.
     """
     if not image:
         return "Next: open an image, or press Open a sample."

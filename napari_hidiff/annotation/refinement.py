@@ -282,7 +282,7 @@ def starting_masks(
     for index in where:
         session = sessions.get(index)
         if session is not None and session.begun:
-            if isinstance(session.given, np.ndarray):
+            if session.given is not None:
                 masks[index] = session.given
         elif labels is not None:
             masks[index] = labels[slicer(index)].copy()

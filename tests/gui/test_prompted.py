@@ -77,7 +77,7 @@ def test_strokes_points_and_boxes_find_objects_one_by_one(open_hand) -> None:
     hand = open_hand(picture, "universal", stepwise=False)
     ready(hand)
     assert len(controls(hand)) == 9
-    hand.says("Next: Paint a stroke inside the object", "next")
+    hand.says("Next: paint a stroke inside the object", "next")
     hand.click("rerefine")
     hand.wait(lambda: "Paint a stroke inside the object first" in hand.said(), "the advice")
     assert not hand.mask.data.any()

@@ -1,7 +1,7 @@
 """Many slices in a row, from the panel: segment, refine, carry a correction on, take it back."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,6 @@ from napari_hidiff.annotation.refinement import (
     prompts,
     propagate,
     refine_slices,
-    segment,
     segment_slices,
     slices_along,
     slices_from_labels,
@@ -104,32 +103,18 @@ class ManySlices:
         if not where:
             raise InputError("Nothing to update: every slice of the range is done.")
         if label is None:
-            given: dict[Index, Any] = dict(starting_masks(sessions, where, labels))
-            handed, fixed = given, fixed_maps(sessions, model.labels)
+            priors = starting_masks(sessions, where, labels)
+            fixed = fixed_maps(sessions, model.labels)
         else:
             pointed = prompts(sessions, where, labels, label)
             where = list(pointed)
             if not where:
                 raise InputError("No slice of the range has a stroke inside the object, or a mask.")
-            given = {index: one for index, one in pointed.items() if one is not None}
-            handed = {
-                index: segment(model, target.stack, index, one).given
-                for index, one in given.items()
-            }
+            priors = {index: mask for index, mask in pointed.items() if mask is not None}
             fixed = object_maps(sessions, where, target.annotated().mask.data, label)
-        args = (model, target.stack, where, handed, fixed, how)
-        self._start(
-            "refine",
-            target,
-            model,
-            where,
-            refine_slices,
-            *args,
-            how=how,
-            guards=guards,
-            label=label,
-            given=given,
-        )
+        args = (model, target.stack, where, priors, fixed, how)
+        work = ("refine", target, model, where, refine_slices, *args)
+        self._start(*work, how=how, guards=guards, label=label)
 
     def carry(
         self,
@@ -214,10 +199,8 @@ class ManySlices:
         how: Sampling | None = None,
         guards: Guards | None = None,
         label: int | None = None,
-        given: Mapping[Index, Any] | None = None,
     ) -> None:
-        """Begin a pass. given : what a prior was made from, where that is not what went through
-        the model."""
+        """Begin a pass."""
         annotated, began, done = target.annotated(), time.monotonic(), 0
         self._annotated, self._last, self._newly_refined = annotated, {}, set()
 
@@ -235,7 +218,7 @@ class ManySlices:
             annotated.annotation.journal.sweep(swept.at, model, what, how, used)
 
             def written(before: np.ndarray, after: np.ndarray) -> None:
-                session.begin((given or {}).get(swept.at, swept.given), label=label)
+                session.begin(swept.given, label=label)
                 session.mark_propagated()
                 session.refined_by_pass = what != "segment"
                 self._last[swept.at] = SliceChange.between(before, after)

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
-from napari_hidiff.inference.box import strokes_of
+from napari_hidiff.inference.box import found_in
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Box, dice
@@ -134,8 +134,8 @@ class Priors:
             masks |= {name: mask[z] for name, mask in given.items()}
             priors = {name: mask.astype(np.uint8) for name, mask in masks.items()}
             if self.model.card.prompted:
-                box = around(truths[z])
-                priors[BOX] = self._found_in(planes[z], box)
+                box = Box.around(truths[z])
+                priors[BOX] = found_in(self.model, planes[z], box)
                 masks[BOX] = np.zeros_like(truths[z])
                 masks[BOX][box.y0 : box.y1, box.x0 : box.x1] = True
             for name, mask in masks.items():
@@ -145,11 +145,6 @@ class Priors:
                     rows.setdefault(name, []).append((before, dice(after, truths[z])))
         means = {name: np.mean(pairs, 0).tolist() for name, pairs in rows.items()}
         return {name: {"before": pair[0], "after": pair[1]} for name, pair in means.items()}
-
-    def _found_in(self, plane: np.ndarray, box: Box) -> Mask:
-        """The mask that a prompted model by itself finds in a box."""
-        strokes = strokes_of((plane.shape[0], plane.shape[1]), box)
-        return self.model.refine(plane, fixed=strokes, sampler="one-step").mask
 
     def _segmented(self, planes: np.ndarray) -> np.ndarray:
         assert self.second is not None
@@ -249,12 +244,6 @@ def _rows(kinds: Mapping[str, Any]) -> list[list[str]]:
         ]
         for name, row in kinds.items()
     ]
-
-
-def around(mask: Mask) -> Box:
-    """The smallest box that holds all pixels of a mask, which must have some."""
-    (rows, columns), *_ = ndimage.find_objects(mask.astype(np.uint8))
-    return Box(rows.start, columns.start, rows.stop, columns.stop)
 
 
 def _size(truth: Mask) -> float:
