@@ -138,7 +138,9 @@ class Controller(Actions):
 
     def _hint_at_masks(self) -> None:
         """Say why a mask that was opened as an image is not offered to start from."""
-        self._settings.no_mask.setText(messages.no_mask(self._selection.like_masks()))
+        hint = messages.no_mask(self._selection.like_masks())
+        self._settings.no_mask.setText(hint)
+        self._settings.no_mask.setVisible(bool(hint))
 
     def _layer_removed(self, event: Any) -> None:
         self._annotated_images.removed(event.value)

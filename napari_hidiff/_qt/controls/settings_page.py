@@ -26,6 +26,7 @@ class SettingsPage(QWidget):
             "choose from. Find then stops at the first mask.",
         )
         self.no_mask = elements.text("no_mask")
+        self.no_mask.hide()
         self.steps_line = Line("steps_line", 2)
         self.cost = Line("cost", 2)
         self.near = check_box(
