@@ -31,13 +31,17 @@ class PackedPixels(TypedDict):
 
 
 class ModelFacts(TypedDict):
-    """A model: its name, its file and the file's digest, the engine and the device it runs on."""
+    """A model: its name, its file and the file's digest, the engine and the device it runs on.
+
+    threads : torch's threads on the CPU, by which sums are rounded; older versions lack it.
+    """
 
     model: str
     file: str
     digest: str
     engine: str
     device: str
+    threads: NotRequired[int]
 
 
 class SliceFacts(TypedDict):

@@ -312,13 +312,17 @@ def repeatable(log: Sequence[Entry]) -> bool:
 
 
 def model_facts(model: "HiDiff") -> ModelFacts:
-    """The model, its file with digest, the engine and the device, as an entry has them."""
+    """The model, its file with digest, the engine, the device and torch's threads, as an entry has
+    them."""
+    import torch
+
     return {
         "model": model.card.name,
         "file": model.file,
         "digest": model.digest,
         "engine": model.engine,
         "device": str(model.device),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -6,6 +6,7 @@ Slices of one size go through the model together, up to :data:`TOGETHER` pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -117,6 +118,19 @@ def steps(
         normalised=normalised,
         local=run.local,
     )
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """Torch on ``count`` threads, by which it rounds sums; None = as many as now."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class SliceResult(NamedTuple):

@@ -265,7 +265,8 @@ def segment(replay: "Replay", entry: entries.SegmentEntry) -> None:
     given = given_by(entry, session.timeline.content.shape)
     model = replay.model(entry)
     scale = entry.get("scale", 1.0)  # older versions resampled nothing
-    prior = refinement.segment(model, replay.stack_for(model), index, given, scale)
+    with refinement.on_threads(entry.get("threads")):
+        prior = refinement.segment(model, replay.stack_for(model), index, given, scale)
     session.begin(given, prior, entry.get("object"))
 
 
@@ -391,7 +392,8 @@ def _take(replay: "Replay", index: Index, step: int) -> None:
         assert session.run is not None
         lazy.steps = refinement.steps(model, stack, index, prior, session.run, sampling)
     while session.run is not None and not session.run.finished and session.run.steps < step:
-        taken = next(lazy.steps, None)
+        with refinement.on_threads(entry.get("threads")):
+            taken = next(lazy.steps, None)
         if taken is None:
             raise ValueError("the run has fewer steps than it had")
         session.add_step(taken.mask, taken.probability)

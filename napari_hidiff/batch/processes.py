@@ -191,8 +191,8 @@ def own_device(wanted: str, seat: WorkerSlot) -> str:
 def own_threads(total: int, seat: WorkerSlot) -> int:
     """Threads of a worker, so that those of a host together have about ``total``.
 
-    At least two unless ``total`` is one: the number of workers must not change a mask. On the CPU
-    one thread rounds differently from two, while two, three and four were measured equal.
+    At least two unless ``total`` is one: with up to two threads in all, each worker has as many
+    whatever the number of workers, and so rounds alike.
     """
     return 1 if total == 1 else max(2, total // seat.beside)
 

@@ -1,4 +1,7 @@
-"""Which engine runs a refiner: packed kernels where they can, else torch."""
+"""Which engine runs a refiner, and on how many threads: packed kernels where they can, else torch.
+
+Torch rounds sums by the number of its threads, so all threads of a program use one number.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -12,6 +15,9 @@ from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, Refin
 from napari_hidiff.networks.segmentor import one_line
 
 ENGINES = ("auto", "packed", "torch")
+
+torch.set_num_threads(torch.get_num_threads())
+# Said once, it holds in every thread; otherwise a thread asks the system for a number of its own.
 
 
 class Steps(Protocol):

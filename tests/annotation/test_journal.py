@@ -5,6 +5,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.constraints import Guards
@@ -37,7 +38,8 @@ def annotation() -> Annotation:
 def facts(tiny_model) -> dict[str, str]:
     """The model as an entry has it."""
     model = {"model": tiny_model.card.name, "file": tiny_model.file, "digest": tiny_model.digest}
-    return model | {"engine": tiny_model.engine, "device": str(tiny_model.device)}
+    runs = {"engine": tiny_model.engine, "device": str(tiny_model.device)}
+    return model | runs | {"threads": torch.get_num_threads()}
 
 
 def text(annotation: Annotation, first: int = 0) -> str:

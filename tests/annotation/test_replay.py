@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sessions import record, replay
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from napari_hidiff import load_model
-from napari_hidiff.annotation import sidecar
+from napari_hidiff.annotation import refinement, sidecar
 from napari_hidiff.inference.stack import Stack
 from napari_hidiff.io.images import read_mask
 from napari_hidiff.io.storage import SESSIONS
@@ -64,6 +66,30 @@ def test_a_log_keeps_the_scale(call, tiny_model, picture, tmp_path, monkeypatch,
     assert kept == [scale] * 3
     _, said, _ = call(picture, "--model", file)
     assert "every mask is the same" in said
+
+
+def test_a_log_is_repeated_on_as_many_threads(
+    call, tiny_model, picture, tiny_file, tmp_path, monkeypatch
+):
+    """Torch rounds sums by the number of its threads."""
+    monkeypatch.setenv(SESSIONS, str(tmp_path / "kept"))
+    image = np.asarray(Image.open(picture))
+    with refinement.on_threads(3):
+        path, _ = record(tiny_model, Stack([image], "last"), image)
+    log = sidecar.load(path).log
+    assert [entry["threads"] for entry in log if entry["action"] in ("segment", "run")] == [3] * 3
+    seen = set()
+
+    def look(module: torch.nn.Module, given: tuple) -> None:
+        if type(module) is type(tiny_model.segmentor):
+            seen.add(torch.get_num_threads())
+
+    hook = register_module_forward_pre_hook(look)
+    with hook:
+        _, said, _ = call(picture, "--model", tiny_file)
+    assert "every mask is the same" in said
+    assert seen == {3}
+    assert torch.get_num_threads() == 1
 
 
 def test_json_is_one_object_and_until_stops(call, session, picture, tiny_file):
