@@ -40,6 +40,7 @@ from napari_hidiff.training.losses import (
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
 from napari_hidiff.training.simulated_annotator import Answer, play, rounds_of
+from napari_hidiff.training.thresholds import first_mask, searched
 
 SAVE_EVERY = 200
 PIXELS_AT_ONCE = 2**20
@@ -110,6 +111,10 @@ def out_of_fold(cases: Sequence[Stored], run: Run) -> list[Stored]:
         if not inside or not outside:
             continue
         segmentor = pretrain(f"fold{fold}", 1 + fold, recipe.fold_iterations, inside, run)
+        found = searched(
+            first_mask(segmentor), outside, recipe.validate_cases, len(run.card.classes)
+        )
+        segmentor.threshold = found.threshold if found is not None else 0.5
         for case in with_priors(outside, predictor(segmentor), f"priors of fold {fold}", run):
             by_id[case.id] = case
     return [by_id[case.id] for case in cases]

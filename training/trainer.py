@@ -45,6 +45,7 @@ from napari_hidiff.training.run import (
     write_json,
 )
 from napari_hidiff.training.stages import Alternation, out_of_fold, predictor, pretrain, with_priors
+from napari_hidiff.training.thresholds import first_mask, refined, searched, with_threshold
 from napari_hidiff.training.validation import calibration, validate
 
 MAIN_STAGE, REFINER_STAGE = 0, 100
@@ -125,7 +126,7 @@ def train(
             watch.say(line)
         run = Run(recipe, card, folder, accelerator, watch, start)
         cases, held_out = (from_elsewhere(run, store.splits[name]) for name in ("train", "val"))
-        segmentor, cases = segmentor_stage(run, cases)
+        run, segmentor, cases = segmentor_stage(run, cases, held_out)
         if not held_out:
             scores = "there are none" if start else "are those of training images"
             watch.say(f"no validation case: scores {scores}")
@@ -189,8 +190,11 @@ def from_elsewhere(run: Run, cases: list[Stored]) -> list[Stored]:
     return with_priors(cases, prior_of, f"priors from {run.recipe.prior_from}", run)
 
 
-def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, list[Stored]]:
-    """The segmentor, and the cases with the priors for the refiner."""
+def segmentor_stage(
+    run: Run, cases: list[Stored], held_out: list[Stored]
+) -> tuple[Run, Segmentor, list[Stored]]:
+    """The segmentor with its threshold on the run's card, and the cases with the priors for the
+    refiner."""
     recipe = run.recipe
     wanted = needs_priors(recipe)
     if wanted and run.start is not None:  # it never saw these cases: no folds are needed
@@ -198,16 +202,23 @@ def segmentor_stage(run: Run, cases: list[Stored]) -> tuple[torch.nn.Module, lis
     elif wanted and recipe.folds > 1 and not recipe.prior_from:
         cases = out_of_fold(cases, run)
     segmentor = pretrain("segmentor", MAIN_STAGE, recipe.pretrain_iterations, cases, run)
+    if run.start is None and not recipe.prior_from:
+        found = searched(
+            first_mask(segmentor), held_out, recipe.validate_cases, len(run.card.classes)
+        )
+        if found is not None:
+            segmentor.threshold = found.threshold
+            run = replace(run, card=with_threshold(run.card, "segmentor", found))
     missing = [case for case in cases if case.prior_file is None]
     if wanted and missing:
         done = with_priors(missing, predictor(segmentor), "priors", run)
         by_id = {case.id: case for case in (*cases, *done)}
         cases = [by_id[case.id] for case in cases]
-    return segmentor, cases
+    return run, segmentor, cases
 
 
 def refiner_stage(
-    run: Run, segmentor: torch.nn.Module, cases: list[Stored], held_out: list[Stored]
+    run: Run, segmentor: Segmentor, cases: list[Stored], held_out: list[Stored]
 ) -> Path:
     """Alternate, validate, keep the best; then report and export it."""
     recipe, card, accelerator, watch = run.recipe, run.card, run.accelerator, run.watch
@@ -279,28 +290,51 @@ def refiner_stage(
 
 def export(run: Run, held_out: list[Stored], history: list[dict[str, Any]]) -> None:
     """The best checkpoint as a model file, with its report."""
-    card = run.card
-    state = load_checkpoint(run.folder / "best.pt")
-    segmentor, refiner = networks(card)
-    segmentor.load_state_dict(state["segmentor"])
-    refiner.load_state_dict(state["refiner"])
-    model = HiDiff(card, segmentor, refiner, run.accelerator.device)
-    report = {"best_iteration": state["iteration"], "validation": history}
-    training = card.training | {"best_iteration": state["iteration"]}
+    state, device = load_checkpoint(run.folder / "best.pt"), run.accelerator.device
+    training = run.card.training | {"best_iteration": state["iteration"]}
+    report: dict[str, Any] = {"best_iteration": state["iteration"], "validation": history}
     path = run.folder / "model.safetensors"
     if run.start is None:
-        report["calibration"] = calibration(model, held_out, run.recipe.validate_cases)
         scores = next(row for row in history if row["iteration"] == state["iteration"])
         training = training | {"validation": scores}
-        model = model.with_card(training=training, defaults=recommended(card, scores))
+        chosen = recommended(run.card, scores)
+        model = loaded(replace(run.card, training=training, defaults=chosen), state, device)
+        if run.card.training["cases"].get("val"):
+            model = with_refiner_threshold(run, model, state, held_out)
+        report["thresholds"] = model.card.training.get("thresholds", {})
+        report["calibration"] = calibration(model, held_out, run.recipe.validate_cases)
     else:
         run.watch.note(stage="scoring")
+        model = loaded(run.card, state, device)
         report["held_out"] = held_out_scores(run.start, model, held_out)
-        training = training | {"held_out": report["held_out"]}
-        model = model.with_card(training=training)
+        model = model.with_card(training=training | {"held_out": report["held_out"]})
     write_json(run.folder / "report.json", report)
     model.save(path)
     run.watch.note(stage="finished", model=str(path))
+
+
+def loaded(card: Card, state: dict[str, Any], device: torch.device) -> HiDiff:
+    """The networks of a card with the weights of a checkpoint."""
+    segmentor, refiner = networks(card)
+    segmentor.load_state_dict(state["segmentor"])
+    refiner.load_state_dict(state["refiner"])
+    return HiDiff(card, segmentor, refiner, device)
+
+
+def with_refiner_threshold(
+    run: Run, model: HiDiff, state: dict[str, Any], held_out: list[Stored]
+) -> HiDiff:
+    """The model with the best threshold of its refiner, if refinements and answers to strokes of
+    the validation cases are better with it; else the model as it is."""
+    most, before = run.recipe.validate_cases, model.card.training["validation"]
+    found = searched(refined(model), held_out, most, model.labels)
+    if found is None or found.threshold == 0.5 or model.card.refiner["output"] != "y0":
+        return model
+    other = loaded(with_threshold(model.card, "refiner", found), state, run.accelerator.device)
+    scores = before | validate(other, held_out, most)[0]
+    if _merit(other.card, scores) <= _merit(model.card, before):
+        return model
+    return other.with_card(training=other.card.training | {"validation": scores})
 
 
 def _weights(pair: Alternation) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class PackedCondition:
 
     static : float32 flat [images, H', W', width], the input convolution of image, prior and edits;
     features : float32 flat [images, h, w, channels] at strides 4 to 32, or none;
-    residual : logits of the prior [images, K, H, W]. Sides H', W' are those of the padded image
-    divided by the stem.
+    residual : shifted logits of the prior [images, K, H, W]. Sides H', W' are those of the padded
+    image divided by the stem.
     """
 
     images: int

@@ -200,6 +200,7 @@ def card_rows(card: Card) -> Iterator[Fact]:
         "Data": card.dataset,
         "Licence": card.licence,
         "Attribution": card.attribution,
+        "Threshold": _threshold(card),
         "Trained": _training(card),
         "Recommends": f"{card.defaults['sampler']}, {card.defaults['steps']} steps, "
         f"{card.defaults['samples']} samples"
@@ -296,6 +297,13 @@ def _intensity(card: Card) -> str:
         return f"values {card.intensity['low']:g} to {card.intensity['high']:g}, the rest clipped"
     text: str = RULES.get(rule, rule)
     return text
+
+
+def _threshold(card: Card) -> str:
+    """Where masks are cut from the networks' probabilities, if elsewhere than at 1/2."""
+    parts = {"segmentor": card.segmentor, "refiner": card.refiner}
+    found = [f"{own['threshold']:g} of the {p}" for p, own in parts.items() if "threshold" in own]
+    return f"{', '.join(found)}, best in validation; shown as 0.5" if found else ""
 
 
 def _training(card: Card) -> str:

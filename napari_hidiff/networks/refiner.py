@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from napari_hidiff.networks.binary import CONVOLUTIONS, Convolution
 from napari_hidiff.networks.blocks import Block, TimeEmbedding, XFormer
-from napari_hidiff.networks.segmentor import MULTIPLE, STRIDES, pad_to_multiple, unpad
+from napari_hidiff.networks.segmentor import MULTIPLE, STRIDES, balanced, pad_to_multiple, unpad
 
 FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
 """Channels of the level at each stride, in multiples of the width."""
@@ -56,7 +56,7 @@ class Condition:
     static: the input convolution of image, prior and edits, [B, width, H', W'] for the padded
     sides divided by the stem;
     features: as in :class:`ImageCondition`;
-    residual: logits of the prior [B, K, H, W], in the size of the image.
+    residual: logits of the prior [B, K, H, W], in the size of the image, shifted by the threshold.
     """
 
     static: Tensor
@@ -71,7 +71,7 @@ class PriorCondition:
     given : [B, K + 1, H', W'], the prior and the fixed map (-1 = free), padded.
     static : the input convolution of image, prior and edits, [B, width, H', W'] for the padded
     sides divided by the stem; channels last.
-    residual : logits of the prior, [B, K, H, W].
+    residual : logits of the prior, [B, K, H, W], shifted by the threshold.
     """
 
     given: Tensor
@@ -104,6 +104,8 @@ class Refiner(nn.Module):
     output : the meaning of the last layer: logits of y0 (added to the prior's logits), or of eps
         (the paper; logit y0 = (1 - 2 y_t) logit eps). The result is logits of y0 in both cases.
     xformer : whether the X-Former joins both networks' features at the bottleneck.
+    threshold : the probability of the network that becomes 1/2 (:func:`.segmentor.balanced`), where
+        it predicts y0.
     hypotheses : N >= 0 further masks of :meth:`answers`, one channel each, for one
         foreground class; they share all layers but the last.
 
@@ -123,6 +125,7 @@ class Refiner(nn.Module):
         xformer: bool = True,
         time_width: int = 32,
         hypotheses: int = 0,
+        threshold: float = 0.5,
     ) -> None:
         super().__init__()
         if hypotheses < 0 or (hypotheses and classes != 1):
@@ -142,7 +145,7 @@ class Refiner(nn.Module):
                 f"features come at the strides {STRIDES} or not at all, not {len(feature_channels)}"
             )
         self.classes, self.labels, self.stem, self.output = classes, max(2, classes), stem, output
-        self.hypotheses = hypotheses
+        self.hypotheses, self.threshold = hypotheses, threshold
         strides = [stride for stride in FACTORS if stride >= stem]
         widths = [width * FACTORS[stride] for stride in strides]
         conv = CONVOLUTIONS[convolution]
@@ -208,7 +211,8 @@ class Refiner(nn.Module):
         """
         padded = pad_to_multiple(torch.cat([prior, fixed[:, None].to(prior.dtype)], 1))
         trusted = prior.clamp(TRUST, 1 - TRUST)
-        residual = trusted.logit() if self.classes == 1 else trusted.log()
+        logits = trusted.logit() if self.classes == 1 else trusted.log()
+        residual = balanced(logits, self.threshold)
         # On a GPU few large calls are faster; with a gradient parts cost memory.
         alone = padded.device.type != "cpu" or torch.is_grad_enabled()
         height, width = padded.shape[-2:]

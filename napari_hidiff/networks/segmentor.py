@@ -1,5 +1,7 @@
 """The discriminative segmentor f(x) behind one adapter: image -> logits and four features."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,10 +49,12 @@ class Segmentor(nn.Module):
     features has ``feature_channels == ()`` and gives an empty list.
 
     ``multiple`` : sides must be multiples of it; itself a multiple of 32 if there are features.
+    ``threshold`` : the probability of the network that becomes 1/2 (:func:`balanced`).
     """
 
     feature_channels: tuple[int, ...] = ()
     multiple: int = MULTIPLE
+    threshold: float = 0.5
 
     def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits and features of an image whose sides are multiples of ``multiple``."""
@@ -60,7 +64,7 @@ class Segmentor(nn.Module):
         height, width = image.shape[-2:]
         logits, features = self.encode_decode(pad_to_multiple(image, self.multiple))
         cut = [self._cut(f, s, height, width) for f, s in zip(features, STRIDES, strict=False)]
-        return unpad(logits, height, width, self.multiple), cut
+        return balanced(unpad(logits, height, width, self.multiple), self.threshold), cut
 
     def _cut(self, feature: Tensor, stride: int, height: int, width: int) -> Tensor:
         """A feature of the image padded to a multiple of 32, from that of the larger one."""
@@ -70,6 +74,20 @@ class Segmentor(nn.Module):
             start = margins(side, self.multiple)[0] - before
             within.append(slice(start // stride, (start + before + side + after) // stride))
         return feature[..., within[0], within[1]]
+
+
+def balanced(logits: Tensor, threshold: float) -> Tensor:
+    """Logits [B, K, H, W] whose mask at 1/2 is that of ``logits`` at a threshold in ]0, 1[.
+
+    With K = 1 a probability of ``threshold`` becomes 1/2; with K > 1 the background (channel 0)
+    wins from odds of (1 - threshold) : threshold against the best other class.
+    """
+    if threshold == 0.5:
+        return logits
+    shift = math.log(threshold / (1 - threshold))
+    if logits.shape[1] == 1:
+        return logits - shift
+    return torch.cat([logits[:, :1] + shift, logits[:, 1:]], 1)
 
 
 def measure(segmentor: Segmentor, what: str, channels: int, classes: int) -> None:

@@ -45,10 +45,13 @@ FORMS = (
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-def build_segmentor(name: str, channels: int, classes: int, **options: Any) -> Segmentor:
+def build_segmentor(
+    name: str, channels: int, classes: int, threshold: float = 0.5, **options: Any
+) -> Segmentor:
     """An untrained segmentor for images of ``channels`` and K = ``classes`` output channels.
 
     ``name`` and ``options`` are those of a card (:func:`segmentor_options` makes them of text).
+    threshold : see :class:`Segmentor`.
 
     Raises
     ------
@@ -57,14 +60,17 @@ def build_segmentor(name: str, channels: int, classes: int, **options: Any) -> S
     """
     try:
         if _FACTORY.fullmatch(name):
-            return AnyModule(channels, classes, factory=name, **options)
-        if name not in SEGMENTORS:
+            segmentor: Segmentor = AnyModule(channels, classes, factory=name, **options)
+        elif name in SEGMENTORS:
+            segmentor = SEGMENTORS[name](channels, classes, **options)
+        else:
             raise InputError(f"segmentor must be one of {FORMS}, not {name!r}")
-        return SEGMENTORS[name](channels, classes, **options)
     except InputError:
         raise
     except (TypeError, ValueError) as error:  # a network refuses its options
         raise InputError(f"segmentor {name} cannot be built: {one_line(error)}") from error
+    segmentor.threshold = threshold
+    return segmentor
 
 
 def segmentor_options(text: str, layers: str = "", trusted: bool = False) -> dict[str, Any]:

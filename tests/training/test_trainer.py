@@ -62,6 +62,11 @@ def test_the_command_trains_a_model_that_refines(data, uninterrupted):
     image = dataset.load(dataset.splits["test"][0]).image
     assert model.refine(image).mask.shape == image.shape[:2]
     report = json.loads((folder / "report.json").read_text())
+    chosen = report["thresholds"]
+    assert model.card.training["thresholds"] == chosen
+    assert model.segmentor.threshold == chosen["segmentor"]["threshold"]
+    assert model.refiner.threshold == chosen.get("refiner", {}).get("threshold", 0.5)
+    assert all(found["dice"] >= found["dice_at_half"] for found in chosen.values())
     assert [row["t"] for row in report["calibration"]] == list(range(1, 11))
     for row in report["calibration"]:
         assert 0 <= row["predicted"] <= 1
