@@ -33,7 +33,15 @@ from .study import Options
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff
 
-SCORES_ONLY = ("also", "damage", "second_observer", "tolerance", "prior_from", "skip_bad")
+SCORES_ONLY = (
+    "also",
+    "damage",
+    "at_half",
+    "second_observer",
+    "tolerance",
+    "prior_from",
+    "skip_bad",
+)
 """Options that no experiment takes."""
 EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "objects", "control")
 """Options that only experiments on a model take."""
@@ -68,6 +76,7 @@ def evaluate_command(
     samples: SamplesOption = None,
     also: of.AlsoOption = None,
     damage: of.DamageOption = False,
+    at_half: of.AtHalfOption = False,
     second_observer: of.SecondObserverOption = False,
     tolerance: of.ToleranceOption = Options.tolerance,
     prior_from: of.PriorFromOption = None,
@@ -122,6 +131,7 @@ def evaluate_command(
         longest_side=longest_side,
         also=tuple(dict.fromkeys(also or ())),
         damage=damage,
+        at_half=at_half,
         second_observer=second_observer,
         tolerance=tolerance,
         skip_bad=skip_bad,

@@ -65,6 +65,14 @@ DamageOption = Annotated[
         "report the share of the lost Dice that comes back.",
     ),
 ]
+AtHalfOption = Annotated[
+    bool,
+    typer.Option(
+        "--at-half",
+        help="Score the masks of the networks at probability 0.5 too, beside those at the "
+        "thresholds of the card.",
+    ),
+]
 SecondObserverOption = Annotated[
     bool,
     typer.Option("--second-observer", help="Score the second human observer too (chase)."),

@@ -17,6 +17,7 @@ from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.priors import PriorSource
+from napari_hidiff.training.thresholds import mask_at
 
 from .damage import damage
 from .metrics import METRICS, TOLERANCE, Scores, empty, score
@@ -25,6 +26,7 @@ from .study import Options
 MM, PIXELS = "mm", "pixels"
 PRIOR, REFINED, SECOND = "prior", "refined", "second_observer"
 DAMAGED, REPAIRED = "damaged", "repaired"
+PRIOR_AT_HALF, REFINED_AT_HALF = "prior_at_half", "refined_at_half"
 ONE_STEP = "one-step"
 
 
@@ -98,6 +100,8 @@ def evaluate(
     """
     options = options or Options()
     check(model, dataset, cases, options)
+    if source is not None and options.at_half:
+        raise InputError("masks at 0.5 are asked of the model's own first masks, without others")
     settings = settings_of(model, options)
     seeds = seeds_of(str(settings["sampler"]), options.seeds)
     result = Evaluation([], seeds, settings, options.tolerance, {model.engine})
@@ -173,9 +177,18 @@ class PreparedSample:
         """The factor by which its slices are resampled for a model."""
         return scale_of(model, self.sample)
 
-    def mask(self, model: HiDiff, probability: np.ndarray) -> np.ndarray:
-        """The model's mask of a probability [K, D, H, W], uint8 of the truth's shape."""
-        return model.mask_of(probability, axis=0).reshape(self.sample.mask.shape)
+    def mask(
+        self, model: HiDiff, probability: np.ndarray, threshold: float | None = None
+    ) -> np.ndarray:
+        """The model's mask of a probability [K, D, H, W], uint8 of the truth's shape.
+
+        threshold : of the network that made it, which its mask at 1/2 is wanted without.
+        """
+        if threshold is None:
+            mask = model.mask_of(probability, axis=0)
+        else:
+            mask = mask_at(probability, 1 - threshold, axis=0)
+        return mask.reshape(self.sample.mask.shape)
 
     @cached_property
     def damaged(self) -> np.ndarray:
@@ -262,7 +275,7 @@ def seeds_of(sampler: str | None, seeds: tuple[int, ...]) -> tuple[int, ...]:
 def arms_of(model: HiDiff, dataset: Dataset, options: Options) -> dict[str, Arm]:
     """The arms of the options by name."""
 
-    def refined(sampler: str | None, damaged: bool = False) -> Arm:
+    def refined(sampler: str | None, damaged: bool = False, threshold: float | None = None) -> Arm:
         sampling = model.sampling(sampler, options.steps, options.samples)
 
         def masks(prepared: PreparedSample) -> Iterator[np.ndarray]:
@@ -270,7 +283,7 @@ def arms_of(model: HiDiff, dataset: Dataset, options: Options) -> dict[str, Arm]
             for seed in seeds_of(sampling.sampler, options.seeds):
                 seeded = replace(sampling, seed=seed, scale=prepared.scale(model))
                 probability = volumes.refine(model, prepared.planes, prior, sampling=seeded)
-                yield prepared.mask(model, probability)
+                yield prepared.mask(model, probability, threshold)
 
         return masks
 
@@ -287,6 +300,12 @@ def arms_of(model: HiDiff, dataset: Dataset, options: Options) -> dict[str, Arm]
     if options.damage:
         arms[DAMAGED] = lambda prepared: iter([prepared.mask(model, prepared.damaged)])
         arms[REPAIRED] = refined(options.sampler, damaged=True)
+    if options.at_half:
+        first, last = (
+            float(part.get("threshold", 0.5)) for part in (model.card.segmentor, model.card.refiner)
+        )
+        arms[PRIOR_AT_HALF] = lambda prepared: iter([prepared.mask(model, prepared.prior, first)])
+        arms[REFINED_AT_HALF] = refined(options.sampler, threshold=last)
     if options.second_observer:
         arms[SECOND] = second
     return arms

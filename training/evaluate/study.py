@@ -46,7 +46,8 @@ class Options:
     None = as the model was trained.
 
     Scores : ``also``, further samplers to compare with; ``damage``, refine from damaged priors
-    too; ``second_observer``, score the human too; ``tolerance`` of the surface Dice, in the unit
+    too; ``at_half``, score masks without the card's thresholds too; ``second_observer``, score the
+    human too; ``tolerance`` of the surface Dice, in the unit
     of the spacing; ``skip_bad``, leave out and list the cases that cannot be used.
 
     Experiments on a model : ``arms``, by name, None = the default ones; ``strokes``, at most so
@@ -69,6 +70,7 @@ class Options:
     longest_side: int | None = None
     also: tuple[str, ...] = ()
     damage: bool = False
+    at_half: bool = False
     second_observer: bool = False
     tolerance: float = TOLERANCE
     skip_bad: bool = False

@@ -12,6 +12,7 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Label
 from napari_hidiff.training.evaluate import cli
+from napari_hidiff.training.thresholds import Threshold, with_threshold
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,27 @@ def test_the_command_prints_one_object(model_file, chase_folder, capsys, monkeyp
     assert "Image_11L" in err
     again = json.loads(run_command(capsys, monkeypatch, *arguments)[1])
     assert again["images"] == content["images"]
+
+
+def test_masks_without_the_thresholds_of_the_card(
+    tiny, chase_folder, capsys, monkeypatch, tmp_path
+):
+    """They are those of the same weights on a card without thresholds."""
+    found: list[dict] = []
+    for refiner, segmentor in ((0.5, 0.5), (0.5, 0.65), (0.7, 0.65)):
+        card = tiny().card
+        for part, value in (("segmentor", segmentor), ("refiner", refiner)):
+            card = with_threshold(card, part, Threshold(value, 0.9, 0.8))
+        file = tmp_path / f"{len(found)}.safetensors"
+        tiny().with_card(**vars(card)).save(file)
+        arguments = ["--model", file, "--dataset", "chase", "--data", chase_folder.parent]
+        arguments += ["--limit", 1, "--sampler", "one-step", "--at-half", "--json"]
+        found.append(json.loads(run_command(capsys, monkeypatch, *arguments)[1])["mean"])
+    plain, first, both = found
+    assert plain["prior_at_half"] == plain["prior"] == first["prior_at_half"]
+    assert first["prior"] == both["prior"] != plain["prior"]
+    assert first["refined_at_half"] == first["refined"] == both["refined_at_half"]
+    assert both["refined"] != first["refined"]
 
 
 def test_the_command_prints_a_table(model_file, chase_folder, capsys, monkeypatch):
