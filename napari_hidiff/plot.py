@@ -1,4 +1,4 @@
-"""A picture of a refinement: image, truth, and every mask coloured by right and wrong."""
+"""A picture of a refinement: image, truth, every mask coloured by right and wrong, what changed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +33,9 @@ class Demo(NamedTuple):
 FOUND, ADDED, MISSED = "#f0f0f0", "#e69f00", "#56b4e9"
 """Colours safe for colour-blind readers: right, added, missed (or of another class)."""
 
+BETTER, WORSE = "#009e73", "#cc79a7"
+"""Colours of what a refinement put right, and of what it made wrong."""
+
 COLUMNS = 6
 """Masks in one picture; longer runs show the first, the last and some between."""
 
@@ -46,13 +49,19 @@ def save_stages(
     their Dice, the prior first and the result last.  Raises InputError if ``path`` cannot be
     written.
     """
-    shown = _some(stages, COLUMNS)
-    detail = detail_window(stages[0].mask, stages[-1].mask)
+    first, last = stages[0].mask, stages[-1].mask
+    before = [stage for stage in stages[:-1] if not np.array_equal(stage.mask, last)]
+    shown = _some([*before, stages[-1]], COLUMNS)
+    detail = detail_window(first, last)
     panels = [("image", displayable(image)), ("truth", errors_in_colour(truth, truth))]
     panels += [
         (f"{stage.name}\nDice {stage.dice:.4f}", errors_in_colour(stage.mask, truth))
         for stage in shown
     ]
+    if not np.array_equal(first, last):
+        right, wrong = (int(((first != last) & (one == truth)).sum()) for one in (last, first))
+        changed = f"refining put {right} pixels\nright, {wrong} wrong"
+        panels.append((changed, changes_in_colour(first, last, truth)))
 
     figure = Figure(figsize=(2.6 * len(panels), 6.1), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -69,8 +78,10 @@ def save_stages(
         Patch(facecolor=FOUND, edgecolor="black", label="found"),
         Patch(facecolor=ADDED, edgecolor="black", label="added though not in the truth"),
         Patch(facecolor=MISSED, edgecolor="black", label="missed"),
+        Patch(facecolor=BETTER, edgecolor="black", label="put right"),
+        Patch(facecolor=WORSE, edgecolor="black", label="made wrong"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=12)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=12)
     with whole_file(path) as (part,):
         figure.savefig(part, format=path.suffix.removeprefix(".") or "png")
 
@@ -103,6 +114,14 @@ def errors_in_colour(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     picture[(mask == truth) & (truth > 0)] = rgb(FOUND)
     picture[(mask > 0) & (truth == 0)] = rgb(ADDED)
     picture[(mask != truth) & (truth > 0)] = rgb(MISSED)
+    return picture
+
+
+def changes_in_colour(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """RGB uint8 ``[H, W, 3]``: the changed pixels that are right now, and those that were right."""
+    picture = np.zeros((*after.shape, 3), np.uint8)
+    picture[(before != after) & (after == truth)] = rgb(BETTER)
+    picture[(before != after) & (before == truth)] = rgb(WORSE)
     return picture
 
 

@@ -61,9 +61,27 @@ def test_picture_of_any_image_and_of_many_steps(tmp_path, image):
     stages = [Stage(f"step {i}", mask, dice(mask, truth)) for i, mask in enumerate(masks)]
     save_stages(tmp_path / "x.png", image, truth, stages)
     with Image.open(tmp_path / "x.png") as picture:
-        assert picture.size == (round(260 * (COLUMNS + 2)), 610)
+        assert picture.size == (round(260 * (COLUMNS + 3)), 610)
         colors = {color for _, color in picture.convert("RGB").getcolors(maxcolors=10**7)}
     assert {(0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)} <= colors  # added and missed are both drawn
+    assert (0xCC, 0x79, 0xA7) in colors  # what the last made wrong
+
+
+def test_a_picture_says_what_changed_and_shows_no_mask_twice(tmp_path):
+    truth = np.zeros((64, 48), np.uint8)
+    truth[16:48, 12:36] = 1
+    first = np.roll(truth, 6, 0)
+    last = np.where(np.arange(48) < 24, truth, first)  # one half is put right
+    masks = {"prior": first, "step 1": last, "result": last}
+    stages = [Stage(name, mask, dice(mask, truth)) for name, mask in masks.items()]
+    save_stages(tmp_path / "x.png", truth * 255, truth, stages)
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.width == 5 * 260  # image, truth, prior, result, change
+        colors = {color for _, color in picture.convert("RGB").getcolors(maxcolors=10**7)}
+    assert (0x00, 0x9E, 0x73) in colors
+    save_stages(tmp_path / "y.png", truth * 255, truth, [stages[0], stages[0]])
+    with Image.open(tmp_path / "y.png") as picture:
+        assert picture.width == 3 * 260  # nothing changed
 
 
 def test_picture_that_cannot_be_written_says_so(tmp_path):

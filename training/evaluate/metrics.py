@@ -28,6 +28,7 @@ from napari_hidiff.masks import dice
 
 METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
+LESS_IS_BETTER = ("hd95",)
 REPORTED = ("dice", "hd95", "nsd")
 """The scores that experiments report."""
 

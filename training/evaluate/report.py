@@ -13,7 +13,7 @@ from napari_hidiff.inference.card import versions
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Dataset
 
-from .metrics import METRICS, paired_bootstrap
+from .metrics import LESS_IS_BETTER, METRICS, paired_bootstrap
 from .output import (
     Content,
     Table,
@@ -178,6 +178,9 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
+FEWEST = 5
+"""Images from which on an interval is printed: of fewer it says next to nothing."""
+INTERVAL = "difference, 95 % interval over images"
 MOST_ROWS = 40
 """More cases than these are not listed one by one; the JSON object has them all."""
 
@@ -194,9 +197,17 @@ def print_report(content: Content, out: Console) -> None:
     unit, tolerance = content["surface"]["unit"], content["surface"]["tolerance"]
     print_line(f"hd95 in {unit}; nsd at {tolerance:g} {unit}", out)
     pairs = {PRIOR: content["difference"]} | content.get("difference_to", {})
+    few = content["n"] < FEWEST
     heads = ["score", *(f"refined - {arm}" for arm in pairs)]
-    rows = [[m, *(interval(pair[m]) for pair in pairs.values())] for m in METRICS]
-    out.print(Table(heads, rows).rich("difference, 95 % interval over images"))
+    rows = [
+        [
+            f"{metric} {'↓' if metric in LESS_IS_BETTER else '↑'}",
+            *(interval(pair[metric] | ({"low": None} if few else {})) for pair in pairs.values()),
+        ]
+        for metric in METRICS
+    ]
+    title = f"difference; from {FEWEST} images on with an interval" if few else INTERVAL
+    out.print(Table(heads, rows).rich(f"{title}; ↑ more is better, ↓ less"))
     if "damage" in content:
         print_line(_damage_line(content["damage"]), out)
     counts = ", ".join(f"{arm} {count:g}" for arm, count in content["empty_masks"].items())

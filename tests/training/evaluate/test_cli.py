@@ -86,8 +86,10 @@ def test_the_command_prints_a_table(model_file, chase_folder, capsys, monkeypatc
     arguments += ["--limit", 1, "--sampler", "one-step", "--damage", "--second-observer"]
     status, out, _ = run_command(capsys, monkeypatch, *arguments)
     assert status == 0
-    for part in ("Image_11L", "refined - prior", "hd95", "second_observer", "damaged priors"):
+    for part in ("Image_11L", "refined - prior", "hd95 ↓", "second_observer", "damaged priors"):
         assert part in out
+    assert "from 5 images on with an interval" in out
+    assert "[+" not in out
 
 
 @pytest.mark.parametrize(
