@@ -3,11 +3,15 @@
 import json
 
 import numpy as np
-from gui.test_shape import controls
+from gui.test_shape import controls, out_of_sight, places
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
+from scipy import ndimage
+from skimage import data
 
 from napari_hidiff.annotation.replay import Replay
+from napari_hidiff.io.images import read_mask
 from napari_hidiff.masks import dice
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -141,3 +145,36 @@ def test_it_starts_from_any_labels_layer(open_hand) -> None:
     hand.click("new_object")
     assert hand.mask.selected_label == 8
     np.testing.assert_array_equal(replayed(hand), hand.mask.data)
+
+
+def test_a_first_timer_saves_objects_of_a_picture_that_no_model_was_trained_on(
+    open_hand, monkeypatch, tmp_path
+) -> None:
+    """Coins on a tray: the window chooses the model and says what to do; an object is a click
+    with the brush, one more a button and a click."""
+    coins = data.coins()
+    smooth = ndimage.binary_fill_holes(ndimage.gaussian_filter(coins.astype(float), 1) > 110)
+    areas, _ = ndimage.label(ndimage.binary_opening(smooth, iterations=3))
+    hand = open_hand(coins, stepwise=False)
+    hand.viewer.window.resize(1280, 720)
+    ready(hand)
+    assert hand.widget.models.chosen == "universal"
+    assert len(controls(hand)) == 9
+    assert not out_of_sight(hand)
+    hand.says("Next: paint a stroke inside the object", "next")
+    before, clicks = places(hand), ["paint"]
+    for label, at in enumerate([(119, 270), (124, 44), (125, 102)], 1):
+        if label > 1:
+            clicks.append("new_object")
+            hand.click("new_object")
+        point(hand, *at, 7)
+        truth = (areas == areas[at]).astype(np.uint8)
+        assert dice(of(hand, label), truth) > 0.85, f"object {label}"
+    assert places(hand) == before
+    path = tmp_path / "coins.png"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    hand.click("export")
+    clicks.append("export")
+    assert len(clicks) <= 4
+    np.testing.assert_array_equal(read_mask(path), hand.mask.data)
+    assert sorted(np.unique(hand.mask.data)) == [0, 1, 2, 3]

@@ -53,6 +53,7 @@ class ClassesBox(QWidget):
         self._eyes: dict[int, Sign] = {}
         self._locks: dict[int, Sign] = {}
         self._shown: tuple[Label, ...] = ()
+        self._more = False
         self._area = QScrollArea()
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         self._area.setWidgetResizable(True)
@@ -62,13 +63,17 @@ class ClassesBox(QWidget):
         column.addWidget(self._area)
         self.offer(())
 
-    def offer(self, classes: Sequence[Label]) -> None:
-        """Show these classes, background first, where there are several to choose from."""
+    def offer(self, classes: Sequence[Label], more: bool = False) -> None:
+        """Show these classes, background first, where there are several to choose from.
+
+        more : objects are added to them one by one; they have their place from the first on, so
+        that no control moves.
+        """
         classes = tuple(classes)
-        self.setVisible(len(classes) > 2)
-        if classes == self._shown:
+        self.setVisible(more or len(classes) > 2)
+        if (classes, more) == (self._shown, self._more):
             return
-        self._shown = classes
+        self._shown, self._more = classes, more
         for known in (self._names, self._counts, self._eyes, self._locks):
             known.clear()
         inside = QWidget()
@@ -91,7 +96,7 @@ class ClassesBox(QWidget):
         self._set_height()
 
     def _set_height(self) -> None:
-        rows = min(max(len(self._shown) - 1, 1), self._most)
+        rows = FEWEST if self._more else min(max(len(self._shown) - 1, 1), self._most)
         self._area.setFixedHeight(rows * (SIDE + 2))
 
     def update_state(

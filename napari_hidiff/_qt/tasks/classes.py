@@ -51,14 +51,16 @@ class Classes:
     def _offer(self) -> None:
         """Offer the classes of the model; of a prompted one the objects so far."""
         card, annotated = self._selection.card, self._selection.annotated
-        if card is None or not card.prompted or annotated is None:
+        if card is None or not card.prompted:
             self.box.offer(card.classes if card else ())
             return
-        top = max(self._top.get(annotated, 0), int(annotated.mask.selected_label))
-        self._top[annotated] = top
+        top = 1
+        if annotated is not None:
+            top = max(self._top.get(annotated, 1), int(annotated.mask.selected_label))
+            self._top[annotated] = top
         colours = layer_data.label_colours(card)
         objects = [Label(f"object {label}", colours[label]) for label in range(1, top + 1)]
-        self.box.offer((card.classes[0], *objects))
+        self.box.offer((card.classes[0], *objects), more=True)
 
     def _selected(self, event: object = None) -> None:
         self._offer()
