@@ -53,11 +53,14 @@ SamplerOption = Annotated[
     ),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option(help="Number of refinement steps. Default: the model's card.")
+    int | None,
+    typer.Option(min=1, help="Number of refinement steps. Default: the model's card."),
 ]
 SamplesOption = Annotated[
     int | None,
-    typer.Option(help="Masks drawn at each step; their mean is used. Default: the model's card."),
+    typer.Option(
+        min=1, help="Masks drawn at each step; their mean is used. Default: the model's card."
+    ),
 ]
 ScaleOption = Annotated[
     float | None,
