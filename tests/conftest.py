@@ -27,6 +27,8 @@ SPENT = pytest.StashKey[list[str]]()
 
 # Two test processes on two cores: more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where numba colours its errors, colorama changes sys.stdout under a test that captures it.
+os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # A widget touched from a worker thread is an error here, and a crash for a user.
 os.environ.setdefault("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")

@@ -57,6 +57,18 @@ def going_on(line: Line, call: Call) -> None:
     assert became == {"photo": "skipped", "other": "done"}
 
 
+def of_masks(line: Line, call: Call) -> None:
+    """Of a folder with one mask, in which there are two squares."""
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:6, 2:6] = mask[10:12, 10:12] = 1
+    Path("masks").mkdir(exist_ok=True)
+    Image.fromarray(mask).save("masks/squares_mask.png")
+    assert call(*line.words) == 0
+    with open("sizes.csv", encoding="utf-8-sig", newline="") as file:
+        rows = [row["pixels"] for row in csv.DictReader(file) if "squares" in row["file"]]
+    assert rows == ["20", "16", "4"]
+
+
 def with_a_box(line: Line, call: Call) -> None:
     """As it stands where LiteMedSAM is installed, and else up to the line that says how to."""
     from napari_hidiff.inference.lite_medsam import is_installed
@@ -284,6 +296,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff models remove ", after_adding_it),
     (r"napari-hidiff models", run),
     (r"napari-hidiff replay ", after_a_session),
+    (r"napari-hidiff sizes ", of_masks),
     (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
     (r"napari-hidiff-refine .*--resume", going_on),
     (r"napari-hidiff-refine .*--dask", on_a_cluster),

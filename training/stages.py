@@ -40,7 +40,7 @@ from napari_hidiff.training.losses import (
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
 from napari_hidiff.training.simulated_annotator import Answer, play, rounds_of
-from napari_hidiff.training.thresholds import first_mask, searched
+from napari_hidiff.training.validation import first_mask, searched
 
 SAVE_EVERY = 200
 PIXELS_AT_ONCE = 2**20

@@ -45,8 +45,14 @@ from napari_hidiff.training.run import (
     write_json,
 )
 from napari_hidiff.training.stages import Alternation, out_of_fold, predictor, pretrain, with_priors
-from napari_hidiff.training.thresholds import first_mask, refined, searched, with_threshold
-from napari_hidiff.training.validation import calibration, validate
+from napari_hidiff.training.validation import (
+    calibration,
+    first_mask,
+    refined,
+    searched,
+    validate,
+    with_threshold,
+)
 
 MAIN_STAGE, REFINER_STAGE = 0, 100
 SAVE_EVERY = 100

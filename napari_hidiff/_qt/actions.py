@@ -24,6 +24,7 @@ from napari_hidiff._qt.tasks.next_result import Alternatives, look_at
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff._qt.tasks.selection import Selection
+from napari_hidiff._qt.tasks.size_table import SizeTable
 from napari_hidiff._qt.tasks.slices import ManySlices
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.annotation.constraints import Guards
@@ -70,6 +71,7 @@ class Actions:
         self._refinement, self._slices = tasks.refinement, tasks.slices
         self._alternatives = Alternatives(panel.annotate, tasks.refinement)
         self._brush = Brush(panel.annotate, tasks.selection)
+        self._size_table = SizeTable(panel)
         self.tour = UncertaintyTour()
 
     def open_sample(self) -> None:
@@ -258,6 +260,13 @@ class Actions:
             annotated.export(path)
             show_info(f"Saved: {path.name} in {path.parent}")
             self._refresh()
+
+    def sizes(self) -> None:
+        """Show how large every class and object of the mask is."""
+        annotated = self._selection.annotated
+        if annotated is None:
+            raise InputError("There is no mask yet: press Find first.")
+        self._size_table.count(annotated)
 
     def go_on(self) -> None:
         """Resume: bring back what an earlier session kept of this image."""

@@ -49,6 +49,7 @@ class Controller(Actions):
         self._shortcuts.close()
         self._brush.close()
         self._box.close()
+        self._size_table.close_job()
         for event, receive in self._heard:
             event.disconnect(receive)
 
@@ -117,6 +118,7 @@ class Controller(Actions):
             slices.carry_back: partial(self.carry, -1),
             slices.segment: self.segment_slices,
             slices.take_back: self.take_back,
+            self._settings.sizes: self.sizes,
         }
         for button, action in actions.items():
             button.clicked.connect(lambda _=False, do=action: attempt(do))

@@ -8,6 +8,7 @@ from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.annotation.suggestions import TourProgress
 from napari_hidiff.inference.card import Card
 from napari_hidiff.masks import Changes, Index, Label
+from napari_hidiff.sizes import Size
 
 if TYPE_CHECKING:
     from napari_hidiff.annotation.refinement import Settings
@@ -250,6 +251,18 @@ def offer(kept: SavedSession) -> str:
     if kept.masks:
         parts.append("a mask" if len(kept.shape) == 2 else f"masks of {_slices(kept.masks)}")
     return f"Kept from {kept.saved}: {' and '.join(parts) or 'nothing but a log'}."
+
+
+def sizes(name: str, found: Sequence[Size], most: int) -> str:
+    """What a table of sizes is about; most : rows that it shows."""
+    if not found:
+        return f"The mask of {name} is empty."
+    parts = [f"The mask of {name}."]
+    if not found[0].unit:
+        parts.append("The image says no pixel size in mm, so only pixels are counted.")
+    if len(found) > most:
+        parts.append(f"{most} of {len(found):,} rows are shown; the file has all.")
+    return " ".join(parts)
 
 
 def _slices(count: int) -> str:

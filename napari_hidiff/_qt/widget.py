@@ -178,7 +178,8 @@ class HiDiffWidget(QWidget):
         page.stop.setEnabled(busy)
         page.next_place.setEnabled(begun and not busy)
         page.accept.setEnabled(session is not None and not busy)
-        page.export.setEnabled(annotated is not None)
+        for button in (page.export, self.panel.settings.sizes):
+            button.setEnabled(annotated is not None)
         page.new_mask.setEnabled(self.image is not None and annotated is None)
         page.complete.setEnabled(session is not None and not busy)
         slices.take_back.setEnabled(not busy and self.slices.can_take_back(annotated))

@@ -40,6 +40,7 @@ from napari_hidiff.cli.console import (
 from napari_hidiff.cli.models import models_app
 from napari_hidiff.cli.refine import refine_command
 from napari_hidiff.cli.replay import replay_command
+from napari_hidiff.cli.sizes import sizes_command
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import SAMPLE, sample
 from napari_hidiff.io.write import write_labels
@@ -236,4 +237,5 @@ def save_demo(demo: "Demo", output: Path, classes: Sequence[Label]) -> dict[str,
 
 
 window_app.add_typer(models_app, name="models")
+window_app.command("sizes")(sizes_command)
 window_app.command("replay")(replay_command)

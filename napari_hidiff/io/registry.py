@@ -14,13 +14,14 @@ import tifffile
 from PIL import Image
 
 from napari_hidiff.errors import InputError, first_line
-from napari_hidiff.io import dicom, npz, nrrd, tiff
+from napari_hidiff.io import dicom, npz, nrrd, record, tiff
 from napari_hidiff.io.extent import check_pages, check_picture
 from napari_hidiff.io.images import mask_of, read_image
 from napari_hidiff.io.nifti import is_nifti, read_volume, stem
 from napari_hidiff.io.pages import check_chain
 from napari_hidiff.io.pictures import TIFF, read_picture
-from napari_hidiff.io.volume import Source, Volume, stored
+from napari_hidiff.io.volume import Source, Volume, millimetres, stored
+from napari_hidiff.masks import Label
 
 MASK_NAME = re.compile(r"[_-](mask|seg|segmentation|label|labels)$", re.IGNORECASE)
 """Stems of mask files; their values must also be whole numbers."""
@@ -145,6 +146,51 @@ def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
     picture = read_picture(path)
     mask = mask_of(picture, path)
     return mask.astype(np.uint8 if mask.max() < 256 else np.uint16), picture.record
+
+
+class Labelled(NamedTuple):
+    """A mask from a file: integers [H, W] or [D, H, W], its classes, background first, and the
+    spacing of its axes in mm; None = unknown."""
+
+    mask: np.ndarray
+    classes: tuple[Label, ...] | None
+    spacing: tuple[float, ...] | None
+
+
+def read_labelled(path: Path) -> Labelled:
+    """Read a mask of any format; a stack of one slice in a TIFF is a picture.
+
+    InputError names the file, and what is no mask: other than whole numbers from 0 to 65535.
+    """
+    if is_volume(path):
+        volume = read(path)
+        array, facts = volume.array, volume.source.header
+        whole = array.dtype.kind != "f" or bool((array % 1 == 0).all())
+        if not whole or array.min() < 0 or array.max() > 65535:
+            raise InputError(f"{path}: is no mask, which has whole numbers from 0 to 65535")
+        mask, sizes = labels(volume), volume.spacing
+    else:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        mask, said = read_png_mask(path)
+        source = source_of(path)
+        facts = {"unit": "pixel", "record": said} if source is None else source.header
+        sizes = tuple(facts.get("spacing", ()))
+    saved = facts.get("record") or {}
+    if saved.get("placement"):  # it has the layer's own units, which a format may not
+        sides = _sides(saved["placement"])
+    else:
+        sides = None if facts.get("unit") == "pixel" else tuple(sizes[-mask.ndim :])
+    return Labelled(mask, record.labels_of(saved.get("classes")), sides)
+
+
+def _sides(placement: dict[str, Any]) -> tuple[float, ...] | None:
+    """The spacing of a layer in mm, if its units are lengths."""
+    factors = [millimetres(unit) for unit in placement["units"]]
+    if None in factors:
+        return None
+    pairs = zip(placement["scale"], factors, strict=True)
+    return tuple(abs(float(side)) * (factor or 1.0) for side, factor in pairs)
 
 
 def source_of(path: Path | None) -> Source | None:

@@ -17,7 +17,7 @@ from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.priors import PriorSource
-from napari_hidiff.training.thresholds import mask_at
+from napari_hidiff.training.validation import mask_at
 
 from .damage import damage
 from .metrics import METRICS, TOLERANCE, Scores, empty, score

@@ -41,6 +41,9 @@ class SettingsPage(QWidget):
         self.maps = check_box(
             "maps", "Probability and uncertainty", "Two more layers, filled by every result."
         )
+        self.sizes = elements.button(
+            "sizes", "Sizes …", "How large every class and object of the mask is: mm2, or ml."
+        )
         guards = (how.certain, how.firm)
         rest = [how.sampler, how.steps, how.samples, how.seed, how.device]
         self._area = elements.page(
@@ -61,6 +64,7 @@ class SettingsPage(QWidget):
             self.changes,
             self.strokes,
             self.maps,
+            self.sizes,
             self.volume,
             self.learn,
         )

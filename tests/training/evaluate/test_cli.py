@@ -12,7 +12,7 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import Label
 from napari_hidiff.training.evaluate import cli
-from napari_hidiff.training.thresholds import Threshold, with_threshold
+from napari_hidiff.training.validation import Threshold, with_threshold
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from napari_hidiff.inference.card import card_rows
 from napari_hidiff.masks import dice, mask_of
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor import balanced
-from napari_hidiff.training.thresholds import (
+from napari_hidiff.training.validation import (
     TRIED,
     Threshold,
     best_threshold,
