@@ -234,9 +234,14 @@ def load_model(
     refuse_pickle(path)
     where = find_device(device)
     stored = weights.read(path)
-    segmentor, refiner = networks(stored.card)
-    stored.fill({"segmentor": segmentor, "refiner": refiner})
-    model = HiDiff(stored.card, segmentor, refiner, where, engine)
+    try:
+        segmentor, refiner = networks(stored.card)
+        stored.fill({"segmentor": segmentor, "refiner": refiner})
+        model = HiDiff(stored.card, segmentor, refiner, where, engine)
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: its card cannot be used ({first_line(error)})") from error
     model.file, model.digest = path.name, digest_of(path)
     if prepare:
         model.backend.prepare()

@@ -17,7 +17,14 @@ from torch.nn import functional as F
 
 from napari_hidiff.networks.binary import CONVOLUTIONS, Convolution
 from napari_hidiff.networks.blocks import Block, TimeEmbedding, XFormer
-from napari_hidiff.networks.segmentor import MULTIPLE, STRIDES, balanced, pad_to_multiple, unpad
+from napari_hidiff.networks.segmentor import (
+    MULTIPLE,
+    STRIDES,
+    balanced,
+    check_threshold,
+    pad_to_multiple,
+    unpad,
+)
 
 FACTORS = {1: 1, 2: 1, 4: 2, 8: 2, 16: 4, 32: 4}
 """Channels of the level at each stride, in multiples of the width."""
@@ -130,6 +137,7 @@ class Refiner(nn.Module):
         super().__init__()
         if hypotheses < 0 or (hypotheses and classes != 1):
             raise ValueError(f"{classes} classes cannot have {hypotheses} hypotheses")
+        check_threshold(threshold)
         if width < 32 or width % 32:
             raise ValueError(f"width must be a multiple of 32, not {width}")
         if stem not in (1, 2):

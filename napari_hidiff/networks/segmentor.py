@@ -76,6 +76,12 @@ class Segmentor(nn.Module):
         return feature[..., within[0], within[1]]
 
 
+def check_threshold(threshold: float) -> None:
+    """ValueError unless a threshold lies in ]0, 1[."""
+    if not 0 < threshold < 1:
+        raise ValueError(f"a threshold lies between 0 and 1, not at {threshold}")
+
+
 def balanced(logits: Tensor, threshold: float) -> Tensor:
     """Logits [B, K, H, W] whose mask at 1/2 is that of ``logits`` at a threshold in ]0, 1[.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.networks.encoder import Encoder
-from napari_hidiff.networks.segmentor import Segmentor, measure, one_line
+from napari_hidiff.networks.segmentor import Segmentor, check_threshold, measure, one_line
 from napari_hidiff.networks.segmentor_libraries import (
     SMP,
     AttentionUNet,
@@ -59,6 +59,7 @@ def build_segmentor(
         whose module is not trusted (:mod:`napari_hidiff.networks.segmentor_registry`).
     """
     try:
+        check_threshold(threshold)
         if _FACTORY.fullmatch(name):
             segmentor: Segmentor = AnyModule(channels, classes, factory=name, **options)
         elif name in SEGMENTORS:

@@ -66,6 +66,28 @@ def test_nothing_that_is_no_sound_model_gets_in(tiny_file, tmp_path, monkeypatch
     assert not catalog.folder().exists() or not list(catalog.folder().iterdir())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refiner": {"width": 31}},
+        {"refiner": {"width": 32, "stem": 2, "threshold": 1.0}},
+        {"segmentor": {"name": "unet", "filters": [4, 4, 8, 8, 8, 8], "threshold": 0}},
+        {"segmentor": {"name": "unet", "threshold": "half"}},
+        {"segmentor": {}},
+        {"diffusion": {"steps": "ten"}},
+        {"diffusion": {"speed": 1}},
+        {"intensity": {"rule": "magic"}},
+    ],
+)
+def test_a_card_that_builds_no_model_is_one_line(tiny_file, tmp_path, change):
+    card = {**json.loads(catalog.read_card(tiny_file).to_json()), **change}
+    file = tmp_path / "odd.safetensors"
+    save_file(load_file(tiny_file), file, {"card": json.dumps(card)})
+    with pytest.raises(InputError) as raised:
+        load_model(file, device="cpu", engine="torch")
+    assert "\n" not in str(raised.value)
+
+
 def test_names(tiny_file):
     with pytest.raises(InputError, match="bundled model, which stays"):
         catalog.add(tiny_file, "hippocampus")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QAbstractItemView,
     QDialog,
     QFileDialog,
@@ -41,6 +42,8 @@ class SizeTable(QDialog):
         self.table.setHorizontalHeaderLabels(list(COLUMNS[1:]))
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
+        for corner in self.table.findChildren(QAbstractButton):
+            corner.setToolTip("Select all rows.")
         self.save = elements.button("sizes_save", "Save as CSV …", "Write all rows into a table.")
         self.save.clicked.connect(lambda: attempt(self.write))
         column = QVBoxLayout(self)
