@@ -205,6 +205,13 @@ class Actions:
         how = self._settings_for(target)
         self._slices.carry(target, model, axis, how, directions, label)
 
+    def fill_slices(self) -> None:
+        """The slices of the range between those that the user worked on, filled from these."""
+        target, axis = self._selection.volume()
+        model = self._models.loaded()
+        label = self._object(target) if model.card.prompted else None
+        self._slices.fill(target, model, axis, self._settings_for(target), label)
+
     def take_back(self) -> None:
         """Undo what was done to many slices last."""
         self._slices.take_back()

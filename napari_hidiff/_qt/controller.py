@@ -117,6 +117,7 @@ class Controller(Actions):
             slices.carry_on: partial(self.carry, 1),
             slices.carry_back: partial(self.carry, -1),
             slices.segment: self.segment_slices,
+            slices.fill: self.fill_slices,
             slices.take_back: self.take_back,
             self._settings.sizes: self.sizes,
         }

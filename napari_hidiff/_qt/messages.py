@@ -233,7 +233,7 @@ def swept(what: str, done: int, total: int) -> str:
     """How a pass over slices ended."""
     if what == "carry":
         return f"Carried to {_slices(done)}" if done else "No neighbour needed a change"
-    name = {"segment": "First mask in", "refine": "Updated"}[what]
+    name = {"segment": "First mask in", "refine": "Updated", "fill": "Filled"}[what]
     return f"{name} {_slices(done)}" if done == total else f"{name} {done} of {total} slices"
 
 

@@ -166,7 +166,7 @@ class HiDiffWidget(QWidget):
         annotated, session, busy = self.bench, self.session, self.work.busy
         for button in (page.segment, page.step, page.run, page.refine_slices, slices.segment):
             button.setEnabled(ready)
-        for button in (page.carry, slices.carry_back, slices.carry_on):
+        for button in (page.carry, slices.carry_back, slices.carry_on, slices.fill):
             button.setEnabled(ready)
         card = self.selection.card
         prompted = card is not None and card.prompted  # an update asks for the first mask

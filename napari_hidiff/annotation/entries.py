@@ -228,7 +228,7 @@ class SweepFacts(ScaleFacts, total=False):
 class SweepEntry(_SliceEntry, ModelFacts, SweepFacts):
     """A slice got its result in a pass over many; the write after this entry has the pixels.
 
-    kind : segment, refine or carry.
+    kind : segment, refine, carry or fill.
     """
 
     action: Literal["sweep"]

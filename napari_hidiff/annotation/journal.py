@@ -238,7 +238,7 @@ class Journal:
         sampling: Sampling | None,
         guards: Guards | None,
     ) -> None:
-        """A slice got its result in a pass over many; kind : segment, refine or carry."""
+        """A slice got its result in a pass over many; kind : segment, refine, carry or fill."""
         facts: SweepFacts = {}
         if sampling is not None:
             facts["sampler"], facts["steps"] = sampling.sampler, sampling.steps

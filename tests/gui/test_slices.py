@@ -6,7 +6,9 @@ from napari.layers import Image
 from qtpy.QtCore import Qt
 
 from napari_hidiff.annotation import refinement
+from napari_hidiff.annotation.between import interpolated
 from napari_hidiff.annotation.constraints import MARGIN, Guards
+from napari_hidiff.annotation.replay import Replay
 from napari_hidiff.inference import volumes
 from napari_hidiff.masks import FREE
 
@@ -246,6 +248,33 @@ def rgbi_file(tiny, tmp_path):
 def rows_shown(hand) -> bool:
     """Whether each channel has its row on Settings, and not all together one line."""
     return hand.control("channel_green").isVisibleTo(hand.widget.panel.settings)
+
+
+def test_slices_between_strokes_are_filled_and_taken_back(hand, volume) -> None:
+    hand.click("segment_slices")
+    hand.click("fill_slices")
+    hand.wait(lambda: "Paint in two slices first" in hand.said(), "the advice")
+    segmented = hand.mask.data.copy()
+    for at in (0, 3):
+        hand.viewer.dims.set_current_step(0, at)
+        hand.stroke((10, 10), (10, 40), label=1)
+        hand.stroke((14, 10), (14, 40), label=1)
+    painted, model = hand.mask.data.copy(), hand.widget.models.loaded()
+    hand.click("fill_slices")
+    hand.says("Filled 2 slices", "slices")
+    np.testing.assert_array_equal(hand.mask.data[[0, 3, 4]], painted[[0, 3, 4]])
+    planes = normalised(hand, volume)
+    for at, prior in zip((1, 2), interpolated(painted[0], painted[3], 2), strict=True):
+        alone = model.refine(planes[at], prior, normalised=True, **ONE_STEP)
+        np.testing.assert_array_equal(hand.mask.data[at], alone.mask)
+    assert (hand.mask.data[1:3] != segmented[1:3]).any()
+    filled, annotation = hand.mask.data.copy(), hand.widget.bench.annotation
+    replay = Replay(annotation.log, volume.shape, volume, lambda *_: model)
+    replay.run()
+    assert replay.deviation is None
+    np.testing.assert_array_equal(replay.mask, filled)
+    hand.click("take_back")
+    np.testing.assert_array_equal(hand.mask.data, painted)
 
 
 def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:

@@ -162,6 +162,12 @@ class SliceRange(QWidget):
         self.segment = elements.button(
             "segment_slices", "First masks", "The model's first mask of each slice, not refined."
         )
+        self.fill = elements.button(
+            "fill_slices",
+            "Fill between",
+            "Fill the slices between those that have strokes of yours or are done: from the shapes "
+            "on both sides, refined.",
+        )
         self.carry_back = elements.button(
             "carry_back", "◀ Carry", "Carry the correction to the slices before this one alone."
         )
@@ -178,7 +184,8 @@ class SliceRange(QWidget):
         grid.addWidget(self.axis, 0, 1)
         grid.addWidget(self.first, 1, 0)
         grid.addWidget(self.last, 1, 1)
-        grid.addWidget(self.segment, 2, 0, 1, 2)
+        grid.addWidget(self.segment, 2, 0)
+        grid.addWidget(self.fill, 2, 1)
         grid.addWidget(self.carry_back, 3, 0)
         grid.addWidget(self.carry_on, 3, 1)
         grid.addWidget(self.take_back, 4, 0, 1, 2)

@@ -15,6 +15,7 @@ from napari_hidiff._qt.controls.sections import SliceRange
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
+from napari_hidiff.annotation.between import fill_slices
 from napari_hidiff.annotation.constraints import Guards
 from napari_hidiff.annotation.objects import with_object
 from napari_hidiff.annotation.refinement import (
@@ -163,6 +164,45 @@ class ManySlices:
                 yield from propagate(model, target.stack, path, before, mask, standing, fixed, how)
 
         self._start("carry", target, model, [*chain(*paths)], both_ways, how=how, label=label)
+
+    def fill(
+        self,
+        target: Target,
+        model: "HiDiff",
+        axis: int,
+        settings: Settings,
+        label: int | None = None,
+    ) -> None:
+        """Fill the slices of the range between those that have strokes or are done; raises
+        InputError.
+
+        label : the object that a prompted model is asked for, the only one that is filled.
+        """
+        where, how = self._range(target, axis), settings.sampling
+        annotated = target.annotated()
+        sessions, whole = annotated.annotation.sessions, annotated.mask.data
+
+        def worked_on(index: Index) -> bool:
+            session = sessions.get(index)
+            return session is not None and bool(session.done or session.timeline.fixed_count)
+
+        known = [
+            (index, whole[slicer(index)].copy() if label is None else whole[slicer(index)] == label)
+            for index in where
+            if worked_on(index)
+        ]
+        between = [one for one in where if known and known[0][0] < one < known[-1][0]]
+        between = [one for one in between if not worked_on(one)]
+        if not between:
+            raise InputError("Paint in two slices first, with some between them: those are filled.")
+        if label is None:
+            fixed = fixed_maps(sessions, model.labels)
+            for _, mask in known:
+                check_labels(mask, model.labels, "A mask to fill from")
+        else:
+            fixed = object_maps(sessions, between, whole, label)
+        args = (model, target.stack, axis, known, fixed, how)
+        self._start("fill", target, model, between, fill_slices, *args, how=how, label=label)
 
     def take_back(self) -> None:
         """Put every slice of the last sweep back, as one undo step, but for later changes."""
