@@ -227,11 +227,12 @@ def load_model(
     ------
     InputError : no such model, a file that is broken or no model, an unknown device or engine.
     """
+    path = find_model(name)
+    refuse_pickle(path)
+    # Loading torch takes seconds: what is missing is said before.
     from napari_hidiff.inference import weights
     from napari_hidiff.inference.model import HiDiff, networks
 
-    path = find_model(name)
-    refuse_pickle(path)
     where = find_device(device)
     stored = weights.read(path)
     try:

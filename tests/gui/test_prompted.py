@@ -163,6 +163,7 @@ def test_a_first_timer_saves_objects_of_a_picture_that_no_model_was_trained_on(
     assert not out_of_sight(hand)
     hand.says("Next: paint a stroke inside the object", "next")
     before, clicks = places(hand), ["paint"]
+    row = hand.control("class_1").pos()
     for label, at in enumerate([(119, 270), (124, 44), (125, 102)], 1):
         if label > 1:
             clicks.append("new_object")
@@ -170,6 +171,7 @@ def test_a_first_timer_saves_objects_of_a_picture_that_no_model_was_trained_on(
         point(hand, *at, 7)
         truth = (areas == areas[at]).astype(np.uint8)
         assert dice(of(hand, label), truth) > 0.85, f"object {label}"
+        assert hand.control("class_1").pos() == row
     assert places(hand) == before
     path = tmp_path / "coins.png"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))

@@ -117,16 +117,19 @@ def test_a_broken_file_is_listed_with_its_problem(tmp_path):
     assert "not a readable model file" in one.problem
 
 
-def test_cards_are_read_without_torch(tiny_file):
+def test_cards_are_read_and_a_missing_model_is_named_without_torch(tiny_file):
     catalog.add(tiny_file)
     script = (
         "import sys; from napari_hidiff.inference import catalog\n"
         "cards = [one.card.name for one in catalog.entries()]\n"
-        "print(cards); sys.exit('torch' in sys.modules)"
+        "print(cards)\n"
+        "try:\n    catalog.load_model('none')\nexcept ValueError as error:\n    print(error)\n"
+        "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "'tiny'" in done.stdout
+    assert "no model 'none'" in done.stdout
 
 
 def test_the_command(tiny_file, tmp_path):

@@ -86,6 +86,7 @@ class ClassesBox(QWidget):
             if label:
                 for column, part in enumerate(self._row(label, kind)):
                     rows.addWidget(part, label, column)
+        rows.setRowStretch(len(classes), 1)  # the first one stays on top
         self._area.setWidget(inside)
         self.rebuilt.emit()
         self._set_height()
