@@ -15,6 +15,7 @@ from napari_hidiff.masks import Label
 
 COLUMNS = ("file", "label", "class", "object", "pixels", "size", "unit")
 """Of the table in a file."""
+FORMULA = ("=", "+", "-", "@", "\t")
 MM2, ML = "mm2", "ml"
 UNITS = {2: MM2, 3: ML}
 """Unit of a size, by the number of axes of the mask."""
@@ -75,7 +76,11 @@ def write_sizes(path: Path, rows: Iterable[tuple[str, Size]]) -> None:
     with atomic_write(path) as (part,), part.open("w", newline="", encoding="utf-8-sig") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        table.writerows(cells(name, size) for name, size in rows)
+        for name, size in rows:
+            # A name that begins so would be a formula in a spreadsheet.
+            table.writerow(
+                f"'{cell}" if cell[:1] in FORMULA else cell for cell in cells(name, size)
+            )
 
 
 def cells(name: str, size: Size) -> list[str]:

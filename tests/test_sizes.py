@@ -112,6 +112,14 @@ def test_a_folder_becomes_a_table_that_a_spreadsheet_opens(command, tmp_path):
     assert "cup, disc" in out
 
 
+def test_a_name_is_no_formula_in_the_table(command, tmp_path):
+    classes = (*CLASSES[:1], Label("=HYPERLINK(1)", "#ff0000"))
+    write_labels(tmp_path / "a_mask.png", picture(), classes)
+    command(tmp_path, "--output", tmp_path / "sizes.csv", "--classes")
+    with (tmp_path / "sizes.csv").open(newline="", encoding="utf-8-sig") as file:
+        assert next(csv.DictReader(file))["class"] == "'=HYPERLINK(1)"
+
+
 def test_what_is_no_mask_is_one_line(command, tmp_path):
     np.savez(tmp_path / "grey.npz", mask=np.linspace(0, 1, 60).reshape(3, 4, 5))
     (tmp_path / "empty").mkdir()
