@@ -1,7 +1,7 @@
 """How large what a mask shows is: area or volume of every class and of its objects, as a table."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from napari_hidiff.io.record import named
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.masks import Label
 
-COLUMNS = ("file", "label", "class", "object", "pixels", "size", "unit")
-"""Of the table in a file."""
+COLUMNS = ("label", "class", "object", "pixels", "size", "unit")
+"""Of a table; in a file the name of the mask's file comes first."""
 FORMULA = ("=", "+", "-", "@", "\t")
 MM2, ML = "mm2", "ml"
 UNITS = {2: MM2, 3: ML}
@@ -75,24 +75,18 @@ def write_sizes(path: Path, rows: Iterable[tuple[str, Size]]) -> None:
     spreadsheets open; InputError if it cannot be written."""
     with atomic_write(path) as (part,), part.open("w", newline="", encoding="utf-8-sig") as file:
         table = csv.writer(file)
-        table.writerow(COLUMNS)
+        table.writerow(["file", *COLUMNS])
         for name, size in rows:
             # A name that begins so would be a formula in a spreadsheet.
-            table.writerow(
-                f"'{cell}" if cell[:1] in FORMULA else cell for cell in cells(name, size)
-            )
+            row = [name, *cells(size)]
+            table.writerow(f"'{cell}" if cell.startswith(FORMULA) else cell for cell in row)
 
 
-def cells(name: str, size: Size) -> list[str]:
+def cells(size: Size) -> list[str]:
     """A row of the table; empty where something is not known."""
     number = "" if size.object is None else str(size.object)
     amount = "" if size.size is None else f"{size.size:.6g}"
-    return [name, str(size.label), size.name, number, str(size.pixels), amount, size.unit]
-
-
-def whole_classes(found: Iterable[Size]) -> Iterator[Size]:
-    """The rows of classes alone."""
-    return (size for size in found if size.object is None)
+    return [str(size.label), size.name, number, str(size.pixels), amount, size.unit]
 
 
 def _each(spacing: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_hidiff.cli import app
 from napari_hidiff.errors import InputError
@@ -123,10 +124,12 @@ def test_a_name_is_no_formula_in_the_table(command, tmp_path):
 def test_what_is_no_mask_is_one_line(command, tmp_path):
     np.savez(tmp_path / "grey.npz", mask=np.linspace(0, 1, 60).reshape(3, 4, 5))
     (tmp_path / "empty").mkdir()
+    Image.fromarray(picture() * 80).save(tmp_path / "a_mask.jpg")
     for path, line in (
         (tmp_path / "grey.npz", "grey.npz: is no mask, which has whole numbers"),
         (tmp_path / "empty", "no file in this folder is named as a mask"),
         (tmp_path / "none.png", "none.png: no such file"),
+        (tmp_path / "a_mask.jpg", "JPEG blurs labels"),
     ):
         status, out, err = command(path)
         assert (status, out) == (2, "")

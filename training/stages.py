@@ -114,7 +114,7 @@ def out_of_fold(cases: Sequence[Stored], run: Run) -> list[Stored]:
         found = searched(
             first_mask(segmentor), outside, recipe.validate_cases, len(run.card.classes)
         )
-        segmentor.threshold = found.threshold if found is not None else 0.5
+        segmentor.threshold = found.threshold
         for case in with_priors(outside, predictor(segmentor), f"priors of fold {fold}", run):
             by_id[case.id] = case
     return [by_id[case.id] for case in cases]

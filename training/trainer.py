@@ -208,13 +208,12 @@ def segmentor_stage(
     elif wanted and recipe.folds > 1 and not recipe.prior_from:
         cases = out_of_fold(cases, run)
     segmentor = pretrain("segmentor", MAIN_STAGE, recipe.pretrain_iterations, cases, run)
-    if run.start is None and not recipe.prior_from:
+    if run.start is None and not recipe.prior_from and held_out:
         found = searched(
             first_mask(segmentor), held_out, recipe.validate_cases, len(run.card.classes)
         )
-        if found is not None:
-            segmentor.threshold = found.threshold
-            run = replace(run, card=with_threshold(run.card, "segmentor", found))
+        segmentor.threshold = found.threshold
+        run = replace(run, card=with_threshold(run.card, "segmentor", found))
     missing = [case for case in cases if case.prior_file is None]
     if wanted and missing:
         done = with_priors(missing, predictor(segmentor), "priors", run)
@@ -332,9 +331,11 @@ def with_refiner_threshold(
 ) -> HiDiff:
     """The model with the best threshold of its refiner, if refinements and answers to strokes of
     the validation cases are better with it; else the model as it is."""
+    if run.recipe.predicts != "y0":
+        return model
     most, before = run.recipe.validate_cases, model.card.training["validation"]
     found = searched(refined(model), held_out, most, model.labels)
-    if found is None or found.threshold == 0.5 or model.card.refiner["output"] != "y0":
+    if found.threshold == 0.5:
         return model
     other = loaded(with_threshold(model.card, "refiner", found), state, run.accelerator.device)
     scores = before | validate(other, held_out, most)[0]

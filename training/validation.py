@@ -196,27 +196,26 @@ def best_threshold(found: Iterable[tuple[np.ndarray, np.ndarray]], labels: int) 
     return Threshold(TRIED[at], float(means[at]), float(means[TRIED.index(0.5)]))
 
 
-def searched(predict: Predict, cases: Sequence[Stored], most: int, labels: int) -> Threshold | None:
-    """The best threshold of at most ``most`` cases, scored as in validation; None without cases."""
+def searched(predict: Predict, cases: Sequence[Stored], most: int, labels: int) -> Threshold:
+    """The best threshold of at most ``most`` of the cases (at least one), scored as in
+    validation."""
 
     def found(case: Stored) -> tuple[np.ndarray, np.ndarray]:
         rows = [(predict(image, given), truth) for image, truth, given in planes(case)]
         probabilities, truths = zip(*rows, strict=True)
         return np.stack(probabilities), np.stack(truths)
 
-    if not cases:
-        return None
     return best_threshold((found(case) for case in spread(cases, most)), labels)
 
 
 def with_threshold(card: Card, part: str, found: Threshold) -> Card:
     """The card with a threshold of its ``segmentor`` or ``refiner``, and the scores behind it."""
-    if part == "segmentor":
-        card = replace(card, segmentor=card.segmentor | {"threshold": found.threshold})
-    else:
-        card = replace(card, refiner=card.refiner | {"threshold": found.threshold})
     known: dict[str, Any] = card.training.get("thresholds", {})
-    return replace(card, training=card.training | {"thresholds": known | {part: asdict(found)}})
+    changes = {
+        part: getattr(card, part) | {"threshold": found.threshold},
+        "training": card.training | {"thresholds": known | {part: asdict(found)}},
+    }
+    return replace(card, **changes)
 
 
 def first_mask(segmentor: Segmentor) -> Predict:

@@ -11,7 +11,7 @@ from rich.table import Table
 from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import registry
-from napari_hidiff.sizes import COLUMNS, cells, sizes_of, whole_classes, write_sizes
+from napari_hidiff.sizes import COLUMNS, cells, sizes_of, write_sizes
 
 
 def sizes_command(
@@ -45,7 +45,7 @@ def sizes_command(
             found = sizes_of(*labelled)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        rows += [(str(path), size) for size in (whole_classes(found) if classes else found)]
+        rows += [(str(path), size) for size in found if size.object is None or not classes]
     if output is not None:
         write_sizes(output, rows)
     if json:
@@ -53,9 +53,9 @@ def sizes_command(
     elif output is not None:
         print(f"{output}: {len(rows)} rows")
     else:
-        table = Table(*COLUMNS)
+        table = Table("file", *COLUMNS)
         for name, size in rows:
-            table.add_row(*cells(name, size))
+            table.add_row(name, *cells(size))
         Console().print(table)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io import dicom, npz, nrrd, record, tiff
 from napari_hidiff.io.extent import check_pages, check_picture
-from napari_hidiff.io.images import mask_of, read_image
+from napari_hidiff.io.images import JPEG, mask_of, read_image
 from napari_hidiff.io.nifti import is_nifti, read_volume, stem
 from napari_hidiff.io.pages import check_chain
 from napari_hidiff.io.pictures import TIFF, read_picture
@@ -105,7 +105,12 @@ def is_mask(volume: Volume) -> bool:
         or source.header.get("array") == "mask"
         or is_named_mask(Path(source.path))
     )
-    if not said or array.min() < 0 or array.max() > 65535:
+    return said and _holds_labels(array)
+
+
+def _holds_labels(array: np.ndarray) -> bool:
+    """Whether all values are whole numbers from 0 to 65535."""
+    if array.min() < 0 or array.max() > 65535:
         return False
     return array.dtype.kind != "f" or bool((array % 1 == 0).all())
 
@@ -165,13 +170,14 @@ def read_labelled(path: Path) -> Labelled:
     if is_volume(path):
         volume = read(path)
         array, facts = volume.array, volume.source.header
-        whole = array.dtype.kind != "f" or bool((array % 1 == 0).all())
-        if not whole or array.min() < 0 or array.max() > 65535:
+        if not _holds_labels(array):
             raise InputError(f"{path}: is no mask, which has whole numbers from 0 to 65535")
         mask, sizes = labels(volume), volume.spacing
     else:
         if not path.exists():
             raise InputError(f"{path}: no such file")
+        if path.suffix.lower() in JPEG:
+            raise InputError(f"{path}: JPEG blurs labels; store masks as png")
         mask, said = read_png_mask(path)
         source = source_of(path)
         facts = {"unit": "pixel", "record": said} if source is None else source.header

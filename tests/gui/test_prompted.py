@@ -130,6 +130,25 @@ def test_strokes_points_and_boxes_find_objects_one_by_one(open_hand) -> None:
     np.testing.assert_array_equal(replayed(hand), hand.mask.data)
 
 
+def test_an_object_is_filled_between_its_own_slices(open_hand) -> None:
+    """A slice with strokes of another object alone says nothing of this one."""
+    picture, disc, other = blobs()
+    hand = open_hand(np.stack([picture] * 7), "universal", stepwise=False)
+    ready(hand)
+    hand.click("paint")
+    for at, label in ((3, 2), (0, 1), (6, 1)):
+        hand.viewer.dims.set_current_step(0, at)
+        hand.idle()
+        hand.mask.selected_label = label
+        point(hand, *((70, 60) if label == 1 else (90, 150)), 25)
+    hand.click("fill_slices")
+    hand.says("Filled 5 slices", "slices")
+    for at in range(7):
+        assert dice((hand.mask.data[at] == 1).astype(np.uint8), disc) > 0.85, f"slice {at}"
+    assert dice((hand.mask.data[3] == 2).astype(np.uint8), other) > 0.85
+    assert not (np.delete(hand.mask.data, 3, 0) == 2).any()
+
+
 def test_it_starts_from_any_labels_layer(open_hand) -> None:
     picture, disc, other = blobs()
     hand = open_hand(picture, "universal", stepwise=False)

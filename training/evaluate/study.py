@@ -47,8 +47,8 @@ class Options:
 
     Scores : ``also``, further samplers to compare with; ``damage``, refine from damaged priors
     too; ``at_half``, score masks without the card's thresholds too; ``second_observer``, score the
-    human too; ``tolerance`` of the surface Dice, in the unit
-    of the spacing; ``skip_bad``, leave out and list the cases that cannot be used.
+    human too; ``tolerance`` of the surface Dice, in the unit of the spacing; ``skip_bad``, leave
+    out and list the cases that cannot be used.
 
     Experiments on a model : ``arms``, by name, None = the default ones; ``strokes``, at most so
     many on an image; ``stroke``, ``auto``, ``disc`` or ``scribble``; ``wrong``, the share of wrong

@@ -37,9 +37,9 @@ class SizeTable(QDialog):
         self.setWindowTitle("Sizes")
         self.resize(420, 360)
         self.line = elements.text("sizes_line")
-        self.table = QTableWidget(0, len(COLUMNS) - 1)
+        self.table = QTableWidget(0, len(COLUMNS))
         self.table.setObjectName("sizes_rows")
-        self.table.setHorizontalHeaderLabels(list(COLUMNS[1:]))
+        self.table.setHorizontalHeaderLabels(list(COLUMNS))
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         for corner in self.table.findChildren(QAbstractButton):
@@ -95,6 +95,6 @@ class SizeTable(QDialog):
     def _fill(self, found: list[Size]) -> None:
         self.table.setRowCount(len(found))
         for row, size in enumerate(found):
-            for column, text in enumerate(cells("", size)[1:]):
+            for column, text in enumerate(cells(size)):
                 self.table.setItem(row, column, QTableWidgetItem(text))
         self.table.resizeColumnsToContents()

@@ -176,7 +176,8 @@ class ManySlices:
         """Fill the slices of the range between those that have strokes or are done; raises
         InputError.
 
-        label : the object that a prompted model is asked for, the only one that is filled.
+        label : the object that a prompted model is asked for, the only one that is filled: between
+        slices that have strokes inside it, or a box around it, or are done.
         """
         where, how = self._range(target, axis), settings.sampling
         annotated = target.annotated()
@@ -184,7 +185,9 @@ class ManySlices:
 
         def worked_on(index: Index) -> bool:
             session = sessions.get(index)
-            return session is not None and bool(session.done or session.timeline.fixed_count)
+            if session is None or session.done or label is None:
+                return session is not None and bool(session.done or session.timeline.fixed_count)
+            return session.painted_in(label) or session.pointed(label) is not None
 
         known = [
             (index, whole[slicer(index)].copy() if label is None else whole[slicer(index)] == label)
