@@ -51,6 +51,7 @@ class Process(ABC):
         self.steps, self.schedule, self.s = steps, schedule, s
         betas = _betas(steps, schedule, s)
         self.alphas_bar = torch.cumprod(torch.cat([betas.new_ones(1), 1 - betas]), 0)
+        self._tables: dict[torch.device, Tensor] = {}
 
     def timesteps(self, n: int) -> list[int]:
         """``n`` strictly decreasing times; the first is T, the last is 1 when n > 1.
@@ -79,10 +80,20 @@ class Process(ABC):
     ) -> Tensor:
         """y_s of the ancestral step t -> s, by the posterior q(y_s | y_t, y_0)."""
 
+    def _table(self, device: torch.device) -> Tensor:
+        """``alphas_bar`` on a device, copied there once: a copy in every step makes a GPU wait."""
+        if device not in self._tables:
+            known = self.alphas_bar.float() if device.type == "mps" else self.alphas_bar
+            self._tables[device] = known.to(device)  # Apple's GPUs have no float64
+        return self._tables[device]
+
     def _alpha_bar(self, t: Time, *others: Tensor) -> Tensor:
         """abar_t, shaped to broadcast along the first axis of ``others``, in their dtype."""
         like = max(others, key=lambda x: x.ndim)
-        value = self.alphas_bar[t.cpu() if isinstance(t, Tensor) else t].to(like)
+        if isinstance(t, Tensor):
+            value = self._table(t.device)[t].to(like)
+        else:
+            value = like.new_full((), float(self.alphas_bar[t]))
         return value.reshape(value.shape + (1,) * (like.ndim - value.ndim)) if value.ndim else value
 
 
