@@ -6,7 +6,7 @@ batch trains the same network on one process or several.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed import nn as collective
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.networks.binary import BinaryConv2d
@@ -38,6 +38,7 @@ class Learner:
     other network.
 
     factor : of the learning rate, by update; :func:`warm_cosine` of ``iterations`` without it.
+    captured : :meth:`apply` becomes part of a CUDA graph: numbers that change are on the device.
     """
 
     def __init__(
@@ -50,16 +51,19 @@ class Learner:
         accelerator: Accelerator,
         real: torch.dtype = torch.float32,
         factor: Callable[[int], float] | None = None,
+        captured: bool = False,
     ) -> None:
         self.accelerator, self.decay, self.updates = accelerator, decay, 0
         module = module.to(accelerator.device, real)
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(module, multi_avg_fn=self._follow, use_buffers=True)
+        self.average = AveragedModel(module, use_buffers=True)
         self.average.requires_grad_(False).eval()
         self.plain = synchronised(module, accelerator.device.type == "cuda")
         groups = parameter_groups(self.plain, weight_decay)
-        fused = accelerator.device.type == "cuda"
-        optimizer = torch.optim.AdamW(groups, lr=lr, fused=fused or None)
+        self.captured = captured
+        self.mixing = torch.ones((), device=accelerator.device, dtype=real)
+        rate = torch.tensor(lr, device=accelerator.device) if captured else lr
+        optimizer = torch.optim.AdamW(groups, lr=rate, fused=True, capturable=captured)
         self.module, self.optimizer = accelerator.prepare(self.plain, optimizer)
         factor = factor or warm_cosine(iterations)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
@@ -99,12 +103,27 @@ class Learner:
 
     def update(self) -> None:
         """One step of the optimizer and of the average, from the current gradients."""
+        self.prepare()
+        self.apply()
+        self.schedule.step()
+
+    def prepare(self) -> None:
+        """Count the update, and let the average follow by what the number of updates says."""
+        self.updates += 1
+        decay = min(self.decay, self.updates / (self.updates + 10)) if self.updates > 1 else 0
+        self.mixing.fill_(1 - decay)
+
+    def apply(self) -> None:
+        """The device's part of an update, which never waits."""
         self.accelerator.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
         self.optimizer.step()
-        self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.updates += 1
-        self.average.update_parameters(self.plain)
+        with torch.no_grad():
+            for mean, now in zip(_numbers(self.averaged), _numbers(self.plain), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(now, self.mixing)
+                else:
+                    mean.copy_(now)
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state, so that a resumed run equals an uninterrupted one."""
@@ -123,14 +142,12 @@ class Learner:
         self.plain.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups if self.captured else ():
+            group["lr"] = torch.as_tensor(group["lr"], device=self.accelerator.device)
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.updates = state["updates"]
-
-    def _follow(self, means: Any, now: Any, count: Any) -> None:
-        decay = min(self.decay, self.updates / (self.updates + 10))
-        get_ema_multi_avg_fn(decay)(means, now, count)
 
 
 def warm_cosine(iterations: int) -> Callable[[int], float]:
@@ -265,6 +282,12 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         out = centred * scale[:, None, None] + self.bias[:, None, None]
         result: Tensor = out.to(x.dtype)
         return result
+
+
+def _numbers(module: nn.Module) -> Iterator[Tensor]:
+    """Weights and buffers."""
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 def _several() -> bool:

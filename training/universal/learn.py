@@ -13,6 +13,7 @@ from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.networks import ImageCondition, Refiner
 from napari_hidiff.training.universal import priors, strokes
 from napari_hidiff.training.universal.crops import Crops, Draws
+from napari_hidiff.training.universal.graphs import Captured
 
 BACKGROUND_STROKE, BOXED, CLAIMED, PROMPTED = 0.25, 0.05, 0.15, 0.5
 """Shares of crops with a first stroke on the background; with all outside a box fixed to it; with
@@ -52,12 +53,28 @@ class Prompts(NamedTuple):
     fixed: Tensor
 
 
+class Seen(NamedTuple):
+    """What an annotator and the averaged model see of a batch before any stroke.
+
+    prior : float32 [B, 1, C, C]; known : bool [B], whether it says where the object is;
+    own : bool [B], whether the model's answer takes its place; slender : bool [B], thin targets;
+    image : the image's part of the model's condition: entered, then features.
+    """
+
+    prior: Tensor
+    known: Tensor
+    own: Tensor
+    slender: Tensor
+    image: tuple[Tensor, ...]
+
+
 class Annotator:
     """Prompts as people give them: a first stroke, a box, a mask, then strokes on what the averaged
     model answers.
 
     model : the averaged :class:`Prompted`; process : its diffusion; most : rounds of strokes at
-    most; autocast : the precision that it runs in.
+    most; autocast : the precision that it runs in; draws : random numbers of the device; coins : a
+    generator of the CPU, as what the whole batch shares must not wait for the device.
     """
 
     def __init__(
@@ -66,95 +83,103 @@ class Annotator:
         process: Process,
         most: int,
         autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        self.model, self.process, self.most, self.autocast = model, process, most, autocast
-
-    @torch.no_grad()
-    def prompts(self, crops: Crops, draws: Draws, coins: torch.Generator) -> Prompts:
-        """Prior and fixed pixels of every crop. ``coins`` is a generator of the CPU: what the whole
-        batch shares must not wait for the device."""
-        target = crops.target
-        prior, known, own = priors.draw(target, draws)
-        slender = strokes.thin(target, strokes.inside_depth(target))
-        fixed = self._first(crops, prior, known, slender, draws, coins)
-        rounds = _between(1, self.most, coins) if _coin(ROUNDS, coins) and self.most else 0
-        with self.autocast():
-            _, features = self.model.segmentor(crops.image)
-            image = self.model.refiner.encode_image(crops.image, features)
-            answer = None
-            for _ in range(rounds):
-                answer = self._answer(image, prior, fixed)
-                fixed = self._stroke((answer >= 0.5)[:, 0], target, fixed, slender, draws, coins)
-        if answer is not None:
-            prior = torch.where(own[:, None, None, None], answer, prior)
-        return Prompts(prior, fixed)
-
-    def _first(
-        self,
-        crops: Crops,
-        prior: Tensor,
-        known: Tensor,
-        slender: Tensor,
         draws: Draws,
         coins: torch.Generator,
+    ) -> None:
+        self.model, self.process, self.most, self.autocast = model, process, most, autocast
+        self.draws, self.coins = draws, coins
+        functions = (self._see, self._first, self._outside, self._stroke, self._answer)
+        self.parts = [Captured(function, draws.generator) for function in functions]
+
+    def prompts(self, crops: Crops) -> Prompts:
+        """Prior and fixed pixels of every crop."""
+        see, first, outside, stroke, answer_to = self.parts
+        target, answer = crops.target, None
+        seen: Seen = see(crops.image, target)
+        fixed = first(target, crops.others, seen.prior, seen.known, self._along(seen))
+        if self._coin(0.5):  # of the updates, so that half as many crops have one
+            fixed = outside(target, fixed)
+        rounds = self._between(1, self.most) if self._coin(ROUNDS) and self.most else 0
+        for _ in range(rounds):
+            answer = answer_to(seen.prior, fixed, *seen.image)
+            fixed = stroke(answer, target, fixed, self._along(seen))
+        prior = seen.prior
+        if answer is not None:
+            prior = torch.where(seen.own[:, None, None, None], answer, prior)
+        return Prompts(prior, fixed)
+
+    @torch.no_grad()
+    def _see(self, image: Tensor, target: Tensor) -> Seen:
+        prior, known, own = priors.draw(target, self.draws)
+        slender = strokes.thin(target, strokes.inside_depth(target))
+        with self.autocast():
+            _, features = self.model.segmentor(image)
+            seen = self.model.refiner.encode_image(image, features)
+        return Seen(prior, known, own, slender, (seen.entered, *seen.features))
+
+    @torch.no_grad()
+    def _first(
+        self, target: Tensor, others: Tensor, prior: Tensor, known: Tensor, along: Tensor | None
     ) -> Tensor:
         """The fixed pixels before the model was asked: nothing, or what a person starts with."""
-        target, batch = crops.target, len(crops.target)
+        draws, batch = self.draws, len(target)
         fixed = torch.full(target.shape, -1, device=target.device)
         # Where nothing is known the first stroke lies inside the object.
         mask = known[:, None, None] & (prior >= 0.5)[:, 0]
-        struck = self._stroke(mask, target, fixed, slender, draws, coins, elsewhere=0.5)
+        new = strokes.next_strokes(mask != target, target, draws, along, elsewhere=0.5)
         asked = ~known | _chosen(PROMPTED, batch, draws)
-        fixed = torch.where(asked[:, None, None], struck, fixed)
+        fixed = torch.where(asked[:, None, None], strokes.painted(fixed, new, target), fixed)
         boxed = _chosen(BOXED, batch, draws)[:, None, None] & ~strokes.box(target, draws)
-        claimed = _chosen(CLAIMED, batch, draws)[:, None, None] & crops.others
-        fixed = torch.where((boxed | claimed) & (fixed < 0), 0, fixed)
-        if _coin(0.5, coins):  # of the updates, so that half as many crops have one
-            outside = strokes.next_strokes(~target, target, draws, elsewhere=1.0)
-            outside &= _chosen(2 * BACKGROUND_STROKE, batch, draws)[:, None, None]
-            fixed = strokes.painted(fixed, outside, target)
-        return fixed
+        claimed = _chosen(CLAIMED, batch, draws)[:, None, None] & others
+        return torch.where((boxed | claimed) & (fixed < 0), 0, fixed)
 
+    @torch.no_grad()
+    def _outside(self, target: Tensor, fixed: Tensor) -> Tensor:
+        """With strokes on the background in a share of the crops."""
+        outside = strokes.next_strokes(~target, target, self.draws, elsewhere=1.0)
+        outside &= _chosen(2 * BACKGROUND_STROKE, len(target), self.draws)[:, None, None]
+        return strokes.painted(fixed, outside, target)
+
+    @torch.no_grad()
     def _stroke(
-        self,
-        mask: Tensor,
-        target: Tensor,
-        fixed: Tensor,
-        slender: Tensor,
-        draws: Draws,
-        coins: torch.Generator,
-        elsewhere: float = strokes.ELSEWHERE,
+        self, answer: Tensor, target: Tensor, fixed: Tensor, along: Tensor | None
     ) -> Tensor:
-        along = slender if _coin(ALONG, coins) else None
-        new = strokes.next_strokes(mask != target, target, draws, along, elsewhere)
+        """With a stroke on the errors of an answer."""
+        errors = (answer >= 0.5)[:, 0] != target
+        new = strokes.next_strokes(errors, target, self.draws, along)
         return strokes.painted(fixed, new, target)
 
-    def _answer(self, image: ImageCondition, prior: Tensor, fixed: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _answer(self, prior: Tensor, fixed: Tensor, entered: Tensor, *features: Tensor) -> Tensor:
         """The probability of one pass at T, [B, 1, C, C]."""
-        refiner = self.model.refiner
-        prior = clamp_fixed(prior, fixed)
-        condition = refiner.combine(image, refiner.encode_prior(image, prior, fixed))
-        logits = refiner(clamp_fixed(to_mask(prior), fixed), self.process.steps, condition)
+        refiner, image = self.model.refiner, ImageCondition(entered, list(features))
+        with self.autocast():
+            prior = clamp_fixed(prior, fixed)
+            condition = refiner.combine(image, refiner.encode_prior(image, prior, fixed))
+            logits = refiner(clamp_fixed(to_mask(prior), fixed), self.process.steps, condition)
         return clamp_fixed(logits.float().sigmoid(), fixed)
+
+    def _along(self, seen: Seen) -> Tensor | None:
+        return seen.slender if self._coin(ALONG) else None
+
+    def _coin(self, share: float) -> bool:
+        return bool(torch.rand((), generator=self.coins) < share)
+
+    def _between(self, low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=self.coins))
 
 
 def noisy(
-    process: Process,
-    target: Tensor,
-    prior: Tensor,
-    one_step: float,
-    draws: Draws,
-    coins: torch.Generator,
+    process: Process, target: Tensor, prior: Tensor, one_step: float, draws: Draws
 ) -> tuple[Tensor, Tensor]:
     """States y_t [B, 1, C, C] and their times int64 [B]: for a share ``one_step`` the start of the
     one-step pass, [f >= .5] at T, else y_t ~ q(y_t | y_0, f) at a time drawn from 1..T."""
     batch = len(target)
-    start = torch.rand(batch, generator=coins) < one_step
-    t = torch.randint(1, process.steps + 1, (batch,), generator=coins)
+    start = draws.uniform(batch) < one_step
+    t = 1 + (draws.uniform(batch) * process.steps).long()
     t = torch.where(start, process.steps, t)
     y_0 = target[:, None].float()
     drawn = process.noisy(y_0, prior, t, draws.uniform(*y_0.shape)).to(prior.dtype)
-    start, t = (x.to(target.device, non_blocking=True) for x in (start, t))
     return torch.where(start[:, None, None, None], to_mask(prior), drawn), t
 
 
@@ -178,11 +203,3 @@ def prompted_loss(logits: Tensor, target: Tensor, several: Tensor) -> Tensor:
 
 def _chosen(share: float, batch: int, draws: Draws) -> Tensor:
     return draws.uniform(batch) < share
-
-
-def _coin(share: float, coins: torch.Generator) -> bool:
-    return bool(torch.rand((), generator=coins) < share)
-
-
-def _between(low: int, high: int, coins: torch.Generator) -> int:
-    return int(torch.randint(low, high + 1, (), generator=coins))

@@ -7,9 +7,13 @@ from torch.nn import functional as F
 from napari_hidiff.training.universal.crops import Draws
 from napari_hidiff.training.universal.strokes import box
 
-KINDS = {"even": 0.5, "own": 0.12, "damaged": 0.11, "moved": 0.11, "vague": 0.1, "box": 0.06}
-"""Shares: 1/2 everywhere; the model's own answer, where there is one already, else 1/2; a mask with
-errors; a mask of a neighbouring slice; a soft probability; a box."""
+KINDS = {
+    "even": 0.48, "own": 0.12, "exact": 0.05, "damaged": 0.11, "moved": 0.1, "vague": 0.09,
+    "box": 0.05,
+}  # fmt: skip
+"""Shares: 1/2 everywhere; the model's own answer, where there is one already, else 1/2; the right
+mask, which is to stay; a mask with errors; a mask of a neighbouring slice; a soft probability; a
+box."""
 SIGMA, CONFIDENCE = 1.0, 0.9
 """Of the rule that softens masks, as on the card."""
 FOUND, OUTSIDE = 0.5, 0.05
@@ -29,6 +33,7 @@ def draw(target: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         low += share
     prior = torch.full_like(mask, 0.5)
     for name, made in (
+        ("exact", softened(mask)),
         ("damaged", softened(damaged(mask, draws))),
         ("moved", softened(damaged(moved(mask, draws), draws))),
         ("vague", vague(mask, draws)),

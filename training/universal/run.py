@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,7 @@ from napari_hidiff.training.run import (
     write_json,
 )
 from napari_hidiff.training.universal import crops, learn
+from napari_hidiff.training.universal.graphs import Captured
 from napari_hidiff.training.universal.pictures import SUPERPIXELS, Pictures, read_pictures
 from napari_hidiff.training.universal.validation import Batched, prompted_scores
 
@@ -150,6 +152,7 @@ class Training:
             recipe.ema,
             accelerator,
             factor=lambda update: self.clock.rate(update),
+            captured=self.device.type == "cuda",
         )
         forward = learn.Prompted.forward
         self.forward = torch.compile(forward) if recipe.compile else forward
@@ -161,6 +164,10 @@ class Training:
             self._restore(load_checkpoint(self.last))
 
     @property
+    def module(self) -> learn.Prompted:
+        return cast(learn.Prompted, self.learner.plain)
+
+    @property
     def averaged(self) -> learn.Prompted:
         return cast(learn.Prompted, self.learner.averaged)
 
@@ -168,15 +175,14 @@ class Training:
         """Update until the clock is over."""
         recipe, clock = self.recipe, self.clock
         pictures = pictures.to(self.device)
-        chances = pictures.chances()
-        autocast = self.accelerator.autocast
-        annotator = learn.Annotator(self.averaged, self.process, recipe.rounds, autocast)
+        update = Update(self, pictures)
         saved = told = clock.seconds
         total = 1000 if recipe.minutes else recipe.iterations
         shown, over, losses = round(clock.part * total), clock.part >= 1, []
-        with self.watch.progress("universal refiner", shown, total) as advance:
+        progress = self.watch.progress("universal refiner", shown, total)
+        with _stream(self.device), progress as advance:
             while not over:
-                losses.append(self._update(pictures, chances, annotator))
+                losses.append(update())
                 clock.update += 1
                 clock.start()
                 over, stop = clock.part >= 1, self.watch.stopping
@@ -196,29 +202,9 @@ class Training:
                         saved = clock.seconds
                 if stop and not over:
                     self.watch.stopped("universal refiner", clock.update)
+        for note in update.notes:
+            self.watch.say(note)
         self.watch.say(f"{clock.update} updates in {clock.seconds:.0f} s")
-
-    def _update(
-        self, pictures: Pictures, chances: torch.Tensor, annotator: learn.Annotator
-    ) -> torch.Tensor:
-        recipe, draws = self.recipe, self.draws
-        with torch.no_grad():
-            batch = crops.draw(pictures, chances, recipe.batch, recipe.crop, draws)
-            image = batch.image.contiguous(memory_format=torch.channels_last)
-            batch = batch._replace(image=image)
-            prior, fixed = annotator.prompts(batch, draws, self.coins)
-            prior = clamp_fixed(prior, fixed)
-            y_t, t = learn.noisy(
-                self.process, batch.target, prior, recipe.one_step, draws, self.coins
-            )
-            y_t = clamp_fixed(y_t, fixed)
-        network = cast(learn.Prompted, self.learner.plain.train())
-        with self.accelerator.autocast():
-            logits = self.forward(network, image, prior, fixed, y_t, t)
-        loss = learn.prompted_loss(widened(logits), batch.target, t == self.process.steps)
-        self.accelerator.backward(loss)
-        self.learner.update()
-        return loss.detach()
 
     def model(self) -> HiDiff:
         """The averaged networks."""
@@ -267,6 +253,74 @@ class Training:
         self.learner.load_state_dict(state["learner"])
         self.draws.generator.set_state(state["draws"])
         self.coins.set_state(state["coins"])
+
+
+class Update:
+    """One update: a batch is drawn, the annotator prompts, the network learns. On a GPU each part
+    is replayed (:class:`graphs.Captured`).
+    """
+
+    def __init__(self, training: Training, pictures: Pictures) -> None:
+        self.training, self.pictures, self.chances = training, pictures, pictures.chances()
+        self.recipe, self.draws = training.recipe, training.draws
+        generator = training.draws.generator
+        self.annotator = learn.Annotator(
+            training.averaged,
+            training.process,
+            self.recipe.rounds,
+            training.accelerator.autocast,
+            training.draws,
+            training.coins,
+        )
+        self.cut, self.learn = Captured(self._cut, generator), Captured(self._learn, generator)
+
+    @property
+    def notes(self) -> list[str]:
+        """Why parts are not replayed on a GPU."""
+        parts = (self.cut, *self.annotator.parts, self.learn)
+        return [part.note for part in parts if part.note]
+
+    def __call__(self) -> torch.Tensor:
+        """The loss, a scalar on the device."""
+        learner = self.training.learner
+        learner.plain.train()
+        batch: crops.Crops = self.cut()
+        prior, fixed = self.annotator.prompts(batch)
+        learner.prepare()
+        loss: torch.Tensor = self.learn(batch.image, batch.target, prior, fixed)
+        learner.schedule.step()
+        return loss.clone()
+
+    @torch.no_grad()
+    def _cut(self) -> crops.Crops:
+        recipe = self.recipe
+        return crops.draw(self.pictures, self.chances, recipe.batch, recipe.crop, self.draws)
+
+    def _learn(
+        self,
+        image: torch.Tensor,
+        target: torch.Tensor,
+        prior: torch.Tensor,
+        fixed: torch.Tensor,
+    ) -> torch.Tensor:
+        training, process = self.training, self.training.process
+        prior = clamp_fixed(prior, fixed)
+        y_t, t = learn.noisy(process, target, prior, self.recipe.one_step, self.draws)
+        y_t = clamp_fixed(y_t, fixed)
+        with training.accelerator.autocast():
+            logits = training.forward(training.module, image, prior, fixed, y_t, t)
+        loss = learn.prompted_loss(widened(logits), target, t == process.steps)
+        training.accelerator.backward(loss)
+        training.learner.apply()
+        return loss.detach()
+
+
+def _stream(device: torch.device) -> AbstractContextManager[Any]:
+    """A stream of its own for a GPU's work, which recording needs."""
+    if device.type != "cuda":
+        return nullcontext()
+    context: AbstractContextManager[Any] = torch.cuda.stream(torch.cuda.Stream(device))
+    return context
 
 
 def _pictures(

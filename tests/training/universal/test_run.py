@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from universal_runs import SIDE, recipe, training_of
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.training.checkpoint import load_checkpoint
-from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.collection import held_out
 from napari_hidiff.training.progress import Stopped, Watch
@@ -21,41 +20,6 @@ from napari_hidiff.training.universal import crops, learn
 from napari_hidiff.training.universal.pictures import read_pictures
 from napari_hidiff.training.universal.run import Clock, train
 from napari_hidiff.training.universal.validation import Batched, OneByOne, curves_of, targets
-
-SIDE = 64
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Two sets of bright squares on dark ground, several in a picture: where a label is, it is
-    bright."""
-    root = tmp_path_factory.mktemp("collection")
-    rng = np.random.default_rng(0)
-    for name, count in (("one", 4), ("two", 3)):
-        for part in ("images", "masks"):
-            (root / name / part).mkdir(parents=True)
-        for i in range(count):
-            labels = np.zeros((SIDE, SIDE - 8), np.uint8)
-            for k in range(2 + i % 2):
-                y, x = rng.integers(2, 20), rng.integers(2, 30)
-                labels[y + 20 * k : y + 20 * k + 14, x : x + 14] = k + 1
-            image = (rng.integers(0, 40, labels.shape) + 180 * (labels > 0)).astype(np.uint8)
-            Image.fromarray(image).save(root / name / "images" / f"{i}.png")
-            Image.fromarray(labels).save(root / name / "masks" / f"{i}.png")
-    return root
-
-
-@pytest.fixture
-def draws():
-    return crops.Draws(torch.Generator().manual_seed(0))
-
-
-def recipe(**changes):
-    small = {
-        "crop": 32, "batch": 2, "longest_side": SIDE, "iterations": 4, "width": 32,
-        "validate_cases": 2, "precision": "fp32",
-    }  # fmt: skip
-    return resolved("collection", "quick", paper=False, changes=small | changes)
 
 
 def test_image_and_labels_of_a_crop_lie_on_each_other(root, draws):
@@ -101,12 +65,12 @@ def test_the_loss_is_that_of_the_answer_and_of_the_nearest_hypothesis():
 def test_first_prompts_lie_on_the_truth(root, draws, tmp_path):
     cases = open_dataset("collection", root).splits["train"]
     pictures = read_pictures(cases, SIDE, tmp_path)
-    made = _training(root, tmp_path / "run")
-    annotator = learn.Annotator(made.averaged, made.process, 2, made.accelerator.autocast)
-    coins = torch.Generator().manual_seed(1)
+    made = training_of(root, tmp_path / "run")
+    autocast, coins = made.accelerator.autocast, torch.Generator().manual_seed(1)
+    annotator = learn.Annotator(made.averaged, made.process, 2, autocast, draws, coins)
     for _ in range(4):
         batch = crops.draw(pictures, pictures.chances(), 16, 48, draws)
-        prior, fixed = annotator.prompts(batch, draws, coins)
+        prior, fixed = annotator.prompts(batch)
         edited = fixed >= 0
         assert torch.equal(fixed[edited], batch.target.long()[edited])
         # Who knows nothing has at least a stroke inside the object.
@@ -215,16 +179,7 @@ class _StoppedAfter(Watch):
         pass
 
 
-def _training(root, folder):
-    from napari_hidiff.training.learner import accelerator_for
-    from napari_hidiff.training.run import blank_card
-    from napari_hidiff.training.universal.run import Training
-
-    card = blank_card(recipe(), open_dataset("collection", root), "")
-    return Training(recipe(), card, folder, accelerator_for(recipe(), "cpu"), Watch(folder, False))
-
-
 def _trained(root, folder):
-    made = _training(root, folder)
+    made = training_of(root, folder)
     folder.mkdir(exist_ok=True)
     return made.finish(None)

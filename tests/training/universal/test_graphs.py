@@ -1,0 +1,94 @@
+"""Parts of an update that a GPU replays: none of them waits for it, and replays change nothing."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from universal_runs import SIDE, training_of
+
+from napari_hidiff.training.checkpoint import load_checkpoint
+from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.universal.graphs import WARM, Captured
+from napari_hidiff.training.universal.pictures import read_pictures
+from napari_hidiff.training.universal.run import Update
+
+WAITING = (
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.equal.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.multinomial.default,
+    torch.ops.aten.nonzero.default,
+)
+"""Operations that make a GPU wait, as the program needs their result."""
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+class NothingWaits(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function not in WAITING, f"{function} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+def update_of(root, folder, device="cpu"):
+    training = training_of(root, folder, device)
+    folder.mkdir(exist_ok=True)
+    pictures = read_pictures(open_dataset("collection", root).splits["train"], SIDE, folder)
+    return training, Update(training, pictures.to(training.device))
+
+
+def test_no_part_of_an_update_waits_for_the_device(root, tmp_path):
+    training, update = update_of(root, tmp_path / "run")
+    batch = update._cut()
+    with NothingWaits():
+        batch = update._cut()
+        annotator, target = update.annotator, batch.target
+        seen = annotator._see(batch.image, target)
+        along = seen.slender
+        fixed = annotator._first(target, batch.others, seen.prior, seen.known, along)
+        fixed = annotator._outside(target, fixed)
+        answer = annotator._answer(seen.prior, fixed, *seen.image)
+        fixed = annotator._stroke(answer, target, fixed, along)
+        training.learner.prepare()
+        loss = update._learn(batch.image, target, seen.prior, fixed)
+    assert loss.isfinite()
+    with pytest.raises(AssertionError, match="waits"), NothingWaits():
+        float(loss)
+
+
+def test_on_the_cpu_it_is_the_function_itself():
+    added = Captured(lambda x, y: x if y is None else x + y, torch.Generator())
+    one = torch.ones(2)
+    for _ in range(WARM + 2):
+        assert torch.equal(added(one, one), one + one)
+        assert added(one, None) is one
+    assert not added.note
+
+
+@needs_gpu
+def test_replays_train_as_the_parts_themselves(root, tmp_path):
+    losses = []
+    for name in ("eager", "replayed"):
+        training, update = update_of(root, tmp_path / name, "cuda")
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            if name == "eager":
+                for part in (update.cut, *update.annotator.parts, update.learn):
+                    part.note = "switched off"
+            losses.append(torch.stack([update() for _ in range(40)]).cpu())
+            assert name == "eager" or not update.notes
+        weights = training.learner.average.state_dict()
+        assert all(value.isfinite().all() for value in weights.values())
+    # Rounding may turn a sign sooner or later: the first updates are the same.
+    torch.testing.assert_close(losses[0][:8], losses[1][:8], atol=1e-3, rtol=1e-3)
+
+
+@needs_gpu
+def test_a_checkpoint_of_replayed_updates_goes_on(root, tmp_path):
+    training, update = update_of(root, tmp_path / "run", "cuda")
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(20):
+            update()
+    torch.save(training._state(), tmp_path / "run" / "last.pt")
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    training.learner.load_state_dict(state["learner"])
+    assert training.learner.optimizer.param_groups[0]["lr"].device.type == "cuda"
