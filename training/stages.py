@@ -40,6 +40,7 @@ from napari_hidiff.training.losses import (
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
 from napari_hidiff.training.simulated_annotator import Answer, play, rounds_of
+from napari_hidiff.training.universal.rounds import play_on_device
 from napari_hidiff.training.validation import first_mask, searched
 
 SAVE_EVERY = 200
@@ -204,7 +205,8 @@ class Alternation:
             prior = torch.where(own, probabilities(widened(logits)), batch["prior"])
             seed, numbers = self.recipe.seed, batch["number"]
             answer = self._at_the_end(image, features, prior)
-            fixed = play(rounds, answer, prior, batch["truth"], fixed, numbers, seed)
+            paint = play if image.device.type == "cpu" else play_on_device
+            fixed = paint(rounds, answer, prior, batch["truth"], fixed, numbers, seed)
             prior = clamp_fixed(prior, fixed)
             noisy = self._draw(y0, prior, fixed, numbers, REFINER_NOISE)
             share, stream = self.recipe.trajectory, seed * 8 + WALK_NOISE

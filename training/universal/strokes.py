@@ -5,12 +5,13 @@ a time with SciPy and lets a GPU wait: a disc at the deepest place of the errors
 structures, a scribble along them. Depths are the same to the last digit up to ``reach``.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from napari_hidiff.training.simulated_annotator import LONGEST, ROUNDING, THIN, WIDEST
-from napari_hidiff.training.universal.crops import Draws
 
 ELSEWHERE = 0.25
 """Share of the strokes that lie on any error instead of the deepest."""
@@ -18,6 +19,12 @@ LINES = 0.2
 """Share of the strokes on other structures that are lines, where scribbles are asked for."""
 REACH = 24
 """Depths are told apart up to so many pixels."""
+
+
+class Draws(Protocol):
+    """Random numbers: float32 in [low, high) of a size whose first axis is the batch."""
+
+    def uniform(self, *size: int, low: float = ..., high: float = ...) -> Tensor: ...
 
 
 def inside_depth(region: Tensor, reach: int = REACH) -> Tensor:
