@@ -124,7 +124,7 @@ def draw(
     chance = uniform(numbers, 2 * stream, (2,))
     start = chance[:, 0] < one_step
     t = 1 + (chance[:, 1] * process.steps).long()
-    t = torch.where(start, process.steps, t)
+    t = t.masked_fill(start, process.steps)
     noise = uniform(numbers, 2 * stream + 1, y0.shape[1:])
     drawn = process.noisy(y0, prior.clamp(EPSILON, 1 - EPSILON), t, noise)
     y_t = torch.where(start[:, None, None, None], to_mask(prior), drawn.to(y0.dtype))

@@ -47,6 +47,10 @@ class Draws(NamedTuple):
     def normal(self, *size: int) -> Tensor:
         return torch.randn(*size, device=self.generator.device, generator=self.generator)
 
+    def sign(self, *size: int) -> Tensor:
+        """float32, 1 or -1."""
+        return 1 - 2 * (self.uniform(*size) < 0.5).float()
+
     def pick(self, weights: Tensor) -> Tensor:
         """One index per row of weights [B, n], int64 [B]; a row needs one weight above 0.
 
@@ -85,9 +89,9 @@ def places(sizes: Tensor, side: int, draws: Draws) -> Tensor:
     step = torch.exp(draws.uniform(batch, low=-ZOOM, high=ZOOM))
     stretch = torch.exp(draws.uniform(batch, low=-STRETCH, high=STRETCH))
     free = draws.uniform(batch, low=-math.pi / 4, high=math.pi / 4)
-    angle = torch.where(draws.uniform(batch) < TURNED, free, 0)
+    angle = free * (draws.uniform(batch) < TURNED)
     angle = angle + (draws.uniform(batch) * 4).floor() * (math.pi / 2)
-    flip = torch.where(draws.uniform(batch) < 0.5, 1.0, -1.0)
+    flip = draws.sign(batch)
     reach = step * side / 2
     centre = torch.stack(
         [_centre(sizes[:, axis].float(), reach, draws) for axis in (0, 1)], -1
@@ -131,8 +135,7 @@ def ridges(image: Tensor, draws: Draws) -> Tensor:
 
     They lie along the vessels, fibres and membranes of a picture, which few sets have as labels.
     """
-    bright = torch.where(draws.uniform(len(image)) < 0.5, 1.0, -1.0)[:, None, None, None]
-    grey = image.mean(1, keepdim=True) * bright
+    grey = image.mean(1, keepdim=True) * draws.sign(len(image), 1, 1, 1)
     fine, kinds = _mean(grey, 3), []
     for side, deviations in RIDGES.items():
         above = fine - _mean(grey, side)
@@ -207,7 +210,7 @@ def _weights(labels: Tensor, lowest: int, top: int) -> Tensor:
     counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
     own = counts.gather(1, flat)
     fits = (own >= SMALLEST) & (own <= LARGEST * flat.shape[1])
-    return torch.where((flat >= lowest) & fits, own**-0.75, 0)
+    return (own**-0.75).masked_fill((flat < lowest) | ~fits, 0)
 
 
 def _chance(draws: Draws, batch: int, share: float) -> Tensor:

@@ -131,7 +131,7 @@ class Annotator:
         fixed = torch.where(asked[:, None, None], strokes.painted(fixed, new, target), fixed)
         boxed = _chosen(BOXED, batch, draws)[:, None, None] & ~strokes.box(target, draws)
         claimed = _chosen(CLAIMED, batch, draws)[:, None, None] & others
-        return torch.where((boxed | claimed) & (fixed < 0), 0, fixed)
+        return fixed.masked_fill((boxed | claimed) & (fixed < 0), 0)
 
     @torch.no_grad()
     def _outside(self, target: Tensor, fixed: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def noisy(
     batch = len(target)
     start = draws.uniform(batch) < one_step
     t = 1 + (draws.uniform(batch) * process.steps).long()
-    t = torch.where(start, process.steps, t)
+    t = t.masked_fill(start, process.steps)
     y_0 = target[:, None].float()
     drawn = process.noisy(y_0, prior, t, draws.uniform(*y_0.shape)).to(prior.dtype)
     return torch.where(start[:, None, None, None], to_mask(prior), drawn), t

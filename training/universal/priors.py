@@ -37,7 +37,7 @@ def draw(target: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         ("damaged", softened(damaged(mask, draws))),
         ("moved", softened(damaged(moved(mask, draws), draws))),
         ("vague", vague(mask, draws)),
-        ("box", torch.where(box(target, draws)[:, None], FOUND, OUTSIDE)),
+        ("box", OUTSIDE + (FOUND - OUTSIDE) * box(target, draws)[:, None].float()),
     ):
         prior = torch.where(kind[name][:, None, None, None], made, prior)
     return prior, ~(kind["even"] | kind["own"]), kind["own"]

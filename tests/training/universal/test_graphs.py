@@ -7,6 +7,7 @@ from universal_runs import SIDE, training_of
 
 from napari_hidiff.training.checkpoint import load_checkpoint
 from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.universal import crops, learn
 from napari_hidiff.training.universal.graphs import WARM, Captured
 from napari_hidiff.training.universal.pictures import read_pictures
 from napari_hidiff.training.universal.run import Update
@@ -26,7 +27,11 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 class NothingWaits(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         assert function not in WAITING, f"{function} waits for the device"
-        return function(*args, **(kwargs or {}))
+        out = function(*args, **(kwargs or {}))
+        tensors = [x for x in (*args, *(kwargs or {}).values(), out) if isinstance(x, torch.Tensor)]
+        kinds = {x.device.type for x in tensors}
+        assert len(kinds) < 2, f"{function} copies between devices and waits for it"
+        return out
 
 
 def update_of(root, folder, device="cpu"):
@@ -53,6 +58,42 @@ def test_no_part_of_an_update_waits_for_the_device(root, tmp_path):
     assert loss.isfinite()
     with pytest.raises(AssertionError, match="waits"), NothingWaits():
         float(loss)
+
+
+class Drawn(crops.Draws):
+    """Numbers of a device without a generator."""
+
+    def uniform(self, *size, low=0.0, high=1.0):
+        return torch.rand(*size, device="meta") * (high - low) + low
+
+    def normal(self, *size):
+        return torch.randn(*size, device="meta")
+
+    def pick(self, weights):
+        return (weights / torch.empty_like(weights).exponential_()).argmax(1)
+
+
+def test_no_part_of_an_update_copies_between_devices(root, tmp_path):
+    training, update = update_of(root, tmp_path / "run")
+    pictures, chances = update.pictures.to("meta"), update.chances.to("meta")
+    drawn, size = Drawn(training.draws.generator), training.recipe.crop
+    annotator = update.annotator
+    annotator.model, annotator.draws = annotator.model.to("meta"), drawn
+    network, process = training.module.to("meta"), training.process
+    process._table(torch.device("meta"))  # copied once, before any update
+    with NothingWaits():
+        batch = crops.draw(pictures, chances, 2, size, drawn)
+        seen = annotator._see(batch.image, batch.target)
+        fixed = annotator._first(batch.target, batch.others, seen.prior, seen.known, seen.slender)
+        fixed = annotator._outside(batch.target, fixed)
+        answer = annotator._answer(seen.prior, fixed, *seen.image)
+        fixed = annotator._stroke(answer, batch.target, fixed, seen.slender)
+        y_t, t = learn.noisy(process, batch.target, seen.prior, 0.5, drawn)
+        logits = network(batch.image, seen.prior, fixed, y_t, t)
+        loss = learn.prompted_loss(logits, batch.target, t == process.steps)
+        loss.backward()
+    with pytest.raises(AssertionError, match="copies"), NothingWaits():
+        y_t.copy_(torch.zeros(y_t.shape))
 
 
 def test_on_the_cpu_it_is_the_function_itself():
