@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from napari_hidiff.engine.engine import Steps
+from napari_hidiff.engine.precision import full_precision
 from napari_hidiff.inference import tiling
 from napari_hidiff.inference.card import Card, Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
@@ -79,7 +80,7 @@ def seconds_per_pixel(
     """
     image = torch.zeros(1, channels, SIDE, SIDE, device=device)
     free = torch.full((1, SIDE, SIDE), -1, device=device)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(device):
         for _ in range(2):  # the first round includes allocation and kernel choice
             start = time.perf_counter()
             logits, features = segmentor(image)
