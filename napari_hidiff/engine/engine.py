@@ -4,7 +4,8 @@ Torch rounds sums by the number of its threads, so all threads of a program use 
 """
 
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -64,7 +65,7 @@ class Engine:
         self._packed: Steps | None = None
         self._torch: Steps = refiner
         if device.type == "cuda":
-            self._torch = GraphRefiner(refiner, note=self._remark)
+            self._torch = GraphRefiner(refiner, note=_loosely(self))
         self._lock = threading.Lock()
         self.preparing = False
         """Whether another thread is compiling now."""
@@ -109,8 +110,16 @@ class Engine:
             finally:
                 self.preparing = False
 
-    def _remark(self, line: str) -> None:
-        self.note = line
+
+def _loosely(engine: Engine) -> Callable[[str], None]:
+    """What sets the note of an engine without keeping it, and its graphs, in memory."""
+    held = weakref.ref(engine)
+
+    def note(line: str) -> None:
+        if (there := held()) is not None:
+            there.note = line
+
+    return note
 
 
 def compiled(refiner: Refiner) -> Steps:

@@ -10,7 +10,7 @@ from napari_hidiff.engine.engine import Steps
 from napari_hidiff.engine.precision import full_precision
 from napari_hidiff.inference import tiling
 from napari_hidiff.inference.card import Card, Sampling
-from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
+from napari_hidiff.inference.denoiser import pixels_at_once
 from napari_hidiff.inference.resampling import View
 from napari_hidiff.networks.refiner import Refiner, probabilities
 from napari_hidiff.networks.segmentor import margins
@@ -63,7 +63,7 @@ def estimate(
     samples = 1 if sampling.sampler == "one-step" else sampling.samples
     denoised_pixels = sum(refined) * sampling.passes * samples
     duration = seconds[0] * sum(segmented) + seconds[1] * denoised_pixels
-    at_once = min(samples, max(1, PIXELS_AT_ONCE // max(refined)))
+    at_once = min(samples, max(1, pixels_at_once(refiner) // max(refined)))
     denoised = REFINER_BYTES[engine][refiner.stem] * refiner.entry.out_channels // 32
     peak = max(SEGMENTOR_BYTES * max(segmented), denoised * max(refined) * at_once)
     apart = len(refined) > 1 or card.prompted or seen is not None
