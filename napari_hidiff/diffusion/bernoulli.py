@@ -107,7 +107,7 @@ class BernoulliDiffusion(Process):
         total = one + zero
         # No division by 0, even where its result is discarded: its gradient is NaN.
         undecided = (total == 0) | (abar_s == 1)
-        return torch.where(undecided, y0, one / torch.where(total == 0, 1, total))
+        return torch.where(undecided, y0, one / total.masked_fill(total == 0, 1))
 
     def reverse_mean(
         self,

@@ -104,8 +104,10 @@ def noise_for(like: Tensor, generator: torch.Generator) -> Tensor:
     device draws the same mask from the same seed. Axes before the last four, as the slices
     [D, S, K, H, W] of a volume, share one draw: each slice has the same noise as alone.
     """
-    noise = torch.rand(like.shape[-4:], generator=generator, dtype=torch.float32)
-    return noise.to(like.device)
+    # From pinned memory a GPU takes it when its turn comes, and nobody waits.
+    pinned = like.device.type == "cuda"
+    noise = torch.rand(like.shape[-4:], generator=generator, dtype=torch.float32, pin_memory=pinned)
+    return noise.to(like.device, non_blocking=pinned)
 
 
 def tensors(*values: Value) -> list[Tensor]:

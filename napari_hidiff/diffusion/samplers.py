@@ -156,14 +156,20 @@ def stream(
         run = {"ddim": ddim, "ancestral": ancestral}[sampler]
         states = run(process, guarded, begin, many, clamp, times, noise)
     for index, (t, sample, y0_hat) in enumerate(states, 1):
-        yield Step(
-            index,
-            len(times),
-            t,
-            (sample >= 0.5).to(torch.uint8).cpu().numpy(),
-            y0_hat.float().cpu().numpy(),
-            y0_hat.mean(-4).float().cpu().numpy(),
-        )
+        shown = (sample >= 0.5).to(torch.uint8), y0_hat.float(), y0_hat.mean(-4).float()
+        masks, each, probability = fetch(*shown)
+        yield Step(index, len(times), t, masks, each, probability)
+
+
+def fetch(*tensors: Tensor) -> list[np.ndarray]:
+    """Tensors as arrays; from a GPU all together, in one wait."""
+    if tensors[0].device.type != "cuda":
+        return [x.cpu().numpy() for x in tensors]
+    pinned = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in tensors]
+    for here, there in zip(pinned, tensors, strict=True):
+        here.copy_(there, non_blocking=True)
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return [x.numpy().copy() for x in pinned]  # pinned memory is scarce, a step may be kept
 
 
 def clamp_fixed(x: Tensor, fixed: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ Torch rounds sums by the number of its threads, so all threads of a program use 
 """
 
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from napari_hidiff.engine.graphs import GraphRefiner
 from napari_hidiff.errors import InputError, Unpackable
 from napari_hidiff.networks.refiner import ImageCondition, PriorCondition, Refiner
 from napari_hidiff.networks.segmentor import one_line
@@ -57,10 +59,13 @@ class Engine:
             raise InputError(f"the engine must be one of {', '.join(ENGINES)}, not {wanted!r}")
         self.refiner, self.wanted = refiner, wanted
         self.note = ""
-        """The reason why torch runs instead of packed kernels: one line, or empty."""
+        """Why packed kernels or CUDA graphs are wanted and do not run: one line, or empty."""
         self._binary = binary
         self._on_cpu = device.type == "cpu"
         self._packed: Steps | None = None
+        self._torch: Steps = refiner
+        if device.type == "cuda":
+            self._torch = GraphRefiner(refiner, note=_loosely(self))
         self._lock = threading.Lock()
         self.preparing = False
         """Whether another thread is compiling now."""
@@ -75,7 +80,7 @@ class Engine:
     def pick(self) -> Backend:
         """The backend of a refinement that starts now; never waits for :meth:`prepare`."""
         packed = self._packed
-        return Backend("torch", self.refiner) if packed is None else Backend("packed", packed)
+        return Backend("torch", self._torch) if packed is None else Backend("packed", packed)
 
     def prepare(self) -> None:
         """Compile the refiner's present weights, if packed kernels are wanted: seconds, ten for
@@ -104,6 +109,17 @@ class Engine:
                 self._packed = packed
             finally:
                 self.preparing = False
+
+
+def _loosely(engine: Engine) -> Callable[[str], None]:
+    """What sets the note of an engine without keeping it, and its graphs, in memory."""
+    held = weakref.ref(engine)
+
+    def note(line: str) -> None:
+        if (there := held()) is not None:
+            there.note = line
+
+    return note
 
 
 def compiled(refiner: Refiner) -> Steps:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from napari_hidiff.engine.engine import Steps
+from napari_hidiff.engine.precision import full_precision
 from napari_hidiff.inference import tiling
 from napari_hidiff.inference.card import Card, Sampling
-from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
+from napari_hidiff.inference.denoiser import pixels_at_once
 from napari_hidiff.inference.resampling import View
 from napari_hidiff.networks.refiner import Refiner, probabilities
 from napari_hidiff.networks.segmentor import margins
@@ -62,7 +63,7 @@ def estimate(
     samples = 1 if sampling.sampler == "one-step" else sampling.samples
     denoised_pixels = sum(refined) * sampling.passes * samples
     duration = seconds[0] * sum(segmented) + seconds[1] * denoised_pixels
-    at_once = min(samples, max(1, PIXELS_AT_ONCE // max(refined)))
+    at_once = min(samples, max(1, pixels_at_once(refiner) // max(refined)))
     denoised = REFINER_BYTES[engine][refiner.stem] * refiner.entry.out_channels // 32
     peak = max(SEGMENTOR_BYTES * max(segmented), denoised * max(refined) * at_once)
     apart = len(refined) > 1 or card.prompted or seen is not None
@@ -79,7 +80,7 @@ def seconds_per_pixel(
     """
     image = torch.zeros(1, channels, SIDE, SIDE, device=device)
     free = torch.full((1, SIDE, SIDE), -1, device=device)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(device):
         for _ in range(2):  # the first round includes allocation and kernel choice
             start = time.perf_counter()
             logits, features = segmentor(image)

@@ -34,7 +34,11 @@ STANDING = MOST // 2
 WORKING = 2**30
 """Bytes of the cache of one run, so that its steps need no segmentor."""
 PIXELS_AT_ONCE = 2**20
-"""Pixels of one batch of samples; more only costs memory."""
+"""Pixels of one batch of samples on the CPU; more only costs memory."""
+BYTES_AT_ONCE = 2**9
+"""Upper bound of a pixel's memory on a GPU at width 32 and stem 2, for the batch there."""
+SHARE_AT_ONCE = 8
+"""A batch takes at most one part in so many of a GPU's memory, but for a sample alone."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class ModelImage:
         device: torch.device,
     ) -> None:
         self._image: np.ndarray | None = image
-        self._normalise, self._device = normalise, device
+        self._normalise, self.device = normalise, device
         self.size: tuple[int, int] = image.shape[:2]
         kind = f"{source.dtype} {source.shape} {normalise is None}"
         digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16)
@@ -160,7 +164,7 @@ class ModelImage:
         assert image is not None
         scaled = image if self._normalise is None else self._normalise(image)
         tensor = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None]
-        return pad_to_multiple(tensor.to(self._device))
+        return pad_to_multiple(tensor.to(self.device))
 
 
 class TiledDenoiser:
@@ -191,7 +195,11 @@ class TiledDenoiser:
         tiles = tiling.cut(*picture.padded_size, tiling.HALO)
         if surroundings is not None:
             tiles = [surroundings.tile]
+            weight, standing = (
+                x.to(picture.device) for x in (surroundings.weight, surroundings.standing)
+            )
         last: list[tuple[Tile, Any]] = []
+        most = pixels_at_once(self._refiner)
         held: LruCache[EncodedTile] = LruCache(WORKING)
 
         def condition(tile: Tile) -> Any:
@@ -207,15 +215,15 @@ class TiledDenoiser:
             if surroundings is None:
                 out = torch.empty_like(y_t)
             else:
-                out = surroundings.standing.to(y_t).repeat(len(y_t), 1, 1, 1)
+                out = standing.to(y_t).repeat(len(y_t), 1, 1, 1)
             for tile in tiles:
                 y = within(y_t, tile.outer)
-                chunk = max(1, PIXELS_AT_ONCE // y[0, 0].numel())
+                chunk = max(1, most // y[0, 0].numel())
                 logits = [refiner(part, t, condition(tile)) for part in y.split(chunk)]
                 new = within(probabilities(torch.cat(logits)), tile.kept)
                 place = within(out, tile.inner)
                 if surroundings is not None:
-                    new = torch.lerp(place, new, surroundings.weight.to(new))
+                    new = torch.lerp(place, new, weight.to(new))
                 place.copy_(new)
             return unpad(out, *picture.size)
 
@@ -267,6 +275,16 @@ class TiledDenoiser:
             for n, stride in enumerate(STRIDES[: len(seen[0][1].features)])
         ]
         return ImageCondition(entered, features)
+
+
+def pixels_at_once(refiner: Refiner) -> int:
+    """Pixels of one batch of samples on the refiner's device: large calls keep a GPU busy."""
+    device = refiner.entry.weight.device
+    if device.type != "cuda":
+        return PIXELS_AT_ONCE
+    memory = torch.cuda.get_device_properties(device).total_memory
+    pixel = BYTES_AT_ONCE * refiner.entry.out_channels // 32 * 4 // refiner.stem**2
+    return max(PIXELS_AT_ONCE, memory // SHARE_AT_ONCE // pixel)
 
 
 def joined(parts: list[tuple[Area, Tensor]], area: Area, stride: int = 1) -> Tensor:

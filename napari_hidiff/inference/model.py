@@ -12,6 +12,7 @@ from torch import nn
 from napari_hidiff.diffusion import process_of
 from napari_hidiff.diffusion.samplers import Result, Step, clamp_fixed, stream
 from napari_hidiff.engine.engine import Engine
+from napari_hidiff.engine.precision import full_precision
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import preprocessing, prompted, resampling, tiling, weights
 from napari_hidiff.inference.card import LARGEST_SCALE, SAMPLERS, Card, LocalRegion, Sampling
@@ -159,7 +160,7 @@ class HiDiff:
         checked = self.check_image(image)
         if (view := self.view(checked.shape[:2], scale)) is not None:
             return view.back(self.prior(view.image(checked), normalised, 1))
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision(self.device):
             picture = self._picture(checked, image, normalised)
             return self._seen.prior(picture)[0].float().cpu().numpy()
 
@@ -365,7 +366,7 @@ class HiDiff:
         name, refiner = self.backend.pick()
         # Inference mode belongs to a thread, and a generator may change threads between steps:
         # it is entered for every step and left before every yield.
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision(self.device):
             if own_prior is None:
                 prior = self._seen.prior(picture)
             else:
@@ -382,7 +383,7 @@ class HiDiff:
             begin = clamp_fixed(nothing, mask.to(self.device)), start[1]
         run = stream(self.process, denoise, prior[0], fixed, **sampling.drawing, start=begin)
         while True:
-            with torch.inference_mode():
+            with torch.inference_mode(), full_precision(self.device):
                 step = next(run, None)
             if step is None:
                 return

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_hidiff.diffusion.samplers import clamp_fixed, stream
+from napari_hidiff.engine.precision import full_precision
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
@@ -60,7 +61,7 @@ def prior(model: HiDiff, volume: np.ndarray, scale: float | None = None) -> np.n
         if len(planes) == 1:  # a single slice uses the model's tile cache
             parts.append(model.prior(planes[0], True, 1)[:, None])
             continue
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision(model.device):
             segmented = probabilities(model.segmentor(_tensor(model, planes))[0])
         parts.append(segmented.float().cpu().numpy().swapaxes(0, 1))
     return np.concatenate(parts, 1)
@@ -139,7 +140,7 @@ def together(
     starts = [None if one is None else model.check_prior(one, size) for one in priors]
     maps = [np.full(size, -1) if one is None else one for one in fixed]
     labels = np.stack([check_labels(one, size, model.labels, "fixed map") for one in maps])
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(model.device):
         image = _tensor(model, planes)
         logits, features = model.segmentor(image)
         start = probabilities(logits)

@@ -6,6 +6,7 @@ at a multiple of 8 tokens computes the same as the whole image.
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,45 @@ class Folded(NamedTuple):
     zeta: Tensor
 
 
+class Layer(NamedTuple):
+    """A binary convolution in evaluation at one time, with all that weights and time decide.
+
+    threshold : [inputs, 1, 1]; weights : signs [outputs, part of inputs, k, k] of a float dtype
+    that holds the sums of each part exactly; one, minus : 1 and -1 of that dtype, on the device;
+    folded : what follows it.
+    """
+
+    threshold: Tensor
+    weights: tuple[Tensor, ...]
+    one: Tensor
+    minus: Tensor
+    folded: Folded
+
+    def sums(self, x: Tensor, stride: int, padding: int) -> Tensor:
+        """:meth:`BinaryConv2d.sums`, to the same whole numbers."""
+        signs = torch.where(x >= self.threshold, self.one, self.minus)
+        if len(self.weights) == 1:
+            return F.conv2d(signs, self.weights[0], None, stride, padding).to(x.dtype)
+        parts = signs.split(self.weights[0].shape[1], 1)
+        first, *others = (
+            F.conv2d(part, weight, None, stride, padding).to(x.dtype)
+            for part, weight in zip(parts, self.weights, strict=True)
+        )
+        for other in others:
+            first += other
+        return first
+
+
+class Moment(NamedTuple):
+    """A time as every binary convolution of a network sees it, in place of its embedding."""
+
+    layers: Mapping[nn.Module, Layer]
+
+
+Time = Tensor | Moment
+"""An embedding [B or 1, width], or in evaluation what was made of one beforehand."""
+
+
 def fold(
     convolution: BinaryConv2d, norm: nn.BatchNorm2d, activation: TimeActivation | None, time: Tensor
 ) -> Folded:
@@ -91,8 +131,10 @@ def fold(
     return Folded(gain * convolution.scale, shift - gamma, activation.slope, zeta)
 
 
-def normalise(convolution: nn.Module, norm: nn.Module, x: Tensor, time: Tensor) -> Tensor:
+def normalise(convolution: nn.Module, norm: nn.Module, x: Tensor, time: Time) -> Tensor:
     """BN(convolution(x, t))."""
+    if isinstance(time, Moment):
+        return affine(*_known(convolution, x, time))
     if norm.training or not isinstance(convolution, BinaryConv2d):
         out: Tensor = norm(convolution(x, time))
         return out
@@ -107,15 +149,28 @@ def update(
     activation: TimeActivation,
     x: Tensor,
     shortcut: Tensor,
-    time: Tensor,
+    time: Time,
 ) -> Tensor:
     """TA(BN(convolution(x, t)) + shortcut)."""
+    if isinstance(time, Moment):
+        return _activated(*_known(convolution, x, time), shortcut)
     if norm.training or not isinstance(convolution, BinaryConv2d):
         out: Tensor = activation(norm(convolution(x, time)) + shortcut, time)
         return out
     assert isinstance(norm, nn.BatchNorm2d)
     folded = fold(convolution, norm, activation, time)
-    u = affine(convolution.sums(x, time), folded)
+    return _activated(convolution.sums(x, time), folded, shortcut)
+
+
+def _known(convolution: nn.Module, x: Tensor, time: Moment) -> tuple[Tensor, Folded]:
+    """Sums, and what follows them."""
+    layer = time.layers[convolution]
+    assert isinstance(convolution, BinaryConv2d)
+    return layer.sums(x, convolution.stride, convolution.padding), layer.folded
+
+
+def _activated(sums: Tensor, folded: Folded, shortcut: Tensor) -> Tensor:
+    u = affine(sums, folded)
     if torch.is_grad_enabled():
         return F.prelu(u + shortcut, folded.slope.to(u.dtype)) + channels(folded.zeta)
     return F.prelu(u.add_(shortcut), folded.slope.to(u.dtype)).add_(channels(folded.zeta))
@@ -161,7 +216,7 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
         self.activation = TimeActivation(outputs, time_width)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Time) -> Tensor:
         return update(self.convolution, self.norm, self.activation, x, self.shortcut(x), time)
 
     def shortcut(self, x: Tensor) -> Tensor:
@@ -192,7 +247,7 @@ class XFormer(nn.Module):
         self.prior = CrossBlock(channels, time_width, convolution, heads)
         self.diffusion = CrossBlock(channels, time_width, convolution, heads)
 
-    def forward(self, f_d: Tensor, f_p: Tensor, time: Tensor) -> Tensor:
+    def forward(self, f_d: Tensor, f_p: Tensor, time: Time) -> Tensor:
         f_p = self.prior(f_p, f_d, time)
         out: Tensor = self.diffusion(f_d, f_p, time)
         return out
@@ -220,7 +275,7 @@ class CrossBlock(nn.Module):
         self.expand = Block(channels, 2 * channels, time_width, convolution, kernel=1)
         self.reduce = Block(2 * channels, channels, time_width, convolution, kernel=1)
 
-    def forward(self, x: Tensor, other: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, other: Tensor, time: Time) -> Tensor:
         projections = ((self.query, x), (self.key, other), (self.value, other))
         q, k, v = (
             self.quantize(normalise(project, norm, source, time))
@@ -235,7 +290,8 @@ class CrossBlock(nn.Module):
         height, width = q.shape[-2:]
         present = windows(q.new_ones(1, 1, height, width), 1)[:, :, None, :, 0] > 0
         present = present.repeat(q.shape[0], 1, 1, 1)
-        bias = torch.where(present, self.position.to(q.dtype), float("-inf"))
+        # torch.where would copy the scalar from the CPU and make a GPU wait.
+        bias = self.position.to(q.dtype).masked_fill(~present, float("-inf"))
         q, k, v = (windows(part, self.heads) for part in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return unwindow(attended, height, width)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_hidiff.networks.binary import CONVOLUTIONS, Convolution
-from napari_hidiff.networks.blocks import Block, TimeEmbedding, XFormer
+from napari_hidiff.networks.blocks import Block, Moment, Time, TimeEmbedding, XFormer
 from napari_hidiff.networks.segmentor import (
     MULTIPLE,
     STRIDES,
@@ -256,10 +256,15 @@ class Refiner(nn.Module):
 
     def answers(self, y_t: Tensor, t: Tensor | int, condition: Condition) -> Tensor:
         """Logits with a further channel per hypothesis, [B, K + N, H, W], at no further cost."""
+        return self.at(y_t, self.time(t).to(condition.static.dtype), condition)
+
+    def at(self, y_t: Tensor, time: Time, condition: Condition) -> Tensor:
+        """:meth:`answers` at a time that is embedded already."""
         batch, _, height, width = y_t.shape
         y_t = y_t.to(condition.static.dtype)
-        time = self.time(t).to(y_t.dtype)
         x = self._enter(pad_to_multiple(y_t), self.moving_weight) + condition.static
+        if isinstance(time, Moment):  # a single channel has no order in memory to hand on
+            x = x.contiguous(memory_format=torch.channels_last)
         features = condition.features
         skips: list[Tensor] = []
         for level in self.down:
@@ -315,7 +320,7 @@ class Level(nn.Module):
         self.first = Block(inputs, outputs, time_width, convolution, stride=stride)
         self.second = Block(outputs, outputs, time_width, convolution)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Time) -> Tensor:
         out: Tensor = self.second(self.first(x, time), time)
         return out
 
@@ -330,7 +335,7 @@ class UpLevel(nn.Module):
         self.grow = Block(inputs, outputs, time_width, convolution)
         self.join = Block(2 * outputs, outputs, time_width, convolution)
 
-    def forward(self, x: Tensor, skip: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor, time: Time) -> Tensor:
         x = self.grow(F.interpolate(x, scale_factor=2, mode="nearest"), time)
         out: Tensor = self.join(torch.cat([x, skip], 1), time)
         return out

@@ -1,0 +1,392 @@
+"""``python -m benchmarks.gpu``: what a GPU does of a step, a refinement, the masks, training.
+
+    python -m benchmarks.gpu [--json] [--quick] [--parts step,refine,masks,training]
+        [--device cuda] [--output FILE]
+
+step      milliseconds of one step of the reverse process, random refiners of one class and four
+          features, by width, side and number of samples: ``plain`` is the module as it is,
+          ``eager`` reads tables of weights and time, ``graph`` is ``eager`` as one CUDA graph
+          (what the program runs), ``bf16`` and ``bf16 graph`` are ``plain`` under autocast
+refine    the bundled sample (999 x 960) with chase-vessels, from arrays to arrays: a fresh image,
+          and again with other strokes; one-step, and ddim with 3 steps and 5 samples
+masks     pixels in which the mask differs from the CPU's, and the largest deviation of sums in
+          float16 from whole numbers (exact means 0)
+training  images per second, see :mod:`benchmarks._gpu_training`
+
+It runs from the source tree alone, with the tree on PYTHONPATH. Progress goes to stderr. What fails
+is said in one line and left out. About four minutes on a GPU, with ``--quick`` one.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import napari_hidiff
+from napari_hidiff.engine.graphs import GraphRefiner
+from napari_hidiff.engine.precision import TF32, full_precision
+from napari_hidiff.inference import denoiser
+from napari_hidiff.inference.catalog import load_model
+from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.io.images import sample
+from napari_hidiff.networks.blocks import Folded, Layer
+from napari_hidiff.networks.refiner import Condition, Refiner
+from napari_hidiff.networks.segmentor import STRIDES
+from napari_hidiff.networks.tables import signs
+
+FEATURES = (48, 64, 96, 128)
+WAYS = {"one-step": ("one-step", 1, 1), "ddim 3 x 5": ("ddim", 3, 5)}
+TIMES = (10, 7, 4)
+"""Times of the steps, in turn."""
+Found = dict[str, Any]
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def milliseconds(run: Callable[[int], object], device: torch.device, seconds: float) -> Found:
+    """Of ``run(number)``: the first call, and the median and minimum of the further ones."""
+    spent: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(spent) < 4 or (time.perf_counter() < end and len(spent) < 40):
+        wait(device)
+        start = time.perf_counter()
+        run(len(spent))
+        wait(device)
+        spent.append(1000 * (time.perf_counter() - start))
+    rest = spent[2:]
+    numbers = {"first_ms": spent[0], "median_ms": statistics.median(rest), "min_ms": min(rest)}
+    return {name: float(f"{value:.4g}") for name, value in numbers.items()} | {"runs": len(rest)}
+
+
+def environment(device: torch.device) -> Found:
+    """Machine and versions."""
+    found: Found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "package": napari_hidiff.__version__,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {
+            "gpu": properties.name,
+            "memory_gb": round(properties.total_memory / 1e9, 1),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return found
+
+
+def random_step(
+    width: int, side: int, samples: int, device: torch.device
+) -> tuple[Refiner, Tensor, Condition]:
+    """A refiner, y_t and a condition, all random."""
+    torch.manual_seed(0)
+    refiner = Refiner(3, 1, FEATURES, width=width)
+    torch.nn.init.normal_(refiner.head.weight, std=0.05)
+    refiner = refiner.to(device).eval().requires_grad_(False)
+    features = [
+        torch.randn(1, c, side // s, side // s, device=device)
+        for c, s in zip(FEATURES, STRIDES, strict=True)
+    ]
+    image, prior = (torch.rand(1, c, side, side, device=device) for c in (3, 1))
+    fixed = torch.full((1, side, side), -1, device=device)
+    y_t = (torch.rand(samples, 1, side, side, device=device) < 0.3).float()
+    return refiner, y_t, refiner.condition(image, prior, fixed, features)
+
+
+def graph_of(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Any computation as a CUDA graph, its result in one place."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        run()
+        run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return out
+
+    return replay
+
+
+def variants(
+    refiner: Refiner, y_t: Tensor, condition: Condition, cuda: bool
+) -> Iterator[tuple[str, Callable[[], Callable[[int], Tensor]]]]:
+    """Ways to compute a step, each made on demand."""
+
+    def half(t: Tensor | int = TIMES[0]) -> Tensor:
+        with torch.autocast(y_t.device.type, torch.bfloat16, cache_enabled=False):
+            return refiner(y_t, t, condition)
+
+    def ours(most: int) -> Callable[[int], Tensor]:
+        steps = GraphRefiner(refiner, most=most)
+        return lambda n: steps(y_t, TIMES[n % 3], condition)
+
+    def half_graph() -> Callable[[int], Tensor]:
+        at = torch.full((1,), TIMES[0], device=y_t.device)
+        replay = graph_of(lambda: half(at))
+        return lambda n: replay()
+
+    yield "plain", lambda: lambda n: refiner(y_t, TIMES[n % 3], condition)
+    yield "eager", lambda: ours(0)
+    if cuda:
+        yield "graph", lambda: ours(1)
+    yield "bf16", lambda: lambda n: half(TIMES[n % 3])
+    if cuda:
+        yield "bf16 graph", half_graph
+
+
+def measure_step(arguments: argparse.Namespace, device: torch.device) -> list[Found]:
+    rows = []
+    cuda, seconds = device.type == "cuda", 0.1 if arguments.quick else 0.3
+    for width in arguments.widths:
+        for side in arguments.sides:
+            for samples in arguments.samples:
+                with torch.inference_mode(), full_precision(device):
+                    try:
+                        scene = random_step(width, side, samples, device)
+                    except Exception as error:
+                        say(f"step {width} {side} {samples}: {error}")
+                        continue
+                    for name, make in variants(*scene, cuda=cuda):
+                        row = {"width": width, "side": side, "samples": samples, "way": name}
+                        try:
+                            row |= measured_way(make, device, seconds)
+                        except Exception as error:
+                            row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+                        say(f"step {json.dumps(row)}")
+                        rows.append(row)
+                    del scene
+                    free(device)
+    return rows
+
+
+def measured_way(
+    make: Callable[[], Callable[[int], Tensor]], device: torch.device, seconds: float
+) -> Found:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    found = milliseconds(make(), device, seconds)
+    if device.type == "cuda":
+        found["peak_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+    return found
+
+
+def free(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def strokes(size: tuple[int, int], number: int) -> np.ndarray:
+    """A fixed map with a disc of vessel and one of background, elsewhere for every number."""
+    fixed = np.full(size, -1, np.int8)
+    row, column = 100 + 37 * number % (size[0] - 200), 100 + 61 * number % (size[1] - 200)
+    fixed[row : row + 9, column : column + 9] = 1
+    fixed[row + 40 : row + 49, column : column + 9] = 0
+    return fixed
+
+
+def bundled(device: torch.device | str, side: int | None) -> tuple[HiDiff, np.ndarray]:
+    """The model on torch, and the sample, perhaps a crop of it."""
+    return load_model("chase-vessels", str(device), engine="torch"), sample()[0][:side, :side]
+
+
+def measure_refine(arguments: argparse.Namespace, device: torch.device) -> Found:
+    model, image = bundled(device, arguments.crop)
+    prior = model.prior(image, scale=1)
+    seconds, found = (1 if arguments.quick else 4), Found()
+
+    def run(way: str, number: int, fresh: bool, entropy: bool = False) -> object:
+        sampler, steps, samples = WAYS[way]
+        how: Found = {
+            "sampler": sampler,
+            "steps": steps,
+            "samples": samples,
+            "seed": number,
+            "scale": 1,
+        }
+        seen = image
+        if fresh:
+            seen = image.copy()
+            seen[0, 0] = number
+        how |= {"prior": None if fresh else prior, "fixed": strokes(image.shape[:2], number)}
+        return model.refine(seen, **how) if entropy else list(model.steps(seen, **how))
+
+    for way in WAYS:
+        for fresh in (True, False):
+            name = f"{way}, {'fresh' if fresh else 'again'}"
+            found[name] = milliseconds(lambda n, w=way, f=fresh: run(w, n, f), device, seconds)
+            say(f"refine {name}: {json.dumps(found[name])}")
+    found["one-step, again, as Result"] = milliseconds(
+        lambda n: run("one-step", n, False, True), device, seconds
+    )
+    found["segment"] = milliseconds(lambda n: run_prior(model, image, n), device, seconds)
+    found["note"], found["caches_bytes"] = model.backend.note, denoiser.remembered()
+    steps = model.backend.pick().refiner
+    if isinstance(steps, GraphRefiner):
+        found |= {"graphs": len(steps), "graphs_bytes": steps.nbytes}
+    say(f"refine {json.dumps(found)}")
+    return found
+
+
+def run_prior(model: HiDiff, image: np.ndarray, number: int) -> np.ndarray:
+    """The prior of a fresh image."""
+    seen = image.copy()
+    seen[1, 1] = number
+    return model.prior(seen, scale=1)
+
+
+def measure_masks(arguments: argparse.Namespace, device: torch.device) -> Found:
+    found: Found = {"exact": exactness(device)}
+    say(f"masks {json.dumps(found)}")
+    here, image = bundled("cpu", arguments.crop)
+    there, _ = bundled(device, arguments.crop)
+    fixed = strokes(image.shape[:2], 3)
+    for way, (sampler, steps, samples) in WAYS.items():
+        how: Found = {
+            "sampler": sampler,
+            "steps": steps,
+            "samples": samples,
+            "fixed": fixed,
+            "scale": 1,
+        }
+        expected = here.refine(image, **how)
+        given = how | {"prior": here.prior(image, scale=1)}
+        compared = {"": how, ", the CPU's prior": given, ", tf32": how}
+        for name, arguments_of in compared.items():
+            os.environ[TF32] = "1" if name == ", tf32" else "0"
+            denoiser.trim_cache(0)
+            got = there.refine(image, **arguments_of)
+            differing = int((got.mask != expected.mask).sum())
+            found[way + name] = {
+                "pixels": differing,
+                "of": expected.mask.size,
+                "share": differing / expected.mask.size,
+                "probability": float(np.abs(got.probability - expected.probability).max()),
+            }
+            say(f"masks {way}{name}: {json.dumps(found[way + name])}")
+        os.environ[TF32] = "0"
+    return found
+
+
+def exactness(device: torch.device) -> list[Found]:
+    """Sums of signs in float16 on the device against whole numbers, and how far they are."""
+    rows = []
+    generator = torch.Generator().manual_seed(0)
+    for kernel, inputs, stride in (
+        (3, 32, 1),
+        (3, 128, 2),
+        (3, 448, 1),
+        (3, 1024, 1),
+        (1, 1024, 1),
+    ):
+        for kind in ("random", "ones"):
+            x = torch.rand(2, inputs, 40, 56, generator=generator) - (
+                0.5 if kind == "random" else 0
+            )
+            weight = torch.rand(64, inputs, kernel, kernel, generator=generator)
+            weight = weight - 0.5 if kind == "random" else weight
+            expected = torch.nn.functional.conv2d(
+                torch.where(x >= 0, 1.0, -1.0).double(),
+                torch.where(weight >= 0, 1.0, -1.0).double(),
+                stride=stride,
+                padding=kernel // 2,
+            )
+            one = torch.ones((), dtype=torch.float16, device=device)
+            zero = torch.zeros(inputs, 1, 1, device=device)
+            parts, none = signs(weight.to(device), torch.float16), Folded(zero, zero, zero, zero)
+            last = x.to(device).contiguous(memory_format=torch.channels_last)
+            got = Layer(zero, parts, one, -one, none).sums(last, stride, kernel // 2)
+            deviation = float((got.double().cpu() - expected).abs().max())
+            row = {"kernel": kernel, "inputs": inputs, "stride": stride, "kind": kind}
+            rows.append(row | {"parts": len(parts), "deviation": deviation})
+    return rows
+
+
+def measure_training(arguments: argparse.Namespace, device: torch.device) -> list[Found]:
+    if importlib.util.find_spec("napari_hidiff.training") is None:
+        # Installed, the folder training/ is napari_hidiff.training.
+        napari_hidiff.__path__.append(str(Path(__file__).resolve().parent.parent))
+    from benchmarks._gpu_training import measure
+
+    return measure(arguments.training, device, 4 if arguments.quick else 12, say)
+
+
+PARTS = {
+    "step": measure_step,
+    "refine": measure_refine,
+    "masks": measure_masks,
+    "training": measure_training,
+}
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, fewer repetitions")
+    parser.add_argument("--widths", type=int, nargs="+")
+    parser.add_argument("--sides", type=int, nargs="+")
+    parser.add_argument("--samples", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--crop", type=int, help="side of a crop of the sample, for a look")
+    parser.add_argument(
+        "--training", type=int, nargs=3, default=[128, 256, 32], help="width, crop, batch"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--output", type=Path, help="write the JSON here, after every part")
+    arguments = parser.parse_args()
+    arguments.widths = arguments.widths or ([32, 128] if arguments.quick else [32, 64, 128])
+    arguments.sides = arguments.sides or ([256, 960] if arguments.quick else [256, 512, 960])
+    return arguments
+
+
+def main() -> None:
+    arguments = parsed()
+    device = torch.device(arguments.device)
+    found: Found = {"command": "python -m benchmarks.gpu " + " ".join(sys.argv[1:])}
+    found["environment"] = environment(device)
+    say(json.dumps(found))
+    for name in arguments.parts.split(","):
+        start = time.perf_counter()
+        try:
+            found[name] = PARTS[name](arguments, device)
+        except Exception as error:  # the other parts are still worth something
+            traceback.print_exc()
+            found[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        found.setdefault("seconds", {})[name] = round(time.perf_counter() - start, 1)
+        say(f"{name}: {found['seconds'][name]} s")
+        free(device)
+        if arguments.output:
+            arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.json:
+        print(json.dumps(found, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
