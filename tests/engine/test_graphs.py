@@ -2,42 +2,17 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
+from crossings import watched
 from refiners import make, scene
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_hidiff.engine.engine import Engine
 from napari_hidiff.engine.graphs import GRAPHS, GraphRefiner
 from napari_hidiff.networks.refiner import Condition
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-
-
-class Watch(TorchDispatchMode):
-    """Notes operations that read a device from the CPU or copy between devices."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        tensors = [x for x in (*args, *(kwargs or {}).values(), out) if isinstance(x, torch.Tensor)]
-        name = str(function)
-        if len({x.device.type for x in tensors}) > 1 or "_local_scalar_dense" in name:
-            self.found.append(name)
-        return out
-
-
-@contextmanager
-def watched() -> Iterator[list[str]]:
-    watch = Watch()
-    with watch:
-        yield watch.found
 
 
 def step(refiner, device, samples=2):

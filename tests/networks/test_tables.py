@@ -5,6 +5,7 @@ import torch
 from refiners import make, scene
 
 from napari_hidiff.networks.binary import BinaryConv2d
+from napari_hidiff.networks.blocks import Folded, Layer
 from napari_hidiff.networks.refiner import Refiner
 from napari_hidiff.networks.tables import EXACT_HALF, Tables, places, signs
 
@@ -65,3 +66,25 @@ def test_wide_convolutions_are_cut_into_parts_with_the_same_sums():
     parts = signs(weight, torch.float16)
     assert [part.shape[1] for part in parts] == [448, 448, 128]
     assert torch.equal(torch.cat(parts, 1).float(), signs(weight, torch.float32)[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(("kernel", "inputs", "stride"), [(3, 32, 1), (3, 448, 2), (3, 1024, 1)])
+@pytest.mark.parametrize("shift", [0.5, 0])
+def test_sums_in_float16_are_whole_numbers_on_a_gpu(kernel, inputs, stride, shift):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, inputs, 24, 40, generator=generator) - shift
+    weight = torch.rand(64, inputs, kernel, kernel, generator=generator) - shift
+    padding = kernel // 2
+    exact, half = (
+        layer_of(weight.to(where), dtype, inputs).sums(x.to(where), stride, padding).cpu()
+        for where, dtype in (("cpu", torch.float32), ("cuda", torch.float16))
+    )
+    assert torch.equal(half, exact)
+    assert exact.abs().max() > 0
+
+
+def layer_of(weight, dtype, inputs):
+    one = torch.ones((), dtype=dtype, device=weight.device)
+    zero = torch.zeros(inputs, 1, 1, device=weight.device)
+    return Layer(zero, signs(weight, dtype), one, -one, Folded(zero, zero, zero, zero))
