@@ -8,8 +8,6 @@
 # parts (cat model.safetensors.part-* joins them; training can go on from it), report.json (Dice of
 # the held-out sets after every stroke) and log.txt. MINUTES (7.5) of training; reading, scoring and
 # writing come on top. Further options go to napari-hidiff-train.
-# --compile did 6.2 updates a second in place of 5.3 on an H200, after two minutes of compiling that
-# no schedule counts: it pays for long runs alone.
 # HOLD_OUT names the sets that are left out of training and scored; SIZE is a size of the recipe.
 set -euo pipefail
 data=$(realpath "$1")
