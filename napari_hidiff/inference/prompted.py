@@ -27,7 +27,7 @@ object, or the whole image: closer looks cost accuracy (``python -m benchmarks.p
 """
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
-THIN, FINER = 3.0, 1.5
+THIN, FINER = 4.5, 1.5
 """Where what is known of the object is nowhere so many pixels of the network from its border, the
 network sees so many times as many pixels (``python -m benchmarks.prompted_thin``)."""
 MEASURED = 512
