@@ -27,9 +27,11 @@ object, or the whole image: closer looks cost accuracy (``python -m benchmarks.p
 """
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
-THIN, FINER = 4.5, 1.5
-"""Where what is known of the object is nowhere so many pixels of the network from its border, the
-network sees so many times as many pixels (``python -m benchmarks.prompted_thin``)."""
+THIN, LONG, FINER = 4.5, 6, 1.5
+"""Where what is known of the object is nowhere so many pixels of the network from its border, and
+its area so many times its largest inscribed disc, the network sees so many times as many pixels
+(``python -m benchmarks.prompted_thin``). A click is thin, but not long: it may lie in any object.
+"""
 MEASURED = 512
 """Pixels of the side of a mask whose width is measured; of a longer one every second or third."""
 
@@ -112,18 +114,17 @@ def steps(
 
 def _pixels(marked: np.ndarray, length: int, side: int) -> int:
     """Pixels of the longer side of a window in the network, ``length`` in the image: more than
-    ``side`` where the marked pixels bool [H, W] are thin."""
+    ``side`` where the marked pixels bool [H, W] are thin and long."""
     finer = min(round(FINER * side), length)
-    return finer if finer > side and _depth(marked) * side / length < THIN else side
-
-
-def _depth(marked: np.ndarray) -> float:
-    """Largest distance in pixels of a marked pixel to the nearest one that is not."""
+    if finer <= side:
+        return side
     rows, columns = (slice(*part) for part in _box(marked))
     part = marked[rows, columns]
     step: int = -(-max(part.shape) // MEASURED)
     inside = np.pad(part[::step, ::step], 1)
-    return float(ndimage.distance_transform_edt(inside).max()) * step
+    depth = float(ndimage.distance_transform_edt(inside).max())
+    thin = step * depth * side / length < THIN
+    return finer if thin and inside.sum() > LONG * np.pi * depth**2 else side
 
 
 def around(marked: np.ndarray, size: tuple[int, int], wanted: float) -> Area:
