@@ -2,16 +2,14 @@
 
 The window holds the strokes on the object and the mask that the prompt brings along. It goes
 through the network with ``longest_side`` pixels on its longer side, as training pictures do, and is
-enlarged and asked again while the answer runs out of it. Of a thin object it gets more pixels,
-as far as the image has them. The answer comes back at full size; strokes are kept there as they
-were painted. Around the window the mask stays as it was.
+enlarged and asked again while the answer runs out of it. The answer comes back at full size;
+strokes are kept there as they were painted. Around the window the mask stays as it was.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.errors import InputError
@@ -27,13 +25,6 @@ object, or the whole image: closer looks cost accuracy (``python -m benchmarks.p
 """
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
-THIN, LONG, FINER = 4.5, 6, 1.5
-"""Where what is known of the object is nowhere so many pixels of the network from its border, and
-its area so many times its largest inscribed disc, the network sees so many times as many pixels
-(``python -m benchmarks.prompted_thin``). A click is thin, but not long: it may lie in any object.
-"""
-MEASURED = 512
-"""Pixels of the side of a mask whose width is measured; of a longer one every second or third."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +85,7 @@ def steps(
     if prior is not None and prior.dtype.kind == "f":
         prior = prior[None]
     for left in reversed(range(ENLARGED + 1)):
-        length = max(part.stop - part.start for part in area)
-        view = View(area, size, _pixels(prompt.object, length, side) / length)
+        view = View(area, size, side / max(part.stop - part.start for part in area))
         seen = None if prior is None else view.prior(prior, 1, rule)
         start = None if prompt.start is None else view.mask(prompt.start, 1)
         run = ask(view.image(image), seen, view.fixed(prompt.fixed), start)
@@ -110,21 +100,6 @@ def steps(
     yield view.pasted(first, prompt.fixed, beside)
     for step in run:
         yield view.pasted(step, prompt.fixed, beside)
-
-
-def _pixels(marked: np.ndarray, length: int, side: int) -> int:
-    """Pixels of the longer side of a window in the network, ``length`` in the image: more than
-    ``side`` where the marked pixels bool [H, W] are thin and long."""
-    finer = min(round(FINER * side), length)
-    if finer <= side:
-        return side
-    rows, columns = (slice(*part) for part in _box(marked))
-    part = marked[rows, columns]
-    step: int = -(-max(part.shape) // MEASURED)
-    inside = np.pad(part[::step, ::step], 1)
-    depth = float(ndimage.distance_transform_edt(inside).max())
-    thin = step * depth * side / length < THIN
-    return finer if thin and inside.sum() > LONG * np.pi * depth**2 else side
 
 
 def around(marked: np.ndarray, size: tuple[int, int], wanted: float) -> Area:

@@ -173,28 +173,3 @@ def test_what_a_refinement_takes_does_not_grow_with_the_picture(model):
     assert large.seconds == pytest.approx(small.seconds)
     assert large.bytes > small.bytes + 4000 * 4000 * 12
     assert model.estimate((256, 256), "ddim", 3, 2).seconds > 3 * small.seconds
-
-
-def test_what_is_thin_and_long_is_seen_with_more_pixels():
-    asked = []
-
-    def ask(image, prior, fixed, start) -> Iterator[Step]:
-        asked.append(max(image.shape[:2]))
-        mask = (fixed == 1).astype(np.uint8)[None, None]
-        yield Step(1, 1, 10, mask, mask.astype(np.float32), mask[0].astype(np.float32))
-
-    rule = {"sigma": 1.0, "confidence": 0.9}
-    line = np.full((600, 600), -1, np.int16)
-    line[300:304, 40:560] = 1
-    click = np.where(disc(line.shape, (300, 300, 4)), 1, -1).astype(np.int16)
-    thick = np.where(disc(line.shape, (300, 300, 90)), 1, -1).astype(np.int16)
-    for fixed in (line, click, thick):
-        list(
-            prompted.steps(
-                ask, np.zeros((600, 600, 1), np.float32), prompted.Prompt(None, fixed), 256, rule
-            )
-        )
-    assert asked == [384, 256, 256]
-    small = prompted.Prompt(None, line[290:540, 40:290])  # the image has no more pixels
-    list(prompted.steps(ask, np.zeros((250, 250, 1), np.float32), small, 256, rule))
-    assert asked[-1] == 256
