@@ -26,8 +26,8 @@ layer with its objects. Undo, *Resume* and replay cover points and boxes
 
 In a volume **Carry** hands the mask of a slice to the next as its prior, for the object that you
 paint. On a hippocampus (Decathlon, case 123) three clicks in one slice and a carry over ten
-slices gave a mean Dice of .51, from .81 in that slice to .28 at the end; two clicks and a carry
-in each of two other slices .63 (`tests/gui/test_prompted_real.py`): correct it every few slices.
+slices gave a mean Dice of .59, from .91 in that slice to .21 at the end; two clicks and a carry
+in each of two other slices .71 (`tests/gui/test_prompted_real.py`): correct it every few slices.
 
 ## Without a window
 
