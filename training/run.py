@@ -112,7 +112,8 @@ def check_recipe(recipe: Recipe, card: Card) -> None:
         model = HiDiff.create(card)
         if not model.process.binary and model.refiner.output == "eps":
             raise ValueError("eps are flips, and a Gaussian kernel has none: use --predicts y0")
-        RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
+        if not card.prompted:  # whose loss needs no library
+            RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
         model.sampling()  # the defaults of the card
     except ValueError as error:
         raise InputError(str(error)) from error
