@@ -132,6 +132,8 @@ def _slices(source: Source) -> tuple[list[Slice], float]:
     InputError if they are not those that the mask was drawn on.
     """
     path = Path(source.path)
+    if source.header.get("label"):
+        raise InputError(f"{path}: is a segmentation, not the images that a new one refers to")
     if not path.exists():
         raise InputError(f"{path}: the DICOM series that the mask was drawn on is not there")
     _, found = find_series(

@@ -301,6 +301,19 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost(tmp_path):
 
 
 @installed
+def test_a_segmentation_is_no_image_of_another_one(tmp_path):
+    volume = series(tmp_path / "chest")
+    mask = labelled(volume, 2)
+    write_labels(tmp_path / "mask.dcm", mask, CLASSES[:2], volume.source)
+    back = registry.read(tmp_path / "mask.dcm")
+    assert "is a segmentation, not the images" in refused(
+        tmp_path / "mask.dcm", mask, back.source, CLASSES[:2]
+    )
+    write_labels(tmp_path / "mask.nii.gz", mask, CLASSES[:2], back.source)
+    np.testing.assert_array_equal(registry.labels(registry.read(tmp_path / "mask.nii.gz")), mask)
+
+
+@installed
 def test_a_series_that_was_replaced_is_refused(tmp_path):
     volume = series(tmp_path / "chest")
     path, mask = tmp_path / "mask.dcm", labelled(volume)
