@@ -1,5 +1,6 @@
 """Masks as DICOM segmentations: read back by us, by pydicom and by highdicom; what is refused."""
 
+import shutil
 from importlib import import_module
 from itertools import permutations
 
@@ -7,13 +8,14 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import enhanced, items
+from pydicom.data import get_testdata_file
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 from volume_files import AXIAL, OBLIQUE, write_series
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import registry
 from napari_hidiff.io.dicom import read_dicom
-from napari_hidiff.io.dicom.segmentation import is_installed, property_of, write_segmentation
+from napari_hidiff.io.dicom.segmentation import is_installed, write_segmentation
 from napari_hidiff.io.volume import Source, apart, rows
 from napari_hidiff.io.write import write_labels
 from napari_hidiff.masks import Label
@@ -215,6 +217,20 @@ def test_one_file_of_a_series_and_other_series_beside_it(tmp_path):
 
 
 @installed
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_files_of_real_scanners_are_sources(tmp_path, name):
+    """Of pydicom, with all that scanners write."""
+    (tmp_path / "scan").mkdir()
+    shutil.copy(get_testdata_file(name, download=False), tmp_path / "scan")
+    volume = read_dicom(tmp_path / "scan")
+    mask = labelled(volume)
+    write_labels(tmp_path / "mask.dcm", mask, CLASSES, volume.source)
+    same(tmp_path / "mask.dcm", mask, volume)
+    made, image = pydicom.dcmread(tmp_path / "mask.dcm"), pydicom.dcmread(tmp_path / "scan" / name)
+    assert (made.PatientName, made.StudyDate) == (image.PatientName, image.StudyDate)
+
+
+@installed
 def test_some_files_of_a_series_are_enough(tmp_path):
     write_series(tmp_path / "chest", STORED)
     files = [tmp_path / "chest" / f"im{index:03}.dcm" for index in (3, 1, 2)]
@@ -370,18 +386,3 @@ def test_without_highdicom_one_line_says_how_to_install_it(tmp_path):
     volume = series(tmp_path / "chest")
     line = refused(tmp_path / "mask.dcm", labelled(volume), volume.source)
     assert "pip install 'napari-hidiff[dicom-seg]'" in line
-
-
-@pytest.mark.parametrize(
-    ("name", "category", "kind"),
-    [
-        ("Kidneys", "Anatomical Structure", "Kidney"),
-        ("left_ventricle", "Anatomical Structure", "Left ventricle"),
-        ("edema", "Morphologically Abnormal Structure", "Edema"),
-        ("my own thing", "Tissue", "Tissue"),
-        ("", "Tissue", "Tissue"),
-        ("s", "Tissue", "Tissue"),
-    ],
-)
-def test_names_that_dicom_knows_have_its_codes(name, category, kind):
-    assert [code.meaning for code in property_of(name)] == [category, kind]
