@@ -72,6 +72,32 @@ def enhanced(file, frames=1, shared=None, each=None):
     file.PerFrameFunctionalGroupsSequence = Sequence([items(**group)[0] for group in each])
 
 
+def segmented(mask, numbers, heights=None, described=(), placed=True):
+    """A file of one bit a pixel, a frame for each segment, at heights in mm."""
+
+    def change(file):
+        each = []
+        for i, number in enumerate(numbers):
+            height = 100 + 2 * i if heights is None else heights[i]
+            group = {"SegmentIdentificationSequence": items(ReferencedSegmentNumber=number)}
+            if placed:
+                group["PlanePositionSequence"] = items(ImagePositionPatient=[-10, -20, height])
+            each.append(group)
+        enhanced(file, len(mask), {"PixelValueTransformationSequence": items()}, each)
+        file.SOPClassUID, file.SegmentationType = "1.2.840.10008.5.1.4.1.1.66.4", "BINARY"
+        if described:
+            file.SegmentSequence = Sequence([items(**one)[0] for one in described])
+        file.BitsAllocated = file.BitsStored = 1
+        file.HighBit = file.PixelRepresentation = 0
+        file.Rows, file.Columns = mask.shape[1:]
+        file.PixelData = np.packbits(mask.ravel(), bitorder="little").tobytes()
+        if len(file.PixelData) % 2:
+            file.PixelData += b"\0"
+        file["PixelData"].VR = "OB"
+
+    return change
+
+
 def corner(volume):
     """Where the first pixel of an axial file lies, in mm of DICOM's axes."""
     _, y, x = (size - 1 for size in volume.array.shape[:3])

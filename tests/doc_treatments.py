@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from doc_pages import PAGES, ROOT, Line, command_lines, script
 from PIL import Image
+from volume_files import write_series
 
 from napari_hidiff.io.storage import SESSIONS
 from napari_hidiff.training.evaluate.ablations.variants import ABLATIONS
@@ -76,6 +77,17 @@ def with_a_box(line: Line, call: Call) -> None:
     assert call(*line.words) == (0 if is_installed() else 2)
     if not is_installed():
         assert "install it with: pip install" in call.said()  # type: ignore[attr-defined]
+
+
+def as_a_dicom_segmentation(line: Line, call: Call) -> None:
+    """As it stands where highdicom is installed, and else up to the line that says how to."""
+    from napari_hidiff.io.dicom.segmentation import is_installed
+
+    write_series(Path("mri"), np.arange(3 * 40 * 48, dtype=np.uint16).reshape(3, 40, 48))
+    assert call(*line.words) == (0 if is_installed() else 2)
+    if not is_installed():
+        assert "install it with: pip install" in call.said()  # type: ignore[attr-defined]
+    assert Path("masks/mri_mask.dcm").exists() == is_installed()
 
 
 def on_a_cluster(line: Line, call: Call) -> None:
@@ -301,6 +313,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-refine .*--resume", going_on),
     (r"napari-hidiff-refine .*--dask", on_a_cluster),
     (r"napari-hidiff-refine .*--box", with_a_box),
+    (r"napari-hidiff-refine .*--dicom-seg", as_a_dicom_segmentation),
     (r"napari-hidiff-refine ", run),
     (r"dask (scheduler|worker)", of_dask),
     (r"napari-hidiff-train ", check_or_dry_run),

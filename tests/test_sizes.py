@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import segmented, write
 from PIL import Image
 
 from napari_hidiff.cli import app
@@ -111,6 +112,26 @@ def test_a_folder_becomes_a_table_that_a_spreadsheet_opens(command, tmp_path):
     assert [row["pixels"] for row in json.loads(out)["sizes"]] == [11, 1]
     _, out, _ = command(tmp_path / "a_seg.png")
     assert "cup, disc" in out
+
+
+def test_segmentations_of_dicom_in_one_folder_are_masks_each(command, tmp_path):
+    mask = np.zeros((2, 7, 9), np.uint8)
+    mask[0, 1:3, 1:4] = 1
+    described = [{"SegmentNumber": 1, "SegmentLabel": "liver"}]
+    for name in ("a_mask", "b_seg", "other"):
+        write(tmp_path / name, segmented(mask, [1, 1], described=described))
+        (tmp_path / name / "im000.dcm").rename(tmp_path / f"{name}.dcm")
+    _, out, _ = command(tmp_path, "--json")
+    rows = json.loads(out)["sizes"]
+    assert [Path(row["file"]).name for row in rows] == ["a_mask.dcm", "b_seg.dcm"]
+    assert {(row["name"], row["pixels"]) for row in rows} == {("liver", 6)}
+    assert rows[0]["size"] == pytest.approx(6 * 2 * 0.8 * 0.6 / 1000)
+
+    single = tmp_path / "single"
+    single.mkdir()
+    (tmp_path / "other.dcm").rename(single / "im000.dcm")
+    _, out, _ = command(single, "--json")
+    assert [row["pixels"] for row in json.loads(out)["sizes"]] == [6]
 
 
 def test_a_name_is_no_formula_in_the_table(command, tmp_path):

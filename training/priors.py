@@ -20,13 +20,14 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import soften
 from napari_hidiff.io.images import IMAGES, read_labels
 from napari_hidiff.io.nifti import SUFFIXES as NIFTI
-from napari_hidiff.io.nifti import is_nifti, read_volume
+from napari_hidiff.io.nifti import is_nifti
+from napari_hidiff.io.registry import read
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor import one_line, pad_to_multiple, unpad
 from napari_hidiff.training.simulated_annotator import Rng
 
 ARRAYS = (".npy", ".npz")
-MASKS = (".png", ".tif", ".tiff", *NIFTI, *ARRAYS)
+MASKS = (".png", ".tif", ".tiff", ".dcm", *NIFTI, *ARRAYS)
 """Suffixes of the files in a folder of masks."""
 NETWORKS = (".pt", ".ts")
 NNUNET = "probabilities"
@@ -140,9 +141,9 @@ class MaskFolder:
 
     Labels 0..labels-1 (one foreground class: also 0 and 255 in png and tif) are softened by the
     card's rule, a volume slice by slice. An npy or npz file of floats has probabilities [K, H, W]
-    or [K, D, H, W], used unchanged; in an npz file the only array counts, or nnU-Net's. NIfTI is
-    read in canonical orientation like images; arrays have no orientation and must have the axes
-    [Z, Y, X] of the image.
+    or [K, D, H, W], used unchanged; in an npz file the only array counts, or nnU-Net's. NIfTI and
+    DICOM segmentations are read in canonical orientation like images; arrays have no orientation
+    and must have the axes [Z, Y, X] of the image.
     """
 
     path: Path
@@ -179,9 +180,9 @@ class MaskFolder:
         """Whole numbers [H, W] or [D, H, W], or probabilities in a floating dtype."""
         if file.suffix.lower() in IMAGES:
             return read_labels(file, len(self.card.classes))
-        if not is_nifti(file):
+        if not is_nifti(file) and file.suffix.lower() != ".dcm":
             return _read_array(file)
-        mask = read_volume(file).array
+        mask = read(file).array
         if mask.ndim != 3 or (mask.dtype.kind == "f" and not (mask % 1 == 0).all()):
             raise InputError(f"{file}: a mask has one whole class number per voxel")
         return mask.astype(np.int64)

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_hidiff._qt import messages
 from napari_hidiff._qt.controls.panel import Panel
-from napari_hidiff._qt.files import FILTERS, suggestion
+from napari_hidiff._qt.files import FILTERS, offered, suggestion
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
 from napari_hidiff._qt.tasks.brush import Brush
@@ -346,13 +346,14 @@ def ask_where(parent: QWidget, annotated: AnnotatedImage) -> Path | None:
     already, for the dialog has asked about another name.
     """
     proposed = suggestion(annotated.image, annotated.mask)
-    suffix = next(suffix for suffix in FILTERS if proposed.name.endswith(suffix))
+    formats = offered(annotated.image)
+    suffix = next(suffix for suffix in formats if proposed.name.endswith(suffix))
     given, chosen = QFileDialog.getSaveFileName(
-        parent, "Save the mask", str(proposed), ";;".join(FILTERS.values()), FILTERS[suffix]
+        parent, "Save the mask", str(proposed), ";;".join(formats.values()), formats[suffix]
     )
     if not given:
         return None
-    wanted = next((suffix for suffix, text in FILTERS.items() if text == chosen), suffix)
+    wanted = next((suffix for suffix, text in formats.items() if text == chosen), suffix)
     known = (*FILTERS, ".nii", ".tiff")
     if given.lower().endswith(known):
         return Path(given)

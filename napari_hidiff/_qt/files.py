@@ -65,7 +65,8 @@ def read_layer(path: Path) -> LayerData:
         return picture, {"name": stem(path), "rgb": picture.ndim == 3}, "image"
     volume = registry.read(path)
     name = stem(path)
-    if volume.source.format == "dicom" and path.is_file():
+    single = volume.source.header.get("label")  # a segmentation is a file, an image a folder
+    if volume.source.format == "dicom" and path.is_file() and not single:
         name = path.resolve().parent.name
     return _layer(volume, name)
 
@@ -221,8 +222,16 @@ FILTERS = {
     ".tif": "TIFF (*.tif *.tiff)",
     ".png": "PNG (*.png)",
     ".npz": "NumPy (*.npz)",
+    ".dcm": "DICOM segmentation (*.dcm)",
 }
-"""What the file dialog offers, by the suffix that a name without one gets."""
+"""Formats of masks, by the suffix that a name without one gets."""
+
+
+def offered(image: Layer) -> dict[str, str]:
+    """What the file dialog offers for the mask of an image: DICOM only for a DICOM series."""
+    source = source_of(image.metadata)
+    series = source is not None and source.format == "dicom"
+    return {suffix: text for suffix, text in FILTERS.items() if series or suffix != ".dcm"}
 
 
 LayerTuple = tuple[Any, dict[str, Any], str]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import nrrd
 from napari_hidiff.io.dicom import is_dicom, is_series
+from napari_hidiff.io.dicom.segmentation import check_installed
 from napari_hidiff.io.images import IMAGES, TIFF
 from napari_hidiff.io.nifti import is_nifti, stem
-from napari_hidiff.io.registry import is_volume
+from napari_hidiff.io.registry import is_volume, kind_of
 from napari_hidiff.io.write import tables
 from napari_hidiff.masks import Box
 
@@ -26,7 +27,7 @@ MAX_ATTEMPTS = 3
 """Attempts at an image whose worker dies; at most as many as dask makes by itself."""
 MASKS: tuple[str, ...] = (
     *(".png", ".tif", ".tiff", ".gif", ".bmp", ".jpg", ".jpeg"),
-    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz"),
+    *(".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".npz", ".dcm"),
 )
 """Suffixes of masks in a folder of --prior or --fixed, in order of preference."""
 
@@ -144,16 +145,19 @@ def plan(
     resume: bool = False,
     own: Mapping[Path, Listed] | None = None,
     box: Box | None = None,
+    dicom_seg: bool = False,
 ) -> list[Job]:
     """Pair every image with its prior, its fixed pixels and its outputs in ``output``.
 
     prior, fixed: a file for a single image, or a folder with files of the images' stems.
     own: entries of a list for single images; they override ``prior`` and ``fixed``.
     box: around the object in a single picture without a prior.
+    dicom_seg: masks of DICOM series are DICOM segmentations, not NIfTI.
     resume: outputs may exist; :func:`napari_hidiff.batch.records.split` decides which are valid.
     Raises InputError if two images would write the same file, an output exists already (unless
     ``overwrite`` or ``resume``), there is one mask or box for several images, both a prior and a
-    box, or a box in a volume, or if ``output`` is a file.
+    box, or a box in a volume, if ``output`` is a file, or for ``dicom_seg`` without highdicom or a
+    DICOM series.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder")
@@ -166,10 +170,14 @@ def plan(
             )
     if box is not None and len(images) > 1:
         raise InputError(f"--box is around an object in one image; there are {len(images)}")
+    if dicom_seg:
+        check_installed(output)
+        if not any(kind_of(image) == "dicom" for image in images):
+            raise InputError("--dicom-seg is for DICOM series; none of the images is one")
     jobs: dict[str, Job] = {}
     for image in images:
-        name = image_name(image)
-        mask, steps = output / f"{name}_mask{mask_suffix(image)}", output / f"{name}_steps.json"
+        name, suffix = image_name(image), mask_suffix(image, dicom_seg)
+        mask, steps = output / f"{name}_mask{suffix}", output / f"{name}_steps.json"
         key = name.casefold()  # some file systems ignore case
         if key in jobs:
             raise InputError(
@@ -200,8 +208,10 @@ def image_name(image: Path) -> str:
     return series or stem(image)
 
 
-def mask_suffix(image: Path) -> str:
-    """The suffix of an image's mask."""
+def mask_suffix(image: Path, dicom_seg: bool = False) -> str:
+    """The suffix of an image's mask; ``dicom_seg`` as in :func:`plan`."""
+    if dicom_seg and kind_of(image) == "dicom":
+        return ".dcm"
     if image.suffix.lower() in TIFF:
         return ".tif"
     return ".nii.gz" if is_volume(image) else ".png"

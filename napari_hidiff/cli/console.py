@@ -71,6 +71,22 @@ ScaleOption = Annotated[
         "(the card says it).",
     ),
 ]
+BoxOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="Y0,X0,Y1,X1",
+        help="Start from the object that LiteMedSAM (extra medsam) finds in this box of one "
+        "picture: rows Y0 to Y1 - 1, columns X0 to X1 - 1. The model has one class.",
+    ),
+]
+DicomSegOption = Annotated[
+    bool,
+    typer.Option(
+        "--dicom-seg",
+        help="Write the mask of a DICOM series as a DICOM segmentation, DIR/NAME_mask.dcm (extra "
+        "dicom-seg), instead of NIfTI.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")
 ]

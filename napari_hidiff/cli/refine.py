@@ -30,7 +30,9 @@ from napari_hidiff.batch.jobs import (
 from napari_hidiff.batch.jobs import Progress as Counted
 from napari_hidiff.batch.records import Report, check_place
 from napari_hidiff.cli.console import (
+    BoxOption,
     DeviceOption,
+    DicomSegOption,
     EngineOption,
     JsonOption,
     ModelOption,
@@ -91,14 +93,8 @@ def refine_command(
             "and 255 (unsigned files) or -1 (signed) elsewhere. For several images: a folder.",
         ),
     ] = None,
-    box: Annotated[
-        str | None,
-        typer.Option(
-            metavar="Y0,X0,Y1,X1",
-            help="Start from the object that LiteMedSAM (extra medsam) finds in this box of one "
-            "picture: rows Y0 to Y1 - 1, columns X0 to X1 - 1. The model has one class.",
-        ),
-    ] = None,
+    box: BoxOption = None,
+    dicom_seg: DicomSegOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing masks.")] = False,
     resume: Annotated[
         bool,
@@ -163,6 +159,7 @@ def refine_command(
         prior=prior,
         fixed=fixed,
         box=None if box is None else Box.parse(box),
+        dicom_seg=dicom_seg,
         overwrite=overwrite,
         resume=resume,
         settings=settings,
@@ -192,6 +189,7 @@ class Batch:
     prior: Path | None
     fixed: Path | None
     box: Box | None
+    dicom_seg: bool
     overwrite: bool
     resume: bool
     settings: Mapping[str, Any]
@@ -287,6 +285,7 @@ def _plan(batch: Batch) -> list[Job]:
         batch.resume,
         {line.image: line for line in listed},
         batch.box,
+        batch.dicom_seg,
     )
     check_place(batch.output, batch.overwrite)
     return jobs if batch.dask is None else [absolute(job) for job in jobs]

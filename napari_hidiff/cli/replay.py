@@ -43,7 +43,8 @@ def replay_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="MASK", help="Write the mask, like Export: .nii.gz, .nii, .tif, .png, .npz."
+            metavar="MASK",
+            help="Write the mask, like Save mask: .nii.gz, .nii, .tif, .png, .npz, .dcm.",
         ),
     ] = None,
     until: Annotated[

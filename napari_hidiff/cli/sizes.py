@@ -60,11 +60,11 @@ def sizes_command(
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
-    """The masks of arguments: files, DICOM folders, and folders of files named as masks."""
+    """The masks of arguments: files, folders of files named as masks, and DICOM folders."""
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file")
-        if path.is_file() or registry.kind_of(path) == "dicom":
+        if path.is_file():
             yield path
             continue
         inside = [
@@ -72,6 +72,8 @@ def _files(paths: list[Path]) -> Iterator[Path]:
             for file in sorted(path.iterdir())
             if file.is_file() and registry.is_named_mask(file) and registry.kind_of(file)
         ]
+        if not inside and registry.kind_of(path) == "dicom":
+            inside = [path]
         if not inside:
             raise InputError(f"{path}: no file in this folder is named as a mask (NAME_mask)")
         yield from inside

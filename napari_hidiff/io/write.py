@@ -12,12 +12,14 @@ from PIL import Image, PngImagePlugin
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io import npz, record, tiff
+from napari_hidiff.io.dicom.segmentation import check_installed, write_segmentation
 from napari_hidiff.io.images import TIFF
 from napari_hidiff.io.nifti import PLACE, is_nifti, stem
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.io.volume import LPS, Source, canonical, lengths, millimetres, upright
 from napari_hidiff.masks import Label
 
+DICOM = ".dcm"
 COMMENT = 6
 """NIfTI's code of a header extension that holds text."""
 
@@ -30,14 +32,15 @@ def write_labels(
     spacing: Sequence[float] | None = None,
     placement: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Write a mask as .nii, .nii.gz, .tif, .png or .npz, after the suffix; returns the files.
+    """Write a mask as .nii, .nii.gz, .tif, .png, .npz or .dcm, by the suffix; returns the files.
 
     mask : integers [Y, X], [Z, Y, X] or [T, Z, Y, X], 0 and more; written as uint8, as uint16
         where a label is above 255 (not as png).
     classes : a name and a colour per label, background first; stored in the file. Beside a NIfTI
         file they are written as ``<stem>_labels.txt`` for ITK-SNAP and ``.ctbl`` for 3D Slicer.
     source : of the image that the mask belongs to. A NIfTI mask gets its orientation, affine,
-        codes and units; tif and npz its spacing.
+        codes and units; tif and npz its spacing. A DICOM segmentation (.dcm, the extra
+        ``dicom-seg``) refers to the images of the series, whose files must still be there.
     spacing : in mm along the mask's axes, where there is no source.
     placement : of the mask in napari, plain data with ``world``, the matrix from indices to
         world; without a source it gives a NIfTI file its affine (Z, Y, X of the world become k, j,
@@ -48,13 +51,17 @@ def write_labels(
     Raises
     ------
     InputError : naming the file: another suffix, a mask that it cannot hold or that does not fit
-        the source, a folder that cannot be written to.
+        the source, a folder that cannot be written to; for .dcm also what
+        :func:`napari_hidiff.io.dicom.segmentation.write_segmentation` refuses.
     """
     path = Path(path)
     suffix = check_name(path)
     pixels = _checked(path, np.asarray(mask), suffix)
     kinds = record.named(classes, int(pixels.max()) + 1)
     try:
+        if suffix == DICOM:
+            write_segmentation(path, pixels, kinds, source)
+            return [path]
         sizes, unit = _spacing(pixels.ndim, source, spacing, placement)
         text = record.write(kinds, placement, sizes, source is not None and source.turned)
         if suffix == ".nii":
@@ -75,10 +82,13 @@ def write_labels(
 
 
 def check_name(path: Path) -> str:
-    """The suffix of a mask's file, ``.nii`` also of a packed one; InputError for another format."""
+    """The suffix of a mask's file, ``.nii`` also of a packed one; InputError for another format,
+    and for one whose library is missing."""
     suffix = ".nii" if is_nifti(path) else path.suffix.lower()
-    if suffix not in TIFF | {".nii", ".png", ".npz"}:
-        raise InputError(f"{path}: masks are written as .nii.gz, .nii, .tif, .png or .npz")
+    if suffix not in TIFF | {".nii", ".png", ".npz", DICOM}:
+        raise InputError(f"{path}: masks are written as .nii.gz, .nii, .tif, .png, .npz or .dcm")
+    if suffix == DICOM:
+        check_installed(path)
     return suffix
 
 
@@ -89,7 +99,7 @@ def _checked(path: Path, mask: np.ndarray, suffix: str) -> np.ndarray:
     top = 255 if suffix == ".png" else 65535
     if low < 0 or high > top:
         raise InputError(f"{path}: labels {low} to {high} do not fit into 0..{top}")
-    most = {".png": 2, ".nii": 4}.get(suffix, 8)
+    most = {".png": 2, DICOM: 3, ".nii": 4}.get(suffix, 8)
     if mask.ndim > most:
         other = ".tif or .nii.gz" if suffix == ".png" else ".tif"
         raise InputError(f"{path}: a mask of {mask.ndim} axes is written as {other}")

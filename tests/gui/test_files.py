@@ -4,9 +4,11 @@ import nibabel
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
-from volume_files import affine_of, write_nifti
+from volume_files import affine_of, write_nifti, write_series
 
+from napari_hidiff.io.dicom.segmentation import is_installed
 from napari_hidiff.io.nifti import read_volume
+from napari_hidiff.io.registry import labels, read
 
 SHAPE = (64, 6, 48)
 
@@ -82,3 +84,29 @@ def test_a_name_without_a_suffix_gets_that_of_the_chosen_format(
         "mine.v2_labels.ctbl",
         "mine.v2_labels.txt",
     ]
+
+
+def test_the_mask_of_a_series_is_offered_as_dicom(open_hand, grey_file, tmp_path, monkeypatch):
+    """With highdicom it is written; without it a line says how to install that."""
+    stored = np.random.default_rng(0).integers(0, 900, (3, 48, 64)).astype(np.uint16)
+    write_series(tmp_path / "chest", stored)
+    hand = open_hand()
+    hand.viewer.open(str(tmp_path / "chest"), plugin="napari-hidiff")
+    hand.viewer.reset_view()
+    hand.use(grey_file)
+    hand.click("segment")
+    asked = []
+
+    def answer(parent, title, proposed, filters, chosen):
+        asked.append((proposed, filters.split(";;")[-1]))
+        return str(tmp_path / "mine"), "DICOM segmentation (*.dcm)"
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    hand.click("export")
+    assert asked == [(str(tmp_path / "chest_mask.nii.gz"), "DICOM segmentation (*.dcm)")]
+    if is_installed():
+        back = labels(read(tmp_path / "mine.dcm"))
+        np.testing.assert_array_equal(back, hand.mask.data)
+    else:
+        assert "pip install 'napari-hidiff[dicom-seg]'" in hand.said()
+        assert not (tmp_path / "mine.dcm").exists()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from dicom_files import segmented, write
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -76,6 +77,17 @@ def test_a_white_mask_of_one_class_counts_as_one(tmp_path):
 def test_nifti_volumes_come_in_canonical_orientation(tmp_path, orientation, dtype):
     card, mask = a_card(), labels_of((5, 20, 28))
     write_nifti(tmp_path / "case 1.nii.gz", mask.astype(dtype), orientation)
+    prior = open_prior_source(tmp_path, card).prior("case 1", image_of(depth=5))
+    np.testing.assert_array_equal(prior, softened(mask, card))
+
+
+def test_segmentations_of_dicom_come_in_canonical_orientation(tmp_path):
+    card, mask = a_card(), labels_of((5, 20, 28))
+    stored = mask[:, ::-1, ::-1]  # axial files run to the left and to the back
+    frames = np.concatenate([(stored == label).astype(np.uint8) for label in (1, 2)])
+    heights = [*range(100, 110, 2)] * 2
+    write(tmp_path, segmented(frames, [1] * 5 + [2] * 5, heights))
+    (tmp_path / "im000.dcm").rename(tmp_path / "case 1.dcm")
     prior = open_prior_source(tmp_path, card).prior("case 1", image_of(depth=5))
     np.testing.assert_array_equal(prior, softened(mask, card))
 

@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from napari_hidiff.errors import InputError, first_line, short
-from napari_hidiff.io.dicom_elements import Header, load
+from napari_hidiff.io.dicom.elements import Header, load
 from napari_hidiff.io.extent import ANYHOW, PACKED, STORED, check_extent
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
@@ -77,9 +77,14 @@ def is_labels(header: Header) -> bool:
     return header.text("SegmentationType").upper() in ("BINARY", "LABELMAP")
 
 
+def is_binary(header: Header) -> bool:
+    """Whether a frame has the pixels of one segment."""
+    return header.text("SegmentationType").upper() == "BINARY"
+
+
 def rescale(header: Header) -> tuple[float, float]:
     """The slope and intercept of the rescaling of stored values."""
-    if header.text("SegmentationType").upper() == "BINARY":
+    if is_binary(header):
         return float(header.whole("ReferencedSegmentNumber", 1) or 1), 0.0
     names = "RescaleSlope", "RescaleIntercept"
     if header.text("SOPClassUID") == ParametricMapStorage:
@@ -116,6 +121,11 @@ def pixels(headers: Sequence[Header], wanted: Values) -> Iterator[np.ndarray]:
         dataset = load(path)
         syntax = _syntax(headers[0])
         dataset.file_meta.TransferSyntaxUID = syntax
+        if _is_bits(headers[0]):  # all at once they would be 8 times the file
+            each = get_decoder(syntax).iter_array(dataset)
+            for header, (frame, _) in zip(headers, each, strict=True):
+                yield _frame(dataset, header, frame, wanted)
+            return
         stored, facts = get_decoder(syntax).as_array(dataset)
         colours = str(facts["photometric_interpretation"])
         if wanted.channels == 3 and colours not in ("RGB", PALETTE):
@@ -146,6 +156,12 @@ def _range(header: Header) -> tuple[float, float, bool]:
     ends = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     low, high = sorted(end * slope + intercept for end in ends)
     return low, high, not (slope % 1 or intercept % 1)
+
+
+def _is_bits(header: Header) -> bool:
+    """Whether a frame is whole bytes of one bit a pixel; pydicom 3.0 iterates over no others."""
+    size = header.needed("Rows", 1) * header.needed("Columns", 1)
+    return header.whole("BitsAllocated") == 1 and size % 8 == 0
 
 
 def _table(header: Header) -> int | None:

@@ -11,8 +11,8 @@ import numpy as np
 from pydicom.uid import UID
 
 from napari_hidiff.errors import InputError, first_line, short
-from napari_hidiff.io import dicom_elements, dicom_pixels
-from napari_hidiff.io.dicom_elements import Header
+from napari_hidiff.io.dicom import elements, pixels, segments
+from napari_hidiff.io.dicom.elements import Header
 from napari_hidiff.io.volume import LPS, Source, Volume, canonical, empty, rows
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -25,7 +25,7 @@ STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
 @dataclass(frozen=True)
-class _Slice:
+class Slice:
     """An image or a frame of a series, with its place if there is one.
 
     spacing : between rows and between columns in mm.  position : [3] in mm (LPS).
@@ -80,32 +80,39 @@ def read_dicom(source: Path | Sequence[Path]) -> Volume:
     Integers where rescaling leaves whole numbers, else float32; colours, palettes too, give
     [Z, Y, X, 3]. MONOCHROME1 is inverted, so that bright pixels have high values. Without the size
     of a pixel the spacing is 1 and the unit ``pixel``. Files without an image (reports, plans) are
-    skipped.
+    skipped. The segments of a segmentation are one mask; slices that it leaves out between others
+    are background.
 
     Raises
     ------
     InputError : one line, naming a file or folder, where the files are no single regular stack:
         several series, other sizes, directions or pixel spacing, missing or double slices, a
-        tilted gantry, frames that do not say where they are, mosaics; and where a file is
-        damaged or an element of it malformed.
+        tilted gantry, frames that do not say where they are, mosaics; where segments overlap; and
+        where a file is damaged or an element of it malformed.
     """
-    path, slices = _series(source)
-    slices, affine = _sorted(path, slices)
+    path, slices = find_series(source)
+    slices, levels, affine = in_order(path, slices)
     first = slices[0].header
     headers = [one.header for one in slices]
-    wanted = dicom_pixels.values(headers)
-    shape = (first.needed("Columns", 1), first.needed("Rows", 1), len(slices))
+    wanted = pixels.values(headers)
+    shape = (first.needed("Columns", 1), first.needed("Rows", 1), levels[-1] + 1)
     files: dict[Path, list[int]] = {}
     for index, header in enumerate(headers):
         files.setdefault(header.path, []).append(index)
     for indices in files.values():
-        dicom_pixels.check_size([headers[i] for i in indices])
+        pixels.check_size([headers[i] for i in indices])
     array, stored = empty(shape, affine, wanted.dtype, wanted.channels)
+    if segmented := pixels.is_binary(first):
+        array[...] = 0
     for indices in files.values():
         own = sorted(indices, key=lambda i: headers[i].frame)
-        frames = dicom_pixels.pixels([headers[i] for i in own], wanted)
+        frames = pixels.pixels([headers[i] for i in own], wanted)
         for index, frame in zip(own, frames, strict=True):
-            stored[:, :, index] = frame.swapaxes(0, 1)
+            level = stored[:, :, levels[index]]
+            if segmented:
+                segments.add(headers[index], level, frame.swapaxes(0, 1))
+            else:
+                level[...] = frame.swapaxes(0, 1)
     turned, spacing = canonical(shape, affine)
     facts = {
         "modality": first.text("Modality"),
@@ -113,8 +120,10 @@ def read_dicom(source: Path | Sequence[Path]) -> Volume:
         "frame_of_reference": first.text("FrameOfReferenceUID"),
         "placed": slices[0].position is not None and slices[0].spacing is not None,
         "unit": "pixel" if slices[0].spacing is None else "mm",
-        "label": dicom_pixels.is_labels(first),
+        "label": pixels.is_labels(first),
     }
+    if facts["label"] and (named := segments.record_of(first)):
+        facts["record"] = named
     return Volume(
         array, spacing, turned, Source(str(path), "dicom", shape, rows(affine), True, facts)
     )
@@ -124,8 +133,12 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
-def _series(given: Path | Sequence[Path]) -> tuple[Path, list[_Slice]]:
-    """The files of the requested series, and its path for messages."""
+def find_series(given: Path | Sequence[Path], uid: str | None = None) -> tuple[Path, list[Slice]]:
+    """The images and frames of the requested series, in any order, and its path for messages.
+
+    given : as in :func:`read_dicom`; uid : of the series in a folder that may hold others. Raises
+    InputError as it does.
+    """
     one = isinstance(given, Path) and not given.is_dir()
     if not isinstance(given, Path):
         path, files = given[0].parent, list(given)
@@ -139,19 +152,20 @@ def _series(given: Path | Sequence[Path]) -> tuple[Path, list[_Slice]]:
     if one and wanted is None:
         raise InputError(f"{path}: is DICOM, but no image")
     found = [opened for file in files if (opened := _opened(file)) is not None]
-    uids = [each.text("SeriesInstanceUID") for each in found]
     if wanted is not None:
         uid = wanted.text("SeriesInstanceUID")
-        found = [each for each, own in zip(found, uids, strict=True) if own == uid]
-        uids = [uid]
+    if uid is not None:
+        found = [each for each in found if each.text("SeriesInstanceUID") == uid]
+    elif path == given:  # a mask that was saved beside its images is none of them
+        found = [each for each in found if "SegmentationType" not in each] or found
     if not found:
         raise InputError(f"{path}: no DICOM images in this folder")
-    if len(series := Counter(uids)) > 1:
+    if len(series := Counter(each.text("SeriesInstanceUID") for each in found)) > 1:
         sizes = ", ".join(str(count) for _, count in series.most_common())
         raise InputError(
             f"{path}: holds {len(series)} series ({sizes} images); open one file of the wanted one"
         )
-    return path, [_slice(header) for each in found for header in _frames(each)]
+    return path, [_placed(header) for each in found for header in _frames(each)]
 
 
 def _opened(path: Path) -> Header | None:
@@ -163,8 +177,8 @@ def _opened(path: Path) -> Header | None:
             )
         return None
     try:
-        tags = list(dicom_elements.TAGS)
-        dataset = dicom_elements.load(path, stop_before_pixels=True, specific_tags=tags)
+        tags = list(elements.TAGS)
+        dataset = elements.load(path, stop_before_pixels=True, specific_tags=tags)
     except Exception as error:  # damaged bytes raise nearly anything
         raise InputError(f"{path}: cannot be read as DICOM: {first_line(error)}") from error
     header = Header(path, (dataset,), str(path))
@@ -182,17 +196,17 @@ def _frames(opened: Header) -> list[Header]:
             f"{opened.path}: is a mosaic of Siemens, all slices in one picture; convert it to "
             "NIfTI (dcm2niix) first"
         )
-    return dicom_elements.headers(opened.path, opened.parts[0])
+    return elements.headers(opened.path, opened.parts[0])
 
 
-def _slice(header: Header) -> _Slice:
+def _placed(header: Header) -> Slice:
     spacing = _spacing(header)
     position = header.numbers("ImagePositionPatient", 3)
     given = header.numbers("ImageOrientationPatient", 6)
     if position is None or given is None:
-        if header.frames > 1:
-            raise dicom_elements.several(header.path, header.frames)
-        return _Slice(header, spacing, None, None)
+        if header.frames > 1 and not pixels.is_binary(header):
+            raise elements.several(header.path, header.frames)
+        return Slice(header, spacing, None, None)
     axes = given.reshape(2, 3)
     lengths = np.linalg.norm(axes, axis=1)
     if abs(lengths - 1).max() > 1e-2 or abs(axes[0] @ axes[1]) > 1e-2:
@@ -200,28 +214,38 @@ def _slice(header: Header) -> _Slice:
         raise InputError(f"{header.name}: has directions that are not at right angles: {shown}")
     if abs(position).max() > 1e6:
         raise InputError(f"{header.name}: lies {abs(position).max():g} mm away from the patient")
-    return _Slice(header, spacing, position, axes)
+    return Slice(header, spacing, position, axes)
 
 
-def _sorted(path: Path, slices: list[_Slice]) -> tuple[list[_Slice], np.ndarray]:
-    """The slices along their normal, and the affine [4, 4] from column, row, slice to RAS mm."""
+def in_order(path: Path, slices: list[Slice]) -> tuple[list[Slice], list[int], np.ndarray]:
+    """The slices along their normal, the level of each, and the affine from column, row, level.
+
+    The affine [4, 4] gives mm (RAS). Levels count from 0; the frames of several segments may be at
+    the same one, and none at others. InputError as in :func:`read_dicom`.
+    """
     first = slices[0]
     for one in slices:
         _check_alike(one, first)
+    segmented = pixels.is_binary(first.header)
     down, across = (1.0, 1.0) if first.spacing is None else first.spacing
     if first.position is None or first.axes is None:
-        if len(slices) > 1:
+        if len(slices) > 1 and not segmented:
             raise InputError(f"{path}: {len(slices)} images that do not say where they are")
-        return slices, LPS @ np.diag([across, down, _thickness(first), 1.0])
+        affine = LPS @ np.diag([across, down, _thickness(first), 1.0])
+        return slices, [0] * len(slices), affine
     normal = np.cross(first.axes[0], first.axes[1])
     places = np.array([one.position for one in slices]) @ normal
     order = np.argsort(places, kind="stable")
     slices, places = [slices[i] for i in order], places[order]
+    levels = [*range(len(slices))]
+    if segmented:
+        levels = segments.levels(path, places, first.header.number("SpacingBetweenSlices"))
     step = normal * _thickness(first)
-    if len(slices) > 1:
-        _check_steps(path, slices, np.diff(places))
+    if levels[-1] > 0:
+        if not segmented:
+            _check_steps(path, slices, np.diff(places))
         ends = slices[0].position, slices[-1].position
-        step = (ends[1] - ends[0]) / (len(slices) - 1)  # type: ignore[operator]
+        step = (ends[1] - ends[0]) / levels[-1]  # type: ignore[operator]
         aside = np.linalg.norm(step - normal * (step @ normal))
         if aside > 0.01 * np.linalg.norm(step):
             raise InputError(
@@ -232,20 +256,20 @@ def _sorted(path: Path, slices: list[_Slice]) -> tuple[list[_Slice], np.ndarray]
     matrix = np.eye(4)
     if first.spacing is None:  # without a size in mm there is no place in mm
         matrix[:3, :3] = np.column_stack([*first.axes, normal])
-        return slices, LPS @ matrix
+        return slices, levels, LPS @ matrix
     matrix[:3, 0], matrix[:3, 1] = first.axes[0] * across, first.axes[1] * down
     matrix[:3, 2], matrix[:3, 3] = step, slices[0].position
-    return slices, LPS @ matrix
+    return slices, levels, LPS @ matrix
 
 
-def _check_alike(one: _Slice, first: _Slice) -> None:
+def _check_alike(one: Slice, first: Slice) -> None:
     for keyword in ("Rows", "Columns", "SamplesPerPixel"):
         mine, other = (each.header.number_or(keyword, 1) for each in (one, first))
         if mine != other:
             raise InputError(
                 f"{one.header.name}: {keyword} is {mine:g}, {first.name} has {other:g}"
             )
-    kind, usual = (short(dicom_pixels.photometric(each.header)) for each in (one, first))
+    kind, usual = (short(pixels.photometric(each.header)) for each in (one, first))
     if kind != usual:
         raise InputError(f"{one.header.name}: is {kind}, {first.name} is {usual}")
     size, usual_size = (
@@ -259,7 +283,7 @@ def _check_alike(one: _Slice, first: _Slice) -> None:
         raise InputError(f"{one.header.name}: lies in another direction than {first.name}")
 
 
-def _check_steps(path: Path, slices: list[_Slice], steps: np.ndarray) -> None:
+def _check_steps(path: Path, slices: list[Slice], steps: np.ndarray) -> None:
     usual = float(np.median(steps))
     if steps.min() < 1e-3 or usual < 1e-3:
         at = int(steps.argmin())
@@ -289,7 +313,7 @@ def _spacing(header: Header) -> np.ndarray | None:
     return None
 
 
-def _thickness(one: _Slice) -> float:
+def _thickness(one: Slice) -> float:
     """Thickness of a single slice in mm; 1 if it, or the size of a pixel, is unknown."""
     if one.spacing is None:
         return 1.0

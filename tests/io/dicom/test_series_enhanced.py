@@ -75,48 +75,6 @@ def test_frames_that_are_no_stack_are_refused(tmp_path):
     assert "NumberOfFrames is 3, but 2 frames" in refused(write(tmp_path / "c", described))
 
 
-def segments(mask, numbers):
-    """A file of one bit a pixel, a frame for each segment."""
-
-    def change(file):
-        each = [
-            {
-                "PlanePositionSequence": items(ImagePositionPatient=[-10, -20, 100 + 2 * i]),
-                "SegmentIdentificationSequence": items(ReferencedSegmentNumber=number),
-            }
-            for i, number in enumerate(numbers)
-        ]
-        enhanced(file, len(mask), {"PixelValueTransformationSequence": items()}, each)
-        file.SOPClassUID, file.SegmentationType = "1.2.840.10008.5.1.4.1.1.66.4", "BINARY"
-        file.BitsAllocated = file.BitsStored = 1
-        file.HighBit = file.PixelRepresentation = 0
-        file.PixelData = np.packbits(mask.ravel(), bitorder="little").tobytes()
-        if len(file.PixelData) % 2:
-            file.PixelData += b"\0"
-        file["PixelData"].VR = "OB"
-
-    return change
-
-
-def test_a_segmentation_is_a_mask_with_its_place(tmp_path):
-    mask = np.random.default_rng(3).integers(0, 2, (1, 10, 12)).astype(np.uint8)
-    volume = read_dicom(write(tmp_path / "one", segments(mask, [1])))
-    assert registry.is_mask(volume)
-    labels = registry.labels(volume)
-    assert labels.dtype == np.uint8
-    np.testing.assert_array_equal(upright(labels), mask)
-    assert volume.spacing == pytest.approx((2.5, 0.8, 0.6))
-    np.testing.assert_allclose(corner(volume), [-10, -20, 100])
-
-
-def test_segments_keep_their_numbers(tmp_path):
-    mask = np.random.default_rng(3).integers(0, 2, (3, 7, 9)).astype(np.uint8)  # 63 bits a frame
-    numbers = [2, 1, 2]
-    volume = read_dicom(write(tmp_path, segments(mask, numbers), np.zeros((1, 7, 9), np.uint16)))
-    wanted = mask * np.array(numbers, np.uint8)[:, None, None]
-    np.testing.assert_array_equal(upright(registry.labels(volume)), wanted)
-
-
 @pytest.mark.parametrize("mapped", [None, (0.5, 3)])
 def test_parametric_maps_have_real_world_values(tmp_path, mapped):
     wanted = np.random.default_rng(4).normal(size=(10, 12)).astype(np.float32)
