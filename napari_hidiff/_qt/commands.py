@@ -96,6 +96,16 @@ def export() -> None:
     _press("export")
 
 
+def next_image() -> None:
+    """Save the mask as done and open the next image of the folder."""
+    _press("next_image")
+
+
+def open_folder() -> None:
+    """Open a folder of images, to annotate them one by one."""
+    _press("open_folder")
+
+
 def _press(name: str) -> None:
     viewer = napari.current_viewer()
     if viewer is None:

@@ -265,6 +265,20 @@ def sizes(name: str, found: Sequence[Size], most: int) -> str:
     return " ".join(parts)
 
 
+def queue(done: int, total: int) -> str:
+    """How many images of a folder are done, and how to go on."""
+    key = preferences.key("next_image")
+    rest = "All are done." if done == total else f"Next image [{key}] saves and goes on."
+    return f"{done:,} of {total:,} done. {rest}"
+
+
+def queue_over(done: int, total: int) -> str:
+    """There is no image to go to."""
+    if done == total:
+        return f"All {total:,} images are done."
+    return "No other image is left that can be opened and is not done."
+
+
 def _slices(count: int) -> str:
     return f"{count} slice{'s' * (count != 1)}"
 

@@ -19,6 +19,7 @@ from napari_hidiff._qt.tasks.classes import Classes
 from napari_hidiff._qt.tasks.fine_tuning import Learning
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
+from napari_hidiff._qt.tasks.queue import QueueTask
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff._qt.tasks.slices import ManySlices
@@ -60,6 +61,9 @@ class HiDiffWidget(QWidget):
         self.learning = Learning(
             panel.settings.learn, self.selection, self.models, self.settings.device
         )
+        self.queue = QueueTask(
+            viewer, panel, self.annotated_images, self.models, self.fit, self.work
+        )
         preferences.remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         threads.watch(self)
@@ -68,7 +72,13 @@ class HiDiffWidget(QWidget):
         for ready in (self.models.changed, self.models.prepared):
             ready.connect(self._garbage.spare)
         tasks = Tasks(
-            self.annotated_images, self.selection, self.models, self.fit, self.work, self.slices
+            self.annotated_images,
+            self.selection,
+            self.models,
+            self.fit,
+            self.work,
+            self.slices,
+            self.queue,
         )
         self.controller = Controller(viewer, panel, self.choose, self.settings, tasks, self.refresh)
         self.refresh()
@@ -224,6 +234,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.queue.close()
         self.work.close()
         self.annotated_images.close(tidy=not window_gone)  # saves: nothing that fails comes before
         self.learning.close()

@@ -117,7 +117,7 @@ class Queue:
         whose benefit is not known come last, in order. skipped : names that come last of all.
         """
         names = [item.name for item in self.items]
-        at = names.index(name) + 1 if name in self else 0
+        at = names.index(name) + 1 if name is not None and name in self else 0
         rest = [item for item in self.items[at:] + self.items[:at] if item.name != name]
         waiting = [item for item in rest if self._waits(item)]
         fresh = [item for item in waiting if item.name not in skipped] or waiting
@@ -150,6 +150,12 @@ class Queue:
                 item.saved = False
                 raise
         return item.mask
+
+    def adopt(self, item: Item) -> None:
+        """The user saved the mask of an image under the name that it has here; raises InputError as
+        :meth:`claim`."""
+        item.saved = True
+        self.keep(item, "begun" if item.state != "done" else "done")
 
     def keep(self, item: Item, state: State) -> None:
         """Set the state of an image and keep it; raises InputError as :meth:`claim`."""
