@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_hidiff.annotation.queue import NAME, Queue
 from napari_hidiff.io.images import read_mask, sample
@@ -146,10 +147,11 @@ def test_the_list_goes_anywhere_and_brings_masks_back(
     assert (study / "eye1_mask.png").stat().st_mtime_ns == at, "unchanged, not written again"
     click_on(hand, order[0])
     hand.wait(lambda: hand.widget.bench is not None, "the mask")
-    hand.stroke((50, 20), (50, 40))
-    changed = hand.mask.data.copy()
-    go_on(hand, order[1])
-    np.testing.assert_array_equal(read_mask(study / "eye1_mask.png"), changed)
+    stroke = hand.stroke((50, 20), (50, 40))
+    go_on(hand, order[1])  # the update after the stroke is waited for
+    changed = read_mask(study / "eye1_mask.png")
+    assert (changed != mask).any()
+    assert changed[stroke].all()
     assert states(study)[0] == "done"
     click_on(hand, order[0])
     hand.wait(lambda: hand.widget.bench is not None, "the mask")
@@ -211,6 +213,29 @@ def test_masks_that_cannot_be_written_keep_the_image_shown(
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *given: str(masks))
     hand.click("masks_to")
     hand.wait(lambda: hand.widget.queue.queue.masks == masks and not hand.widget.queue.busy)
+    np.testing.assert_array_equal(hand.mask.data, mask)
+    go_on(hand, "eye2.jpg")
+    np.testing.assert_array_equal(read_mask(masks / "eye1_mask.png"), mask)
+    assert not list(study.glob("*_mask.png"))
+
+
+def test_a_folder_is_opened_by_dropping_it(
+    open_hand: Callable[..., Any], study: Path, tiny_file: Path
+) -> None:
+    hand = open_hand(None, tiny_file, stepwise=False)
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(study))])
+    middle, buttons = hand.widget.rect().center(), Qt.MouseButton.LeftButton
+    given = middle, Qt.DropAction.CopyAction, data, buttons, Qt.KeyboardModifier.NoModifier
+    for event in (QDragEnterEvent(*given), QDropEvent(QPointF(middle), *given[1:])):
+        QApplication.sendEvent(hand.widget, event)
+        assert event.isAccepted()
+    shown(hand, "eye1.png")
+    data.setUrls([QUrl.fromLocalFile(str(study / "eye1.png"))])
+    event = QDragEnterEvent(*given)
+    event.ignore()
+    QApplication.sendEvent(hand.widget, event)
+    assert not event.isAccepted(), "a file is opened by napari"
 
 
 def test_a_damaged_list_of_states_opens_nothing_and_stays(

@@ -1,6 +1,7 @@
 """The page *Queue*: the images of a folder, and what state each is in."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
@@ -20,7 +21,7 @@ TOLD = {
 }
 """What the states mean."""
 UNREADABLE = "not readable"
-NONE = "No folder is open: press Open folder, or drop a folder here."
+NONE = "No folder is open. Press Open folder, or drop a folder of images here."
 
 
 class QueuePage(QWidget):
@@ -37,6 +38,7 @@ class QueuePage(QWidget):
         self.masks_to = elements.button(
             "masks_to", "Masks to …", "Choose where masks are written; else beside the images."
         )
+        self.none = elements.text("no_queue", NONE)
         self.folder_line = Line("folder", 1)
         self.masks_line = Line("masks", 1)
         self.state_line = Line("queue_state", 2)
@@ -49,21 +51,30 @@ class QueuePage(QWidget):
         column.setSpacing(5)
         for part in (
             elements.row(self.open_folder, self.masks_to),
+            self.none,
             self.folder_line,
             self.masks_line,
         ):
             column.addWidget(part)
         column.addWidget(self.table, 1)
         column.addWidget(self.state_line)
+        column.addStretch()
         self.show_queue(None)
 
-    def show_queue(self, about: tuple[str, str] | None, items: Sequence[Item] = ()) -> None:
+    def show_queue(self, about: tuple[Path, Path] | None, items: Sequence[Item] = ()) -> None:
         """Show the images of a queue. about : its folder, and that of the masks; None = no queue is
         open."""
-        self.folder_line.setText(about[0] if about else NONE)
-        self.masks_line.setText(about[1] if about else "")
+        for part in (self.folder_line, self.masks_line, self.table, self.state_line):
+            part.setVisible(about is not None)
+        self.none.setVisible(about is None)
         self.masks_to.setEnabled(about is not None)
-        self.table.setVisible(about is not None)
+        if about is not None:
+            images, masks = about
+            self.folder_line.setText(f"Images: {images.name or images}")
+            self.folder_line.setToolTip(str(images))
+            where = "beside the images" if masks == images else masks.name or str(masks)
+            self.masks_line.setText(f"Masks: {where}")
+            self.masks_line.setToolTip(str(masks))
         self.model.show(items)
 
     def update_state(self, item: Item | None, said: str) -> None:

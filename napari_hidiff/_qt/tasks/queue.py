@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QMimeData, QObject, QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_hidiff._qt import messages, preferences, threads
@@ -70,6 +70,8 @@ class QueueTask(QObject):
         self._opened: Opened | None = None  # what is still to be brought up
         self._skipped: set[str] = set()
         self._job: threads.Job | None = None
+        self._due: Callable[[], None] | None = None  # what waits for work to end
+        work.ended.connect(self._go_on)
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK)
         self._timer.timeout.connect(self._bring_up)
@@ -85,29 +87,37 @@ class QueueTask(QObject):
         """Whether a folder or an image is being opened, or a mask saved."""
         return self._job is not None or self._opened is not None
 
+    def shows(self, image: Image | None) -> bool:
+        """Whether an image layer is the shown image of the queue."""
+        return image is not None and image is self._image
+
     def open(self, folder: Path, masks: Path | None = None) -> None:
-        """List the images of a folder and show the one where one stopped; raises InputError while
-        something is under way.
+        """List the images of a folder and show the one where one stopped; raises InputError as
+        :meth:`next`.
 
         masks : where masks are written; None = as chosen for this folder before, or beside the
         images.
         """
         masks = masks or preferences.masks_folder(folder)
-        self._leave(False, lambda: self._start(Queue, folder, masks, done=self._listed))
+        if self.queue is not None and folder.absolute() == self.queue.folder:
+            self._start(Queue, folder, masks, done=self._listed)  # the shown image stays
+        else:
+            self._leave(False, lambda: self._start(Queue, folder, masks, done=self._listed))
 
     def next(self) -> None:
         """Save the mask, which is done, and show the next image that is not.
 
         An image on which nothing was found or painted stays as it is, and comes again last.
-        Raises InputError while something is under way, or if no folder is open.
+        Work on the image is waited for. Raises InputError while another image is being opened, or
+        if no folder is open.
         """
         if self.queue is None:
             raise InputError("Open a folder first: the page Queue, Open folder.")
         self._leave(True, self._fetch_next)
 
     def go_to(self, name: str) -> None:
-        """Save the mask, which is not done by that, and show another image; raises InputError while
-        something is under way."""
+        """Save the mask, which is not done by that, and show another image; raises InputError as
+        :meth:`next`."""
         if self.queue is not None and (self.item is None or name != self.item.name):
             item = self.queue[name]
             item.problem = ""  # it may have been mended
@@ -144,10 +154,13 @@ class QueueTask(QObject):
 
     def _leave(self, final: bool, then: Callable[[], None]) -> None:
         """Save the mask of the shown image, and go on with ``then`` once it is on disk."""
-        if self._work.busy:
-            raise InputError("Work is under way on this image: wait for it, or press Stop.")
         if self._job is not None:
             raise InputError("The next image is being opened.")
+        if self._work.busy:  # perhaps the update after a last stroke
+            self._due = lambda: self._leave(final, then)
+            show_info("The next image is opened as soon as this one is updated; Stop ends that.")
+            return
+        self._due = None
         annotated, item = self._annotated_images.of(self._image), self.item
         if annotated is None or item is None or self.queue is None or not _worth(annotated):
             if item is not None and final:
@@ -168,15 +181,27 @@ class QueueTask(QObject):
 
         self._start(_save, self.queue, item, annotated.writer(), state, done=saved)
 
+    def _go_on(self) -> None:
+        """The work is over: leave the image, if that was asked for."""
+        due, self._due = self._due, None
+        if due is not None:
+            threads.attempt(due)
+
     def _listed(self, queue: Queue) -> None:
         self._job = None
         preferences.remember_masks_folder(queue.folder, queue.masks)
         self._skipped.clear()
+        shown = self.item if self.queue and self.queue.folder == queue.folder else None
         self.queue, self.item = queue, None
-        beside = queue.masks == queue.folder
-        where = "Masks: beside the images" if beside else f"Masks: {queue.masks}"
-        self._page.show_queue((f"Images: {queue.folder}", where), queue.items)
-        self._fetch(queue.first())
+        self._page.show_queue((queue.folder, queue.masks), queue.items)
+        if shown is None or shown.name not in queue:
+            self._fetch(queue.first())
+            return
+        self.item = queue[shown.name]
+        annotated = self._annotated_images.of(self._image)
+        if annotated is not None and not self.item.saved:
+            annotated.mark_exported(False)
+        self._tell()
 
     def _fetch_next(self) -> None:
         assert self.queue is not None
@@ -283,6 +308,12 @@ class QueueTask(QObject):
         done = (queue.done, len(queue)) if queue else None
         self._annotate.show_queue(done, self._job is None)
         self._page.update_state(self.item, messages.queue(*done) if done else "")
+
+
+def dropped_folder(data: QMimeData) -> Path | None:
+    """The one folder that is dragged; None for anything else."""
+    paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
+    return paths[0] if len(paths) == 1 and paths[0].is_dir() else None
 
 
 def _save(queue: Queue, item: Item, write: Callable[[Path], None], state: State) -> None:
