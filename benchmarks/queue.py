@@ -1,4 +1,4 @@
-"""``python -m benchmarks.queue``: a folder of 10,000 files, and memory over 40 images in the window.
+"""``python -m benchmarks.queue``: a folder of 10,000 files, and memory over 40 images.
 
 The folder holds empty files, since no file is opened to list it; the time is that until the list is
 shown in the window, and how long the window was blocked meanwhile. For the memory, parts of the
