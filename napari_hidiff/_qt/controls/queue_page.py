@@ -6,7 +6,7 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHeaderView, QTreeView, QVBoxLayout, QWidget
 
 from napari_hidiff._qt.controls import elements
 from napari_hidiff._qt.controls.elements import Line
@@ -118,8 +118,8 @@ class ItemsModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(0, 0), self.index(len(self.items) - 1, 1))
 
     def rowCount(self, parent: Any = None) -> int:  # Qt's name
-        """One row for each image."""
-        return len(self.items)
+        """One row for each image; rows have none below them."""
+        return 0 if parent is not None and parent.isValid() else len(self.items)
 
     def columnCount(self, parent: Any = None) -> int:  # Qt's name
         """Name and state."""
@@ -145,20 +145,16 @@ class ItemsModel(QAbstractTableModel):
         return None
 
 
-def _table(model: ItemsModel) -> QTableView:
-    table = QTableView()
+def _table(model: ItemsModel) -> QTreeView:
+    table = QTreeView()
     table.setObjectName("queue")
+    table.setToolTip("Click an image to open it; the mask of the shown one is saved before.")
     table.setModel(model)
-    table.setShowGrid(False)
-    table.setWordWrap(False)
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setRootIsDecorated(False)
+    table.setUniformRowHeights(True)
     table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-    table.verticalHeader().hide()
-    table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-    table.verticalHeader().setDefaultSectionSize(22)
-    across = table.horizontalHeader()
-    across.setHighlightSections(False)
+    across = table.header()
+    across.setStretchLastSection(False)
     across.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     across.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
     across.resizeSection(1, 92)
