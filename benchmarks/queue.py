@@ -9,6 +9,7 @@ resident memory is read (Linux) with each image shown. It needs a display
 
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -93,6 +94,7 @@ def annotate(window: Window, folder: Path, images: int) -> dict[str, Any]:
         window.wait(lambda done=number + 1: not queue.busy and queue.queue.done == done)
         seconds.append(time.monotonic() - began)
         blocked.append(pulse.taken())
+        print(f"{name}: {memory[-1]:.0f} MiB, next {seconds[-1]:.1f} s", file=sys.stderr)
     tenth = images // 4
     return {
         "memory_MiB": [round(one) for one in memory],

@@ -1,6 +1,9 @@
 """A folder of images, annotated one after another with keys and mouse, killed and resumed."""
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_hidiff.annotation.queue import NAME, Queue
 from napari_hidiff.io.images import read_mask, sample
 
+SCRIPT = Path(__file__).parent / "queue_session.py"
 SIDE = 72
 COUNT = 12
 NEXT = Qt.Key.Key_J, Qt.KeyboardModifier.ShiftModifier
@@ -124,6 +128,31 @@ def test_twelve_images_are_annotated_with_keys_killed_and_resumed(
     for name, mask in masks.items():
         np.testing.assert_array_equal(read_mask(study / f"{Path(name).stem}_mask.png"), mask)
     assert len(os.listdir(study)) == 2 * COUNT + 1, "a mask for each image, and the states"
+
+
+def test_a_killed_window_goes_on_where_it_was(
+    open_hand: Callable[..., Any], study: Path, tiny_file: Path
+) -> None:
+    """SIGKILL while the third image is painted on."""
+    read, write = os.pipe()
+    command = [sys.executable, str(SCRIPT), str(study), str(tiny_file), str(write)]
+    program = subprocess.Popen(command, pass_fds=[write])
+    os.close(write)
+    with os.fdopen(read) as said:
+        told = json.loads(said.readline())
+    program.kill()
+    program.wait()
+    assert states(study) == ["done", "done", *["to do"] * (COUNT - 2)]
+    before = {path.name: path.stat().st_mtime_ns for path in study.iterdir()}
+    hand = open_study(open_hand, study, tiny_file)
+    hand.wait(lambda: hand.widget.bench is not None, "what was kept")
+    assert hand.widget.queue.item.name == told["name"] == "eye3.png"
+    np.testing.assert_array_equal(hand.mask.data, told["mask"])
+    assert hand.widget.bench.annotation.fixed_count == told["fixed"] > 0
+    go_on(hand, "eye4.png")
+    np.testing.assert_array_equal(read_mask(study / "eye3_mask.png"), told["mask"])
+    for name in ("eye1_mask.png", "eye2_mask.png"):
+        assert (study / name).stat().st_mtime_ns == before[name], "nothing is done twice"
 
 
 def test_the_list_goes_anywhere_and_brings_masks_back(

@@ -152,6 +152,7 @@ def _table(model: ItemsModel) -> QTreeView:
     table.setModel(model)
     table.setRootIsDecorated(False)
     table.setUniformRowHeights(True)
+    table.setStyleSheet("QTreeView::item { height: 20px; }")
     table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     across = table.header()
     across.setStretchLastSection(False)
