@@ -25,7 +25,7 @@ from napari_hidiff._qt.tasks import model_fit
 from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.io.storage import SESSIONS
 
-PATIENCE = 25.0
+PATIENCE = 300.0
 """Seconds until a state that does not come is a failure: long, as machines may be busy."""
 
 

@@ -89,6 +89,7 @@ def click_on(hand: Any, name: str) -> None:
     shown(hand, name)
 
 
+@pytest.mark.slow
 def test_twelve_images_are_annotated_with_keys_killed_and_resumed(
     open_hand: Callable[..., Any], study: Path, tiny_file: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_twelve_images_are_annotated_with_keys_killed_and_resumed(
     assert len(os.listdir(study)) == 2 * COUNT + 1, "a mask for each image, and the states"
 
 
+@pytest.mark.slow
 def test_a_killed_window_goes_on_where_it_was(
     open_hand: Callable[..., Any], study: Path, tiny_file: Path
 ) -> None:
