@@ -47,6 +47,12 @@ def up_to_the_window(line: Line, call: Call) -> None:
     assert "QT_QPA_PLATFORM keeps Qt from showing windows" in call.said()  # type: ignore[attr-defined]
 
 
+def of_a_folder(line: Line, call: Call) -> None:
+    """Of a folder that is there, up to the window."""
+    Path("study").mkdir(exist_ok=True)
+    up_to_the_window(line, call)
+
+
 def going_on(line: Line, call: Call) -> None:
     """What a run that was killed in the midst has left is not done again."""
     assert call(*(word for word in line.words if word != "--resume")) == 0
@@ -310,6 +316,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff replay ", after_a_session),
     (r"napari-hidiff sizes ", of_masks),
     (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
+    (r"napari-hidiff study/$", of_a_folder),
     (r"napari-hidiff-refine .*--resume", going_on),
     (r"napari-hidiff-refine .*--dask", on_a_cluster),
     (r"napari-hidiff-refine .*--box", with_a_box),

@@ -21,6 +21,7 @@ from napari_hidiff._qt.tasks.brush import Brush
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.next_result import Alternatives, look_at
+from napari_hidiff._qt.tasks.queue import QueueTask
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.run_view import Target
 from napari_hidiff._qt.tasks.selection import Selection
@@ -46,6 +47,7 @@ class Tasks:
     fit: ModelFit
     refinement: Refinement
     slices: ManySlices
+    queue: QueueTask
 
 
 class Actions:
@@ -69,6 +71,7 @@ class Actions:
         self._annotated_images, self._selection = tasks.annotated_images, tasks.selection
         self._models, self._fit = tasks.models, tasks.fit
         self._refinement, self._slices = tasks.refinement, tasks.slices
+        self._queue = tasks.queue
         self._alternatives = Alternatives(panel.annotate, tasks.refinement)
         self._brush = Brush(panel.annotate, tasks.selection)
         self._size_table = SizeTable(panel)
@@ -265,6 +268,7 @@ class Actions:
         path = Path(path) if path else ask_where(self._page, annotated)
         if path is not None:
             annotated.export(path)
+            self._queue.exported(path)
             show_info(f"Saved: {path.name} in {path.parent}")
             self._refresh()
 

@@ -96,6 +96,16 @@ def export() -> None:
     _press("export")
 
 
+def next_image() -> None:
+    """Save the mask as done and open the next image of the folder."""
+    _press("next_image")
+
+
+def open_folder() -> None:
+    """Open a folder of images, to annotate them one by one."""
+    _press("open_folder")
+
+
 def _press(name: str) -> None:
     viewer = napari.current_viewer()
     if viewer is None:
@@ -157,18 +167,27 @@ def window_problem() -> str | None:
 def open_files(images: Sequence[Path], device: str | None = None, seed: int | None = None) -> None:
     """Show napari with these files opened and the widget docked; returns when it is closed.
 
-    device, seed: preset in the widget's settings.  Raises InputError for a file that napari cannot
-    open; the widget, which starts to work at once, is docked after them.
+    A folder of images, alone, is opened as a queue. device, seed: preset in the widget's settings.
+    Raises InputError for a file that napari cannot open; the widget, which starts to work at once,
+    is docked after them.
     """
     import napari
 
+    from napari_hidiff.io.dicom import is_series
+
+    folders = [path for path in images if path.is_dir() and not is_series(path)]
+    if folders and len(images) > 1:
+        raise InputError(f"{folders[0]}: a folder of images is opened alone")
     viewer = napari.Viewer()
     try:
-        add_files(viewer, images)
+        add_files(viewer, [] if folders else images)
     except InputError:
         viewer.close()
         raise
-    preset(dock(viewer), device, seed)
+    widget = dock(viewer)
+    preset(widget, device, seed)
+    for folder in folders:
+        widget.queue.open(folder)
     show(viewer)
 
 

@@ -102,6 +102,7 @@ class Controller(Actions):
             page.next_place: self.next_place,
             page.accept: self.accept,
             page.export: self.export,
+            page.next_image: self._queue.next,
             page.stop: self._refinement.stop,
             page.step: self.step,
             page.run: self.run,

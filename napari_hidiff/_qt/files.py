@@ -25,6 +25,8 @@ Reader = Callable[[str | list[str]], list[LayerData]]
 
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What a layer lies by; a mask brings all of it back when it is opened again."""
+PATH = "napari-hidiff-path"
+"""The key in a layer's metadata of the file of a picture, which has no other facts."""
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
@@ -60,9 +62,10 @@ def read_layer(path: Path) -> LayerData:
     if registry.kind_of(path) == "png" and registry.is_named_mask(path):
         labels, found = registry.read_png_mask(path)
         return _mask(labels, found, {"name": stem(path)})
-    if registry.kind_of(path) == "png":
+    if path.suffix.lower() in images.JPEG | {".png"}:
         picture = read_image(path)
-        return picture, {"name": stem(path), "rgb": picture.ndim == 3}, "image"
+        facts = {"name": stem(path), "rgb": picture.ndim == 3, "metadata": {PATH: str(path)}}
+        return picture, facts, "image"
     volume = registry.read(path)
     name = stem(path)
     single = volume.source.header.get("label")  # a segmentation is a file, an image a folder
@@ -191,17 +194,35 @@ def export(path: Path, mask: Labels, image: Layer, classes: Sequence[Label] | No
 
     InputError names what cannot be written; nothing is there then.
     """
-    source = source_of(image.metadata)
-    if source is None and image.source.path is not None and mask.ndim in (2, 3):
-        source = registry.source_of(Path(str(image.source.path)))
-    data = np.asarray(mask.data)
-    return write_labels(path, data, classes, fitting(source, data), placement=placement(mask))
+    return writer(np.asarray(mask.data), mask, image, classes)(path)
+
+
+def writer(
+    data: np.ndarray, mask: Labels, image: Layer, classes: Sequence[Label] | None
+) -> Callable[[Path], list[Path]]:
+    """What writes ``data``, the mask of an image, into a file as :func:`export` does; it touches no
+    layer, so that a thread may call it."""
+    known, opened, place = source_of(image.metadata), opened_from(image), placement(mask)
+
+    def write(path: Path) -> list[Path]:
+        source = known
+        if source is None and opened is not None and data.ndim in (2, 3):
+            source = registry.source_of(opened)
+        return write_labels(path, data, classes, fitting(source, data), placement=place)
+
+    return write
+
+
+def opened_from(image: Layer) -> Path | None:
+    """The file that a layer was opened from; None = none that is known."""
+    path = image.metadata.get(PATH) or image.source.path
+    return None if path is None else Path(str(path))
 
 
 def suggestion(image: Layer, mask: Labels) -> Path:
     """Where a mask is best written: beside its image, in a format that its image's users open."""
-    source, opened = source_of(image.metadata), image.source.path
-    path = Path(source.path) if source is not None else Path(str(opened)) if opened else None
+    source = source_of(image.metadata)
+    path = Path(source.path) if source is not None else opened_from(image)
     if path is None:
         base, kind = Path(image.name), None
     elif path.is_dir():

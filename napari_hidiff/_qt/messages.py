@@ -196,6 +196,7 @@ def next_step(
     at_once: bool,
     done: bool,
     doubt: str | None,
+    queue: bool = False,
 ) -> str:
     """What to do next.
 
@@ -203,8 +204,10 @@ def next_step(
     run; without_model : whether strokes alone can do it. prompted : whether the model finds what
     it is pointed at. begun : whether there is a mask. painted : whether strokes wait for an
     update; at_once : which follows by itself. done : whether the mask is final. doubt : what the
-    model leans to at the marked place, None = no place is marked.
+    model leans to at the marked place, None = no place is marked. queue : whether the image is one
+    of a folder that are annotated one after another.
     """
+    save = "Next image" if queue else "Save mask"
     if not image:
         return "Next: open an image, or press Open a sample."
     if busy:
@@ -218,9 +221,13 @@ def next_step(
     if painted and not at_once:
         return "Next: press Update, or paint more."
     if done:
-        return "Next: Save mask, or go to another slice or image."
+        return (
+            "Next: press Next image."
+            if queue
+            else "Next: Save mask, or go to another slice or image."
+        )
     other = "New object, or " if prompted else ""
-    return f"Next: paint what is missing, erase what is wrong; then {other}Save mask."
+    return f"Next: paint what is missing, erase what is wrong; then {other}{save}."
 
 
 def slices(done: int, total: int, seconds: float | None = None) -> str:
@@ -263,6 +270,20 @@ def sizes(name: str, found: Sequence[Size], most: int) -> str:
     if len(found) > most:
         parts.append(f"{most} of {len(found):,} rows are shown; the file has all.")
     return " ".join(parts)
+
+
+def queue(done: int, total: int) -> str:
+    """How many images of a folder are done, and how to go on."""
+    key = preferences.key("next_image")
+    rest = "All are done." if done == total else f"Next image [{key}] saves and goes on."
+    return f"{done:,} of {total:,} done. {rest}"
+
+
+def queue_over(done: int, total: int) -> str:
+    """There is no image to go to."""
+    if done == total:
+        return f"All {total:,} images are done."
+    return "No other image is left that can be opened and is not done."
 
 
 def _slices(count: int) -> str:

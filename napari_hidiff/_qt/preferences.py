@@ -28,6 +28,7 @@ KEYS = {
     "rerefine": "U",
     "next_place": "J",
     "accept": "K",
+    "next_image": "Shift+J",
     "stop": "Shift+S",
     "step": "N",
     "run": "H",
@@ -95,6 +96,8 @@ def _read(section: str, name: str, default: object) -> object:
 
 
 NAME = "interface.json"
+FOLDERS = 100
+"""Folders of images whose folder of masks is remembered."""
 ARROWS = "▸▾"
 HEADING = (
     "text-align: left; border: none; outline: none; padding: 2px 0; font-weight: bold;"
@@ -151,6 +154,26 @@ def last_model() -> str | None:
 def remember_model(name: str) -> None:
     """Prefer this model, where it fits, from now on and after the next start."""
     _write({"model": name})
+
+
+def masks_folder(images: Path) -> Path | None:
+    """Where the masks of a folder of images go, as the user chose; None = beside the images."""
+    chosen = _masks_folders().get(str(images.absolute()))
+    return Path(chosen) if isinstance(chosen, str) else None
+
+
+def remember_masks_folder(images: Path, masks: Path) -> None:
+    """Keep where the masks of a folder of images go; the last :data:`FOLDERS` are known."""
+    known = _masks_folders()
+    known.pop(str(images.absolute()), None)
+    if masks.absolute() != images.absolute():
+        known[str(images.absolute())] = str(masks.absolute())
+    _write({"masks": dict(list(known.items())[-FOLDERS:])})
+
+
+def _masks_folders() -> dict[str, str]:
+    known = _read_remembered().get("masks", {})
+    return known if isinstance(known, dict) else {}
 
 
 def _read_remembered() -> dict[str, Any]:

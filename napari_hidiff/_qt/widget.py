@@ -5,7 +5,7 @@ from pathlib import Path
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from napari_hidiff._qt import garbage, messages, preferences, threads
@@ -19,6 +19,7 @@ from napari_hidiff._qt.tasks.classes import Classes
 from napari_hidiff._qt.tasks.fine_tuning import Learning
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
+from napari_hidiff._qt.tasks.queue import QueueTask, dropped_folder
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff._qt.tasks.slices import ManySlices
@@ -60,6 +61,10 @@ class HiDiffWidget(QWidget):
         self.learning = Learning(
             panel.settings.learn, self.selection, self.models, self.settings.device
         )
+        self.queue = QueueTask(
+            viewer, panel, self.annotated_images, self.models, self.fit, self.work
+        )
+        self.setAcceptDrops(True)
         preferences.remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
         threads.watch(self)
@@ -68,7 +73,13 @@ class HiDiffWidget(QWidget):
         for ready in (self.models.changed, self.models.prepared):
             ready.connect(self._garbage.spare)
         tasks = Tasks(
-            self.annotated_images, self.selection, self.models, self.fit, self.work, self.slices
+            self.annotated_images,
+            self.selection,
+            self.models,
+            self.fit,
+            self.work,
+            self.slices,
+            self.queue,
         )
         self.controller = Controller(viewer, panel, self.choose, self.settings, tasks, self.refresh)
         self.refresh()
@@ -143,6 +154,7 @@ class HiDiffWidget(QWidget):
                 at_once=page.after_stroke.isChecked(),
                 done=session is not None and session.done,
                 doubt=doubt,
+                queue=self.queue.shows(self.image),
             )
         )
         if annotated is not None and index is not None:
@@ -177,7 +189,8 @@ class HiDiffWidget(QWidget):
             button.setEnabled(self.fit.readable)
         page.stop.setEnabled(busy)
         page.next_place.setEnabled(begun and not busy)
-        page.accept.setEnabled(session is not None and not busy)
+        nothing = self.queue.shows(self.image) and self.fit.readable  # to be seen in this one
+        page.accept.setEnabled((session is not None or nothing) and not busy)
         for button in (page.export, self.panel.settings.sizes):
             button.setEnabled(annotated is not None)
         page.new_mask.setEnabled(self.image is not None and annotated is None)
@@ -197,6 +210,18 @@ class HiDiffWidget(QWidget):
         window = self.window()
         if isinstance(window, QMainWindow):
             window.installEventFilter(self)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # Qt's name
+        """A folder may be dropped here."""
+        if dropped_folder(event.mimeData()) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # Qt's name
+        """Open the folder that was dropped."""
+        folder = dropped_folder(event.mimeData())
+        if folder is not None:
+            event.acceptProposedAction()
+            threads.attempt(self.queue.open, folder)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # Qt's name
         """Ask before the window is closed with masks in it that are kept nowhere."""
@@ -224,6 +249,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.queue.close()
         self.work.close()
         self.annotated_images.close(tidy=not window_gone)  # saves: nothing that fails comes before
         self.learning.close()

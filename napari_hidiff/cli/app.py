@@ -83,7 +83,8 @@ def refine_main() -> NoReturn:
 @window_app.command("open")
 def open_window(
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Files that napari opens.")
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE...", help="Files that napari opens, or a folder of images."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed that the widget starts with.")
@@ -95,7 +96,8 @@ def open_window(
 ) -> None:
     """Open napari with the widget "HiDiff refine", and with images if you name some.
 
-    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Model, sampler and steps are
+    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. The images of a folder,
+    **napari-hidiff FOLDER**, are annotated one after another. Model, sampler and steps are
     chosen in the widget.
     """
     from napari_hidiff._qt.commands import open_files, window_problem

@@ -88,6 +88,11 @@ class AnnotatePage(QWidget):
         )
         self.accept = check_box("accept", "Done", "This mask is final; it can be learned from.")
         self.export = button("export", "Save mask …", "Write the mask to a file.")
+        self.next_image = button(
+            "next_image", "Next image", "Save this mask as done, and open the next image."
+        )
+        self.queue_line = Line("queue_line")
+        self._queue = elements.row(self.next_image, self.queue_line)
         self.stop = button("stop", "Stop", "Stop after the step or slice under way.")
         self.progress = QProgressBar()
         self.progress.setObjectName("progress")
@@ -112,6 +117,7 @@ class AnnotatePage(QWidget):
             self.counts,
             self._volume,
             elements.row(self.accept, self.export),
+            self._queue,
             self._working(),
             self.next_line,
         )
@@ -123,6 +129,7 @@ class AnnotatePage(QWidget):
         self.show_steps(False)
         self.show_volume(False)
         self.show_prompts(False)
+        self.show_queue(None)
         self.show_moment(0, 0)
         self.show_progress(None)
 
@@ -169,6 +176,15 @@ class AnnotatePage(QWidget):
         """Show or hide what is done to many slices."""
         self._volume.setVisible(shown)
         self.accept.setText(f"{'Slice done' if shown else 'Done'}  [{preferences.key('accept')}]")
+
+    def show_queue(self, done: tuple[int, int] | None, ready: bool = False) -> None:
+        """Say how many images of the queue are done, of how many; None = no folder is open.
+
+        ready : whether another image can be opened now.
+        """
+        self._queue.setVisible(done is not None)
+        self.next_image.setEnabled(ready)
+        self.queue_line.setText("" if done is None else f"{done[0]:,} of {done[1]:,} done")
 
     def count_slices(self, done: int, total: int) -> None:
         """How many slices are done."""

@@ -1,4 +1,4 @@
-"""What the widget looks like: two pages. It knows no image, no model and no session."""
+"""What the widget looks like: three pages. It knows no image, no model and no session."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QSizePolicy, QTabWidget
 
 from napari_hidiff._qt.controls.annotate_page import AnnotatePage
 from napari_hidiff._qt.controls.focus import FocusGuard
+from napari_hidiff._qt.controls.queue_page import QueuePage
 from napari_hidiff._qt.controls.settings_page import SettingsPage
 
 WIDTH = 300
@@ -14,7 +15,7 @@ WIDTH = 300
 
 
 class Panel(QTabWidget):
-    """The pages *Annotate* and *Settings*.
+    """The pages *Annotate*, *Queue* and *Settings*.
 
     choose, how : the two magicgui boxes of :mod:`napari_hidiff._qt.controls.settings`.
     near : whether updates stay near strokes to begin with.
@@ -23,7 +24,9 @@ class Panel(QTabWidget):
     def __init__(self, choose: Any, how: Any, near: bool) -> None:
         super().__init__()
         self.annotate, self.settings = AnnotatePage(choose.model), SettingsPage(choose, how, near)
+        self.queue = QueuePage()
         self.addTab(self.annotate, "Annotate")
+        self.addTab(self.queue, "Queue")
         self.addTab(self.settings, "Settings")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         bar = self.annotate.area.verticalScrollBar().sizeHint().width()

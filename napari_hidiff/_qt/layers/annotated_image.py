@@ -206,11 +206,38 @@ class AnnotatedImage:
         files.export(path, self.mask, self.image, self._card.classes if self._card else None)
         self._exported = self.annotation.revision
 
+    def writer(self) -> Callable[[Path], None]:
+        """What writes the mask as it is now, as :meth:`export` does, from any thread."""
+        classes = self._card.classes if self._card else None
+        write = files.writer(self.mask.data.copy(), self.mask, self.image, classes)
+        revision = self.annotation.revision
+
+        def to(path: Path) -> None:
+            write(path)
+            self._exported = revision
+
+        return to
+
+    @property
+    def exported(self) -> bool:
+        """Whether the mask as it is was written to a file, or came from one."""
+        return self.annotation.revision == self._exported
+
+    def mark_exported(self, on: bool) -> None:
+        """Say whether the mask as it is, is in a file of the user's."""
+        self._exported = self.annotation.revision if on else -1
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of this image that are in the viewer beside it, the topmost first."""
+        mine = {self.mask, *self._helpers.values()}
+        return [layer for layer in reversed(self._viewer.layers) if layer in mine]
+
     @property
     def unsaved(self) -> bool:
         """Whether there is work that is neither in a file of the user's nor kept on disk."""
         kept = preferences.keep_strokes() and not self.autosave.failing
-        return not kept and self.annotation.revision != self._exported
+        return not kept and not self.exported
 
     def close(self, tidy: bool = True) -> None:
         """Save and let go of the mask; mask and maps stay, with ``tidy`` the outlines go."""

@@ -113,6 +113,20 @@ class AnnotatedImages(QObject):
                 annotated.autosave.into(path or sidecar.path_of(key), kept is not None, key)
         return self._open[image]
 
+    def looked_up(self, image: Image) -> bool:
+        """Whether it is known what an earlier session kept of an image."""
+        return image in self._keys
+
+    def put_away(self, image: Image) -> list[Layer]:
+        """End the work on an image, which is kept; its layers, the topmost first, may be removed
+        after this."""
+        annotated = self._open.get(image)
+        if annotated is None:
+            return []
+        layers = annotated.layers
+        self._close(image, annotated)
+        return layers
+
     def decline(self, image: Image) -> None:
         """The user does not want to go on from what was kept."""
         self._offers.pop(image, None)
