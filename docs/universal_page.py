@@ -85,7 +85,7 @@ HELD_OUT` writes. Mean Dice:
 """
 WEAK = """
 **Where it is weak.** The first stroke cannot say whether a part or the whole is meant. Nuclei
-as *one* object (all of an image at once) need five strokes and more: ask for one at a time.
+as *one* object (all of an image at once) need three strokes and more: ask for one at a time.
 Thin trees such as vessels stay poor, also with scribbles: use a model that was trained for them
 (`chase-vessels`). Slices of a hippocampus are tiny pictures, enlarged five times.
 """
