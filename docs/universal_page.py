@@ -94,8 +94,9 @@ WALKER = """
 
 The walker knows the strokes alone, and takes the border of the image for background until a
 stroke lies on the background. Fewer objects and smaller pictures (192 pixels) than above,
-because it is slow. After one stroke the walker is ahead on some sets; over five strokes it is
-behind on every one. Dice, universal / walker:
+because it is slow. **This table is of the model before the present one** (2,300 updates). After
+one stroke the walker is ahead on some sets; over five strokes it is behind on every one. Dice,
+universal / walker:
 """
 FOREIGN = """
 ## Masks from elsewhere
