@@ -290,7 +290,6 @@ class CrossBlock(nn.Module):
         height, width = q.shape[-2:]
         present = windows(q.new_ones(1, 1, height, width), 1)[:, :, None, :, 0] > 0
         present = present.repeat(q.shape[0], 1, 1, 1)
-        # torch.where would copy the scalar from the CPU and make a GPU wait.
         bias = self.position.to(q.dtype).masked_fill(~present, float("-inf"))
         q, k, v = (windows(part, self.heads) for part in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)

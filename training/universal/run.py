@@ -152,7 +152,8 @@ class Training:
             recipe.ema,
             accelerator,
             factor=lambda update: self.clock.rate(update),
-            captured=self.device.type == "cuda",
+            # A scaler of fp16 reads the gradients, which a graph cannot wait for.
+            captured=self.device.type == "cuda" and accelerator.scaler is None,
         )
         forward = learn.Prompted.forward
         self.forward = torch.compile(forward) if recipe.compile else forward
@@ -273,6 +274,8 @@ class Update:
             training.coins,
         )
         self.cut, self.learn = Captured(self._cut, generator), Captured(self._learn, generator)
+        if training.accelerator.scaler is not None:
+            self.learn.note = "learning runs kernel by kernel: fp16 scales its loss"
 
     @property
     def notes(self) -> list[str]:
