@@ -202,6 +202,10 @@ def rounds_of(most: int, seed: int, iteration: int) -> int:
     return int(rng.integers(1, most + 1)) if most and rng.random() < SHARE else 0
 
 
+Paint = Callable[[Tensor, int], Tensor]
+"""(probability [B, K, H, W], round) -> new strokes int64 [B, H, W], -1 elsewhere."""
+
+
 def play(
     rounds: int,
     answer: Answer,
@@ -210,22 +214,28 @@ def play(
     fixed: Tensor,
     numbers: Tensor,
     seed: int,
+    paint: Paint | None = None,
 ) -> Tensor:
     """The fixed map after some strokes, each on the network's answer to those before.
 
     prior : [B, K, H, W]; truth, fixed : int64 [B, H, W], -1 = free; numbers : int64 [B], which
-    with ``seed`` determine the strokes. Without gradient.
+    with ``seed`` determine the strokes. paint : None paints sample by sample (:func:`stroke_on`).
+    Without gradient.
     """
+
+    def by_sample(probability: Tensor, number: int) -> Tensor:
+        masks, truths = mask_of(probability.cpu().numpy()), truth.cpu().numpy()
+        new = [
+            stroke_on(masks[i], truths[i], np.random.default_rng([seed, STROKE, sample, number]))
+            for i, sample in enumerate(numbers.tolist())
+        ]
+        return torch.from_numpy(np.stack(new)).to(fixed.device)
+
     for number in range(rounds):
         with torch.no_grad():
             probability = clamp_fixed(answer(clamp_fixed(to_mask(prior), fixed), fixed), fixed)
-        masks = mask_of(probability.cpu().numpy())
-        truths, painted = truth.cpu().numpy(), fixed.cpu().numpy().copy()
-        for i, sample in enumerate(numbers.tolist()):
-            rng = np.random.default_rng([seed, STROKE, sample, number])
-            new = stroke_on(masks[i], truths[i], rng)
-            painted[i] = np.where(new >= 0, new, painted[i])
-        fixed = torch.from_numpy(painted).to(fixed.device)
+        new = (paint or by_sample)(probability, number)
+        fixed = torch.where(new >= 0, new, fixed)
     return fixed
 
 

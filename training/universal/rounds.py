@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.training.losses import uniform
-from napari_hidiff.training.simulated_annotator import STROKE, Answer
+from napari_hidiff.training.simulated_annotator import STROKE, Answer, play
 from napari_hidiff.training.universal import strokes
 
 MOST = 64
@@ -49,12 +48,11 @@ def play_on_device(
     """As :func:`napari_hidiff.training.simulated_annotator.play`, without leaving the device."""
     objects = truth > 0
     slender = strokes.thin(objects, strokes.inside_depth(objects)) if rounds else None
-    for number in range(rounds):
-        with torch.no_grad():
-            probability = clamp_fixed(answer(clamp_fixed(to_mask(prior), fixed), fixed), fixed)
+
+    def paint(probability: Tensor, number: int) -> Tensor:
         single = probability.shape[1] == 1
         mask = (probability >= 0.5)[:, 0] if single else probability.argmax(1)
         draws = Numbered(numbers, ((seed * 8 + STROKE) * MOST + number) * MOST)
-        new = strokes.next_strokes(mask != truth, truth, draws, slender)
-        fixed = strokes.painted(fixed, new, truth)
-    return fixed
+        return torch.where(strokes.next_strokes(mask != truth, truth, draws, slender), truth, -1)
+
+    return play(rounds, answer, prior, truth, fixed, numbers, seed, paint)
