@@ -367,5 +367,5 @@ def random_walk(image: np.ndarray, fixed: np.ndarray, beta: float = BETA) -> np.
         seeds[fixed == label] = number
     if np.any(seeds == 0):
         axis = -1 if pixels.ndim == 3 else None
-        seeds = random_walker(pixels, seeds, beta, mode="cg_j", tol=1e-5, channel_axis=axis)
+        seeds = random_walker(pixels, seeds, beta, mode="cg_mg", tol=1e-5, channel_axis=axis)
     return labels[np.asarray(seeds) - 1].astype(np.uint8)
