@@ -279,6 +279,17 @@ def queue(done: int, total: int) -> str:
     return f"{done:,} of {total:,} done. {rest}"
 
 
+def drafts(done: int, total: int, left: str) -> str:
+    """How far drafts are; left : why an image was left without one, if one was."""
+    reason = f" Left: {left}." if left else ""
+    return f"Drafts: {done:,} of {total:,} looked at.{reason}"
+
+
+def no_drafts(name: str) -> str:
+    """The chosen model makes no drafts."""
+    return f"{name} makes no drafts: it finds what it is pointed at."
+
+
 def queue_over(done: int, total: int) -> str:
     """There is no image to go to."""
     if done == total:

@@ -1,5 +1,5 @@
 """The plugin's page in napari's Preferences (declared in napari.yaml), and what is remembered:
-which sections of the widget are open, and the model that was used last."""
+which sections of the widget are open, the model that was used last, how folders are annotated."""
 
 import contextlib
 import json
@@ -154,6 +154,21 @@ def last_model() -> str | None:
 def remember_model(name: str) -> None:
     """Prefer this model, where it fits, from now on and after the next start."""
     _write({"model": name})
+
+
+def drafts() -> bool:
+    """Whether drafts are made for the waiting images of a folder."""
+    return _read_remembered().get("drafts", True) is True
+
+
+def useful_first() -> bool:
+    """Whether *Next image* goes to the most useful draft rather than on in order."""
+    return _read_remembered().get("useful_first", False) is True
+
+
+def remember_queue(drafts: bool, useful_first: bool) -> None:
+    """Keep both."""
+    _write({"drafts": drafts, "useful_first": useful_first})
 
 
 def masks_folder(images: Path) -> Path | None:

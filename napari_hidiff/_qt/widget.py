@@ -16,10 +16,11 @@ from napari_hidiff._qt.controls.settings import choose_box, settings_box
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
 from napari_hidiff._qt.tasks.classes import Classes
+from napari_hidiff._qt.tasks.drafts import Drafts
 from napari_hidiff._qt.tasks.fine_tuning import Learning
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
-from napari_hidiff._qt.tasks.queue import QueueTask, dropped_folder
+from napari_hidiff._qt.tasks.queue import QueueTask, dropped
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.selection import Selection
 from napari_hidiff._qt.tasks.slices import ManySlices
@@ -64,6 +65,7 @@ class HiDiffWidget(QWidget):
         self.queue = QueueTask(
             viewer, panel, self.annotated_images, self.models, self.fit, self.work
         )
+        self.drafts = Drafts(panel.queue, self.models, self.queue)
         self.setAcceptDrops(True)
         preferences.remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
@@ -212,16 +214,16 @@ class HiDiffWidget(QWidget):
             window.installEventFilter(self)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # Qt's name
-        """A folder may be dropped here."""
-        if dropped_folder(event.mimeData()) is not None:
+        """A folder, or several of its images, may be dropped here."""
+        if dropped(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # Qt's name
-        """Open the folder that was dropped."""
-        folder = dropped_folder(event.mimeData())
-        if folder is not None:
+        """Open what was dropped as a queue."""
+        paths = dropped(event.mimeData())
+        if paths:
             event.acceptProposedAction()
-            threads.attempt(self.queue.open, folder)
+            threads.attempt(self.queue.open_list, paths)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # Qt's name
         """Ask before the window is closed with masks in it that are kept nowhere."""
@@ -249,6 +251,7 @@ class HiDiffWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self.drafts.close()
         self.queue.close()
         self.work.close()
         self.annotated_images.close(tidy=not window_gone)  # saves: nothing that fails comes before

@@ -5,12 +5,14 @@ import io
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from napari_hidiff.annotation import queue
-from napari_hidiff.annotation.queue import NAME, Queue, list_images, mask_name, natural
+from napari_hidiff.annotation.drafts import Made
+from napari_hidiff.annotation.queue import DRAFTS, NAME, Item, Queue, one_folder
 from napari_hidiff.errors import InputError
 
 
@@ -38,28 +40,6 @@ def test_images_are_listed_as_people_count_and_the_rest_is_left_out(tmp_path: Pa
         *("alone_mask.png", "brain.nii.gz", "Case1.JPG", "case2.png", "case10.png"),
         *("lung.nrrd", "series", "stack.tif"),
     ], "a mask is left out where its image is there"
-
-
-def test_dicom_files_in_a_folder_are_one_image(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "chest", "IM1.dcm", "IM2.dcm")
-    assert list_images(folder) == [folder]
-
-
-@pytest.mark.parametrize(
-    ("image", "mask"),
-    [
-        *(("a.png", "a_mask.png"), ("a.JPG", "a_mask.png"), ("a.tiff", "a_mask.tif")),
-        *(("a.nii.gz", "a_mask.nii.gz"), ("a.b.nrrd", "a.b_mask.nii.gz")),
-        *(("a.npz", "a_mask.npz"), ("series", "series_mask.nii.gz")),
-    ],
-)
-def test_a_mask_is_named_like_its_image(image: str, mask: str) -> None:
-    assert mask_name(Path(image)) == mask
-
-
-def test_natural_order_takes_any_name() -> None:
-    names = ["b", "10", "9a", "a9", "²", "a10"]
-    assert sorted(names, key=natural) == ["9a", "10", "a9", "a10", "b", "²"]
 
 
 def test_two_images_of_one_name_have_two_masks(tmp_path: Path) -> None:
@@ -164,6 +144,8 @@ def test_a_mask_that_was_taken_away_is_to_do_again(tmp_path: Path) -> None:
         ' "images": {"a.png": {"state": "lost", "mask": "a_mask.png"}}}',
         '{"program": "napari-hidiff queue", "format": 1, "folder": ".",'
         ' "images": {"a.png": {"state": "done", "mask": "../a_mask.png"}}}',
+        '{"program": "napari-hidiff queue", "format": 1, "folder": ".", "images": {},'
+        ' "drafts": {"a.png": {"model": "x", "benefit": "much", "looked_at": false}}}',
     ],
 )
 def test_a_damaged_or_foreign_file_gets_a_line_and_stays(tmp_path: Path, content: str) -> None:
@@ -256,3 +238,94 @@ def test_ten_thousand_files_are_listed_without_opening_one(
     print(f"10,000 files in {took:.2f} s")
     assert json.loads((folder / NAME).read_text())["images"].keys() == {"case3.png"}
     assert queue.STATES == ("to do", "drafted", "begun", "done")
+
+
+def drafted(one: Queue, *names: str, model: str = "one") -> None:
+    """As after a draft of each was written."""
+    for name in names:
+        one[name].draft.parent.mkdir(exist_ok=True)
+        one[name].draft.touch()
+    one.take_drafts([Made(name, model, 0.25) for name in names])
+
+
+def waiting(one: Queue, model: str = "one") -> list[str]:
+    return [wanted.image.name for wanted in one.wanted(model)]
+
+
+def test_drafts_come_up_as_first_masks_and_are_no_masks(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study", "a.png", "b.nii.gz", "c.png", "theirs.png")
+    (folder / "theirs_mask.png").touch()
+    one = Queue(folder)
+    one.show(one["a.png"])
+    assert waiting(one) == ["b.nii.gz", "c.png", "a.png"], "the next one first"
+    drafted(one, "b.nii.gz", "c.png")
+    again = Queue(folder)
+    assert states(folder)["b.nii.gz"] == states(folder)["theirs.png"] == "drafted"
+    item = again["b.nii.gz"]
+    assert (item.benefit, item.made_by, item.saved) == (0.25, "one", False)
+    assert item.first_mask == folder / DRAFTS / "b.nii.gz.npz"
+    assert again.after("a.png", useful=True) is item
+    assert waiting(again) == ["a.png"]
+    assert waiting(again, "other") == ["b.nii.gz", "c.png", "a.png"], "another model"
+    again.show(again["c.png"])
+    assert waiting(Queue(folder), "other") == ["a.png", "b.nii.gz"], "c was looked at"
+
+
+def test_a_mask_ends_a_draft_whoever_is_first(tmp_path: Path) -> None:
+    """The draft of an image that the user begins meanwhile is dropped, the mask stays."""
+    folder = folder_of(tmp_path / "study", "a.png", "b.png")
+    one = Queue(folder)
+    drafted(one, "a.png")
+    for item in one.items:
+        one.claim(item).write_text("mine")
+        one.keep(item, "done")
+    drafted(one, "b.png")
+    assert states(folder) == {"a.png": "done", "b.png": "done"}
+    assert [item.first_mask.read_text() for item in one.items if item.first_mask] == ["mine"] * 2
+    assert not (folder / DRAFTS).exists(), "nothing is left behind"
+    assert not waiting(one, "other")
+
+
+def test_a_kill_before_a_draft_is_known_loses_nothing(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study", "a.png", f"{DRAFTS}/a.png.npz")
+    one = Queue(folder)
+    assert one["a.png"].state == "drafted"
+    assert waiting(one) == ["a.png"], "its facts are asked for"
+    drafted(one, "a.png")
+    assert not waiting(Queue(folder))
+    one["a.png"].draft.unlink()
+    assert states(folder) == {"a.png": "to do"}
+
+
+def test_states_are_kept_from_many_threads(tmp_path: Path) -> None:
+    """Drafts are taken while masks are saved."""
+    names = [f"{number}.png" for number in range(24)]
+    one = Queue(folder_of(tmp_path / "study", *names))
+    masks, drafts = one.items[:12], one.items[12:]
+
+    def save(item: Item) -> None:
+        one.claim(item).touch()
+        one.keep(item, "done")
+
+    with ThreadPoolExecutor(8) as pool:
+        saved = [pool.submit(save, item) for item in masks]
+        made = [pool.submit(drafted, one, item.name) for item in drafts]
+        for each in (*saved, *made):
+            each.result()
+    assert list(states(one.folder).values()) == ["done"] * 12 + ["drafted"] * 12
+
+
+def test_some_files_of_a_folder_are_a_list(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study", "a.png", "b.png", "c.png", "c_mask.png")
+    folder_of(tmp_path / "other", "d.png")
+    where, only = one_folder([folder / "c.png", folder / "a.png", folder / "c_mask.png"])
+    one = Queue(where, only=only)
+    assert [item.name for item in one.items] == ["a.png", "c.png"]
+    assert one_folder([folder]) == (folder, None)
+    one.claim(one["a.png"]).touch()
+    one.keep(one["a.png"], "done")
+    assert states(folder)["a.png"] == "done", "the list and the folder have the same states"
+    with pytest.raises(InputError, match="these lie in 2"):
+        one_folder([folder / "a.png", tmp_path / "other" / "d.png"])
+    with pytest.raises(InputError, match="among these files"):
+        Queue(where, only=["notes.txt"])

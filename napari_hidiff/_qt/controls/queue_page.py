@@ -8,6 +8,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QHeaderView, QTreeView, QVBoxLayout, QWidget
 
+from napari_hidiff._qt import preferences
 from napari_hidiff._qt.controls import elements
 from napari_hidiff._qt.controls.elements import Line
 from napari_hidiff.annotation.queue import Item
@@ -21,7 +22,7 @@ TOLD = {
 }
 """What the states mean."""
 UNREADABLE = "not readable"
-NONE = "No folder is open. Press Open folder, or drop a folder of images here."
+NONE = "No folder is open. Press Open folder, or drop a folder, or its images, here."
 
 
 class QueuePage(QWidget):
@@ -38,6 +39,21 @@ class QueuePage(QWidget):
         self.masks_to = elements.button(
             "masks_to", "Masks to …", "Choose where masks are written; else beside the images."
         )
+        self.drafts = elements.check_box(
+            "drafts",
+            "Drafts for the waiting images",
+            "While you work, the chosen model makes first masks for the images that wait, in a "
+            "process of its own with low priority. Images that it does not fit are left.",
+            preferences.drafts(),
+        )
+        self.useful = elements.check_box(
+            "useful",
+            "Most useful image first",
+            "Next image opens the draft of which the model is least sure along its border; images "
+            "without a draft come last. Else the images come in order.",
+            preferences.useful_first(),
+        )
+        self.drafts_line = Line("drafts_line", 1)
         self.none = elements.text("no_queue", NONE)
         self.folder_line = Line("folder", 1)
         self.masks_line = Line("masks", 1)
@@ -54,6 +70,9 @@ class QueuePage(QWidget):
             self.none,
             self.folder_line,
             self.masks_line,
+            self.drafts,
+            self.drafts_line,
+            self.useful,
         ):
             column.addWidget(part)
         column.addWidget(self.table, 1)
@@ -64,7 +83,8 @@ class QueuePage(QWidget):
     def show_queue(self, about: tuple[Path, Path] | None, items: Sequence[Item] = ()) -> None:
         """Show the images of a queue. about : its folder, and that of the masks; None = no queue is
         open."""
-        for part in (self.folder_line, self.masks_line, self.table, self.state_line):
+        lines = self.folder_line, self.masks_line, self.drafts_line, self.state_line
+        for part in (*lines, self.drafts, self.useful, self.table):
             part.setVisible(about is not None)
         self.none.setVisible(about is None)
         self.masks_to.setEnabled(about is not None)
@@ -137,12 +157,17 @@ class ItemsModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return (item.name, state)[index.column()]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return item.problem or f"{item.name}: {TOLD[item.state]}"
+            return item.problem or f"{item.name}: {TOLD[item.state]}{_benefit(item)}"
         if role == Qt.ItemDataRole.FontRole and item is self.shown:
             font = QFont()
             font.setBold(True)
             return font
         return None
+
+
+def _benefit(item: Item) -> str:
+    known = item.state == "drafted" and item.benefit is not None
+    return f" Benefit of correcting it: {item.benefit:.2f}." if known else ""
 
 
 def _table(model: ItemsModel) -> QTreeView:

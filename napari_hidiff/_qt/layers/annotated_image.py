@@ -140,6 +140,42 @@ class AnnotatedImage:
         self.autosave.touch()
         self._changed()
 
+    def put(self, mask: np.ndarray, known: bool, own: bool) -> None:
+        """Put a mask from a file, of the mask's shape, into every slice that has labels.
+
+        known : the model knows them, and can refine it. own : it is what the model found, and an
+        update starts from its own first mask.
+        """
+        index = self.shown()
+        hidden = [axis for axis, at in enumerate(index) if at >= 0]
+        planes = tuple(axis for axis, at in enumerate(index) if at < 0)
+        masks: dict[Index, np.ndarray] = {}
+        for place in np.argwhere(mask.any(axis=planes)) if hidden else [()]:
+            at = dict(zip(hidden, map(int, place), strict=True))
+            where = tuple(at.get(axis, -1) for axis in range(len(index)))
+            masks[where] = mask[slicer(where)]
+        for where, plane in masks.items():
+            session = self.session(where)
+            if known:
+                session.begin(None if own else plane.copy())
+        self.link.write_many(masks)
+
+    @property
+    def worth_saving(self) -> bool:
+        """Whether there is a mask, or something was found or painted, or the mask was said to be
+        done."""
+        sessions = self.annotation.sessions.values()
+        worth = any(session.begun or session.worth_keeping for session in sessions)
+        return worth or bool(self.mask.data.any())
+
+    @property
+    def all_done(self) -> bool:
+        """Whether every slice is done."""
+        sessions, shape = self.annotation.sessions, self.mask.data.shape
+        hidden = [axis for axis, at in enumerate(next(iter(sessions), ())) if at >= 0]
+        slices = int(np.prod([shape[axis] for axis in hidden]))
+        return len(sessions) >= slices and all(session.done for session in sessions.values())
+
     @property
     def selected(self) -> bool:
         """Whether the mask is the active layer."""

@@ -1,6 +1,6 @@
 """A folder of images, annotated one after another: what is saved, shown and closed when."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,19 @@ import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import QMimeData, QObject, QTimer
+from qtpy.QtCore import QMimeData, QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog
 
 from napari_hidiff._qt import messages, preferences, threads
 from napari_hidiff._qt.controls.panel import Panel
 from napari_hidiff._qt.files import LayerData, read_layer
-from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
 from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.refinement import Refinement
-from napari_hidiff.annotation.queue import Item, Queue, State
+from napari_hidiff.annotation.queue import Item, Queue, State, one_folder
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io.registry import read_labelled
-from napari_hidiff.masks import Index, slicer
 
 LOOK = 50
 """Milliseconds between two looks at whether an image that was opened is ready to be worked on."""
@@ -34,12 +32,14 @@ class Opened:
     """An image of the queue that was read, or why it was not.
 
     mask : the mask that is on disk already, integers of the image's shape; None = there is none, or
-    ``said`` tells why it cannot be used.
+    ``said`` tells why it cannot be used. made_by : the digest of the model that it is a draft of,
+    else empty.
     """
 
     item: Item
     layer: LayerData | None = None
     mask: np.ndarray | None = None
+    made_by: str = ""
     problem: str = ""
     said: str = ""
 
@@ -49,6 +49,9 @@ class QueueTask(QObject):
 
     Saving and reading go on in a thread. Only the shown image is in memory.
     """
+
+    changed = Signal()
+    """Another folder or image is open, or the state of one is another."""
 
     def __init__(
         self,
@@ -91,18 +94,26 @@ class QueueTask(QObject):
         """Whether an image layer is the shown image of the queue."""
         return image is not None and image is self._image
 
-    def open(self, folder: Path, masks: Path | None = None) -> None:
+    def open(
+        self, folder: Path, masks: Path | None = None, only: Collection[str] | None = None
+    ) -> None:
         """List the images of a folder and show the one where one stopped; raises InputError as
         :meth:`next`.
 
         masks : where masks are written; None = as chosen for this folder before, or beside the
-        images.
+        images. only : the names of some of the images; None = all of them.
         """
-        masks = masks or preferences.masks_folder(folder)
+        given = folder, masks or preferences.masks_folder(folder), only
         if self.queue is not None and folder.absolute() == self.queue.folder:
-            self._start(Queue, folder, masks, done=self._listed)  # the shown image stays
+            self._start(Queue, *given, done=self._listed)  # the shown image stays
         else:
-            self._leave(False, lambda: self._start(Queue, folder, masks, done=self._listed))
+            self._leave(False, lambda: self._start(Queue, *given, done=self._listed))
+
+    def open_list(self, paths: Collection[Path]) -> None:
+        """List a folder, or files of one folder; raises InputError as :meth:`open`, and for files
+        of several folders."""
+        folder, only = one_folder(paths)
+        self.open(folder, only=only)
 
     def next(self) -> None:
         """Save the mask, which is done, and show the next image that is not.
@@ -148,7 +159,7 @@ class QueueTask(QObject):
         start = str(self.queue.masks)
         chosen = QFileDialog.getExistingDirectory(self._page, "Write masks into", start)
         if chosen:
-            self.open(self.queue.folder, Path(chosen))
+            self.open(self.queue.folder, Path(chosen), self.queue.only)
 
     # From one image to the next.
 
@@ -162,12 +173,12 @@ class QueueTask(QObject):
             return
         self._due = None
         annotated, item = self._annotated_images.of(self._image), self.item
-        if annotated is None or item is None or self.queue is None or not _worth(annotated):
+        if annotated is None or item is None or self.queue is None or not annotated.worth_saving:
             if item is not None and final:
                 self._skipped.add(item.name)
             then()
             return
-        state: State = "done" if final or item.state == "done" or _all_done(annotated) else "begun"
+        state: State = "done" if final or item.state == "done" or annotated.all_done else "begun"
         if annotated.exported and (item.state == state or (item.state == "drafted" and not final)):
             then()
             return
@@ -209,7 +220,8 @@ class QueueTask(QObject):
         waiting = [item.name for item in self.queue.items if item.state != "done"]
         if self._skipped.issuperset(waiting):
             self._skipped.clear()
-        self._fetch(self.queue.after(name, skipped=self._skipped))
+        useful = self._page.useful.isChecked()
+        self._fetch(self.queue.after(name, useful, self._skipped))
 
     def _fetch(self, item: Item | None) -> None:
         if item is not None and self.queue is not None:
@@ -284,11 +296,12 @@ class QueueTask(QObject):
             if mask.shape != shape:
                 opened.item.saved = False
                 raise InputError(
-                    f"{opened.item.mask}: has shape {mask.shape}, the image needs {shape}; it "
-                    "stays, and a new mask goes into a file beside it."
+                    f"{opened.item.first_mask}: has shape {mask.shape}, the image needs {shape}; "
+                    "it stays, and a new mask goes into a file beside it."
                 )
             known = model is not None and not model.card.prompted and mask.max() < model.labels
-            _put(annotated, mask, known)
+            own = model is not None and model.digest == opened.made_by
+            annotated.put(mask, known, own)
             annotated.mark_exported(True)
 
     def _start(self, function: Callable[..., Any], *args: Any, done: Callable[..., None]) -> None:
@@ -303,6 +316,10 @@ class QueueTask(QObject):
         self._tell()
 
     def _tell(self) -> None:
+        self.refresh()
+        self.changed.emit()
+
+    def refresh(self) -> None:
         """Bring page and button up to date."""
         queue = self.queue
         done = (queue.done, len(queue)) if queue else None
@@ -310,10 +327,13 @@ class QueueTask(QObject):
         self._page.update_state(self.item, messages.queue(*done) if done else "")
 
 
-def dropped_folder(data: QMimeData) -> Path | None:
-    """The one folder that is dragged; None for anything else."""
+def dropped(data: QMimeData) -> list[Path]:
+    """The one folder, or the files, that are dragged; nothing for a single file, which napari
+    opens, and for what else there is."""
     paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()]
-    return paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if len(paths) == 1:
+        return paths if paths[0].is_dir() else []
+    return paths
 
 
 def _save(queue: Queue, item: Item, write: Callable[[Path], None], state: State) -> None:
@@ -337,6 +357,7 @@ def _read(queue: Queue, item: Item) -> Opened:
     if path is not None:
         try:
             opened.mask = read_labelled(path).mask
+            opened.made_by = item.made_by if path == item.draft else ""
         except InputError as error:
             item.saved = False  # it stays as it is
             opened.said = f"{error}. It stays; a new mask goes into a file beside it."
@@ -345,35 +366,3 @@ def _read(queue: Queue, item: Item) -> Opened:
     except InputError as error:
         opened.said = str(error)
     return opened
-
-
-def _worth(annotated: AnnotatedImage) -> bool:
-    """Whether something was found or painted on an image, or its mask was said to be done."""
-    sessions = annotated.annotation.sessions.values()
-    return any(session.begun or session.worth_keeping for session in sessions)
-
-
-def _all_done(annotated: AnnotatedImage) -> bool:
-    """Whether every slice of an image is done."""
-    sessions = annotated.annotation.sessions
-    shape, (some, *_) = annotated.mask.data.shape, sessions
-    slices = int(np.prod([shape[axis] for axis, at in enumerate(some) if at >= 0]))
-    return len(sessions) >= slices and all(session.done for session in sessions.values())
-
-
-def _put(annotated: AnnotatedImage, mask: np.ndarray, known: bool) -> None:
-    """Put a mask from a file into every slice that has labels; known : the model knows them, and
-    can refine it."""
-    index = annotated.shown()
-    hidden = [axis for axis, at in enumerate(index) if at >= 0]
-    shown = tuple(axis for axis, at in enumerate(index) if at < 0)
-    masks: dict[Index, np.ndarray] = {}
-    for place in np.argwhere(mask.any(axis=shown)) if hidden else [()]:
-        at = dict(zip(hidden, map(int, place), strict=True))
-        where = tuple(at.get(axis, -1) for axis in range(len(index)))
-        masks[where] = mask[slicer(where)]
-    for where, plane in masks.items():
-        session = annotated.session(where)
-        if known:
-            session.begin(plane.copy())
-    annotated.link.write_many(masks)

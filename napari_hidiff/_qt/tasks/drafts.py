@@ -1,0 +1,115 @@
+"""Drafts for the waiting images of a folder, made in another process while the user works."""
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_hidiff._qt import messages, preferences, threads
+from napari_hidiff._qt.controls.queue_page import QueuePage
+from napari_hidiff._qt.tasks.models import Models
+from napari_hidiff._qt.tasks.queue import QueueTask
+from napari_hidiff.annotation.drafts import Drafting, finds_by_itself
+from napari_hidiff.annotation.queue import Queue
+
+if TYPE_CHECKING:
+    from napari_hidiff.inference.model import HiDiff
+
+POLL = 400
+"""Milliseconds between two looks at the process."""
+
+
+class Drafts(QObject):
+    """Has drafts made by the chosen model as long as a folder is open and the box is ticked.
+
+    Another model, or another folder, ends the process and begins a new one, which makes drafts
+    anew where nobody looked at them. A model that needs a prompt makes none.
+    """
+
+    def __init__(self, page: QueuePage, models: Models, task: QueueTask) -> None:
+        super().__init__()
+        self.process: Drafting | None = None
+        self._page, self._models, self._task = page, models, task
+        self._about: tuple[Queue, str] | None = None  # with the digest of the model
+        self._done, self._left = 0, ""
+        self._jobs: set[threads.Job] = set()
+        self._timer = QTimer(self)
+        self._timer.setInterval(POLL)
+        self._timer.timeout.connect(self._look)
+        for changed in (task.changed, models.changed):
+            changed.connect(self.follow)
+        for box in (page.drafts, page.useful):
+            box.clicked.connect(self._choose)
+
+    def follow(self) -> None:
+        """Begin, go on or stop, as folder, model and box are now."""
+        queue, model = self._task.queue, self._models.model
+        if not self._page.drafts.isChecked() or queue is None or self._models.chosen is None:
+            self._end()
+        elif model is not None and not finds_by_itself(model.card):
+            self._end(messages.no_drafts(model.card.name))
+        elif model is None or self._task.item is None:
+            return  # not yet
+        elif self._about != (queue, model.digest):
+            self._end()
+            self._begin(queue, model)
+
+    def close(self) -> None:
+        """Let the process end; wait for nobody."""
+        self._end()
+        for job in self._jobs:
+            job.cancel()
+
+    def _choose(self) -> None:
+        preferences.remember_queue(self._page.drafts.isChecked(), self._page.useful.isChecked())
+        self.follow()
+
+    def _begin(self, queue: Queue, model: "HiDiff") -> None:
+        self._about, self._done, self._left = (queue, model.digest), 0, ""
+        images = queue.wanted(model.digest)
+        if images and model.file:
+            self.process = Drafting(model.file, images)
+            self._timer.start()
+            self._tell()
+
+    def _end(self, said: str = "") -> None:
+        """End the process; what it made so far is kept."""
+        if self.process is not None:
+            self._take(self.process)
+            self.process.stop()
+        self._timer.stop()
+        self.process = self._about = None
+        self._page.drafts_line.setText(said)
+
+    def _look(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        running = process.running  # asked first: what it said before it ended is read after
+        self._take(process)
+        if not running:
+            self._timer.stop()
+            self.process = None
+            if problem := process.problem:
+                self._page.drafts_line.setText(problem)
+
+    def _take(self, process: Drafting) -> None:
+        """Keep among the states, in a thread, what the process made."""
+        made = process.poll()
+        drafts = [one for one in made if not one.left]
+        if drafts and self._about is not None:
+            job = threads.Job(
+                self._about[0].take_drafts,
+                drafts,
+                done=lambda _: self._task.refresh(),
+                ended=lambda: self._jobs.discard(job),
+            )
+            self._jobs.add(job)
+        if made:
+            self._done += len(made)
+            self._left = next((one.left for one in made if one.left), self._left)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.process is not None:
+            line = messages.drafts(self._done, self.process.total, self._left)
+            self._page.drafts_line.setText(line)
