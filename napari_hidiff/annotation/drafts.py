@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2**26
 """Bytes of probabilities in memory at a time."""
+NICE = 10
+"""How much the process gives way to others."""
 
 
 class Wanted(NamedTuple):
@@ -202,7 +204,8 @@ class Drafting:
         self._said: SimpleQueue[bytes] = SimpleQueue()
         self._rest = b""
         with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as order:
-            json.dump({"model": model, "wanted": [list(map(str, one)) for one in wanted]}, order)
+            images = [list(map(str, one)) for one in wanted]
+            json.dump({"model": model, "wanted": images, "nice": NICE}, order)
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, order.name],
             bufsize=0,  # a thread that waits for bytes holds no lock when the program ends
@@ -254,10 +257,10 @@ def _main(order: Path) -> None:
         stop.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    if hasattr(os, "nice"):  # on Windows the parent process sets the priority
-        os.nice(10)
     asked = json.loads(order.read_text(encoding="utf-8"))
     order.unlink()
+    if hasattr(os, "nice"):  # on Windows the parent process sets the priority
+        os.nice(asked["nice"])
     wanted = [Wanted(*map(Path, one)) for one in asked["wanted"]]
     try:
         import torch

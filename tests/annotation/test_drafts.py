@@ -37,6 +37,12 @@ def study(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process gives way to nobody: the machine may be busy."""
+    monkeypatch.setattr(drafts, "NICE", 0)
+
+
 def wanted(folder: Path) -> list[Wanted]:
     return Queue(folder).wanted("of this model")
 

@@ -10,83 +10,34 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gui.queue_case import (
+    COUNT,
+    NEXT,
+    SIDE,
+    click_on,
+    go_on,
+    names,
+    open_study,
+    paint,
+    shown,
+    states,
+    twelve_images,
+)
 from PIL import Image as Picture
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_hidiff.annotation.queue import NAME, Queue
-from napari_hidiff.io.images import read_mask, sample
+from napari_hidiff.io.images import read_mask
 
 SCRIPT = Path(__file__).parent / "queue_session.py"
-SIDE = 72
-COUNT = 12
-NEXT = Qt.Key.Key_J, Qt.KeyboardModifier.ShiftModifier
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Twelve parts of the bundled photograph, as png and jpg."""
-    image, _ = sample()
-    folder = tmp_path / "study"
-    folder.mkdir()
-    for number in range(COUNT):
-        row, column = 200 + SIDE * (number // 4), 200 + SIDE * (number % 4)
-        part = Picture.fromarray(image[row : row + SIDE, column : column + SIDE])
-        part.save(folder / f"eye{number + 1}.{'jpg' if number % 3 == 1 else 'png'}")
-    return folder
-
-
-def names(folder: Path) -> list[str]:
-    return [item.name for item in Queue(folder).items]
-
-
-def states(folder: Path) -> list[str]:
-    return [item.state for item in Queue(folder).items]
-
-
-def open_study(open_hand: Callable[..., Any], folder: Path, model: Path) -> Any:
-    hand = open_hand(None, model, stepwise=False)
-    hand.widget.queue.open(folder)
-    shown(hand)
-    return hand
-
-
-def shown(hand: Any, name: str | None = None) -> None:
-    """Wait until an image of the queue is shown and can be worked on."""
-    queue = hand.widget.queue
-    hand.wait(
-        lambda: not queue.busy and queue.item and queue.item.name == (name or queue.item.name),
-        f"the image {name}",
-    )
-    hand.known()
-    hand.idle()
-
-
-def go_on(hand: Any, name: str) -> None:
-    hand.key(*NEXT)
-    shown(hand, name)
-
-
-def paint(hand: Any, row: int = 20) -> np.ndarray:
-    hand.click("segment")
-    hand.stroke((row, 20), (row, 40))
-    hand.idle()
-    return hand.mask.data.copy()
-
-
-def click_on(hand: Any, name: str) -> None:
-    """Click on an image in the list."""
-    page = hand.widget.panel.queue
-    hand.open_page_of(page.table)
-    item = hand.widget.queue.queue[name]
-    at = page.model.index(page.model.row(item), 0)
-    page.table.scrollTo(at)
-    hand.pause(1)
-    middle: QPoint = page.table.visualRect(at).center()
-    QTest.mouseClick(page.table.viewport(), Qt.MouseButton.LeftButton, pos=middle)
-    shown(hand, name)
+    return twelve_images(tmp_path)
 
 
 @pytest.mark.slow
@@ -254,6 +205,7 @@ def test_a_folder_is_opened_by_dropping_it(
     open_hand: Callable[..., Any], study: Path, tiny_file: Path
 ) -> None:
     hand = open_hand(None, tiny_file, stepwise=False)
+    hand.widget.panel.queue.drafts.setChecked(False)
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(study))])
     middle, buttons = hand.widget.rect().center(), Qt.MouseButton.LeftButton
@@ -267,6 +219,16 @@ def test_a_folder_is_opened_by_dropping_it(
     event.ignore()
     QApplication.sendEvent(hand.widget, event)
     assert not event.isAccepted(), "a file is opened by napari"
+    some = ["eye9.png", "eye7.png", "eye1.png"]
+    data.setUrls([QUrl.fromLocalFile(str(study / name)) for name in some])
+    QApplication.sendEvent(hand.widget, QDropEvent(QPointF(middle), *given[1:]))
+    shown(hand, "eye1.png")
+    assert [item.name for item in hand.widget.queue.queue.items] == ["eye1.png", *some[1::-1]]
+    hand.click("accept")
+    go_on(hand, "eye7.png")
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in (study / "eye1.png", Path(__file__))])
+    QApplication.sendEvent(hand.widget, QDropEvent(QPointF(middle), *given[1:]))
+    hand.wait(lambda: "images of one folder make a list" in hand.said(), "why")
 
 
 def test_a_damaged_list_of_states_opens_nothing_and_stays(

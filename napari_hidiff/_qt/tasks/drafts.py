@@ -1,7 +1,5 @@
 """Drafts for the waiting images of a folder, made in another process while the user works."""
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import QObject, QTimer
 
 from napari_hidiff._qt import messages, preferences, threads
@@ -10,9 +8,6 @@ from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.queue import QueueTask
 from napari_hidiff.annotation.drafts import Drafting, finds_by_itself
 from napari_hidiff.annotation.queue import Queue
-
-if TYPE_CHECKING:
-    from napari_hidiff.inference.model import HiDiff
 
 POLL = 400
 """Milliseconds between two looks at the process."""
@@ -42,8 +37,8 @@ class Drafts(QObject):
 
     def follow(self) -> None:
         """Begin, go on or stop, as folder, model and box are now."""
-        queue, model = self._task.queue, self._models.model
-        if not self._page.drafts.isChecked() or queue is None or self._models.chosen is None:
+        queue, model, name = self._task.queue, self._models.model, self._models.chosen
+        if not self._page.drafts.isChecked() or queue is None or name is None:
             self._end()
         elif model is not None and not finds_by_itself(model.card):
             self._end(messages.no_drafts(model.card.name))
@@ -51,7 +46,7 @@ class Drafts(QObject):
             return  # not yet
         elif self._about != (queue, model.digest):
             self._end()
-            self._begin(queue, model)
+            self._begin(queue, name, model.digest)
 
     def close(self) -> None:
         """Let the process end; wait for nobody."""
@@ -63,11 +58,11 @@ class Drafts(QObject):
         preferences.remember_queue(self._page.drafts.isChecked(), self._page.useful.isChecked())
         self.follow()
 
-    def _begin(self, queue: Queue, model: "HiDiff") -> None:
-        self._about, self._done, self._left = (queue, model.digest), 0, ""
-        images = queue.wanted(model.digest)
-        if images and model.file:
-            self.process = Drafting(model.file, images)
+    def _begin(self, queue: Queue, model: str, digest: str) -> None:
+        self._about, self._done, self._left = (queue, digest), 0, ""
+        images = queue.wanted(digest)
+        if images:
+            self.process = Drafting(model, images)
             self._timer.start()
             self._tell()
 
