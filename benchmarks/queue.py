@@ -1,10 +1,12 @@
-"""``python -m benchmarks.queue``: a folder of 10,000 files, and memory over 40 images.
+"""``python -m benchmarks.queue``: a folder of 10,000 files, memory over 40 images, and drafts.
 
 The folder holds empty files, since no file is opened to list it; the time is that until the list is
 shown in the window, and how long the window was blocked meanwhile. For the memory, parts of the
 bundled photograph are opened one after another, found by ``chase-vessels``, saved and left; the
-resident memory is read (Linux) with each image shown. It needs a display
-(``xvfb-run -a python -m benchmarks.queue``).
+resident memory is read (Linux) with each image shown. Then the same is done with a folder of
+drafts: how long one takes in its process while the window is at rest, the longest time that the
+window does not answer meanwhile, and the time from one image to the next that has a draft. It needs
+a display (``xvfb-run -a python -m benchmarks.queue``).
 """
 
 import json
@@ -24,7 +26,7 @@ from benchmarks.window_memory import MEBI, Window, status
 from napari_hidiff.cli.console import JsonOption, print_json
 from napari_hidiff.io.images import sample
 
-FILES, IMAGES, SIDE = 10_000, 40, 256
+FILES, IMAGES, DRAFTED, SIDE = 10_000, 40, 12, 256
 TICK = 5
 """Milliseconds between two signs of life of the window."""
 
@@ -70,14 +72,62 @@ def list_many(window: Window, folder: Path) -> dict[str, float]:
     return {"listed_s": listed, "first_image_s": shown, "blocked_s": pulse.taken()}
 
 
-def annotate(window: Window, folder: Path, images: int) -> dict[str, Any]:
-    """Find and leave so many images; memory with each of them shown, seconds of each change."""
+def write_parts(folder: Path, images: int) -> None:
+    """Parts of the bundled photograph, at random places."""
     image, _ = sample()
     rng = np.random.default_rng(0)
     for number in range(images):
         row, column = rng.integers(0, np.array(image.shape[:2]) - SIDE)
         part = image[row : row + SIDE, column : column + SIDE]
         Image.fromarray(part).save(folder / f"eye{number + 1}.png")
+
+
+def with_drafts(window: Window, folder: Path, images: int) -> dict[str, Any]:
+    """Have drafts made, then go from one to the next without a change."""
+    write_parts(folder, images)
+    queue, drafts, pulse = window.widget.queue, window.widget.drafts, Pulse()
+    window.widget.panel.queue.drafts.setChecked(True)
+    queue.open(folder)
+    window.wait(
+        lambda: not queue.busy and queue.item is not None and queue.item.path.parent == folder
+    )
+    window.wait(lambda: drafts.process is not None)
+    window.settle()
+    pulse.taken()
+    made = [(time.monotonic(), 0)]
+    while drafts.process is not None:
+        window.pause(20)
+        ready = sum(item.state == "drafted" for item in queue.queue.items)
+        if ready != made[-1][1]:
+            made.append((time.monotonic(), ready))
+    blocked = pulse.taken()
+    (first, one), (last, many) = made[1], made[-1]
+    seconds, changes = [], []
+    window.widget.controller.segment()
+    window.settle()
+    for number in range(many - 1):
+        pulse.taken()
+        began = time.monotonic()
+        queue.next()
+        window.wait(lambda done=number + 1: not queue.busy and queue.queue.done == done)
+        window.wait(lambda: window.widget.bench is not None)
+        seconds.append(time.monotonic() - began)
+        changes.append(pulse.taken())
+        window.settle()
+    return {
+        "images": images,
+        "drafts": many,
+        "first_draft_s": first - made[0][0],
+        "draft_s": (last - first) / max(1, many - one),
+        "blocked_while_drafting_s": blocked,
+        "next_median_s": float(np.median(seconds)),
+        "blocked_median_s": float(np.median(changes)),
+    }
+
+
+def annotate(window: Window, folder: Path, images: int) -> dict[str, Any]:
+    """Find and leave so many images; memory with each of them shown, seconds of each change."""
+    write_parts(folder, images)
     queue, pulse = window.widget.queue, Pulse()
     queue.open(folder)
     memory, seconds, blocked = [], [], []
@@ -114,10 +164,11 @@ def main(
     """Measure on the CPU of this machine (Linux)."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_HIDIFF_SESSIONS"] = str(Path(folder) / "sessions")
-        many, study = Path(folder) / "many", Path(folder) / "study"
-        many.mkdir()
-        study.mkdir()
+        many, study, drafted = (Path(folder) / name for name in ("many", "study", "drafted"))
+        for made in (many, study, drafted):
+            made.mkdir()
         window = Window(Path("chase-vessels"))
+        window.widget.panel.queue.drafts.setChecked(False)
         found = {
             "command": "python -m benchmarks.queue",
             "machine": machine(2),
@@ -125,6 +176,7 @@ def main(
             "folder": list_many(window, many),
             "images": images,
             "study": annotate(window, study, images),
+            "drafted": with_drafts(window, drafted, min(images, DRAFTED)),
         }
         window.close()
     rounded = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 2))

@@ -38,6 +38,8 @@ def picture(folder: Path, size: tuple[int, int]) -> Image.Image:
     widget = dock(viewer)
     widget.use_model("chase-vessels")
     widget.queue.open(folder)
+    wait(lambda: widget.drafts.process is not None)
+    wait(lambda: widget.drafts.process is None)
     for number in range(DONE + 1):
         wait(
             lambda done=number: (

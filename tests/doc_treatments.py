@@ -48,8 +48,11 @@ def up_to_the_window(line: Line, call: Call) -> None:
 
 
 def of_a_folder(line: Line, call: Call) -> None:
-    """Of a folder that is there, up to the window."""
+    """Of a folder that is there, and of its files, up to the window."""
     Path("study").mkdir(exist_ok=True)
+    for word in line.words:
+        if word.endswith(".png"):
+            Path(word).touch()
     up_to_the_window(line, call)
 
 
@@ -316,7 +319,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff replay ", after_a_session),
     (r"napari-hidiff sizes ", of_masks),
     (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
-    (r"napari-hidiff study/$", of_a_folder),
+    (r"napari-hidiff (study/|--queue study/case1.png study/case2.png)$", of_a_folder),
     (r"napari-hidiff-refine .*--resume", going_on),
     (r"napari-hidiff-refine .*--dask", on_a_cluster),
     (r"napari-hidiff-refine .*--box", with_a_box),

@@ -164,30 +164,39 @@ def window_problem() -> str | None:
     return f"Qt cannot open a window ({reason.strip()})"
 
 
-def open_files(images: Sequence[Path], device: str | None = None, seed: int | None = None) -> None:
+def open_files(
+    images: Sequence[Path],
+    device: str | None = None,
+    seed: int | None = None,
+    queue: bool = False,
+) -> None:
     """Show napari with these files opened and the widget docked; returns when it is closed.
 
-    A folder of images, alone, is opened as a queue. device, seed: preset in the widget's settings.
-    Raises InputError for a file that napari cannot open; the widget, which starts to work at once,
-    is docked after them.
+    A folder of images, alone, is opened as a queue, and so are files where ``queue`` says so.
+    device, seed: preset in the widget's settings. Raises InputError for a file that napari cannot
+    open, and for a list of files of several folders; the widget, which starts to work at once, is
+    docked after them.
     """
     import napari
 
+    from napari_hidiff.annotation.queue import one_folder
     from napari_hidiff.io.dicom import is_series
 
     folders = [path for path in images if path.is_dir() and not is_series(path)]
     if folders and len(images) > 1:
         raise InputError(f"{folders[0]}: a folder of images is opened alone")
+    listed = one_folder(images) if images and (folders or queue) else None
     viewer = napari.Viewer()
     try:
-        add_files(viewer, [] if folders else images)
+        add_files(viewer, [] if listed else images)
     except InputError:
         viewer.close()
         raise
     widget = dock(viewer)
     preset(widget, device, seed)
-    for folder in folders:
-        widget.queue.open(folder)
+    if listed:
+        folder, only = listed
+        widget.queue.open(folder, only=only)
     show(viewer)
 
 

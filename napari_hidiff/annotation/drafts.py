@@ -72,16 +72,18 @@ def draft(
     array: np.ndarray,
     sides: tuple[float, float] | None = None,
     on_batch: Callable[[int], None] = lambda first: None,
+    alike: bool = True,
 ) -> tuple[np.ndarray, float]:
     """The model's mask uint8 [D, H, W] of an image [D, H, W, C], and its benefit.
 
     sides : of a pixel in mm, where they are known. on_batch : called before every batch of slices.
+    alike : refuse an image that does not look like those that the model was trained on.
     The benefit, of correcting this draft rather than another, is the mean :func:`entropy` along the
     border of the mask, on both sides of it; 0 where nothing was found.
 
     Raises
     ------
-    InputError : the model cannot read the image, or was trained on images that look different.
+    InputError : the model cannot read the image, it needs a prompt, or the image is not ``alike``.
     """
     from napari_hidiff.inference import volumes
 
@@ -89,9 +91,9 @@ def draft(
     if not finds_by_itself(card):
         raise InputError(f"{card.name} finds what it is pointed at, nothing by itself")
     scale = card.scale(size, sides)
-    middle = model.check_image(array[len(array) // 2])
-    windowed = model.intensity.rule == "window"
-    if reasons := ood_reasons(middle, card.channels, card.looks, windowed, scale):
+    middle, windowed = model.check_image(array[len(array) // 2]), model.intensity.rule == "window"
+    reasons = ood_reasons(middle, card.channels, card.looks, windowed, scale) if alike else []
+    if reasons:
         raise InputError(f"unlike the images of {card.name}: {reasons[0]}")
     planes = volumes.normalise(model, array)
     mask = np.empty(array.shape[:3], np.uint8)
@@ -157,12 +159,15 @@ def read_facts(path: Path, name: str) -> Made | None:
 
 
 def make_drafts(
-    model: "HiDiff", wanted: Sequence[Wanted], stop: threading.Event | None = None
+    model: "HiDiff",
+    wanted: Sequence[Wanted],
+    stop: threading.Event | None = None,
+    alike: bool = True,
 ) -> Iterator[Made]:
     """Make the drafts of many images, one after another; ends as soon as ``stop`` is set.
 
-    A draft of this model that is there already is not made again. Raises InputError where a draft
-    cannot be written.
+    alike : as for :func:`draft`. A draft of this model that is there already is not made again.
+    Raises InputError where a draft cannot be written.
     """
 
     def check(_: int) -> None:
@@ -180,7 +185,7 @@ def make_drafts(
             if one.mask.exists():
                 raise InputError(f"{name} has a mask by now")
             array, sides, flat = read_pixels(one.image)
-            mask, benefit = draft(model, array, sides, check)
+            mask, benefit = draft(model, array, sides, check, alike)
         except Stopped:
             return
         except Exception as error:  # damaged files and odd shapes raise many kinds
@@ -192,12 +197,13 @@ def make_drafts(
 
 
 class Drafting:
-    """The process. model : a name or a file; wanted : the images, in this order.
+    """The process. model : a name or a file; wanted : the images, in this order; alike : as for
+    :func:`draft`.
 
     It runs on the CPU, with the settings on the model's card.
     """
 
-    def __init__(self, model: str, wanted: Sequence[Wanted]) -> None:
+    def __init__(self, model: str, wanted: Sequence[Wanted], alike: bool = True) -> None:
         self.total = len(wanted)
         self.problem = ""
         """Why it could not go on, one line; known once it ended and :meth:`poll` was called."""
@@ -205,7 +211,8 @@ class Drafting:
         self._rest = b""
         with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as order:
             images = [list(map(str, one)) for one in wanted]
-            json.dump({"model": model, "wanted": images, "nice": NICE}, order)
+            asked = {"model": model, "wanted": images, "alike": alike, "nice": NICE}
+            json.dump(asked, order)
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, order.name],
             bufsize=0,  # a thread that waits for bytes holds no lock when the program ends
@@ -268,7 +275,8 @@ def _main(order: Path) -> None:
         from napari_hidiff import load_model
 
         torch.set_num_threads(1)
-        for made in make_drafts(load_model(asked["model"], device="cpu"), wanted, stop):
+        model = load_model(asked["model"], device="cpu")
+        for made in make_drafts(model, wanted, stop, asked["alike"]):
             print(json.dumps(made._asdict()), flush=True)
     except Exception as error:  # the parent process shows it
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "

@@ -93,12 +93,17 @@ def open_window(
         Literal["auto", "cpu", "cuda", "mps"] | None,
         typer.Option(help="Device that it starts with."),
     ] = None,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="Annotate the files one after another, not as layers."),
+    ] = False,
 ) -> None:
     """Open napari with the widget "HiDiff refine", and with images if you name some.
 
-    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. The images of a folder,
-    **napari-hidiff FOLDER**, are annotated one after another. Model, sampler and steps are
-    chosen in the widget.
+    **napari-hidiff IMAGE** is short for **napari-hidiff open IMAGE**. Several files are opened as
+    layers over each other (an image per channel, a mask). The images of a folder,
+    **napari-hidiff FOLDER**, or some of them, **napari-hidiff --queue IMAGE...**, are annotated
+    one after another. Model, sampler and steps are chosen in the widget.
     """
     from napari_hidiff._qt.commands import open_files, window_problem
 
@@ -109,7 +114,7 @@ def open_window(
             raise InputError(f"{path}: no such file{meant}")
     if problem := window_problem():
         raise InputError(f"{problem}; napari-hidiff-refine works without a window")
-    open_files(images or [], device, seed)
+    open_files(images or [], device, seed, queue)
 
 
 @window_app.command("demo")

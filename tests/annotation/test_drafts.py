@@ -102,6 +102,7 @@ def test_images_that_the_model_does_not_fit_are_refused(tiny: Callable[..., HiDi
         draft(model, np.zeros((1, 20, 20, 1)))
     with pytest.raises(InputError, match="unlike the images of tiny"):
         draft(model, np.zeros((1, 20, 20, 3)))
+    assert draft(model, np.zeros((1, 20, 20, 3)), alike=False)[0].shape == (1, 20, 20)
     with pytest.raises(InputError, match="nothing by itself"):
         draft(model.with_card(prompted=True), np.zeros((1, 20, 20, 3)))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 import pytest
 from gui.queue_case import (
@@ -28,7 +29,9 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
+from napari_hidiff._qt import commands
 from napari_hidiff.annotation.queue import NAME, Queue
+from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import read_mask
 
 SCRIPT = Path(__file__).parent / "queue_session.py"
@@ -201,34 +204,43 @@ def test_masks_that_cannot_be_written_keep_the_image_shown(
     assert not list(study.glob("*_mask.png"))
 
 
-def test_a_folder_is_opened_by_dropping_it(
-    open_hand: Callable[..., Any], study: Path, tiny_file: Path
+def test_a_folder_or_some_of_its_files_are_dropped_or_named(
+    open_hand: Callable[..., Any], study: Path, tiny_file: Path, monkeypatch: Any
 ) -> None:
     hand = open_hand(None, tiny_file, stepwise=False)
     hand.widget.panel.queue.drafts.setChecked(False)
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(study))])
-    middle, buttons = hand.widget.rect().center(), Qt.MouseButton.LeftButton
-    given = middle, Qt.DropAction.CopyAction, data, buttons, Qt.KeyboardModifier.NoModifier
-    for event in (QDragEnterEvent(*given), QDropEvent(QPointF(middle), *given[1:])):
-        QApplication.sendEvent(hand.widget, event)
-        assert event.isAccepted()
+
+    def drop(*paths: Path) -> list[bool]:
+        data = QMimeData()
+        data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+        middle, buttons = hand.widget.rect().center(), Qt.MouseButton.LeftButton
+        given = middle, Qt.DropAction.CopyAction, data, buttons, Qt.KeyboardModifier.NoModifier
+        taken = []
+        for event in (QDragEnterEvent(*given), QDropEvent(QPointF(middle), *given[1:])):
+            event.ignore()
+            QApplication.sendEvent(hand.widget, event)
+            taken.append(event.isAccepted())
+        return taken
+
+    assert drop(study) == [True, True]
     shown(hand, "eye1.png")
-    data.setUrls([QUrl.fromLocalFile(str(study / "eye1.png"))])
-    event = QDragEnterEvent(*given)
-    event.ignore()
-    QApplication.sendEvent(hand.widget, event)
-    assert not event.isAccepted(), "a file is opened by napari"
-    some = ["eye9.png", "eye7.png", "eye1.png"]
-    data.setUrls([QUrl.fromLocalFile(str(study / name)) for name in some])
-    QApplication.sendEvent(hand.widget, QDropEvent(QPointF(middle), *given[1:]))
+    assert drop(study / "eye1.png") == [False, False], "a file is opened by napari"
+    drop(study / "eye9.png", study / "eye7.png", study / "eye1.png")
     shown(hand, "eye1.png")
-    assert [item.name for item in hand.widget.queue.queue.items] == ["eye1.png", *some[1::-1]]
+    listed = [item.name for item in hand.widget.queue.queue.items]
+    assert listed == ["eye1.png", "eye7.png", "eye9.png"]
     hand.click("accept")
     go_on(hand, "eye7.png")
-    data.setUrls([QUrl.fromLocalFile(str(path)) for path in (study / "eye1.png", Path(__file__))])
-    QApplication.sendEvent(hand.widget, QDropEvent(QPointF(middle), *given[1:]))
+    drop(study / "eye1.png", Path(__file__))
     hand.wait(lambda: "images of one folder make a list" in hand.said(), "why")
+    assert hand.widget.queue.item.name == "eye7.png"
+    monkeypatch.setattr(napari, "Viewer", lambda: hand.viewer)
+    monkeypatch.setattr(commands, "show", lambda viewer: None)
+    commands.open_files([study / "eye4.png", study / "eye5.jpg"], queue=True)
+    hand.wait(lambda: len(hand.widget.queue.queue) == 2, "the list")
+    shown(hand, "eye4.png")
+    with pytest.raises(InputError, match="these lie in 2"):
+        commands.open_files([study / "eye4.png", Path(__file__)], queue=True)
 
 
 def test_a_damaged_list_of_states_opens_nothing_and_stays(

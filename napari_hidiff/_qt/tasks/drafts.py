@@ -17,7 +17,8 @@ class Drafts(QObject):
     """Has drafts made by the chosen model as long as a folder is open and the box is ticked.
 
     Another model, or another folder, ends the process and begins a new one, which makes drafts
-    anew where nobody looked at them. A model that needs a prompt makes none.
+    anew where nobody looked at them. A model that needs a prompt makes none; one that was not
+    chosen by the user makes none of images unlike those that it was trained on.
     """
 
     def __init__(self, page: QueuePage, models: Models, task: QueueTask) -> None:
@@ -62,7 +63,7 @@ class Drafts(QObject):
         self._about, self._done, self._left = (queue, digest), 0, ""
         images = queue.wanted(digest)
         if images:
-            self.process = Drafting(model, images)
+            self.process = Drafting(model, images, alike=not self._models.chosen_by_user)
             self._timer.start()
             self._tell()
 
