@@ -23,6 +23,7 @@ import numpy as np
 
 from napari_hidiff.annotation.fine_tuning import THREADS
 from napari_hidiff.errors import InputError, first_line, refused
+from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.ood import ood_reasons
 from napari_hidiff.io import registry
@@ -270,6 +271,7 @@ def _main(order: Path) -> None:
         os.nice(asked["nice"])
     wanted = [Wanted(*map(Path, one)) for one in asked["wanted"]]
     try:
+        catalog.find_model(asked["model"])  # before much is imported
         import torch
 
         from napari_hidiff import load_model

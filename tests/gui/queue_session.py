@@ -31,6 +31,7 @@ def main() -> None:
     viewer.window.resize(800, 480)
     _, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
     widget.use_model(sys.argv[2])
+    widget.panel.queue.drafts.setChecked(False)
     queue, press = widget.queue, widget.panel.annotate.next_image.click
     queue.open(Path(sys.argv[1]))
     for number in range(3):
