@@ -92,7 +92,7 @@ class Watch:
         """Stop when standard input ends: the parent process closed it, or ended."""
 
         def listen() -> None:
-            while sys.stdin.buffer.read(1):
+            while os.read(sys.stdin.fileno(), 1):  # buffered, it would hold a lock at the end
                 pass
             self.stopping = True
 

@@ -260,7 +260,7 @@ def _main(order: Path) -> None:
     stop = threading.Event()
 
     def listen() -> None:
-        while os.read(sys.stdin.fileno(), 1):  # raw: its lock would be missed at the end
+        while os.read(sys.stdin.fileno(), 1):  # buffered, it would hold a lock at the end
             pass
         stop.set()
 
