@@ -279,10 +279,10 @@ def queue(done: int, total: int) -> str:
     return f"{done:,} of {total:,} done. {rest}"
 
 
-def drafts(done: int, total: int, left: str) -> str:
-    """How far drafts are; left : why an image was left without one, if one was."""
-    reason = f" Left: {left}." if left else ""
-    return f"Drafts: {done:,} of {total:,} looked at.{reason}"
+def drafts(made: int, left: int, total: int, why: str) -> str:
+    """How far drafts are; left : images that get none, and why the last of them."""
+    rest = f", {left:,} left ({why})" if left else ""
+    return f"Drafts: {made:,} of {total:,} made{rest}."
 
 
 def no_drafts(name: str) -> str:

@@ -61,7 +61,7 @@ def test_twelve_images_with_drafts_are_killed_and_resumed(
     stroke = hand.stroke((20, 20), (20, 40))
     hand.idle()
     drafts_made(hand)
-    assert page.drafts_line.text() == f"Drafts: {COUNT} of {COUNT} looked at."
+    assert page.drafts_line.text() == f"Drafts: {COUNT} of {COUNT} made."
     go_on(hand, order[1])
     assert read_mask(study / "eye1_mask.png")[stroke].all()
     assert states(study) == ["done", *["drafted"] * (COUNT - 1)]

@@ -26,7 +26,7 @@ class Drafts(QObject):
         self.process: Drafting | None = None
         self._page, self._models, self._task = page, models, task
         self._about: tuple[Queue, str] | None = None  # with the digest of the model
-        self._done, self._left = 0, ""
+        self._made, self._left, self._why = 0, 0, ""
         self._jobs: set[threads.Job] = set()
         self._timer = QTimer(self)
         self._timer.setInterval(POLL)
@@ -60,7 +60,8 @@ class Drafts(QObject):
         self.follow()
 
     def _begin(self, queue: Queue, model: str, digest: str) -> None:
-        self._about, self._done, self._left = (queue, digest), 0, ""
+        self._about = queue, digest
+        self._made, self._left, self._why = 0, 0, ""
         images = queue.wanted(digest)
         if images:
             self.process = Drafting(model, images, alike=not self._models.chosen_by_user)
@@ -101,11 +102,13 @@ class Drafts(QObject):
             )
             self._jobs.add(job)
         if made:
-            self._done += len(made)
-            self._left = next((one.left for one in made if one.left), self._left)
+            self._made += len(drafts)
+            self._left += len(made) - len(drafts)
+            self._why = next((one.left for one in reversed(made) if one.left), self._why)
             self._tell()
 
     def _tell(self) -> None:
         if self.process is not None:
-            line = messages.drafts(self._done, self.process.total, self._left)
+            total = self.process.total
+            line = messages.drafts(self._made, self._left, total, self._why)
             self._page.drafts_line.setText(line)
