@@ -1,7 +1,7 @@
 """``python -m benchmarks.gpu``: what a GPU does of a step, a refinement, the masks, training.
 
     python -m benchmarks.gpu [--json] [--quick] [--parts step,refine,masks,training]
-        [--device cuda] [--output FILE]
+        [--device cuda] [--seconds 50] [--output FILE]
 
 step      milliseconds of one step of the reverse process, random refiners of one class and four
           features, by width, side and number of samples: ``plain`` is the module as it is,
@@ -14,7 +14,8 @@ masks     pixels in which the mask differs from the CPU's, and the largest devia
 training  images per second, see :mod:`benchmarks._gpu_training`
 
 It runs from the source tree alone, with the tree on PYTHONPATH. Progress goes to stderr. What fails
-is said in one line and left out. About four minutes on a GPU, with ``--quick`` one.
+is said in one line and left out. A part begins nothing new after ``--seconds``, 50 if not given,
+so that all is done in less than four minutes; ``--quick`` measures fewer sizes.
 """
 
 import argparse
@@ -178,6 +179,9 @@ def measure_step(arguments: argparse.Namespace, device: torch.device) -> list[Fo
                         continue
                     for name, make in variants(*scene, cuda=cuda):
                         row = {"width": width, "side": side, "samples": samples, "way": name}
+                        if left_out(arguments, row, "error"):
+                            rows.append(row)
+                            continue
                         try:
                             row |= measured_way(make, device, seconds)
                         except Exception as error:
@@ -198,6 +202,14 @@ def measured_way(
     if device.type == "cuda":
         found["peak_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
     return found
+
+
+def left_out(arguments: argparse.Namespace, found: Found, name: str) -> bool:
+    """Whether the time of this part is over, which is then noted under ``name``."""
+    over = time.perf_counter() > arguments.end
+    if over:
+        found[name] = "no time was left for it"
+    return over
 
 
 def free(device: torch.device) -> None:
@@ -222,7 +234,7 @@ def bundled(device: torch.device | str, side: int | None) -> tuple[HiDiff, np.nd
 def measure_refine(arguments: argparse.Namespace, device: torch.device) -> Found:
     model, image = bundled(device, arguments.crop)
     prior = model.prior(image, scale=1)
-    seconds, found = (1 if arguments.quick else 4), Found()
+    seconds, found = (1 if arguments.quick else 2), Found()
 
     def run(way: str, number: int, fresh: bool, entropy: bool = False) -> object:
         sampler, steps, samples = WAYS[way]
@@ -240,6 +252,8 @@ def measure_refine(arguments: argparse.Namespace, device: torch.device) -> Found
     for way in WAYS:
         for fresh in (True, False):
             name = f"{way}, {'fresh' if fresh else 'again'}"
+            if left_out(arguments, found, name):
+                continue
             found[name] = milliseconds(lambda n, w=way, f=fresh: run(w, n, f), device, seconds)
             say(f"refine {name}: {json.dumps(found[name])}")
     found["one-step, again, as Result"] = milliseconds(
@@ -278,6 +292,8 @@ def measure_masks(arguments: argparse.Namespace, device: torch.device) -> Found:
         given = how | {"prior": here.prior(image, scale=1)}
         compared = {"": how, ", the CPU's prior": given, ", tf32": how}
         for name, arguments_of in compared.items():
+            if left_out(arguments, found, way + name):
+                continue
             os.environ[TF32] = "1" if name == ", tf32" else "0"
             there, _ = bundled(device, None)  # a graph keeps the precision of its capture
             got = there.refine(image, **arguments_of)
@@ -333,7 +349,8 @@ def measure_training(arguments: argparse.Namespace, device: torch.device) -> lis
         napari_hidiff.__path__.append(str(Path(__file__).resolve().parent.parent))
     from benchmarks._gpu_training import measure
 
-    return measure(arguments.training, device, 4 if arguments.quick else 12, say)
+    seconds = 2 if arguments.quick else 4
+    return measure(arguments.training, device, seconds, arguments.end, say)
 
 
 PARTS = {
@@ -349,6 +366,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="fewer sizes, fewer repetitions")
+    parser.add_argument("--seconds", type=float, default=50, help="of each part, about")
     parser.add_argument("--widths", type=int, nargs="+")
     parser.add_argument("--sides", type=int, nargs="+")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 5])
@@ -372,6 +390,7 @@ def main() -> None:
     say(json.dumps(found))
     for name in arguments.parts.split(","):
         start = time.perf_counter()
+        arguments.end = start + arguments.seconds
         try:
             found[name] = PARTS[name](arguments, device)
         except Exception as error:  # the other parts are still worth something

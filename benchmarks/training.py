@@ -42,6 +42,7 @@ from napari_hidiff.training import case_cache
 from napari_hidiff.training.crops import Crops, batches
 from napari_hidiff.training.datasets import Case, Dataset
 from napari_hidiff.training.datasets.base import RGB
+from napari_hidiff.training.device.updates import recorded
 from napari_hidiff.training.evaluate.report import hardware
 from napari_hidiff.training.learner import Learner, accelerator_for
 from napari_hidiff.training.losses import draw, one_hot
@@ -89,10 +90,11 @@ def measure(way: str, width: int, size: int, batch: int, count: int, device: str
         torch.manual_seed(0)
         segmentor, refiner = networks(card)
         torch.nn.init.normal_(refiner.head.weight, std=0.05)  # a zero head would save its backward
-        shared = (1e-4, 0.99, accelerator)
+        captured = way != "plain" and recorded(recipe, card, accelerator)
+        shared = (1e-4, 1000, 1e-4, 0.99, accelerator)
         pair = Alternation(
-            Learner(segmentor, 1e-4, 1000, *shared),
-            Learner(refiner, 1e-4, 1000, *shared),
+            Learner(segmentor, *shared, captured=captured),
+            Learner(refiner, *shared, captured=captured),
             card,
             recipe,
             accelerator,

@@ -87,16 +87,17 @@ class Learner:
                 loss = next(remaining)
                 self.accelerator.backward(loss / count)
             total += loss.detach() / count
-        value = self.finite(total)
+        value = self.finite(total, self.updates + 1)
         self.update()
         return value
 
-    def finite(self, loss: Tensor) -> float:
-        """A loss as a number, which makes a GPU wait; InputError if it is not finite."""
+    def finite(self, loss: Tensor, update: int) -> float:
+        """The loss of an update as a number, which makes a GPU wait; InputError if it is not
+        finite."""
         value = float(loss)
         if not math.isfinite(value):
             raise InputError(
-                f"the loss is {value} in update {self.updates + 1}: training cannot go on; "
+                f"the loss is {value} in update {update}: training cannot go on; "
                 "try a lower learning rate, or --precision fp32"
             )
         return value
@@ -142,8 +143,10 @@ class Learner:
         self.plain.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups if self.captured else ():
-            group["lr"] = torch.as_tensor(group["lr"], device=self.accelerator.device)
+        for group in self.optimizer.param_groups:  # the state may come from another device
+            rate = float(group["lr"])
+            on_device = torch.tensor(rate, device=self.accelerator.device)
+            group |= {"lr": on_device if self.captured else rate, "capturable": self.captured}
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])

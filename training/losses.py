@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from napari_hidiff.diffusion.bernoulli import POSTERIORS, BernoulliDiffusion
 from napari_hidiff.diffusion.process import Process
@@ -93,7 +92,9 @@ def one_hot(truth: Tensor, classes: int) -> Tensor:
     """int64 [B, H, W] -> float32 [B, K, H, W]; K = 1 keeps the one foreground class."""
     if classes == 1:
         return truth[:, None].float()
-    return F.one_hot(truth, classes).movedim(-1, 1).float()
+    # F.one_hot looks at the values, for which a GPU would have to wait.
+    labels = torch.arange(classes, device=truth.device)
+    return (truth[..., None] == labels).movedim(-1, 1).float()
 
 
 def to_device(
@@ -149,7 +150,8 @@ def walked(
     """
     chosen = uniform(numbers, 2 * stream, (1,))[:, 0] < share
     chosen &= noisy.t < process.steps
-    if not chosen.any():
+    # A GPU would have to wait for what is chosen.
+    if not share or (chosen.device.type == "cpu" and not chosen.any()):
         return noisy
     shape = noisy.y_t.shape[1:]
     first, second = (uniform(numbers, n, shape) for n in (2 * stream + 1, 2 * stream + 2))
@@ -162,7 +164,7 @@ def walked(
     return Noisy(torch.where(chosen[:, None, None, None], y_t, noisy.y_t), noisy.t)
 
 
-def uniform(numbers: Tensor, stream: int, shape: tuple[int, ...]) -> Tensor:
+def uniform(numbers: Tensor, stream: int | Tensor, shape: tuple[int, ...]) -> Tensor:
     """Uniform in [0, 1), float32 [B, *shape], a function of (number, stream, place) alone.
 
     numbers : int64 [B], a number per sample. The values are counters through the finalizer of

@@ -9,7 +9,7 @@ The segmentor's step minimises L_CE + L_Dice + lambda_Diff L_Diff through the av
 loss takes one forward of the refiner.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -27,6 +27,9 @@ from napari_hidiff.networks.segmentor import Segmentor
 from napari_hidiff.training.case_cache import Stored, save_array
 from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.crops import Crops, batches
+from napari_hidiff.training.device.graphs import Captured, own_stream
+from napari_hidiff.training.device.rounds import Rounds
+from napari_hidiff.training.device.updates import GradientStep, learner_for
 from napari_hidiff.training.learner import Learner, gathered, real_type, widened
 from napari_hidiff.training.losses import (
     Noisy,
@@ -39,8 +42,7 @@ from napari_hidiff.training.losses import (
 )
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
-from napari_hidiff.training.simulated_annotator import Answer, play, rounds_of
-from napari_hidiff.training.universal.rounds import play_on_device
+from napari_hidiff.training.simulated_annotator import play, rounds_of
 from napari_hidiff.training.validation import first_mask, searched
 
 SAVE_EVERY = 200
@@ -62,30 +64,24 @@ def pretrain(
     segmentor, _ = networks(run.card)
     if run.start is not None:
         segmentor.load_state_dict(run.start.segmentor.state_dict())
-    real = real_type(recipe)
-    shared = (recipe.weight_decay, recipe.ema, run.accelerator, real)
-    learner = Learner(segmentor, recipe.pretrain_lr, iterations, *shared)
+    device, real = run.accelerator.device, real_type(recipe)
+    learner = learner_for(
+        segmentor, recipe.pretrain_lr, iterations, recipe, run.card, run.accelerator
+    )
+    update = GradientStep(learner, segmentor_loss(learner, classes))
     file, done = run.folder / f"{name}.pt", 0
     if file.exists():
         state = load_checkpoint(file)
         learner.load_state_dict(state["learner"])
         done = state["iteration"]
-    loss = segmentation_loss(classes)
     crops = Crops(cases, recipe, run.card, stage)
     with run.watch.progress(f"segmentor {name}", done, iterations) as advance:
         groups = batches(crops, done, iterations, **run.place)
         for iteration, group in enumerate(groups, done + 1):
-            learner.module.train()
-
-            def losses(group: list[dict[str, Tensor]] = group) -> Iterator[Tensor]:
-                for batch in group:
-                    batch = to_device(batch, run.accelerator.device, real)
-                    with run.accelerator.autocast():
-                        logits, _ = learner.module(batch["image"])
-                    target = one_hot(batch["truth"], classes).to(real)
-                    yield loss(gathered(widened(logits)), gathered(target))
-
-            value = learner.step(losses(), len(group))
+            with own_stream(device):
+                moved = (to_device(batch, device, real) for batch in group)
+                pairs = ((batch["image"], batch["truth"]) for batch in moved)
+                value = update(pairs, len(group))
             advance(loss=value)
             run.watch.scalar(f"segmentor/{name}/loss", value, iteration)
             stop = run.watch.stopping
@@ -93,7 +89,23 @@ def pretrain(
                 save_checkpoint(file, {"iteration": iteration, "learner": learner.state_dict()})
             if stop:
                 run.watch.stopped(f"segmentor {name}", iteration)
+    if update.recorded.note:
+        run.watch.say(update.recorded.note)
     return cast(Segmentor, learner.averaged)
+
+
+def segmentor_loss(learner: Learner, classes: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """(image [B, C, H, W], truth int64 [B, H, W]) -> L_CE + L_Dice, a scalar."""
+    measure = segmentation_loss(classes)
+
+    def loss(image: Tensor, truth: Tensor) -> Tensor:
+        with learner.accelerator.autocast():
+            logits, _ = learner.module(image)
+        target = one_hot(truth, classes).to(image.dtype)
+        out: Tensor = measure(gathered(widened(logits)), gathered(target))
+        return out
+
+    return loss
 
 
 def out_of_fold(cases: Sequence[Stored], run: Run) -> list[Stored]:
@@ -160,7 +172,7 @@ Batch = dict[str, Tensor]
 
 
 class Alternation:
-    """Both learners and the losses that connect them.
+    """Both learners and the losses that connect them. A GPU replays the parts of an update.
 
     Attributes
     ----------
@@ -181,72 +193,106 @@ class Alternation:
         self.process = process_of(card.diffusion)
         self.loss = RefinerLoss(self.process, self.classes, recipe.loss, recipe.posterior)
         self.segmentation = segmentation_loss(self.classes)
+        device, replays = accelerator.device, refiner.captured
+        self.see = Captured(self._see, device, replays=replays)
+        self.answer = Captured(self._answer, device, replays=replays)
+        # A processor paints faster sample by sample.
+        self.rounds = None if device.type == "cpu" else Rounds(device, recipe.seed, replays)
+        self.refine = GradientStep(refiner, self._refiner_loss)
+        self.segment = GradientStep(segmentor, self._segmentor_loss)
+
+    @property
+    def notes(self) -> list[str]:
+        """Why parts could not be recorded."""
+        parts = [self.see, self.answer, self.refine.recorded, self.segment.recorded]
+        parts += [self.rounds.slender, self.rounds.stroke] if self.rounds else []
+        return [part.note for part in parts if part.note]
 
     def iterate(self, group: list[Batch], iteration: int) -> dict[str, float]:
         """One refiner update from micro-batches, and a segmentor update in its turn."""
-        self.refiner.module.train()
-        losses = self._refiner_losses(
-            group, rounds_of(self.recipe.rounds, self.recipe.seed, iteration)
-        )
-        values = {"refiner": self.refiner.step(losses, len(group))}
-        every = self.recipe.segmentor_every
-        if every and iteration % every == 0:
-            self.segmentor.module.train()
-            values["segmentor"] = self.segmentor.step(self._segmentor_losses(group), len(group))
+        rounds = rounds_of(self.recipe.rounds, self.recipe.seed, iteration)
+        every, count = self.recipe.segmentor_every, len(group)
+        with own_stream(self.accelerator.device):
+            values = {"refiner": self.refine((self._prompted(b, rounds) for b in group), count)}
+            if every and iteration % every == 0:
+                values["segmentor"] = self.segment((self._unprompted(b) for b in group), count)
         return values
 
-    def _refiner_losses(self, group: list[Batch], rounds: int) -> Iterator[Tensor]:
-        for batch in group:
-            batch = to_device(batch, self.accelerator.device, self.real)
-            image, fixed, y0 = batch["image"], batch["fixed"], self._y0(batch)
-            with torch.no_grad(), self.accelerator.autocast():
-                logits, features = self.segmentor.averaged(image)
-            own = batch["own"][:, None, None, None]
-            prior = torch.where(own, probabilities(widened(logits)), batch["prior"])
-            seed, numbers = self.recipe.seed, batch["number"]
-            answer = self._at_the_end(image, features, prior)
-            paint = play if image.device.type == "cpu" else play_on_device
-            fixed = paint(rounds, answer, prior, batch["truth"], fixed, numbers, seed)
-            prior = clamp_fixed(prior, fixed)
-            noisy = self._draw(y0, prior, fixed, numbers, REFINER_NOISE)
-            share, stream = self.recipe.trajectory, seed * 8 + WALK_NOISE
-            noisy = walked(self.process, answer, noisy, prior, fixed, share, numbers, stream)
-            network, plain = self.refiner.module, self.refiner.plain
-            yield self._l_diff(network, plain, image, features, prior, fixed, y0, noisy)
+    def _prompted(self, batch: Batch, rounds: int) -> tuple[Tensor, ...]:
+        """What the refiner learns from, after some strokes: arguments of its loss."""
+        batch = to_device(batch, self.accelerator.device, self.real)
+        image, truth, numbers = (batch[name] for name in ("image", "truth", "number"))
+        prior, *features = self.see(image, batch["own"], batch["prior"])
 
-    def _segmentor_losses(self, group: list[Batch]) -> Iterator[Tensor]:
-        for batch in group:
-            batch = to_device(batch, self.accelerator.device, self.real)
-            image, y0 = batch["image"], self._y0(batch)
-            free = torch.full_like(batch["truth"], -1)
-            with self.accelerator.autocast():
-                logits, features = self.segmentor.module(image)
-            logits = widened(logits)
-            prior = probabilities(logits)
-            noisy = self._draw(y0, prior.detach(), free, batch["number"], SEGMENTOR_NOISE)
-            frozen = self.refiner.averaged
-            diffusion = self._l_diff(frozen, frozen, image, features, prior, free, y0, noisy)
-            plain = self.segmentation(gathered(logits), gathered(y0))
-            yield plain + self.recipe.lambda_diff * diffusion
+        def answer(y: Tensor, fixed: Tensor) -> Tensor:
+            out: Tensor = self.answer(y, fixed, image, prior, *features)
+            return out
 
-    def _at_the_end(self, image: Tensor, features: list[Tensor], prior: Tensor) -> Answer:
+        told = (rounds, answer, prior, truth, batch["fixed"], numbers)
+        fixed = self.rounds.play(*told) if self.rounds else play(*told, self.recipe.seed)
+        return image, truth, fixed, numbers, prior, *features
+
+    def _unprompted(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the segmentor learns from."""
+        batch = to_device(batch, self.accelerator.device, self.real)
+        return batch["image"], batch["truth"], batch["number"]
+
+    @torch.no_grad()
+    def _see(self, image: Tensor, own: Tensor, prior: Tensor) -> tuple[Tensor, ...]:
+        """The priors, for some of the crops the averaged segmentor's own, and its features."""
+        with self.accelerator.autocast():
+            logits, features = self.segmentor.averaged(image)
+        prior = torch.where(own[:, None, None, None], probabilities(widened(logits)), prior)
+        return prior, *features
+
+    @torch.no_grad()
+    def _answer(
+        self, y: Tensor, fixed: Tensor, image: Tensor, prior: Tensor, *features: Tensor
+    ) -> Tensor:
         """The averaged refiner's y0_hat at T for a state and the pixels fixed so far."""
         refiner = self.refiner.averaged
         assert isinstance(refiner, Refiner)
+        with self.accelerator.autocast():
+            condition = refiner.condition(image, clamp_fixed(prior, fixed), fixed, features)
+            return probabilities(widened(refiner(y, self.process.steps, condition)))
 
-        def answer(y: Tensor, fixed: Tensor) -> Tensor:
-            with self.accelerator.autocast():
-                condition = refiner.condition(image, clamp_fixed(prior, fixed), fixed, features)
-                return probabilities(widened(refiner(y, self.process.steps, condition)))
+    def _refiner_loss(
+        self,
+        image: Tensor,
+        truth: Tensor,
+        fixed: Tensor,
+        numbers: Tensor,
+        prior: Tensor,
+        *features: Tensor,
+    ) -> Tensor:
+        def answer(y: Tensor, given: Tensor) -> Tensor:
+            return self._answer(y, given, image, prior, *features)
 
-        return answer
+        y0, prior = self._y0(truth), clamp_fixed(prior, fixed)
+        noisy = self._draw(y0, prior, fixed, numbers, REFINER_NOISE)
+        share, stream = self.recipe.trajectory, self.recipe.seed * 8 + WALK_NOISE
+        noisy = walked(self.process, answer, noisy, prior, fixed, share, numbers, stream)
+        network, plain = self.refiner.module, self.refiner.plain
+        return self._l_diff(network, plain, image, features, prior, fixed, y0, noisy)
+
+    def _segmentor_loss(self, image: Tensor, truth: Tensor, numbers: Tensor) -> Tensor:
+        y0, free = self._y0(truth), torch.full_like(truth, -1)
+        with self.accelerator.autocast():
+            logits, features = self.segmentor.module(image)
+        logits = widened(logits)
+        prior = probabilities(logits)
+        noisy = self._draw(y0, prior.detach(), free, numbers, SEGMENTOR_NOISE)
+        frozen = self.refiner.averaged
+        diffusion = self._l_diff(frozen, frozen, image, features, prior, free, y0, noisy)
+        plain: Tensor = self.segmentation(gathered(logits), gathered(y0))
+        return plain + self.recipe.lambda_diff * diffusion
 
     def _l_diff(
         self,
         refiner: nn.Module,
         plain: nn.Module,
         image: Tensor,
-        features: list[Tensor],
+        features: Sequence[Tensor],
         prior: Tensor,
         fixed: Tensor,
         y0: Tensor,
@@ -265,5 +311,5 @@ class Alternation:
         stream = self.recipe.seed * 8 + use
         return draw(self.process, y0, prior, fixed, self.recipe.one_step, numbers, stream)
 
-    def _y0(self, batch: Batch) -> Tensor:
-        return one_hot(batch["truth"], self.classes).to(self.real)
+    def _y0(self, truth: Tensor) -> Tensor:
+        return one_hot(truth, self.classes).to(self.real)

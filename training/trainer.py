@@ -22,6 +22,7 @@ from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.datasets.lacking import check_foreground, never_trained
+from napari_hidiff.training.device.updates import learner_for, recorded
 from napari_hidiff.training.fine_tuning import (
     adapted,
     glance,
@@ -29,7 +30,7 @@ from napari_hidiff.training.fine_tuning import (
     starting_model,
     with_origin,
 )
-from napari_hidiff.training.learner import Learner, accelerator_for, real_type
+from napari_hidiff.training.learner import accelerator_for, real_type
 from napari_hidiff.training.priors import open_prior_source
 from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import Recipe, plan
@@ -130,6 +131,7 @@ def train(
             start.device = accelerator.device
         for line in plan(recipe, dataset, str(accelerator.device)):
             watch.say(line)
+        recorded(recipe, card, accelerator, watch.say)
         run = Run(recipe, card, folder, accelerator, watch, start)
         cases, held_out = (from_elsewhere(run, store.splits[name]) for name in ("train", "val"))
         run, segmentor, cases = segmentor_stage(run, cases, held_out)
@@ -233,10 +235,10 @@ def refiner_stage(
     if run.start is not None:
         refiner.load_state_dict(run.start.refiner.state_dict())
     turns = recipe.iterations // recipe.segmentor_every if recipe.segmentor_every else 1
-    shared = (recipe.weight_decay, recipe.ema, accelerator, real_type(recipe))
+    shared = (recipe, card, accelerator)
     pair = Alternation(
-        Learner(start, recipe.segmentor_lr, turns, *shared),
-        Learner(refiner, recipe.lr, recipe.iterations, *shared),
+        learner_for(start, recipe.segmentor_lr, turns, *shared),
+        learner_for(refiner, recipe.lr, recipe.iterations, *shared),
         card,
         recipe,
         accelerator,
@@ -287,6 +289,8 @@ def refiner_stage(
                 save_checkpoint(last, state | {"iteration": iteration, "history": history})
             if stop:
                 watch.stopped("refiner", iteration)
+    for note in pair.notes:
+        watch.say(note)
     if run.main:
         export(run, held_out, history)
     accelerator.wait_for_everyone()

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from napari_hidiff.diffusion.process import Process
 from napari_hidiff.diffusion.samplers import clamp_fixed, to_mask
 from napari_hidiff.networks import ImageCondition, Refiner
-from napari_hidiff.training.universal import priors, strokes
+from napari_hidiff.training.device import strokes
+from napari_hidiff.training.device.graphs import Captured
+from napari_hidiff.training.universal import priors
 from napari_hidiff.training.universal.crops import Crops, Draws
-from napari_hidiff.training.universal.graphs import Captured
 
 BACKGROUND_STROKE, BOXED, CLAIMED, PROMPTED = 0.25, 0.05, 0.15, 0.5
 """Shares of crops with a first stroke on the background; with all outside a box fixed to it; with
@@ -89,7 +90,8 @@ class Annotator:
         self.model, self.process, self.most, self.autocast = model, process, most, autocast
         self.draws, self.coins = draws, coins
         functions = (self._see, self._first, self._outside, self._stroke, self._answer)
-        self.parts = [Captured(function, draws.generator) for function in functions]
+        device, generator = draws.generator.device, draws.generator
+        self.parts = [Captured(function, device, generator) for function in functions]
 
     def prompts(self, crops: Crops) -> Prompts:
         """Prior and fixed pixels of every crop."""

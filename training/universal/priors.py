@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_hidiff.training.device.strokes import box
 from napari_hidiff.training.universal.crops import Draws
-from napari_hidiff.training.universal.strokes import box
 
 KINDS = {
     "even": 0.48, "own": 0.12, "exact": 0.05, "damaged": 0.11, "moved": 0.1, "vague": 0.09,

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,8 @@ from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import HiDiff, networks
 from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.datasets import Dataset
+from napari_hidiff.training.device.graphs import Captured, own_stream
+from napari_hidiff.training.device.updates import GradientStep, recorded
 from napari_hidiff.training.learner import Learner, accelerator_for, widened
 from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import Recipe
@@ -29,7 +30,6 @@ from napari_hidiff.training.run import (
     write_json,
 )
 from napari_hidiff.training.universal import crops, learn
-from napari_hidiff.training.universal.graphs import Captured
 from napari_hidiff.training.universal.pictures import SUPERPIXELS, Pictures, read_pictures
 from napari_hidiff.training.universal.validation import Batched, prompted_scores
 
@@ -144,6 +144,8 @@ class Training:
         torch.backends.cudnn.benchmark = True  # all crops have one size
         self.clock = Clock(recipe.iterations, recipe.minutes)
         module = learn.Prompted(*networks(card))
+        # torch.compile makes kernels of the forward pass alone; a batch is an update.
+        whole = replace(recipe, compile=False, accumulate=1)
         self.learner = Learner(
             module,
             recipe.lr,
@@ -152,8 +154,7 @@ class Training:
             recipe.ema,
             accelerator,
             factor=lambda update: self.clock.rate(update),
-            # A scaler of fp16 reads the gradients, which a graph cannot wait for.
-            captured=self.device.type == "cuda" and accelerator.scaler is None,
+            captured=recorded(whole, card, accelerator, watch.say),
         )
         forward = learn.Prompted.forward
         self.forward = torch.compile(forward) if recipe.compile else forward
@@ -181,14 +182,14 @@ class Training:
         total = 1000 if recipe.minutes else recipe.iterations
         shown, over, losses = round(clock.part * total), clock.part >= 1, []
         progress = self.watch.progress("universal refiner", shown, total)
-        with _stream(self.device), progress as advance:
+        with own_stream(self.device), progress as advance:
             while not over:
                 losses.append(update())
                 clock.update += 1
                 clock.start()
                 over, stop = clock.part >= 1, self.watch.stopping
                 if len(losses) == LOOK_EVERY or over or stop:
-                    value = self.learner.finite(torch.stack(losses).mean())
+                    value = self.learner.finite(torch.stack(losses).mean(), clock.update)
                     losses.clear()
                     self.watch.scalar("loss/universal", value, clock.update)
                     if clock.seconds - told > SAY_EVERY or over:
@@ -258,7 +259,7 @@ class Training:
 
 class Update:
     """One update: a batch is drawn, the annotator prompts, the network learns. On a GPU each part
-    is replayed (:class:`graphs.Captured`).
+    is replayed (:class:`Captured`).
     """
 
     def __init__(self, training: Training, pictures: Pictures) -> None:
@@ -273,33 +274,28 @@ class Update:
             training.draws,
             training.coins,
         )
-        self.cut, self.learn = Captured(self._cut, generator), Captured(self._learn, generator)
-        if training.accelerator.scaler is not None:
-            self.learn.note = "learning runs kernel by kernel: fp16 scales its loss"
+        self.cut = Captured(self._cut, training.device, generator)
+        self.learn = GradientStep(training.learner, self._loss, generator)
 
     @property
     def notes(self) -> list[str]:
         """Why parts are not replayed on a GPU."""
-        parts = (self.cut, *self.annotator.parts, self.learn)
+        parts = (self.cut, *self.annotator.parts, self.learn.recorded)
         return [part.note for part in parts if part.note]
 
     def __call__(self) -> torch.Tensor:
         """The loss, a scalar on the device."""
-        learner = self.training.learner
-        learner.plain.train()
+        self.training.module.train()
         batch: crops.Crops = self.cut()
         prior, fixed = self.annotator.prompts(batch)
-        learner.prepare()
-        loss: torch.Tensor = self.learn(batch.image, batch.target, prior, fixed)
-        learner.schedule.step()
-        return loss.clone()
+        return self.learn.launch(batch.image, batch.target, prior, fixed)
 
     @torch.no_grad()
     def _cut(self) -> crops.Crops:
         recipe = self.recipe
         return crops.draw(self.pictures, self.chances, recipe.batch, recipe.crop, self.draws)
 
-    def _learn(
+    def _loss(
         self,
         image: torch.Tensor,
         target: torch.Tensor,
@@ -312,18 +308,7 @@ class Update:
         y_t = clamp_fixed(y_t, fixed)
         with training.accelerator.autocast():
             logits = training.forward(training.module, image, prior, fixed, y_t, t)
-        loss = learn.prompted_loss(widened(logits), target, t == process.steps)
-        training.accelerator.backward(loss)
-        training.learner.apply()
-        return loss.detach()
-
-
-def _stream(device: torch.device) -> AbstractContextManager[Any]:
-    """A stream of its own for a GPU's work, which recording needs."""
-    if device.type != "cuda":
-        return nullcontext()
-    context: AbstractContextManager[Any] = torch.cuda.stream(torch.cuda.Stream(device))
-    return context
+        return learn.prompted_loss(widened(logits), target, t == process.steps)
 
 
 def _pictures(

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from napari_hidiff.training.universal.rounds import play_on_device
+from napari_hidiff.training.device.rounds import Rounds
+
+CPU = torch.device("cpu")
 
 
 def squares(classes):
@@ -29,7 +31,7 @@ def test_strokes_tell_the_truth_and_lie_on_errors_that_are_left(classes):
     numbers = torch.tensor([5, 9, 11])
     before = free
     for count in range(1, 5):
-        fixed = play_on_device(count, stubborn, prior, truth, free, numbers, seed=0)
+        fixed = Rounds(CPU, 0).play(count, stubborn, prior, truth, free, numbers)
         known, new = fixed >= 0, (fixed >= 0) & ~(before >= 0)
         assert (fixed[known] == truth[known]).all()
         assert (known | ~(before >= 0)).all()  # earlier strokes stay
@@ -40,12 +42,12 @@ def test_strokes_tell_the_truth_and_lie_on_errors_that_are_left(classes):
 def test_a_stroke_does_not_depend_on_its_batch():
     truth, prior = squares(1)
     free, numbers = torch.full_like(truth, -1), torch.tensor([3, 4, 5])
-    together = play_on_device(3, stubborn, prior, truth, free, numbers, seed=2)
+    together = Rounds(CPU, 2).play(3, stubborn, prior, truth, free, numbers)
     for i in range(3):
         one = slice(i, i + 1)
-        alone = play_on_device(3, stubborn, prior[one], truth[one], free[one], numbers[one], seed=2)
+        alone = Rounds(CPU, 2).play(3, stubborn, prior[one], truth[one], free[one], numbers[one])
         assert torch.equal(alone, together[one])
-    other = play_on_device(3, stubborn, prior, truth, free, numbers, seed=3)
+    other = Rounds(CPU, 3).play(3, stubborn, prior, truth, free, numbers)
     assert not torch.equal(other, together)
 
 
@@ -53,5 +55,5 @@ def test_a_mask_without_errors_gets_no_stroke():
     truth, _ = squares(1)
     prior = truth[:, None].float().clamp(0.1, 0.9)
     free = torch.full_like(truth, -1)
-    fixed = play_on_device(2, stubborn, prior, truth, free, torch.tensor([1, 2, 3]), seed=0)
+    fixed = Rounds(CPU, 0).play(2, stubborn, prior, truth, free, torch.tensor([1, 2, 3]))
     assert torch.equal(fixed, free)

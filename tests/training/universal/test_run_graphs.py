@@ -2,36 +2,15 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from recordings import NothingWaits, Tape, Watched, needs_gpu
 from universal_runs import SIDE, training_of
 
 from napari_hidiff.training.checkpoint import load_checkpoint
 from napari_hidiff.training.datasets import open_dataset
-from napari_hidiff.training.universal import crops, learn
-from napari_hidiff.training.universal.graphs import WARM, Captured
+from napari_hidiff.training.device import graphs
+from napari_hidiff.training.universal import crops, learn, run
 from napari_hidiff.training.universal.pictures import read_pictures
 from napari_hidiff.training.universal.run import Update
-
-WAITING = (
-    torch.ops.aten._local_scalar_dense.default,
-    torch.ops.aten.equal.default,
-    torch.ops.aten.is_nonzero.default,
-    torch.ops.aten.masked_select.default,
-    torch.ops.aten.multinomial.default,
-    torch.ops.aten.nonzero.default,
-)
-"""Operations that make a GPU wait, as the program needs their result."""
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-
-
-class NothingWaits(TorchDispatchMode):
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert function not in WAITING, f"{function} waits for the device"
-        out = function(*args, **(kwargs or {}))
-        tensors = [x for x in (*args, *(kwargs or {}).values(), out) if isinstance(x, torch.Tensor)]
-        kinds = {x.device.type for x in tensors}
-        assert len(kinds) < 2, f"{function} copies between devices and waits for it"
-        return out
 
 
 def update_of(root, folder, device="cpu"):
@@ -54,7 +33,7 @@ def test_no_part_of_an_update_waits_for_the_device(root, tmp_path):
         answer = annotator._answer(seen.prior, fixed, *seen.image)
         fixed = annotator._stroke(answer, target, fixed, along)
         training.learner.prepare()
-        loss = update._learn(batch.image, target, seen.prior, fixed)
+        loss = update.learn._learn(batch.image, target, seen.prior, fixed)
     assert loss.isfinite()
     with pytest.raises(AssertionError, match="waits"), NothingWaits():
         float(loss)
@@ -96,13 +75,23 @@ def test_no_part_of_an_update_copies_between_devices(root, tmp_path):
         y_t.copy_(torch.zeros(y_t.shape))
 
 
-def test_on_the_cpu_it_is_the_function_itself():
-    added = Captured(lambda x, y: x if y is None else x + y, torch.Generator())
-    one = torch.ones(2)
-    for _ in range(WARM + 2):
-        assert torch.equal(added(one, one), one + one)
-        assert added(one, None) is one
-    assert not added.note
+def parts_of(update):
+    return (update.cut, *update.annotator.parts, update.learn.recorded)
+
+
+def test_what_is_recorded_trains_as_the_parts_do(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "_Graph", Tape)
+    monkeypatch.setattr(run, "recorded", lambda *_: True)
+    losses = []
+    for replays in (False, True):
+        _, update = update_of(root, tmp_path / f"run{replays}")
+        for part in parts_of(update):
+            part.replays = replays
+        with Watched():
+            losses.append([float(update()) for _ in range(8)])
+        assert all(part._graphs for part in parts_of(update)) == replays
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 8
 
 
 @needs_gpu
@@ -113,8 +102,8 @@ def test_replays_train_as_the_parts_themselves(root, tmp_path):
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             if name == "eager":
-                for part in (update.cut, *update.annotator.parts, update.learn):
-                    part.note = "switched off"
+                for part in parts_of(update):
+                    part.replays = False
             losses.append(torch.stack([update() for _ in range(40)]).cpu())
             assert name == "eager" or not update.notes
         weights = training.learner.average.state_dict()

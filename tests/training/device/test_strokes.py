@@ -6,7 +6,8 @@ import torch
 
 from napari_hidiff.inference.preprocessing import soften
 from napari_hidiff.training import simulated_annotator as annotator
-from napari_hidiff.training.universal import priors, strokes
+from napari_hidiff.training.device import strokes
+from napari_hidiff.training.universal import priors
 from napari_hidiff.training.universal.crops import Draws
 
 SIDE, REACH = 96, 24
