@@ -1,4 +1,4 @@
-"""Every data set, as its owner distributes it, trains through the real command."""
+"""Data sets as their owners distribute them are read by the real command; one of a kind trains."""
 
 import json
 
@@ -9,8 +9,11 @@ import volume_layouts
 from commands import call
 
 from napari_hidiff.inference.catalog import load_model
+from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training import cli
+from napari_hidiff.training.cli import resolved
 from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.run import blank_card
 
 TINY = {
     "pretrain_iterations": 1,
@@ -58,20 +61,44 @@ LAYOUTS = {
     ),
     "nifti-folder": ("folder", lambda root: volume_layouts.write_nifti_folder(root, labels=3)),
 }
+TRAINED = ("btcv", "brats-2023", "msd-4d", "polyp", "chase", "nifti-folder")
+"""One of a kind: volumes, of several channels, in 4-D; pictures; folders of one's own. What
+is read of the others trains by the same lines."""
 
 
 def run(*arguments):
     return call(cli.main, *arguments)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_layout_trains_by_name(layout, tmp_path):
+def written(layout, folder):
+    """The data set's name, and where the command is told to look."""
     name, write = LAYOUTS[layout]
-    data = write(tmp_path / "data")
+    data = write(folder)
     # MSD is named by its task's folder, a folder by itself; the others are found in their parent.
-    where = data if name in ("msd", "folder") else tmp_path / "data"
-    where = data if layout == "btcv" else where
+    return name, data if name in ("msd", "folder") or layout == "btcv" else folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout not in TRAINED])
+def test_the_layout_is_read_by_name(layout, tmp_path):
+    name, where = written(layout, tmp_path / "data")
+    done = run("--dataset", name, "--data", where, "--check", "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["bad"] == []
+    assert content["loaded"] == sum(content["cases"].values()) > 0
+    assert all(count > 0 for count in content["present"].values())
+    dataset = open_dataset(name, where)
+    card = HiDiff.create(blank_card(resolved(name, "quick", False, {}), dataset, "")).card
+    assert (card.dataset, card.channels) == (name, dataset.channels)
+    assert [label.name for label in card.classes] == list(dataset.classes)
+    assert (card.licence, card.attribution) == (dataset.licence, dataset.attribution)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", TRAINED)
+def test_the_layout_trains_by_name(layout, tmp_path):
+    name, where = written(layout, tmp_path / "data")
     flags = (*FLAGS, *SEGMENTORS.get(layout, ()), "--json")
     done = run("--dataset", name, "--data", where, "--output", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
