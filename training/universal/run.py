@@ -42,6 +42,8 @@ SAVE_AFTER = 120.0
 WARMUP = 0.03
 """Share of a run in which the learning rate rises."""
 STROKES = 10
+WORTH = 32
+"""Pictures or objects for which a process is started."""
 
 
 @dataclass
@@ -223,7 +225,7 @@ class Training:
         if val is not None:
             self.watch.note(stage="scoring")
             asked, most = Batched(self.model()), self.recipe.validate_cases
-            scores = prompted_scores(asked, val, STROKES, most, _workers())
+            scores = prompted_scores(asked, val, STROKES, most, _workers(len(val.names) * most))
             self._write(facts | {"validation": scores})
             for row in scores:
                 self.watch.say(f"{row['set']} ({row['strokes']}, n {row['n']}): {row['dice']}")
@@ -322,11 +324,13 @@ def _pictures(
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
     with watch.progress(f"reading {split}", 0, len(cases)) as advance:
-        return read_pictures(cases, recipe.longest_side, kept, _workers(), advance)
+        return read_pictures(cases, recipe.longest_side, kept, _workers(len(cases)), advance)
 
 
-def _workers() -> int:
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+def _workers(count: int) -> int:
+    """Processes for so many pictures or objects, where starting them pays."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return min(16, cores, count // WORTH)
 
 
 def _device_name(device: torch.device) -> str:

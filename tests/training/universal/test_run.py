@@ -16,7 +16,7 @@ from napari_hidiff.training.checkpoint import load_checkpoint
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.datasets.collection import held_out
 from napari_hidiff.training.progress import Stopped, Watch
-from napari_hidiff.training.universal import crops, learn
+from napari_hidiff.training.universal import crops, learn, run
 from napari_hidiff.training.universal.pictures import read_pictures
 from napari_hidiff.training.universal.run import Clock, train
 from napari_hidiff.training.universal.validation import Batched, OneByOne, curves_of, targets
@@ -122,10 +122,13 @@ def test_a_run_ends_in_a_model_that_answers(root, tmp_path, monkeypatch):
     assert (masks[0][12:16, 12:16] == 1).all()
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(root, tmp_path):
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(root, tmp_path, monkeypatch):
+    """Whoever reads the pictures and thinks up strokes: processes, or the run itself."""
     dataset = open_dataset("collection", root)
     cache = tmp_path / "cache"
-    train(recipe(), dataset, tmp_path / "whole", device="cpu", cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "WORTH", 1)
+        train(recipe(), dataset, tmp_path / "whole", device="cpu", cache=cache)
     halted = _StoppedAfter(tmp_path / "parts", 2)
     with pytest.raises(Stopped):
         train(recipe(), dataset, tmp_path / "parts", device="cpu", cache=cache, watch=halted)
@@ -134,6 +137,11 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(root, tmp_p
     assert one["update"] == other["update"] == 4
     for name, value in one["learner"]["average"].items():
         assert torch.equal(value, other["learner"]["average"][name]), name
+    reports = (
+        json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "parts")
+    )
+    one, other = (report["validation"] for report in reports)
+    assert one == other
 
 
 def test_both_ways_of_asking_give_the_same_scores(root, tmp_path):
