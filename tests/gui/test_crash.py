@@ -20,8 +20,8 @@ from napari_hidiff.annotation.replay import Replay
 from napari_hidiff.cli.replay import Models, differing
 
 SCRIPT = Path(__file__).parent / "crash_session.py"
-KILLS = 4
-REFINING = (1, 3)
+KILLS = 3
+REFINING = (1,)
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ TINY = (
 
 ROWS = {
     "refiner-control": ("ours", "control"),
-    "output": ("ours", "y0-focal", "eps", "eps-focal", "paper-longer"),
-    "ablation": ("v1", "ours", "alternate", "kl-mixture", "berdiff", "gaussian"),
+    "output": ("ours", "eps-focal", "paper-longer"),
+    "ablation": ("v1", "ours", "kl-mixture", "berdiff", "gaussian"),
     "segmentors": ("unet", "segresnet"),
 }
 """The rows that are run: of each kind of change one; a row takes two seconds."""
