@@ -1,5 +1,6 @@
 """An update of a network from a loss; on a GPU recorded once and replayed, where that works."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -11,6 +12,10 @@ from napari_hidiff.training.device.graphs import Captured
 from napari_hidiff.training.learner import Learner, real_type
 from napari_hidiff.training.recipes import Recipe
 
+GRAPHS = "NAPARI_HIDIFF_GRAPHS"
+"""Environment variable: 0 = updates are not recorded, for a card whose memory that is too much for.
+"""
+
 
 def recorded(
     recipe: Recipe, card: Card, accelerator: Accelerator, say: Callable[[str], None] | None = None
@@ -19,6 +24,7 @@ def recorded(
     if accelerator.device.type != "cuda":
         return False
     reasons = {
+        f"{GRAPHS} is 0": os.environ.get(GRAPHS) == "0",
         "several processes train together": accelerator.num_processes > 1,
         "an update adds up several batches": recipe.accumulate > 1,
         "torch.compile starts them in its own way": recipe.compile,

@@ -48,6 +48,13 @@ def test_what_a_gpu_cannot_record_is_said_in_one_line(accelerator, changes, segm
     assert not reason or reason in said[0]
 
 
+def test_the_environment_turns_recording_off(monkeypatch):
+    said = []
+    monkeypatch.setenv("NAPARI_HIDIFF_GRAPHS", "0")
+    assert not recorded(tiny(), CARD, GPU, said.append)
+    assert said == ["updates run kernel by kernel: NAPARI_HIDIFF_GRAPHS is 0"]
+
+
 def test_nothing_is_recorded_or_said_without_a_gpu():
     said = []
     cpu = SimpleNamespace(**(vars(GPU) | {"device": torch.device("cpu")}))
