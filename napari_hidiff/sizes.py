@@ -1,6 +1,5 @@
 """How large what a mask shows is: area or volume of every class and of its objects, as a table."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,11 @@ from scipy import ndimage
 
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.record import named
-from napari_hidiff.io.storage import atomic_write
+from napari_hidiff.io.storage import write_table
 from napari_hidiff.masks import Label
 
 COLUMNS = ("label", "class", "object", "pixels", "size", "unit")
 """Of a table; in a file the name of the mask's file comes first."""
-FORMULA = ("=", "+", "-", "@", "\t")
 MM2, ML = "mm2", "ml"
 UNITS = {2: MM2, 3: ML}
 """Unit of a size, by the number of axes of the mask."""
@@ -73,13 +71,7 @@ def sizes_of(
 def write_sizes(path: Path, rows: Iterable[tuple[str, Size]]) -> None:
     """Write sizes, each with the name of its file, as a table of comma-separated values, which
     spreadsheets open; InputError if it cannot be written."""
-    with atomic_write(path) as (part,), part.open("w", newline="", encoding="utf-8-sig") as file:
-        table = csv.writer(file)
-        table.writerow(["file", *COLUMNS])
-        for name, size in rows:
-            # A name that begins so would be a formula in a spreadsheet.
-            row = [name, *cells(size)]
-            table.writerow(f"'{cell}" if cell.startswith(FORMULA) else cell for cell in row)
+    write_table(path, ("file", *COLUMNS), ([name, *cells(size)] for name, size in rows))
 
 
 def cells(size: Size) -> list[str]:

@@ -24,14 +24,22 @@ ALLOWED: Mapping[str, set[str]] = {
     "io": {"masks"},
     "plot": {"io"},
     "sizes": {"masks", "io"},
+    "surfaces": set(),
+    "agreement": {"masks", "io", "surfaces"},
     "diffusion": {"masks"},
     "bernoulli": {"diffusion"},
     "engine": {"networks"},
     "inference": {"masks", "io", "diffusion", "networks", "engine"},
     "annotation": {"masks", "io", "diffusion", "inference"},
     "batch": {"masks", "io", "inference"},
-    "_qt": {"masks", "plot", "sizes", "io", "diffusion", "engine", "inference", "annotation"},
-    "cli": {"masks", "plot", "sizes", "io", "diffusion", "inference", "annotation", "batch", "_qt"},
+    "_qt": {
+        *("agreement", "masks", "plot", "sizes", "surfaces", "io", "diffusion", "engine"),
+        *("inference", "annotation"),
+    },
+    "cli": {
+        *("agreement", "masks", "plot", "sizes", "surfaces", "io", "diffusion", "inference"),
+        *("annotation", "batch", "_qt"),
+    },
     "training.datasets": {"io", "inference"},
     "training": {
         *("masks", "io", "diffusion", "networks", "inference", "annotation", "cli"),
@@ -39,7 +47,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.evaluate": {
         *("masks", "plot", "io", "diffusion", "networks", "engine", "inference", "annotation"),
-        *("cli", "training", "training.datasets"),
+        *("cli", "surfaces", "training", "training.datasets"),
     },
 }
 """Package by package, what else it may import: wherever in a file, for types alone too."""

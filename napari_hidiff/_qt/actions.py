@@ -13,6 +13,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_hidiff._qt import messages
+from napari_hidiff._qt.comparison import dock_comparison
 from napari_hidiff._qt.controls.panel import Panel
 from napari_hidiff._qt.files import FILTERS, offered, suggestion
 from napari_hidiff._qt.layers.annotated_image import AnnotatedImage
@@ -278,6 +279,14 @@ class Actions:
         if annotated is None:
             raise InputError("There is no mask yet: press Find first.")
         self._size_table.count(annotated)
+
+    def compare(self) -> None:
+        """Open the widget that compares the masks of two raters."""
+        widget = dock_comparison(self._viewer)
+        area = widget.parentWidget()
+        if area is not None:
+            area.show()
+            area.raise_()
 
     def go_on(self) -> None:
         """Resume: bring back what an earlier session kept of this image."""

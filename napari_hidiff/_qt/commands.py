@@ -106,6 +106,17 @@ def open_folder() -> None:
     _press("open_folder")
 
 
+def next_disagreement() -> None:
+    """Go to the next place where two masks disagree."""
+    from napari_hidiff._qt.comparison import dock_comparison
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        show_warning("No napari window is open.")
+    else:
+        dock_comparison(viewer).page.next.click()
+
+
 def _press(name: str) -> None:
     viewer = napari.current_viewer()
     if viewer is None:
@@ -198,6 +209,44 @@ def open_files(
         folder, only = listed
         widget.queue.open(folder, only=only)
     show(viewer)
+
+
+def open_comparison(image: Path, masks: tuple[Path, Path], tolerance: float) -> None:
+    """Show napari on an image and two masks of it, compared; returns when it is closed.
+
+    Raises InputError for a file that cannot be opened, and masks that cannot be compared.
+    """
+    import napari
+
+    viewer = napari.Viewer()
+    try:
+        add_comparison(viewer, image, masks, tolerance)
+    except InputError:
+        viewer.close()
+        raise
+    show(viewer)
+
+
+def add_comparison(
+    viewer: "Viewer", image: Path, masks: tuple[Path, Path], tolerance: float
+) -> None:
+    """Open an image and two masks of it, and compare these in the widget "HiDiff compare"."""
+    from napari.layers import Layer
+
+    from napari_hidiff._qt.comparison import dock_comparison
+    from napari_hidiff._qt.files import read_layer
+
+    add_files(viewer, [image])
+    layers = [Layer.create(*read_layer(path, mask=True)) for path in masks]
+    if layers[0].name == layers[1].name:  # of two folders, one of each rater
+        for layer, path in zip(layers, masks, strict=True):
+            layer.name = f"{path.absolute().parent.name} {layer.name}"
+    for layer in layers:
+        viewer.add_layer(layer)
+    widget = dock_comparison(viewer)
+    widget.choose(layers[0], layers[1])
+    widget.page.tolerance.setValue(tolerance)
+    widget.compare()
 
 
 def open_demo(demo: "Demo", card: "Card") -> None:

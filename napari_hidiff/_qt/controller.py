@@ -121,6 +121,7 @@ class Controller(Actions):
             slices.fill: self.fill_slices,
             slices.take_back: self.take_back,
             self._settings.sizes: self.sizes,
+            self._settings.compare: self.compare,
         }
         for button, action in actions.items():
             button.clicked.connect(lambda _=False, do=action: attempt(do))

@@ -57,9 +57,14 @@ def _read_files(path: str | list[str]) -> list[LayerData]:
     return [read_layer(Path(path))]
 
 
-def read_layer(path: Path) -> LayerData:
-    """A file as an image or a mask in napari; raises InputError as the readers do."""
-    if registry.kind_of(path) == "png" and registry.is_named_mask(path):
+def read_layer(path: Path, mask: bool = False) -> LayerData:
+    """A file as an image or a mask in napari; raises InputError as the readers do.
+
+    mask : it is a mask, whatever its name; InputError if it cannot be one.
+    """
+    if mask:
+        registry.read_labelled(path)
+    if registry.kind_of(path) == "png" and (mask or registry.is_named_mask(path)):
         labels, found = registry.read_png_mask(path)
         return _mask(labels, found, {"name": stem(path)})
     if path.suffix.lower() in images.JPEG | {".png"}:
@@ -71,10 +76,10 @@ def read_layer(path: Path) -> LayerData:
     single = volume.source.header.get("label")  # a segmentation is a file, an image a folder
     if volume.source.format == "dicom" and path.is_file() and not single:
         name = path.resolve().parent.name
-    return _layer(volume, name)
+    return _layer(volume, name, mask)
 
 
-def _layer(volume: Volume, name: str) -> LayerData:
+def _layer(volume: Volume, name: str, mask: bool = False) -> LayerData:
     source = volume.source
     size = "pixel" if source.header.get("unit") == "pixel" else "mm"
     facts: dict[str, Any] = {
@@ -85,7 +90,7 @@ def _layer(volume: Volume, name: str) -> LayerData:
         "axis_labels": ("z", "y", "x"),
         "metadata": {KEY: source.to_dict()},
     }
-    if registry.is_mask(volume):
+    if mask or registry.is_mask(volume):
         return _mask(registry.labels(volume), source.header.get("record"), facts)
     array, rgb = registry.as_layer(volume)
     if array.ndim == 4 and not rgb:
@@ -104,6 +109,8 @@ def _mask(labels: np.ndarray, found: Mapping[str, Any] | None, facts: dict[str, 
         facts = _with_axis(facts, "t")
     elif "scale" in facts:
         facts = _without_axes(facts, labels.ndim)
+    if rater := record.rater_of(found):
+        facts = facts | {"metadata": facts.get("metadata", {}) | {record.RATER: rater}}
     classes = record.labels_of((found or {}).get("classes"))
     if classes is not None:
         kept = [{"name": kind.name, "color": kind.color} for kind in classes]
@@ -150,7 +157,8 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     place = {key: meta[key] for key in PLACE if key in meta}
     layer = Labels(np.zeros((1,) * data.ndim, np.uint8), **place)
     source = fitting(source_of(metadata), data)
-    written = write_labels(path, data, classes, source, placement=placement(layer))
+    rater = metadata.get(record.RATER, "")
+    written = write_labels(path, data, classes, source, placement=placement(layer), rater=rater)
     return [str(file) for file in written]
 
 
@@ -189,16 +197,22 @@ def placement(layer: Layer) -> dict[str, Any]:
     }
 
 
-def export(path: Path, mask: Labels, image: Layer, classes: Sequence[Label] | None) -> list[Path]:
-    """Write the mask of an image with all that is known of the image's file.
+def export(
+    path: Path, mask: Labels, image: Layer, classes: Sequence[Label] | None, rater: str = ""
+) -> list[Path]:
+    """Write the mask of an image with all that is known of the image's file, and who annotated it.
 
     InputError names what cannot be written; nothing is there then.
     """
-    return writer(np.asarray(mask.data), mask, image, classes)(path)
+    return writer(np.asarray(mask.data), mask, image, classes, rater)(path)
 
 
 def writer(
-    data: np.ndarray, mask: Labels, image: Layer, classes: Sequence[Label] | None
+    data: np.ndarray,
+    mask: Labels,
+    image: Layer,
+    classes: Sequence[Label] | None,
+    rater: str = "",
 ) -> Callable[[Path], list[Path]]:
     """What writes ``data``, the mask of an image, into a file as :func:`export` does; it touches no
     layer, so that a thread may call it."""
@@ -208,7 +222,8 @@ def writer(
         source = known
         if source is None and opened is not None and data.ndim in (2, 3):
             source = registry.source_of(opened)
-        return write_labels(path, data, classes, fitting(source, data), placement=place)
+        fits = fitting(source, data)
+        return write_labels(path, data, classes, fits, placement=place, rater=rater)
 
     return write
 

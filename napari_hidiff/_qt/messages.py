@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_hidiff._qt import preferences
+from napari_hidiff.annotation.entries import rater_of
 from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.annotation.suggestions import TourProgress
 from napari_hidiff.inference.card import Card
@@ -257,7 +258,9 @@ def offer(kept: SavedSession) -> str:
         parts.append(f"{_pixels(kept.strokes)} of strokes")
     if kept.masks:
         parts.append("a mask" if len(kept.shape) == 2 else f"masks of {_slices(kept.masks)}")
-    return f"Kept from {kept.saved}: {' and '.join(parts) or 'nothing but a log'}."
+    by = rater_of(kept.log)
+    when = f"{kept.saved}, by {by}" if by else kept.saved
+    return f"Kept from {when}: {' and '.join(parts) or 'nothing but a log'}."
 
 
 def sizes(name: str, found: Sequence[Size], most: int) -> str:

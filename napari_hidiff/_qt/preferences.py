@@ -41,9 +41,10 @@ KEYS = {
     "carry": "Shift+F",
     "segment_slices": "Shift+G",
     "take_back": "Shift+Q",
+    "next_disagreement": "Shift+D",
 }
 """Keys by the objectName of what they press, unless the Preferences say otherwise; free in napari
-and in its layers."""
+and in its layers. The last is of the widget that compares two masks."""
 
 
 def key(name: str) -> str | None:
@@ -60,6 +61,11 @@ def device() -> str:
 def keep_strokes() -> bool:
     """Whether strokes and accepted masks are kept in a sidecar."""
     return bool(_read("work", "keep_strokes", True))
+
+
+def rater() -> str:
+    """Who annotates: kept with strokes and masks; empty = nobody's name is kept."""
+    return " ".join(str(_read("work", "rater", "")).split())
 
 
 def sampler() -> str | None:

@@ -62,16 +62,17 @@ class Annotation:
         log: Sequence[Entry] | None = None,
         slices: Mapping[Index, SliceRecord] | None = None,
         channels: int = 0,
+        rater: str = "",
     ) -> None:
         """Log that work begins, or goes on from an earlier session.
 
         log, slices : of the earlier session, after :meth:`restore`. channels : number of leading
-        axes of the image that are no slices.
+        axes of the image that are no slices. rater : who annotates; empty = nobody's name is kept.
         """
         if log is None:
-            self.journal.open(channels)
+            self.journal.open(channels, rater)
         else:
-            self.journal.restore(log, slices or {}, channels)
+            self.journal.restore(log, slices or {}, channels, rater)
 
     def begin_run(
         self, index: Index, model: "HiDiff", settings: Settings, guards: Guards

@@ -63,13 +63,15 @@ class _SliceEntry(_Entry, SliceFacts):
 class OpenEntry(_Entry):
     """An image was opened.
 
-    when : local time. channels : number of leading axes of the image that are no slices.
+    when : local time. channels : number of leading axes of the image that are no slices. rater :
+    who annotates, where a name was given.
     """
 
     action: Literal["open"]
     when: str
     version: str
     channels: int
+    rater: NotRequired[str]
 
 
 @final
@@ -77,7 +79,7 @@ class RestoreEntry(_Entry):
     """Work went on after an earlier session.
 
     masks : True where unfinished masks came back too; older versions lack it. slices : the state,
-    where the log before cannot be repeated.
+    where the log before cannot be repeated. rater : as of an image that is opened.
     """
 
     action: Literal["restore"]
@@ -85,6 +87,7 @@ class RestoreEntry(_Entry):
     version: str
     channels: int
     masks: NotRequired[bool]
+    rater: NotRequired[str]
     slices: NotRequired[list[PackedSlice]]
 
 
@@ -302,3 +305,11 @@ PixelEntry = StrokeEntry | ConfirmEntry | SegmentEntry | WriteEntry
 """An entry that may have pixels of its slice."""
 Entry = OpenEntry | RestoreEntry | SliceEntry | TakeBackEntry | LockEntry
 """Any entry."""
+
+
+def rater_of(log: Sequence[Entry]) -> str:
+    """Who worked last on an image, by its log; empty where no name was given."""
+    for entry in reversed(log):
+        if entry["action"] in ("open", "restore"):
+            return str(entry.get("rater", ""))
+    return ""

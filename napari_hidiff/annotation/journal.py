@@ -87,17 +87,24 @@ class Journal:
         self._opened = time.monotonic()
         self._strokes: dict[Index, StrokeEntry] = {}  # the last stroke of each slice
 
-    def open(self, channels: int) -> None:
-        """An image was opened; channels : number of its leading axes that are no slices."""
+    def open(self, channels: int, rater: str = "") -> None:
+        """An image was opened; channels : number of its leading axes that are no slices. rater :
+        who annotates it, where that is known."""
         now, when = self._now(), _local_time()
-        self._add(
-            OpenEntry(action="open", at=now, when=when, version=__version__, channels=channels)
-        )
+        entry = OpenEntry(action="open", at=now, when=when, version=__version__, channels=channels)
+        if rater:
+            entry["rater"] = rater
+        self._add(entry)
 
     def restore(
-        self, log: Sequence[Entry], slices: Mapping[Index, "SliceRecord"], channels: int
+        self,
+        log: Sequence[Entry],
+        slices: Mapping[Index, "SliceRecord"],
+        channels: int,
+        rater: str = "",
     ) -> None:
-        """Work went on from the ``slices`` of an earlier session, whose ``log`` comes first."""
+        """Work went on from the ``slices`` of an earlier session, whose ``log`` comes first; rater
+        as for :meth:`open`."""
         self.entries[:0] = log
         entry = RestoreEntry(
             action="restore",
@@ -107,6 +114,8 @@ class Journal:
             channels=channels,
             masks=True,
         )
+        if rater:
+            entry["rater"] = rater
         if not repeatable(log):
             entry["slices"] = packed(slices)
         self._add(entry)

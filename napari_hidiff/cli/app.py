@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_hidiff.batch.records import describe
+from napari_hidiff.cli.compare import compare_command
 from napari_hidiff.cli.console import (
     DeviceOption,
     EngineOption,
@@ -56,7 +57,7 @@ window_app = new_app(
     "**napari-hidiff** opens napari with the widget, **napari-hidiff fundus.jpg** with an image "
     "too, **napari-hidiff demo** refines the bundled sample, **napari-hidiff export** writes a "
     "smaller model file, **napari-hidiff models** lists the models, **napari-hidiff replay** "
-    "repeats a recorded session."
+    "repeats a recorded session, **napari-hidiff compare** compares the masks of two raters."
 )
 refine_app = new_app()
 refine_app.command()(refine_command)
@@ -245,4 +246,5 @@ def save_demo(demo: "Demo", output: Path, classes: Sequence[Label]) -> dict[str,
 
 window_app.add_typer(models_app, name="models")
 window_app.command("sizes")(sizes_command)
+window_app.command("compare")(compare_command)
 window_app.command("replay")(replay_command)

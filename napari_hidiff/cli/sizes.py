@@ -42,7 +42,7 @@ def sizes_command(
     for path in _files(masks):
         labelled = registry.read_labelled(path)
         try:
-            found = sizes_of(*labelled)
+            found = sizes_of(*labelled[:3])
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         rows += [(str(path), size) for size in found if size.object is None or not classes]

@@ -17,6 +17,8 @@ VERSION = 1
 
 CLASSES = "napari-hidiff-classes"
 """Key of the classes in a layer's metadata: a list of dicts with ``name`` and ``color``."""
+RATER = "napari-hidiff-rater"
+"""Key in a layer's metadata of who annotated it, a text."""
 
 OTHER = ("#ffd400", "#40a0ff", "#40d060", "#ff4040", "#c060ff", "#20d0d0", "#ff80b0", "#a07040")
 """Colours of labels that have no class."""
@@ -40,18 +42,22 @@ def write(
     placement: Mapping[str, Any] | None,
     spacing: Sequence[float] | None,
     turned: bool,
+    rater: str = "",
 ) -> str:
     """The record of a mask.
 
     placement : of its layer in napari, plain data.  spacing : in mm, Z, Y, X.
     turned : whether the mask's array is of a volume in canonical orientation.
+    rater : who annotated it; left out where that is not known.
     """
-    value = {
+    value: dict[str, Any] = {
         "classes": [{"name": kind.name, "color": kind.color} for kind in classes],
         "placement": dict(placement) if placement else None,
         "spacing": None if spacing is None else [float(size) for size in spacing],
         "turned": turned,
     }
+    if rater:
+        value["rater"] = rater
     return json.dumps({NAME: VERSION, **value})
 
 
@@ -79,6 +85,12 @@ def labels_of(values: Any) -> tuple[Label, ...] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return found or None
+
+
+def rater_of(values: Mapping[str, Any] | None) -> str:
+    """Who annotated a mask, by its record; empty where that is not known."""
+    found = (values or {}).get("rater", "")
+    return found if isinstance(found, str) else ""
 
 
 def itk_snap(classes: Sequence[Label]) -> str:

@@ -154,12 +154,13 @@ def read_png_mask(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
 
 
 class Labelled(NamedTuple):
-    """A mask from a file: integers [H, W] or [D, H, W], its classes, background first, and the
-    spacing of its axes in mm; None = unknown."""
+    """A mask from a file: integers [H, W] or [D, H, W], its classes, background first, the spacing
+    of its axes in mm (None = unknown), and who annotated it (empty = unknown)."""
 
     mask: np.ndarray
     classes: tuple[Label, ...] | None
     spacing: tuple[float, ...] | None
+    rater: str = ""
 
 
 def read_labelled(path: Path) -> Labelled:
@@ -187,7 +188,8 @@ def read_labelled(path: Path) -> Labelled:
         sides = _sides(saved["placement"])
     else:
         sides = None if facts.get("unit") == "pixel" else tuple(sizes[-mask.ndim :])
-    return Labelled(mask, record.labels_of(saved.get("classes")), sides)
+    classes = record.labels_of(saved.get("classes"))
+    return Labelled(mask, classes, sides, record.rater_of(saved))
 
 
 def _sides(placement: dict[str, Any]) -> tuple[float, ...] | None:

@@ -1,10 +1,11 @@
-"""The user's folders, atomic writes, and digests of files."""
+"""The user's folders, atomic writes, tables, and digests of files."""
 
+import csv
 import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from napari_hidiff.errors import InputError, refused
 
 SESSIONS = "NAPARI_HIDIFF_SESSIONS"
 """Environment variable: the folder of sessions."""
+FORMULA = ("=", "+", "-", "@", "\t")
+"""What a formula begins with in a spreadsheet."""
 
 
 def user_folder(variable: str, name: str) -> Path:
@@ -59,3 +62,15 @@ def atomic_write(*paths: Path) -> Iterator[list[Path]]:
 def part_of(path: Path) -> Path:
     """A temporary name beside a file, unique among processes."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write texts as comma-separated values, which spreadsheets open as texts, not as formulas.
+
+    InputError if the file cannot be written.
+    """
+    with atomic_write(path) as (part,), part.open("w", newline="", encoding="utf-8-sig") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        for row in rows:
+            table.writerow(f"'{cell}" if cell.startswith(FORMULA) else cell for cell in row)

@@ -31,6 +31,7 @@ def write_labels(
     source: Source | None = None,
     spacing: Sequence[float] | None = None,
     placement: Mapping[str, Any] | None = None,
+    rater: str = "",
 ) -> list[Path]:
     """Write a mask as .nii, .nii.gz, .tif, .png, .npz or .dcm, by the suffix; returns the files.
 
@@ -45,6 +46,7 @@ def write_labels(
     placement : of the mask in napari, plain data with ``world``, the matrix from indices to
         world; without a source it gives a NIfTI file its affine (Z, Y, X of the world become k, j,
         i, and run as in ITK from the upper left corner to the left, back and up of a patient).
+    rater : who annotated it, for the record in the file; of a DICOM segmentation its creator.
 
     All files are written atomically.
 
@@ -60,10 +62,11 @@ def write_labels(
     kinds = record.named(classes, int(pixels.max()) + 1)
     try:
         if suffix == DICOM:
-            write_segmentation(path, pixels, kinds, source)
+            write_segmentation(path, pixels, kinds, source, rater)
             return [path]
         sizes, unit = _spacing(pixels.ndim, source, spacing, placement)
-        text = record.write(kinds, placement, sizes, source is not None and source.turned)
+        turned = source is not None and source.turned
+        text = record.write(kinds, placement, sizes, turned, rater)
         if suffix == ".nii":
             _write_nifti(path, pixels, kinds, source, _affine(sizes, placement), text)
         else:

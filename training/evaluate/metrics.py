@@ -6,8 +6,10 @@
 | iou | |P & T| / |P or T| | both empty 1, one empty 0 |
 | recall | |P & T| / |T| | T empty 1: nothing was there to miss |
 | accuracy | share of pixels with the right label | |
-| hd95 | see :func:`hd95`, in units of the spacing | both empty 0, one empty the diagonal |
-| nsd | see :func:`nsd`, at a tolerance in units of the spacing | both empty 1, one empty 0 |
+| hd95 | in units of the spacing | both empty 0, one empty the diagonal |
+| nsd | at a tolerance in units of the spacing | both empty 1, one empty 0 |
+
+The last two are those of :mod:`napari_hidiff.surfaces`.
 
 A region is a union of classes and is scored like a class (BraTS: whole tumour, core, enhancing).
 Every image has every score, so that two methods are always compared on the same images; how many
@@ -22,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import ndimage
 
 from napari_hidiff.masks import dice
+from napari_hidiff.surfaces import TOLERANCE, hd95, nsd, surface_distances
 
 METRICS = ("dice", "iou", "recall", "accuracy", "hd95", "nsd")
 """The scores of one mask, in the order in which tables show them."""
@@ -32,14 +34,7 @@ LESS_IS_BETTER = ("hd95",)
 REPORTED = ("dice", "hd95", "nsd")
 """The scores that experiments report."""
 
-TOLERANCE = 1.0
-"""Distance, in units of the spacing, at which a surface still counts as met."""
-ROUNDING = 1e-9
-"""A distance of exactly the tolerance counts, also where rounding puts it just above."""
-
 NO_REGIONS: Mapping[str, tuple[int, ...]] = MappingProxyType({})
-
-Distances = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ def score(
     """Score an integer mask against an integer truth of the same shape, any dimension.
 
     labels: how many there are, background 0 included.  spacing: size of a pixel per axis; None
-    counts in pixels, as does then the tolerance of :func:`nsd`.  field_of_view: bool, same shape;
+    counts in pixels, as does then the tolerance of ``nsd``.  field_of_view: bool, same shape;
     pixels outside it do not exist for any score.  regions: labels of each region, by its name.
     ValueError when the shapes differ.
     """
@@ -124,69 +119,6 @@ def recall(mask: np.ndarray, truth: np.ndarray) -> float:
     """Share of the true pixels that a bool mask holds (sensitivity), 0..1."""
     total = int(truth.sum())
     return int((mask & truth).sum()) / total if total else 1.0
-
-
-def hd95(
-    mask: np.ndarray,
-    truth: np.ndarray,
-    spacing: Sequence[float] | None = None,
-    distances: Distances | None = None,
-) -> float:
-    """95th percentile of the Hausdorff distance of two bool arrays, in units of the spacing.
-
-    The larger of the two directed 95th percentiles (linear interpolation) of the distance from
-    every surface pixel of one mask to the surface of the other.  Both empty: 0.  One empty: the
-    diagonal of the array, the largest distance there can be.  ``distances``: what
-    :func:`surface_distances` gives for the two, where that is known already.
-    """
-    if not mask.any() and not truth.any():
-        return 0.0
-    if not mask.any() or not truth.any():
-        steps = np.ones(mask.ndim) if spacing is None else np.asarray(spacing, float)
-        return float(np.linalg.norm(np.array(mask.shape) * steps))
-    there, back = distances or surface_distances(mask, truth, spacing)
-    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
-
-
-def nsd(
-    mask: np.ndarray,
-    truth: np.ndarray,
-    tolerance: float = TOLERANCE,
-    spacing: Sequence[float] | None = None,
-    distances: Distances | None = None,
-) -> float:
-    """Normalised surface Dice of two bool arrays, 0..1 (Nikolov et al. 2021, arXiv 1809.04430).
-
-    The share of the surface pixels of both masks that lie within ``tolerance`` (in units of the
-    spacing) of the other's surface.  Every surface pixel counts as one.  Both empty: 1.  One
-    empty: 0.  ``distances`` as for :func:`hd95`.
-    """
-    if not mask.any() and not truth.any():
-        return 1.0
-    if not mask.any() or not truth.any():
-        return 0.0
-    both = np.concatenate(distances or surface_distances(mask, truth, spacing))
-    return float((both <= tolerance + ROUNDING).mean())
-
-
-def surface_distances(
-    mask: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None
-) -> Distances:
-    """Distances from each surface pixel of ``mask`` to the surface of ``truth``, and back.
-
-    Two 1-D float arrays in units of the spacing; both masks must hold a pixel.  A surface pixel
-    belongs to the mask and has a face neighbour outside it or outside the array.
-    """
-    # Nothing outside this box is a surface of either.
-    box = ndimage.find_objects((mask | truth).astype(np.uint8))[0]
-    of_mask, of_truth = _surface(mask[box]), _surface(truth[box])
-    to_truth = ndimage.distance_transform_edt(~of_truth, sampling=spacing)
-    to_mask = ndimage.distance_transform_edt(~of_mask, sampling=spacing)
-    return to_truth[of_mask], to_mask[of_truth]
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    return np.asarray(mask & ~ndimage.binary_erosion(mask))
 
 
 def _share(flags: np.ndarray, inside: np.ndarray) -> float:

@@ -15,12 +15,13 @@ import numpy as np
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.surfaces import TOLERANCE
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.priors import PriorSource
 from napari_hidiff.training.validation import mask_at
 
 from .damage import damage
-from .metrics import METRICS, TOLERANCE, Scores, empty, score
+from .metrics import METRICS, Scores, empty, score
 from .study import Options
 
 MM, PIXELS = "mm", "pixels"

@@ -19,9 +19,8 @@ import numpy as np
 from napari_hidiff.cli.console import make_folder
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.storage import atomic_write
+from napari_hidiff.surfaces import TOLERANCE
 from napari_hidiff.training.datasets import Case
-
-from .metrics import TOLERANCE
 
 if TYPE_CHECKING:
     from napari_hidiff.inference.model import HiDiff

@@ -44,6 +44,9 @@ class SettingsPage(QWidget):
         self.sizes = elements.button(
             "sizes", "Sizes …", "How large every class and object of the mask is: mm2, or ml."
         )
+        self.compare = elements.button(
+            "compare", "Compare …", "How far two masks of one image agree, and where they do not."
+        )
         guards = (how.certain, how.firm)
         rest = [how.sampler, how.steps, how.samples, how.seed, how.device]
         self._area = elements.page(
@@ -64,7 +67,7 @@ class SettingsPage(QWidget):
             self.changes,
             self.strokes,
             self.maps,
-            self.sizes,
+            elements.row(self.sizes, self.compare),
             self.volume,
             self.learn,
         )

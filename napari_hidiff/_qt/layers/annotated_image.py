@@ -18,6 +18,7 @@ from napari_hidiff.annotation.session import Session
 from napari_hidiff.annotation.sidecar import SavedSession
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
+from napari_hidiff.io.record import RATER
 from napari_hidiff.masks import (
     Changes,
     Index,
@@ -70,11 +71,14 @@ class AnnotatedImage:
         self.annotation = Annotation(shape)
         slices = kept.slices if kept else {}
         self.annotation.restore(slices, data)
-        self.annotation.begin(kept.log if kept else None, slices, channels=self.leading)
+        log, rater = kept.log if kept else None, preferences.rater()
+        self.annotation.begin(log, slices, channels=self.leading, rater=rater)
         if kept is not None:
             self.annotation.relock(kept.log, data)
         self.mask = layer_data.mask_layer(image, card, self.leading, data)
         self.mask.opacity = preferences.opacity()
+        if rater:  # for whoever saves the layer
+            self.mask.metadata[RATER] = rater
         self.autosave = Autosave(self.annotation, keep)
         self._helpers: dict[str, Layer] = {}
         self._exported = self.annotation.revision
@@ -239,13 +243,15 @@ class AnnotatedImage:
 
     def export(self, path: Path) -> None:
         """Write the whole mask with classes and place; raises InputError as ``write_labels``."""
-        files.export(path, self.mask, self.image, self._card.classes if self._card else None)
+        classes = self._card.classes if self._card else None
+        files.export(path, self.mask, self.image, classes, preferences.rater())
         self._exported = self.annotation.revision
 
     def writer(self) -> Callable[[Path], None]:
         """What writes the mask as it is now, as :meth:`export` does, from any thread."""
         classes = self._card.classes if self._card else None
-        write = files.writer(self.mask.data.copy(), self.mask, self.image, classes)
+        data, rater = self.mask.data.copy(), preferences.rater()
+        write = files.writer(data, self.mask, self.image, classes, rater)
         revision = self.annotation.revision
 
         def to(path: Path) -> None:

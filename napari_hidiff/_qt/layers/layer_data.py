@@ -92,7 +92,7 @@ def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
     return tuple(layer.data.shape[leading : layer.ndim])
 
 
-def spacing_of(layer: Image, leading: int) -> tuple[float, ...] | None:
+def spacing_of(layer: Layer, leading: int) -> tuple[float, ...] | None:
     """Spacing of the mask's axes in mm; None where a unit of the layer is no length."""
     pairs = zip(layer.scale[leading:], layer.units[leading:], strict=True)
     sides = [None if (one := millimetres(unit)) is None else side * one for side, unit in pairs]
@@ -116,7 +116,7 @@ def labels_of(layer: Labels, wanted: tuple[int, ...]) -> np.ndarray:
     return labels
 
 
-def check_place(layer: Labels, image: Image, leading: int) -> None:
+def check_place(layer: Labels, image: Layer, leading: int) -> None:
     """Refuse a Labels layer that does not lie over an image of its size, voxel by voxel.
 
     leading : axes of the image that are channels. The corners of both grids are compared in the
@@ -207,7 +207,7 @@ def helper(layer: Layer) -> bool:
     return MADE in layer.metadata
 
 
-def placement(layer: Image, leading: int) -> dict[str, Any]:
+def placement(layer: Layer, leading: int) -> dict[str, Any]:
     """What a layer of the mask's shape needs to lie exactly over the image."""
     kept = slice(leading, None)
     shear = np.asarray(layer.shear)
@@ -259,7 +259,7 @@ def mask_layer(layer: Image, card: Card | None, leading: int, data: np.ndarray) 
 
 
 def outline_layer(
-    layer: Image, leading: int, shape: tuple[int, ...], name: str, colours: DirectLabelColormap
+    layer: Layer, leading: int, shape: tuple[int, ...], name: str, colours: DirectLabelColormap
 ) -> Labels:
     """A layer that shows outlines and cannot be painted on, hidden at first."""
     outlines = Labels(
@@ -276,14 +276,14 @@ def outline_layer(
     return outlines
 
 
-def ring_layer(layer: Image, leading: int) -> Vectors:
+def ring_layer(layer: Layer, leading: int, name: str = "doubtful place") -> Vectors:
     """A layer for a ring, white in black: to be seen on every image.
 
     A layer of points would do, but takes napari thrice the time to draw first: it has texts.
     """
     made = Vectors(
         np.zeros((2 * ARCS, 2, layer.ndim - leading)),
-        name=f"{layer.name} doubtful place",
+        name=f"{layer.name} {name}",
         vector_style="line",
         edge_color=["black"] * ARCS + ["white"] * ARCS,
         **placement(layer, leading),

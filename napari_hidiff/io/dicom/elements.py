@@ -13,6 +13,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+from pydicom.valuerep import PersonName
 
 from napari_hidiff.errors import InputError, short
 
@@ -30,7 +31,7 @@ TAGS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
     *("ModalityLUTSequence", "DoseGridScaling"),
-    *("SegmentationType", "SegmentSequence"),
+    *("SegmentationType", "SegmentSequence", "ContentCreatorName"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
     *("SliceThickness", "SpacingBetweenSlices"),
     *("ImagePositionPatient", "ImageOrientationPatient", *GROUPS),
@@ -113,7 +114,7 @@ class Header:
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Any number of texts, without the spaces around them."""
         values = self._values(keyword) or ()
-        if not all(isinstance(value, str) for value in values):
+        if not all(isinstance(value, str | PersonName) for value in values):
             raise self._wrong(keyword, values, "text")
         return tuple(str(value).strip(" \0") for value in values)
 

@@ -1,5 +1,6 @@
 """A mask as a DICOM segmentation over the series that it was drawn on, by highdicom (an extra)."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -60,13 +61,18 @@ def check_installed(path: Path) -> None:
 
 
 def write_segmentation(
-    path: Path, mask: np.ndarray, classes: Sequence[Label], source: Source | None
+    path: Path,
+    mask: np.ndarray,
+    classes: Sequence[Label],
+    source: Source | None,
+    rater: str = "",
 ) -> None:
     """Write a mask as one binary segmentation, a segment for each class but the background.
 
     mask : integers [Z, Y, X], or [Y, X] of a single image, as read from ``source``.
     classes : a name and a colour for every label of the mask, background first; names have at
         most 64 characters. Classes without a voxel are segments too.
+    rater : who annotated it, its content creator.
     source : of the series, whose files must still be there: the segments refer to them.
 
     A segment has a frame for every slice, an empty one too, so that the file alone says where the
@@ -95,7 +101,7 @@ def write_segmentation(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = _segmentation(frames, _described(path, classes), slices, step)
+            made = _segmentation(frames, _described(path, classes), slices, step, rater)
             with atomic_write(path) as (part,):
                 made.save_as(part, enforce_file_format=True)
     except InputError:
@@ -199,7 +205,11 @@ def _described(path: Path, classes: Sequence[Label]) -> list[Any]:
 
 
 def _segmentation(
-    frames: np.ndarray, described: Sequence[Any], slices: Sequence[Slice], step: float
+    frames: np.ndarray,
+    described: Sequence[Any],
+    slices: Sequence[Slice],
+    step: float,
+    rater: str,
 ) -> Any:
     """highdicom's dataset of frames [k, rows, columns] on the slices."""
     hd = import_module("highdicom")
@@ -221,6 +231,7 @@ def _segmentation(
         content_label="MASK",
         content_description=f"mask by {NAME}",
         series_description=f"mask by {NAME}",
+        content_creator_name=_person(rater) or None,
         omit_empty_frames=False,
         specific_character_set="ISO_IR 192",  # classes have names in any script
     )
@@ -228,6 +239,11 @@ def _segmentation(
     if measures and slices[0].position is not None:  # scanners write a gap there, highdicom 1
         measures[0].SpacingBetweenSlices = DSfloat(step, auto_format=True)
     return made
+
+
+def _person(rater: str) -> str:
+    """A name as DICOM has it, without the signs that part names there."""
+    return " ".join(re.sub(r"[\\^=\x00-\x1f]", " ", rater).split())[:LONGEST]
 
 
 def _source_image(path: Path, one: Slice, step: float) -> Any:

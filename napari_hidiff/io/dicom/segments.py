@@ -55,7 +55,8 @@ def add(header: Header, level: np.ndarray, frame: np.ndarray) -> None:
 
 
 def record_of(header: Header) -> dict[str, Any] | None:
-    """Names and colours of the segments by label, as a record of ours has them; None without."""
+    """Names and colours of the segments by label, and who made them, as a record of ours has them;
+    None without."""
     found: dict[int, tuple[str, str | None]] = {}
     for item in header.items("SegmentSequence"):
         own = Header(header.path, (item,), header.name)
@@ -69,7 +70,9 @@ def record_of(header: Header) -> dict[str, Any] | None:
     for label, usual in enumerate(record.named(None, max(found) + 1)):
         name, colour = found.get(label, (usual.name, None)) if label else (usual.name, None)
         kinds.append({"name": name, "color": colour or usual.color})
-    return record.parse({record.NAME: record.VERSION, "classes": kinds, "turned": True})
+    rater = " ".join(" ".join(header.texts("ContentCreatorName")).split("^")).strip()
+    said = {"classes": kinds, "turned": True, "rater": rater}
+    return record.parse({record.NAME: record.VERSION, **said})
 
 
 def _off(steps: np.ndarray, usual: float) -> float:

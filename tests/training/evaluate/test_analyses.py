@@ -18,11 +18,12 @@ from volume_layouts import SPACING, write_msd
 
 from napari_hidiff.inference import volumes
 from napari_hidiff.masks import dice
+from napari_hidiff.surfaces import hd95, nsd
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import study
 from napari_hidiff.training.evaluate.analyses import cross_dataset, small_objects, steps
 from napari_hidiff.training.evaluate.experiments import EXPERIMENTS, run_experiment
-from napari_hidiff.training.evaluate.metrics import hd95, nsd, paired_bootstrap
+from napari_hidiff.training.evaluate.metrics import paired_bootstrap
 from napari_hidiff.training.evaluate.study import Options, Records
 
 ARMS = ("one-step", "ddim-2x1", "ancestral-10x1")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
+from napari_hidiff import surfaces
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate import metrics
 from napari_hidiff.training.evaluate.damage import damage
@@ -81,7 +82,7 @@ def test_scores_against_brute_force(seed, share, shape, tolerance):
     assert scores.mean["hd95"] == pytest.approx(brute_hd95(mask, truth, spacing), abs=1e-9)
     expected = brute_nsd(mask, truth, tolerance, spacing)
     assert scores.mean["nsd"] == pytest.approx(expected, abs=1e-12)
-    assert metrics.nsd(truth, mask, tolerance, spacing) == pytest.approx(expected, abs=1e-12)
+    assert surfaces.nsd(truth, mask, tolerance, spacing) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:.*get_mask_edges")
@@ -98,10 +99,10 @@ def test_surface_scores_are_monais(shape, seed):
     both = [torch.tensor(array)[None, None].float() for array in (mask, truth)]
     whole = {"include_background": True, "spacing": spacing}
     theirs = compute_hausdorff_distance(*both, percentile=95, **whole)
-    assert metrics.hd95(mask, truth, spacing) == pytest.approx(float(theirs), abs=1e-5)
+    assert surfaces.hd95(mask, truth, spacing) == pytest.approx(float(theirs), abs=1e-5)
     for tolerance in (0.0, 1.0, 1.6):
         theirs = compute_surface_dice(*both, [tolerance], **whole)
-        assert metrics.nsd(mask, truth, tolerance, spacing) == pytest.approx(float(theirs))
+        assert surfaces.nsd(mask, truth, tolerance, spacing) == pytest.approx(float(theirs))
 
 
 def test_nsd_of_known_surfaces():
@@ -109,15 +110,15 @@ def test_nsd_of_known_surfaces():
     truth, mask = np.zeros((2, 12, 8), bool)
     truth[2], mask[5] = True, True
     spacing = (0.7, 1.0)  # 3 * 0.7 is not exactly 2.1
-    assert metrics.nsd(mask, truth, 2.1, spacing) == 1
-    assert metrics.nsd(mask, truth, 2.0, spacing) == 0
+    assert surfaces.nsd(mask, truth, 2.1, spacing) == 1
+    assert surfaces.nsd(mask, truth, 2.0, spacing) == 0
     mask[2, :4] = True  # 4 of the truth's 8 and 4 of the mask's 12 pixels lie on the other
-    assert metrics.nsd(mask, truth, 0, spacing) == 8 / 20
+    assert surfaces.nsd(mask, truth, 0, spacing) == 8 / 20
     plane = np.zeros((5, 6, 7), bool)
     plane[2] = True
     moved = np.roll(plane, 1, 0)
-    assert metrics.nsd(moved, plane, 2.5, (2.5, 1, 1)) == 1
-    assert metrics.nsd(moved, plane, 1, (2.5, 1, 1)) == 0
+    assert surfaces.nsd(moved, plane, 2.5, (2.5, 1, 1)) == 1
+    assert surfaces.nsd(moved, plane, 1, (2.5, 1, 1)) == 0
 
 
 def test_regions_are_unions_and_their_mean_is_the_score():

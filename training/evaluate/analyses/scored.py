@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.surfaces import TOLERANCE
 from napari_hidiff.training.datasets import Case, Dataset
 
 from ..gallery import Row, best_median_worst, draw, richest
-from ..metrics import REPORTED, TOLERANCE, paired_bootstrap
+from ..metrics import REPORTED, paired_bootstrap
 from ..output import Content, numbers
 from ..samplers import SamplerSetting
 from ..scoring import MM, PIXELS, PRIOR, PreparedSample, score_case, seeds_of
