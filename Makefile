@@ -77,6 +77,7 @@ pictures: $(STAMP)  ## the pictures and the animation of the site and the README
 	$(SCREEN) $(BIN)/python docs/make_tour.py
 	$(SCREEN) $(BIN)/python docs/make_volume.py
 	$(SCREEN) $(BIN)/python docs/make_folder.py
+	$(SCREEN) $(BIN)/python docs/make_compare.py
 
 # Metadata and the rendering of the README are checked as the package index does; it takes 100 MB,
 # we allow 20.

@@ -79,6 +79,22 @@ def of_masks(line: Line, call: Call) -> None:
     assert rows == ["20", "16", "4"]
 
 
+def of_two_raters(line: Line, call: Call) -> None:
+    """Of one mask each, in a folder of each; with an image up to the window."""
+    mask = np.zeros((20, 30), np.uint8)
+    for rater in ("anna", "ben"):
+        mask[2:6, 2:6] += 1
+        Path(rater).mkdir(exist_ok=True)
+        Image.fromarray(mask).save(f"{rater}/eye_mask.png")
+    Image.fromarray(mask).save("eye.png")
+    if "--image" in line.words:
+        return up_to_the_window(line, call)
+    assert call(*line.words) == 0
+    if "--output" in line.words:
+        with open("agreement.csv", encoding="utf-8-sig", newline="") as file:
+            assert [row["Dice"] for row in csv.DictReader(file)] == ["0.000", "0.000"]
+
+
 def with_a_box(line: Line, call: Call) -> None:
     """As it stands where LiteMedSAM is installed, and else up to the line that says how to."""
     from napari_hidiff.inference.lite_medsam import is_installed
@@ -318,6 +334,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff models", run),
     (r"napari-hidiff replay ", after_a_session),
     (r"napari-hidiff sizes ", of_masks),
+    (r"napari-hidiff compare ", of_two_raters),
     (r"napari-hidiff [\w./-]+\.(jpg|png|tif|nii\.gz)$", up_to_the_window),
     (r"napari-hidiff (study/|--queue study/case1.png study/case2.png)$", of_a_folder),
     (r"napari-hidiff-refine .*--resume", going_on),
