@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QAbstractButton
 
@@ -87,6 +87,11 @@ class Controller(Actions):
         more.strokes.toggled.connect(lambda _: self._refresh())
         more.maps.toggled.connect(self._annotated_images.show_maps)
         more.show_steps.toggled.connect(self._show_steps)
+        more.similar.toggled.connect(self._limit_brush)
+        more.similar.toggled.connect(
+            lambda on: show_info(messages.SIMILAR_BRUSH if on else messages.BRUSH)
+        )
+        more.alike.valueChanged.connect(self._limit_brush)
 
     def _connect_controls(self) -> dict[str, Callable[[], object]]:
         """Connect every button to its action; returns what each key does."""
@@ -125,7 +130,7 @@ class Controller(Actions):
         }
         for button, action in actions.items():
             button.clicked.connect(lambda _=False, do=action: attempt(do))
-        buttons = (*actions, self._settings.changes)
+        buttons = (*actions, self._settings.changes, self._settings.similar)
         named = {button.objectName(): button.click for button in buttons}
         keys: dict[str, Callable[[], object]] = {
             name: press for name, press in named.items() if name in preferences.KEYS
@@ -226,6 +231,9 @@ class Controller(Actions):
             index = self._selection.target().index
             self._refinement.preview.show(annotated, index, step)
             self._refresh()
+
+    def _limit_brush(self, event: Any = None) -> None:
+        self._annotated_images.limit_brush(self._settings.share)
 
     def _reveal(self, visible: bool) -> None:
         if self._selection.annotated is not None:

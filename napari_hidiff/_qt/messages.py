@@ -28,6 +28,8 @@ UNDONE = "All slices are as they were before."
 REJECTED = "The last result is undone; your strokes stay."
 POINTED = "Next: paint a stroke inside the object, or draw a Box around it."
 POINT = "Paint a stroke inside the object first, or draw a Box around it."
+BRUSH = "Brush: all pixels under it."
+SIMILAR_BRUSH = "Brush: only similar pixels."
 DROPPED = "Dropped: the mask is as it was."
 
 

@@ -41,6 +41,7 @@ KEYS = {
     "carry": "Shift+F",
     "segment_slices": "Shift+G",
     "take_back": "Shift+Q",
+    "similar": "Shift+E",
     "next_disagreement": "Shift+D",
 }
 """Keys by the objectName of what they press, unless the Preferences say otherwise; free in napari

@@ -224,7 +224,7 @@ def test_with_naparis_own_history_no_frozen_pixel_changes(qapp, before, after) -
     """Random strokes, results, undos and rejects on a real Labels layer without a window."""
     layer = Labels(np.zeros((10, 12), np.uint8))
     annotation = Annotation((10, 12))
-    link = MaskLink(layer, annotation, lambda: WHOLE, lambda: None)
+    link = MaskLink(layer, annotation, lambda: WHOLE, lambda: None, lambda index: layer.data)
     link.session(WHOLE)
     frozen: dict[int, np.ndarray] = {}
 

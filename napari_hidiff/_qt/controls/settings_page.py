@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from napari_hidiff._qt.controls import elements
 from napari_hidiff._qt.controls.elements import Line, check_box
 from napari_hidiff._qt.controls.sections import ChannelBox, LearnBox, SliceRange
+from napari_hidiff.annotation.brush import SHARE
 
 
 class SettingsPage(QWidget):
@@ -41,6 +42,21 @@ class SettingsPage(QWidget):
         self.maps = check_box(
             "maps", "Probability and uncertainty", "Two more layers, filled by every result."
         )
+        self.similar = check_box(
+            "similar",
+            "Similar pixels only",
+            "The brush leaves out pixels whose grey values or colours are unlike those under its "
+            "centre.",
+        )
+        self.alike = QSpinBox()
+        self.alike.setObjectName("alike")
+        self.alike.setRange(5, 100)
+        self.alike.setSingleStep(5)
+        self.alike.setValue(round(100 * SHARE))
+        self.alike.setSuffix(" %")
+        self.alike.setToolTip(
+            "How much a pixel may differ: a share of the contrast round the brush."
+        )
         self.sizes = elements.button(
             "sizes", "Sizes …", "How large every class and object of the mask is: mm2, or ml."
         )
@@ -60,6 +76,9 @@ class SettingsPage(QWidget):
             self.cost,
             self.show_steps,
             self.steps_line,
+            elements.heading("Brush"),
+            self.similar,
+            elements.row(QLabel("May differ by"), self.alike),
             elements.heading("Update"),
             self.near,
             *(guard.native for guard in guards),
@@ -74,6 +93,11 @@ class SettingsPage(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._area)
+
+    @property
+    def share(self) -> float | None:
+        """How like the centre of the brush painted pixels are, 0..1; None = all are painted."""
+        return self.alike.value() / 100 if self.similar.isChecked() else None
 
     @property
     def area(self) -> Any:

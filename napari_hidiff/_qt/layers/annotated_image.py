@@ -83,7 +83,13 @@ class AnnotatedImage:
         self._helpers: dict[str, Layer] = {}
         self._exported = self.annotation.revision
         self._add(self.mask)
-        self.link = MaskLink(self.mask, self.annotation, self._shown_index, self._on_change)
+        self.link = MaskLink(
+            self.mask,
+            self.annotation,
+            self._shown_index,
+            self._on_change,
+            lambda index: layer_data.plane(image, self.leading, index),
+        )
 
     def session(self, index: Index) -> Session:
         """The session of a slice; raises InputError as :meth:`MaskLink.session`."""

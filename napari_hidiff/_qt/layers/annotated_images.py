@@ -41,6 +41,7 @@ class AnnotatedImages(QObject):
         self._looking: dict[Image, threads.Job] = {}
         self._closed = False
         self._maps = False
+        self._alike: float | None = None
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         return iter(self._open.values())
@@ -74,6 +75,15 @@ class AnnotatedImages(QObject):
         for annotated in self:
             annotated.maps_wanted = wanted
 
+    def limit_brush(self, share: float | None) -> None:
+        """Paint only pixels that look like the one under the centre of the brush from now on.
+
+        share : how like, 0..1 (:func:`napari_hidiff.annotation.brush.similar`); None = all pixels.
+        """
+        self._alike = share
+        for annotated in self:
+            annotated.link.brush.share = share
+
     def look_up(self, image: Image) -> None:
         """Find out, once per image, what an earlier session kept of it."""
         if image in self._looking:
@@ -104,6 +114,7 @@ class AnnotatedImages(QObject):
             annotated = AnnotatedImage(self._viewer, image, card, keep, self.changed.emit, kept)
             self._open[image] = annotated
             annotated.maps_wanted = self._maps
+            annotated.link.brush.share = self._alike
             annotated.link.stroke_ended = lambda: self.stroke_ended.emit(annotated)
             if self._offers.pop(image, None) is not None and not go_on:
                 show_info("Earlier strokes stay in their file.")

@@ -20,7 +20,7 @@ from napari_hidiff.inference.stack import check_lazy
 from napari_hidiff.io.pictures import CMYK, is_cmyk
 from napari_hidiff.io.record import CLASSES
 from napari_hidiff.io.volume import millimetres
-from napari_hidiff.masks import ADDED, DARK, LABELS, RELABELLED, REMOVED, Index
+from napari_hidiff.masks import ADDED, DARK, LABELS, RELABELLED, REMOVED, Index, slicer
 
 MADE = "napari-hidiff-made"
 """Where the metadata of a layer that was made beside a mask say what it shows."""
@@ -90,6 +90,14 @@ def _is_print(path: str) -> bool:
 def mask_shape(layer: Image, leading: int) -> tuple[int, ...]:
     """The shape of the mask of a layer, whose first ``leading`` axes are channels."""
     return tuple(layer.data.shape[leading : layer.ndim])
+
+
+def plane(layer: Image, leading: int, index: Index) -> Any:
+    """The pixels of a slice of the mask as a layer has them, [H, W, C]; perhaps a lazy array."""
+    found = pixels(layer)[(slice(None),) * leading + slicer(index)]
+    if layer.rgb:
+        return found
+    return np.moveaxis(found.reshape(-1, *found.shape[leading:]), 0, -1)
 
 
 def spacing_of(layer: Layer, leading: int) -> tuple[float, ...] | None:

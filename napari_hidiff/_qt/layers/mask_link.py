@@ -13,6 +13,7 @@ from napari.layers import Labels
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
 
+from napari_hidiff._qt.layers.similar_brush import SimilarBrush
 from napari_hidiff._qt.layers.strokes import Path, StrokeRecorder, brushed, enclosed
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.journal import Result
@@ -25,7 +26,8 @@ class MaskLink:
     """Follows what happens to a mask and writes results into it.
 
     layer : the mask, of the annotation's shape. annotation : what is kept about it.
-    shown : says which slice the viewer shows (None: no slice of this mask).
+    shown : says which slice the viewer shows (None: no slice of this mask). image : the pixels of
+    a slice, [H, W, C], for the brush that paints similar pixels only.
     changed : called after every change of strokes or content.
     """
 
@@ -35,6 +37,7 @@ class MaskLink:
         annotation: Annotation,
         shown: Callable[[], Index | None],
         changed: Callable[[], None],
+        image: Callable[[Index], Any],
     ) -> None:
         self.layer, self.annotation = layer, annotation
         self._shown, self._changed = shown, changed
@@ -50,6 +53,7 @@ class MaskLink:
         """Called after every finished stroke, once napari has filed it under its history."""
         self._ending = False
         self._recorder = StrokeRecorder(layer, self._on_stroke)
+        self.brush = SimilarBrush(layer, shown, image)
         layer.events.labels_update.connect(self._on_update)
         layer.events.paint.connect(self._on_paint)
         layer.events.set_data.connect(self._on_set_data)
@@ -58,6 +62,7 @@ class MaskLink:
         """Let go of the layer; it stays as it is."""
         self._closed = True
         self._recorder.close()
+        self.brush.close()
         self.layer.events.labels_update.disconnect(self._on_update)
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.set_data.disconnect(self._on_set_data)
@@ -281,7 +286,9 @@ class MaskLink:
         points = np.array(path)[:, axes]
         session = self.session(index)
         shape = session.timeline.content.shape
-        touched = brushed(points, self.layer.brush_size, self.layer.scale[axes], shape)
+        touched = self.brush.touched()
+        if touched is None or area:
+            touched = brushed(points, self.layer.brush_size, self.layer.scale[axes], shape)
         if area:
             inside = enclosed(points, shape)
             touched = inside if self.layer.mode == "polygon" else np.union1d(touched, inside)
