@@ -116,6 +116,14 @@ class Annotation:
                 new[axis] = int(at)
             self.session(tuple(new), mask[slicer(tuple(new))])
 
+    def meet_strokes(self, where: Sequence[Index], mask: np.ndarray) -> None:
+        """Make sessions for those of the slices ``where`` that strokes painted in another view
+        cross, so that they count there; ``mask`` is the whole mask."""
+        for index in where:
+            crossing = () if index in self.sessions else self._crossing(index)
+            if any((other.timeline.fixed[there] != FREE).any() for _, there, other in crossing):
+                self.session(index, mask[slicer(index)])
+
     def changed(self, mask: np.ndarray, painted: bool, more: bool = False) -> int:
         """The whole mask may have changed; bring every session up to date.
 

@@ -99,7 +99,9 @@ class ManySlices:
         where = self._range(target, axis)
         if labels is not None and label is None:
             check_labels(labels, model.labels, "The mask to start from")
-        sessions, how = target.annotated().annotation.sessions, settings.sampling
+        annotated, how = target.annotated(), settings.sampling
+        annotated.annotation.meet_strokes(where, annotated.mask.data)
+        sessions = annotated.annotation.sessions
         where = [index for index in where if index not in sessions or not sessions[index].done]
         if not where:
             raise InputError("Nothing to update: every slice of the range is done.")
@@ -140,6 +142,7 @@ class ManySlices:
             raise InputError("There is no slice to carry to: the range ends at this one.")
         paths = [slices_along(index, axis, at + step, end) for step, end in ways]
         whole, how = annotated.mask.data, settings.sampling
+        annotated.annotation.meet_strokes([*chain(*paths)], whole)
         sessions = annotated.annotation.sessions
 
         def of_object(labels: np.ndarray) -> np.ndarray:
@@ -182,6 +185,7 @@ class ManySlices:
         where, how = self._range(target, axis), settings.sampling
         annotated = target.annotated()
         sessions, whole = annotated.annotation.sessions, annotated.mask.data
+        annotated.annotation.meet_strokes(where, whole)
 
         def worked_on(index: Index) -> bool:
             session = sessions.get(index)
