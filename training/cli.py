@@ -187,6 +187,8 @@ def train_command(
 
     if dataset in PROMPTED:
         from napari_hidiff.training.universal.run import train
+    elif start is not None and not recipe.iterations:  # of a prompted model the refiner stays
+        from napari_hidiff.training.own_segmentor import train
     else:
         from napari_hidiff.training.trainer import train
 
@@ -243,11 +245,18 @@ def fine_tuning(
     Every 4th image of a folder is held out; other data sets, and one with a split file (``split``),
     hold out their val. InputError: a model that cannot be fine-tuned, other classes or channels.
     """
+    from napari_hidiff.inference.catalog import find_model, read_card
     from napari_hidiff.training import fine_tuning as tune
+    from napari_hidiff.training.own_segmentor import of_objects, own_recipe
 
-    card = tune.starting_model(start).card
-    dataset = tune.adapted(dataset, card)
-    recipe = tune.tuned(RECIPES[dataset.name], card, start, changes)
+    card, recipe = read_card(find_model(start)), RECIPES[dataset.name]
+    if card.prompted:
+        of_objects(dataset, card)  # refuses what it cannot learn from
+        recipe = own_recipe(recipe, card, start, changes)
+    else:
+        tune.starting_model(start)  # refuses an export
+        dataset = tune.adapted(dataset, card)
+        recipe = tune.tuned(recipe, card, start, changes)
     if dataset.name == "folder" and not split:
         cases = [case for cases in dataset.splits.values() for case in cases]
         dataset = dataclasses.replace(dataset, splits=tune.dealt(cases, recipe.seed, card))

@@ -291,5 +291,7 @@ def plan(recipe: Recipe, dataset: "Dataset", device: str = "") -> list[str]:
         f"size:      crops of {recipe.crop} px, width {recipe.width}, "
         f"batches of {recipe.batch}{where}",
         f"segmentor: {recipe.pretrain_iterations} iterations on all cases{folds}",
-        f"refiner:   {recipe.iterations} iterations, scored every {recipe.validate_every}",
+        f"refiner:   {recipe.iterations} iterations, scored every {recipe.validate_every}"
+        if recipe.iterations
+        else "refiner:   stays as it is",
     ]

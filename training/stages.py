@@ -52,18 +52,26 @@ REFINER_NOISE, SEGMENTOR_NOISE, WALK_NOISE = 1, 2, 4
 
 
 def pretrain(
-    name: str, stage: int, iterations: int, cases: Sequence[Stored], run: Run
+    name: str,
+    stage: int,
+    iterations: int,
+    cases: Sequence[Stored],
+    run: Run,
+    begin: nn.Module | None = None,
 ) -> Segmentor:
     """Train one segmentor on ``cases`` and return its averaged weights, frozen.
 
     Its state is in ``name.pt`` of the run: a finished one is loaded, an interrupted one continues.
-    ``stage`` determines its initial weights and its crops.
+    ``stage`` determines its initial weights and its crops. begin : a segmentor of the card to begin
+    with; None = that of the model the run starts from, if any.
     """
     recipe, classes = run.recipe, run.card.outputs
     torch.manual_seed(recipe.seed * 1000 + stage)
     segmentor, _ = networks(run.card)
-    if run.start is not None:
-        segmentor.load_state_dict(run.start.segmentor.state_dict())
+    if begin is None and run.start is not None:
+        begin = run.start.segmentor
+    if begin is not None:
+        segmentor.load_state_dict(begin.state_dict())
     device, real = run.accelerator.device, real_type(recipe)
     learner = learner_for(
         segmentor, recipe.pretrain_lr, iterations, recipe, run.card, run.accelerator

@@ -89,8 +89,8 @@ class Card:
     scores : measured results; training : recipe, command, seeds; versions : of the software.
     spacing : physical size of a training pixel in mm, (y, x) or (z, y, x); None for images without
         one.
-    prompted : whether the model needs a prompt (a stroke, a box, a mask): it was trained on objects
-        of any kind, and its own prior is 1/2 everywhere.
+    prompted : whether the refiner was trained on objects of any kind, from a prompt (a stroke, a
+        box, a mask); see :attr:`needs_prompt`.
     longest_side : longer side in pixels that training images were scaled to; 0 = not scaled, see
         :attr:`trained_side`.
     looks : statistics of the training images (:func:`ood.image_statistics`); empty on older cards.
@@ -124,6 +124,12 @@ class Card:
     def outputs(self) -> int:
         """K, the channels of the network's mask: 1 for one foreground class."""
         return 1 if len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the model finds nothing before it is told where: it is ``prompted``, and no
+        segmentor of the user's own makes its prior."""
+        return self.prompted and self.segmentor.get("name") != "own"
 
     @property
     def hypotheses(self) -> int:

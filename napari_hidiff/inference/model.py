@@ -148,16 +148,14 @@ class HiDiff:
     def prior(
         self, image: np.ndarray, normalised: bool = False, scale: float | None = None
     ) -> np.ndarray:
-        """The segmentor's probabilities f(x), float32 [K, H, W].
-
-        A prompted model knows no object without a prompt: 0 everywhere.
+        """The segmentor's probabilities f(x), float32 [K, H, W]; see also :func:`prompted.prior`.
 
         normalised : the image is normalised already, as a slice of a volume must be
         (:mod:`napari_hidiff.inference.volumes`). scale : see :meth:`steps`.
         """
-        if self.card.prompted:
-            return np.zeros((1, *self.check_image(image).shape[:2]), np.float32)
         checked = self.check_image(image)
+        if self.card.prompted:
+            return prompted.prior(self, checked)
         if (view := self.view(checked.shape[:2], scale)) is not None:
             return view.back(self.prior(view.image(checked), normalised, 1))
         with torch.inference_mode(), full_precision(self.device):
@@ -218,6 +216,7 @@ class HiDiff:
             raise InputError("what a local refinement is about does not have the image's size")
         small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
         if self.card.prompted:
+            given = prompted.prior(self, checked)[0] if given is None else given
             return self._prompted(checked, given, small, sampling, start)
         if view is not None:
             return self._resampled(view, checked, given, small, sampling, normalised, start, local)

@@ -8,12 +8,20 @@ strokes are kept there as they were painted. Around the window the mask stays as
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from napari_hidiff.diffusion.samplers import Step
+from napari_hidiff.engine.precision import full_precision
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.resampling import FOUND, Area, View
+from napari_hidiff.inference.resampling import FOUND, Area, View, whole_at
+from napari_hidiff.networks.refiner import probabilities
+from napari_hidiff.networks.segmentor_registry import OwnSegmentor
+
+if TYPE_CHECKING:
+    from napari_hidiff.inference.model import HiDiff
 
 Ask = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], Iterator[Step]]
 """(image float32 [h, w, C], prior float32 [1, h, w] or None, fixed int16 [h, w], a mask [h, w] to
@@ -25,6 +33,11 @@ object, or the whole image: closer looks cost accuracy (``python -m benchmarks.p
 """
 ENLARGED = 3
 """How many times a window is enlarged, each time to twice its side."""
+
+
+TRUST = 0.25
+"""How far a prior of an own segmentor goes from 1/2: a few images make a network surer than right,
+and with more than this strokes correct it too slowly (docs/own-model.md)."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,23 @@ def says_where(prior: np.ndarray | None) -> bool:
         return False
     top = prior.max()
     return bool(top >= FOUND and not top == prior.min() == FOUND)
+
+
+def prior(model: "HiDiff", image: np.ndarray) -> np.ndarray:
+    """The prior float32 [1, H, W] of a prompted model for an image float32 [H, W, C].
+
+    It is that of its own segmentor, which sees the whole image at the model's scale, drawn towards
+    1/2 (:data:`TRUST`); a model that needs a prompt knows no object before it: 0 everywhere.
+    """
+    size = image.shape[0], image.shape[1]
+    if not isinstance(model.segmentor, OwnSegmentor):
+        return np.zeros((1, *size), np.float32)
+    view = whole_at(model.card.longest_side, size)
+    seen = np.ascontiguousarray(model.intensity(view.image(image)).transpose(2, 0, 1))
+    with torch.inference_mode(), full_precision(model.device):
+        logits, _ = model.segmentor.own(torch.from_numpy(seen)[None].to(model.device))
+        probability = view.back(probabilities(logits)[0].float().cpu().numpy())
+    return FOUND + TRUST * (probability - FOUND)
 
 
 def steps(

@@ -37,6 +37,11 @@ def whole(card: Card, size: tuple[int, int], scale: float | None) -> "View | Non
     return View((slice(0, size[0]), slice(0, size[1])), size, scale)
 
 
+def whole_at(side: int, size: tuple[int, int]) -> "View":
+    """The view of a whole image of ``size`` (H, W) with ``side`` pixels on its longer side."""
+    return View((slice(0, size[0]), slice(0, size[1])), size, side / max(size))
+
+
 class View:
     """A window of an image of ``whole`` (H, W) pixels.
 

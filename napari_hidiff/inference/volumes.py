@@ -47,12 +47,12 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
 
 def prior(model: HiDiff, volume: np.ndarray, scale: float | None = None) -> np.ndarray:
     """The segmentor's probabilities float32 [K, D, H, W] of a *normalised* volume [D, H, W, C];
-    0 of a prompted model, which has not been told of any object.
+    0 of a model that needs a prompt.
 
     scale : of its slices, see :meth:`HiDiff.steps`.
     """
     if model.card.prompted:
-        return np.zeros((1, *volume.shape[:3]), np.float32)
+        return np.stack([model.prior(plane) for plane in volume], 1)
     if (view := model.view((volume.shape[1], volume.shape[2]), scale)) is not None:
         return view.back(prior(model, np.stack([view.image(plane) for plane in volume]), 1))
     parts = []
@@ -85,7 +85,7 @@ def refine(
     InputError if prior, fixed or settings do not fit, before their slices are refined, and if no
     slice has a prompt for a prompted model.
     """
-    if model.card.prompted and not (
+    if model.card.needs_prompt and not (
         says_where(prior) or (fixed is not None and (fixed == 1).any())
     ):
         raise InputError("no slice has a stroke inside the object, or a mask to start from")
@@ -123,7 +123,8 @@ def together(
     fixed : per slice int [H, W], -1 = free, or None.
     sampling : None = the card's default.
 
-    A prompted model leaves a slice without a stroke on the object and without a prior empty.
+    A prompted model leaves a slice without a stroke on the object and without a prior that holds
+    one empty.
     InputError if an argument does not fit, before anything is computed.
     """
     if model.card.prompted:
@@ -204,6 +205,8 @@ def _prompted(
     how, size = asdict(sampling or model.sampling()), (planes.shape[1], planes.shape[2])
     priors, probabilities = np.zeros((2, 1, len(planes), *size), np.float32)
     for number, (plane, prior, kept) in enumerate(zip(planes, given, fixed, strict=True)):
+        if prior is None and not model.card.needs_prompt:
+            prior = model.prior(plane)
         if prior is not None:
             priors[:, number] = model.check_prior(prior, size)
         if says_where(prior) or (kept is not None and (kept == 1).any()):

@@ -39,11 +39,15 @@ class Encoder(Segmentor):
 
     def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         batch, _, height, width = image.shape
-        x, features = self.stem(image), []
-        for level in self.levels:
-            x = level(x)
-            features.append(x)
+        _, *features = self.pyramid(image)
         return image.new_zeros(batch, self.classes, height, width), features
+
+    def pyramid(self, image: Tensor) -> list[Tensor]:
+        """The features at strides 2, 4, 8, 16, 32 of an image whose sides are multiples of 32."""
+        features = [self.stem(image)]
+        for level in self.levels:
+            features.append(level(features[-1]))
+        return features
 
 
 class Residual(nn.Module):

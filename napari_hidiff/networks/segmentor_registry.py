@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.networks.decoder import EncoderDecoder
 from napari_hidiff.networks.encoder import Encoder
 from napari_hidiff.networks.segmentor import Segmentor, check_threshold, measure, one_line
 from napari_hidiff.networks.segmentor_libraries import (
@@ -35,12 +36,16 @@ SEGMENTORS: dict[str, Callable[..., Segmentor]] = {
     "segresnet": SegResNet,
     "smp": SMP,
     "encoder": Encoder,
+    "encoder-decoder": EncoderDecoder,
 }
 FORMS = (
     "unet, flexible-unet, flexible-unet/<backbone>, swin-unetr, attention-unet, segresnet, "
-    "smp:<architecture>/<encoder>, encoder, <module>:<factory>"
+    "smp:<architecture>/<encoder>, encoder, encoder-decoder, <module>:<factory>"
 )
 """The accepted forms of a name, for messages and help."""
+
+OWN = "own"
+"""Name on a card of an :class:`OwnSegmentor`, which is made by training alone."""
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -64,6 +69,8 @@ def build_segmentor(
             segmentor: Segmentor = AnyModule(channels, classes, factory=name, **options)
         elif name in SEGMENTORS:
             segmentor = SEGMENTORS[name](channels, classes, **options)
+        elif name == OWN:
+            segmentor = OwnSegmentor(channels, classes, **options)
         else:
             raise InputError(f"segmentor must be one of {FORMS}, not {name!r}")
     except InputError:
@@ -117,6 +124,29 @@ _outputs: ContextVar[dict[int, Any] | None] = ContextVar("outputs of named layer
 def trust(module: str) -> None:
     """Allow segmentors from ``module`` in this process, as ``NAPARI_HIDIFF_TRUST`` does."""
     _trusted.add(module)
+
+
+class OwnSegmentor(Segmentor):
+    """The encoder of a prompted model, joined by a segmentor of the user's own.
+
+    As a segmentor it is the encoder: features, and logits of 0. The refiner goes on as it was
+    trained, whatever network says where the object is.
+
+    encoder, own : both by name and options, as on a card (:func:`build_segmentor`). ``own`` maps a
+    whole image at the model's scale to logits, of which :meth:`HiDiff.prior` makes the prior.
+    """
+
+    def __init__(
+        self, channels: int, classes: int, encoder: Mapping[str, Any], own: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self.encoder = build_segmentor(channels=channels, classes=classes, **encoder)
+        self.own = build_segmentor(channels=channels, classes=classes, **own)
+        self.feature_channels = self.encoder.feature_channels
+        self.multiple = self.encoder.multiple
+
+    def encode_decode(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.encoder.encode_decode(image)
 
 
 class AnyModule(Segmentor):

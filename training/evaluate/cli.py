@@ -43,12 +43,23 @@ SCORES_ONLY = (
     "skip_bad",
 )
 """Options that no experiment takes."""
-EXPERIMENT_ONLY = ("strokes", "stroke", "wrong_strokes", "arms", "slices", "objects", "control")
+EXPERIMENT_ONLY = (
+    "strokes",
+    "stroke",
+    "wrong_strokes",
+    "arms",
+    "slices",
+    "objects",
+    "images",
+    "control",
+)
 """Options that only experiments on a model take."""
 MODEL_ONLY = ("model", "sampler", "steps", "samples", "engine")
 """Options that no ablation takes: it trains its models, and its variants say how they refine."""
-COLLECTION, OBJECTS = "collection", 20
-"""The data set of many sets, and how many objects of each are used."""
+COLLECTION, OBJECTS, IMAGES = "collection", 20, 40
+"""The data set of many sets, and how many objects, or pictures, of each are used."""
+WHOLE_PICTURES = "first-images"
+"""The experiment on all that is labelled in a picture, not on objects one by one."""
 ABLATION_ONLY = ("rows", "size", "settings", "first_stage", "kept")
 """Options that only ablations take."""
 
@@ -91,6 +102,7 @@ def evaluate_command(
     arms: of.ArmsOption = None,
     slices: of.SlicesOption = Options.slices,
     objects: of.ObjectsOption = OBJECTS,
+    images: of.ImagesOption = IMAGES,
     control: of.ControlOption = None,
     rows: of.RowsOption = None,
     size: of.SizeOption = Options.size,
@@ -164,9 +176,12 @@ def evaluate_command(
         longest_side = 0 if prompted else int(recipe.get("longest_side", 0))
     opened = replace(opened, longest_side=longest_side)
     if dataset == COLLECTION and prompted:
-        from .objects import unseen_objects
+        from .objects import unseen_objects, unseen_pictures
 
-        opened = unseen_objects(opened, loaded.card, objects)
+        if experiment == WHOLE_PICTURES:
+            opened = unseen_pictures(opened, loaded.card, images)
+        else:
+            opened = unseen_objects(opened, loaded.card, objects)
     cases = opened.split(split)[:limit]
     if experiment is not None:
         folder = state or default_state(experiment, options.model, opened, split)

@@ -68,6 +68,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         "none: the paper has no simulated annotator",
         show=imported_later("interactive.report", "print_report"),
     ),
+    "first-images": Experiment(
+        "strokes for the first images of a kind, with a segmentor of one's own after every eight",
+        imported_later("interactive.first_images", "run"),
+        "III, any segmentor may give the prior: here one that was trained in minutes",
+        imported_later("interactive.first_images_report", "report"),
+    ),
     "alternatives": Experiment(
         "a few clearly different masks against one",
         imported_later("generative.alternatives", "run"),

@@ -30,22 +30,46 @@ def unseen_objects(dataset: Dataset, card: Card, most: int) -> Dataset:
     ``most`` of these are taken, evenly over its pictures. The other splits stay empty.
     InputError names a pair that cannot be read.
     """
-    trained = {id_.partition("/")[0] for id_ in card.training.get("cases", {}).get("train", ())}
-    sets: dict[str, list[Case]] = {}
+    sets = _unseen(dataset, card)
+    chosen: list[Case] = []
+    for cases in sets.values():
+        chosen += _evenly(list(_objects(cases)), most)
+    return replace(_tested(dataset, card, chosen), reader=read_object)
+
+
+def unseen_pictures(dataset: Dataset, card: Card, most: int) -> Dataset:
+    """The same with whole pictures: all that is labelled in one is the object."""
+    chosen = [case for cases in _unseen(dataset, card).values() for case in _evenly(cases, most)]
+    return _tested(dataset, card, chosen)
+
+
+def _unseen(dataset: Dataset, card: Card) -> dict[str, list[Case]]:
+    """The cases of every set that the card's model was not trained on, by name."""
+    trained, sets = _trained(card), dict[str, list[Case]]()
     for split in dataset.splits.values():
         for case in split:
-            sets.setdefault(set_of(case), []).append(case)
-    chosen: list[Case] = []
-    for name in sorted(sets.keys() - trained):
-        found = list(_objects(sets[name]))
-        at = np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int)
-        chosen += [found[i] for i in at]
+            if set_of(case) not in trained:
+                sets.setdefault(set_of(case), []).append(case)
+    return dict(sorted(sets.items()))
+
+
+def _trained(card: Card) -> set[str]:
+    return {id_.partition("/")[0] for id_ in card.training.get("cases", {}).get("train", ())}
+
+
+def _evenly(found: Sequence[Case], most: int) -> list[Case]:
+    at = np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int)
+    return [found[i] for i in at]
+
+
+def _tested(dataset: Dataset, card: Card, chosen: Sequence[Case]) -> Dataset:
+    """The data set with these cases as its only split, ``test``."""
+    known = {set_of(case) for split in dataset.splits.values() for case in split}
     note = f"sets that {card.name} was trained on are left out"
     return replace(
         dataset,
         splits={"train": (), "val": (), "test": tuple(chosen)},
-        notes=(*dataset.notes, note) if trained & sets.keys() else dataset.notes,
-        reader=read_object,
+        notes=(*dataset.notes, note) if _trained(card) & known else dataset.notes,
     )
 
 

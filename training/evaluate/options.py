@@ -170,6 +170,14 @@ ObjectsOption = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+ImagesOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Pictures of every set in first-images, where the data set is a collection.",
+        rich_help_panel=MODELS,
+    ),
+]
 ControlOption = Annotated[
     Path | None,
     typer.Option(
