@@ -253,10 +253,11 @@ class Actions:
                 target.annotated().mask.selected_label = label
             user = (labels == label).astype(np.uint8) if (labels == label).any() else None
         given = session.prompt(label) if user is None else user
-        if given is None and not session.painted_in(label):
+        model = self._models.loaded()
+        alone = given is None and not session.painted_in(label)
+        if alone and model.card.needs_prompt:
             raise InputError(messages.POINT)
         by_user = user is not None
-        model = self._models.loaded()
         self._refinement.point(target, model, label, given, by_user, then, labels)
 
     # Files and earlier sessions.

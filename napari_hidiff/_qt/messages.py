@@ -1,7 +1,7 @@
 """The sentences of the widget that carry numbers."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from napari_hidiff._qt import preferences
 from napari_hidiff.annotation.entries import rater_of
@@ -73,7 +73,8 @@ def fits(card: Card, doubts: Sequence[str] = (), scale: float = 1.0) -> str:
     if doubts:
         return f"Look twice, unusual for {card.name}: {'; '.join(doubts)}. Expect poor masks."
     if card.prompted:
-        return "Fits any image. Finds the object that you paint in or box."
+        known = "" if card.needs_prompt else "what you annotated before, and "
+        return f"Fits any image. Finds {known}the object that you paint in or box."
     what, known, _ = card.summary.partition(" in ")  # "anterior" alone does not say of what
     several = known and len(card.classes) > 2
     finds = what[:1].lower() + what[1:] if several else named(card)
@@ -293,6 +294,28 @@ def drafts(made: int, left: int, total: int, why: str) -> str:
 def no_drafts(name: str) -> str:
     """The chosen model makes no drafts."""
     return f"{name} makes no drafts: it finds what it is pointed at."
+
+
+def own_offer(done: int) -> str:
+    """So many images are done: a segmentor of one's own can be trained."""
+    return f"{done} images are done. A network can learn from them: minutes, beside your work."
+
+
+def own_training(share: float) -> str:
+    """How far a training is."""
+    return f"Learning from the done images: {share:.0%}. You can go on working."
+
+
+def own_result(report: Mapping[str, Any]) -> str:
+    """What a training was worth on the images held out (``Tuning.report``)."""
+    if report["mean"] is None:
+        return f"Trained, but not used: {report['note']}."
+    before, after = (list(report["mean"][when].values())[-1] for when in ("before", "after"))
+    count = len(report["cases"])
+    scores = f"Dice after 3 strokes on {count} held-out image{'s' * (count != 1)}"
+    if report["better"]:
+        return f"Better than none: {scores} {before:.2f} before, {after:.2f} now. Press Find."
+    return f"Not better than none, so it is not used: {scores} {before:.2f} without, {after:.2f}."
 
 
 def queue_over(done: int, total: int) -> str:

@@ -20,6 +20,7 @@ from napari_hidiff._qt.tasks.drafts import Drafts
 from napari_hidiff._qt.tasks.fine_tuning import Learning
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
+from napari_hidiff._qt.tasks.own_model import OwnModel
 from napari_hidiff._qt.tasks.queue import QueueTask, dropped
 from napari_hidiff._qt.tasks.refinement import Refinement
 from napari_hidiff._qt.tasks.selection import Selection
@@ -66,6 +67,7 @@ class HiDiffWidget(QWidget):
             viewer, panel, self.annotated_images, self.models, self.fit, self.work
         )
         self.drafts = Drafts(panel.queue, self.models, self.queue)
+        self.own_model = OwnModel(panel.queue.own, self.queue, self.models, self.settings.device)
         self.setAcceptDrops(True)
         preferences.remember_sections(self)
         self.destroyed.connect(lambda: self.shut_down(window_gone=True))
@@ -150,7 +152,7 @@ class HiDiffWidget(QWidget):
                 busy=work.busy,
                 problem=self.fit.problem,
                 without_model=page.works_without_model,
-                prompted=card is not None and card.prompted,
+                prompted=card is not None and card.needs_prompt,
                 begun=begun or (session is not None and session.worth_keeping),
                 painted=session is not None and session.timeline.painted_since,
                 at_once=page.after_stroke.isChecked(),
@@ -256,6 +258,7 @@ class HiDiffWidget(QWidget):
         self.work.close()
         self.annotated_images.close(tidy=not window_gone)  # saves: nothing that fails comes before
         self.learning.close()
+        self.own_model.close()
         self.fit.close()
         self.models.close()
         self.classes.close()

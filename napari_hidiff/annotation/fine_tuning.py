@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ class Progress:
 
     stage, done, total : the current position. losses, dice : curves of (share of the run 0..1,
     value); dice is that of refined held-out images. stopped, finished : whether it ended so.
+    shares : the stages in order, each with its share of the time.
     """
 
     stage: str = "starting"
@@ -162,17 +163,18 @@ class Progress:
     dice: list[tuple[float, float]] = field(default_factory=list)
     stopped: bool = False
     finished: bool = False
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
 
     @property
     def share(self) -> float:
         """The part of the whole run that is done, 0..1."""
         if self.finished or self.stage == "scoring":
             return 1.0
-        names = list(SHARES)
+        names = list(self.shares)
         if self.stage not in names:
             return 0.0
-        before = sum(SHARES[name] for name in names[: names.index(self.stage)])
-        return before + SHARES[self.stage] * (self.done / self.total if self.total else 0)
+        before = sum(self.shares[name] for name in names[: names.index(self.stage)])
+        return before + self.shares[self.stage] * (self.done / self.total if self.total else 0)
 
     def take(self, line: dict[str, Any]) -> None:
         """Add one line of ``progress.jsonl``."""

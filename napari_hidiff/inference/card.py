@@ -230,7 +230,7 @@ def card_scores(card: Card) -> tuple[str, list[list[str]]]:
     held_out = card.training.get("held_out", {}).get("mean")
     if not means and held_out:
         rows = [["mask", "before", "after"]]
-        for name in ("prior", "refined"):
+        for name in held_out["after"]:
             rows.append([name, *(f"{held_out[when][name]:.3f}" for when in ("before", "after"))])
         count = len(card.training["held_out"]["cases"])
         return f"Dice on {count} held-out corrections, before and after the fine-tuning", rows

@@ -155,7 +155,8 @@ class HiDiff:
         """
         checked = self.check_image(image)
         if self.card.prompted:
-            return prompted.prior(self, checked)
+            side, rule = self.card.longest_side, self.intensity
+            return prompted.prior(self.segmentor, checked, side, rule)
         if (view := self.view(checked.shape[:2], scale)) is not None:
             return view.back(self.prior(view.image(checked), normalised, 1))
         with torch.inference_mode(), full_precision(self.device):
@@ -216,7 +217,7 @@ class HiDiff:
             raise InputError("what a local refinement is about does not have the image's size")
         small = labels.astype(np.int16)  # int64 would be most of the memory of a large image
         if self.card.prompted:
-            given = prompted.prior(self, checked)[0] if given is None else given
+            given = self.prior(image)[0] if given is None else given
             return self._prompted(checked, given, small, sampling, start)
         if view is not None:
             return self._resampled(view, checked, given, small, sampling, normalised, start, local)

@@ -8,10 +8,10 @@ strokes are kept there as they were painted. Around the window the mask stays as
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from napari_hidiff.diffusion.samplers import Step
 from napari_hidiff.engine.precision import full_precision
@@ -20,12 +20,11 @@ from napari_hidiff.inference.resampling import FOUND, Area, View, whole_at
 from napari_hidiff.networks.refiner import probabilities
 from napari_hidiff.networks.segmentor_registry import OwnSegmentor
 
-if TYPE_CHECKING:
-    from napari_hidiff.inference.model import HiDiff
-
 Ask = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], Iterator[Step]]
 """(image float32 [h, w, C], prior float32 [1, h, w] or None, fixed int16 [h, w], a mask [h, w] to
 start from or None) -> the steps of a refinement of a window."""
+
+Normalise = Callable[[np.ndarray], np.ndarray]
 
 CONTEXT, ROOM = 5.0, 3.0
 """A window is so many times as long as the strokes on the object, and as what is known of the
@@ -83,19 +82,20 @@ def says_where(prior: np.ndarray | None) -> bool:
     return bool(top >= FOUND and not top == prior.min() == FOUND)
 
 
-def prior(model: "HiDiff", image: np.ndarray) -> np.ndarray:
+def prior(segmentor: nn.Module, image: np.ndarray, side: int, normalise: Normalise) -> np.ndarray:
     """The prior float32 [1, H, W] of a prompted model for an image float32 [H, W, C].
 
     It is that of its own segmentor, which sees the whole image at the model's scale, drawn towards
     1/2 (:data:`TRUST`); a model that needs a prompt knows no object before it: 0 everywhere.
+    side : longer side at the model's scale, pixels. normalise : the model's intensity rule.
     """
     size = image.shape[0], image.shape[1]
-    if not isinstance(model.segmentor, OwnSegmentor):
+    if not isinstance(segmentor, OwnSegmentor):
         return np.zeros((1, *size), np.float32)
-    view = whole_at(model.card.longest_side, size)
-    seen = np.ascontiguousarray(model.intensity(view.image(image)).transpose(2, 0, 1))
-    with torch.inference_mode(), full_precision(model.device):
-        logits, _ = model.segmentor.own(torch.from_numpy(seen)[None].to(model.device))
+    view, device = whole_at(side, size), next(segmentor.parameters()).device
+    seen = np.ascontiguousarray(normalise(view.image(image)).transpose(2, 0, 1))
+    with torch.inference_mode(), full_precision(device):
+        logits, _ = segmentor.own(torch.from_numpy(seen)[None].to(device))
         probability = view.back(probabilities(logits)[0].float().cpu().numpy())
     return FOUND + TRUST * (probability - FOUND)
 

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QHeaderView, QTreeView, QVBoxLayout, QWidget
 from napari_hidiff._qt import preferences
 from napari_hidiff._qt.controls import elements
 from napari_hidiff._qt.controls.elements import Line
+from napari_hidiff._qt.controls.own_box import OwnBox
 from napari_hidiff.annotation.queue import Item
 
 NAMES = "Image", "State"
@@ -61,6 +62,7 @@ class QueuePage(QWidget):
         self.state_line.setStyleSheet("padding: 0; font-style: italic")
         self.model = ItemsModel()
         self.table = _table(self.model)
+        self.own = OwnBox()
         self.table.clicked.connect(self._clicked)
         column = QVBoxLayout(self)
         column.setContentsMargins(6, 6, 6, 4)
@@ -77,6 +79,7 @@ class QueuePage(QWidget):
             column.addWidget(part)
         column.addWidget(self.table, 1)
         column.addWidget(self.state_line)
+        column.addWidget(self.own)
         column.addStretch()
         self.show_queue(None)
 

@@ -97,7 +97,7 @@ class Learning(QObject):
             raise InputError("A fine-tuning is under way.")
         if not kept.stems:
             raise InputError("The training set is empty: add a mask that is done first.")
-        if model.exported:
+        if model.exported and not model.card.prompted:  # whose refiner stays as it is
             raise InputError(f"{model.card.name} is an export: fine-tune what it was made from.")
         path = catalog.find_model(chosen)
         name = catalog.free_name(f"{catalog.root_name(path, model.card)}-tuned")
@@ -243,7 +243,7 @@ def _table(report: dict[str, Any]) -> str:
         f"<tr><td>{mask}&nbsp;&nbsp;</td>"
         + "".join(f"<td>{report['mean'][when][mask]:.3f}&nbsp;&nbsp;</td>" for when in WHEN)
         + "</tr>"
-        for mask in ("prior", "refined")
+        for mask in report["mean"]["after"]
     )
     return (
         f"Dice on {count} held-out image{'s' * (count > 1)}, never trained on:"

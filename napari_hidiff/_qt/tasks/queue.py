@@ -325,6 +325,7 @@ class QueueTask(QObject):
         done = (queue.done, len(queue)) if queue else None
         self._annotate.show_queue(done, self._job is None)
         self._page.update_state(self.item, messages.queue(*done) if done else "")
+        self.changed.emit()
 
 
 def dropped(data: QMimeData) -> list[Path]:

@@ -68,7 +68,7 @@ class ManySlices:
         """
         where = self._range(target, axis)
         args: tuple[Any, ...] = (model, target.stack, where)
-        if model.card.prompted and labels is None:
+        if model.card.needs_prompt and labels is None:
             raise InputError(
                 "This model finds what it is pointed at: paint in a slice, then Carry."
             )
