@@ -78,6 +78,7 @@ pictures: $(STAMP)  ## the pictures and the animation of the site and the README
 	$(SCREEN) $(BIN)/python docs/make_volume.py
 	$(SCREEN) $(BIN)/python docs/make_folder.py
 	$(SCREEN) $(BIN)/python docs/make_compare.py
+	$(SCREEN) $(BIN)/python docs/make_own_model.py
 
 # Metadata and the rendering of the README are checked as the package index does; it takes 100 MB,
 # we allow 20.

@@ -197,7 +197,7 @@ def on_one_image(line: Line, call: Call) -> None:
     if "--experiment" in line.words and str(line) not in first_of_each_experiment():
         return read(line, call)
     few = ["--limit", "1", "--seeds", "1"]
-    if "interactive" in line.words:
+    if {"interactive", "first-images"} & set(line.words):
         few += ["--strokes", "1"]
     assert call(*line.words, *few) == 0
 

@@ -82,7 +82,8 @@ def train_command(
             "--from",
             metavar="MODEL",
             help="Fine-tune this model (bundled, yours, or a file) with a few more images: the "
-            "same networks, classes and channels, a short run with a low learning rate.",
+            "same networks, classes and channels, a short run with a low learning rate. A model "
+            "that needs prompts gets a segmentor of your own instead.",
         ),
     ] = None,
     name: Annotated[
@@ -145,6 +146,9 @@ def train_command(
 
     napari-hidiff-train --dataset folder --data mine --from chase-vessels fine-tunes a model: it
     starts from its weights, and every 4th image is held out for scores before and after.
+
+    napari-hidiff-train --dataset folder --data mine --from universal trains a small segmentor in
+    minutes. universal then finds such objects without a prompt, and its refiner stays as it is.
 
     napari-hidiff-train --dataset collection --data sets --minutes 8 trains a universal refiner on
     every set in the folder sets: it segments any object from a stroke, a box or a mask.

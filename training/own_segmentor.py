@@ -50,7 +50,7 @@ OWN_RECIPE: dict[str, Any] = {
     "segmentor": "encoder-decoder",
     "crop": 192,
     "batch": 4,
-    "pretrain_iterations": 100,
+    "pretrain_iterations": 300,
     "pretrain_lr": 2e-3,
     "ema": 0.98,
     "folds": 0,
@@ -59,7 +59,7 @@ OWN_RECIPE: dict[str, Any] = {
     "validate_every": 1,
 }
 """Changes to a recipe: minutes on one thread. No refiner is trained."""
-AGAIN: dict[str, Any] = {"pretrain_iterations": 60}
+AGAIN: dict[str, Any] = {"pretrain_iterations": 150}
 """Further changes where the model has such a segmentor already: training goes on from it."""
 CHANGEABLE = frozenset(
     {

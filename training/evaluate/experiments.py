@@ -72,7 +72,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "strokes for the first images of a kind, with a segmentor of one's own after every eight",
         imported_later("interactive.first_images", "run"),
         "III, any segmentor may give the prior: here one that was trained in minutes",
-        imported_later("interactive.first_images_report", "report"),
+        show=imported_later("interactive.first_images_report", "print_table"),
     ),
     "alternatives": Experiment(
         "a few clearly different masks against one",

@@ -16,6 +16,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training import simulated_annotator
 from napari_hidiff.training.datasets import Case, Dataset
+from napari_hidiff.training.own_segmentor import AGAIN, OWN_RECIPE
 
 from ..output import Content, plain
 from ..scoring import set_of
@@ -81,7 +82,8 @@ class FirstImages:
         records: list[Record] = []
         rounds: list[Content] = []
         model: HiDiff | None = None
-        start, chain = self.options.model, [self._print, str(seed)]
+        start = self.options.model
+        chain: list[Any] = [self._print, seed, OWN_RECIPE, AGAIN]
         for first in range(0, len(cases), EVERY):
             if first:
                 chain = [digest({"chain": chain, "masks": [r["mask"] for r in records]})]

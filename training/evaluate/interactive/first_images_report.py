@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
+from rich.console import Console
 
 from ..gallery import new_figure, save
-from ..output import Content, Report, Table, numbers
+from ..output import Content, Report, Table, numbers, print_report
 
 PICTURE = "curves.png"
 COLUMNS = 3
@@ -36,6 +37,11 @@ def report(content: Content) -> Report:
     facts = f"seeds {numbers(content['seeds'])}; at most {content['strokes']} strokes an image"
     about = f"strokes until every image has a Dice of {content['goal']:.2f}"
     return Report(about, summary if shared else [], Table(heads, rows), facts)
+
+
+def print_table(content: Content, out: Console) -> None:
+    """The report on the console."""
+    print_report(content, report(content), out)
 
 
 def _strokes(arm: Content) -> str:

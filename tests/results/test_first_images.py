@@ -1,0 +1,56 @@
+"""What docs/own-model.md says about strokes saved, against the result file and its runs."""
+
+import json
+
+import numpy as np
+import pytest
+from paths import ROOT
+
+from napari_hidiff.training.evaluate.interactive.first_images import TARGETS
+from napari_hidiff.training.evaluate.interactive.first_images_report import report
+
+TEXT = (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
+FOUND = json.loads((ROOT / "results" / "first-images.json").read_text(encoding="utf-8"))
+SETS = FOUND["sets"]
+
+
+def test_the_page_has_the_table_of_the_file():
+    assert report(FOUND).table.markdown() in TEXT
+    assert f"{len(FOUND['met'])} of {len(SETS)} sets" in TEXT
+
+
+def test_the_command_is_on_the_page():
+    words = FOUND["command"].split(" --data ")[0]
+    assert words in TEXT
+    assert f"--longest-side {FOUND['longest_side']}" in TEXT
+    assert f"at most {FOUND['strokes']} strokes" in TEXT
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sums_curves_and_shares_agree(name):
+    one = SETS[name]
+    for arm in one["arms"].values():
+        assert len(arm["strokes"]) == len(FOUND["seeds"])
+        assert len(arm["curve"]) == one["n"]
+        assert arm["curve"][-1] == pytest.approx(np.mean(arm["strokes"]), abs=1e-4)
+        assert (arm["low"], arm["high"]) == (min(arm["strokes"]), max(arm["strokes"]))
+        assert max(np.diff([0, *arm["curve"]])) <= FOUND["strokes"]
+    own = np.array(one["arms"]["own"]["strokes"])
+    for other, share in one["shares"].items():
+        assert share["mean"] == pytest.approx(
+            (own / one["arms"][other]["strokes"]).mean(), abs=1e-5
+        )
+    met = all(one["shares"][other]["mean"] <= most for other, most in TARGETS.items())
+    assert (name in FOUND["met"]) == one["met"] == met
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_segmentor_is_used_only_where_held_out_images_say_so(name):
+    one = SETS[name]
+    for rounds in one["trainings"]:
+        assert [row["images"] for row in rounds] == list(range(8, one["n"], 8))
+        for row in rounds:
+            after, before = (list(row["mean"][when].values())[1:] for when in ("after", "before"))
+            assert row["better"] == (np.mean(after) > np.mean(before))
+    if not any(row["better"] for rounds in one["trainings"] for row in rounds):
+        assert one["arms"]["own"]["mean"] == one["arms"]["refine"]["mean"]
