@@ -187,11 +187,12 @@ def train_command(
 
     import torch
 
+    from napari_hidiff.inference.catalog import find_model, read_card
     from napari_hidiff.training.progress import Watch
 
     if dataset in PROMPTED:
         from napari_hidiff.training.universal.run import train
-    elif start is not None and not recipe.iterations:  # of a prompted model the refiner stays
+    elif start is not None and read_card(find_model(start)).prompted:  # whose refiner stays
         from napari_hidiff.training.own_segmentor import train
     else:
         from napari_hidiff.training.trainer import train
