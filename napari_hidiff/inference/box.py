@@ -58,7 +58,8 @@ def found_in(model: "HiDiff", image: np.ndarray, box: Box, middle: float = MIDDL
     middle : see :data:`MIDDLE`. Other arguments and errors as for :func:`prior_in_box`.
     """
     strokes = strokes_of((image.shape[0], image.shape[1]), box, middle)
-    return model.refine(image, fixed=strokes, sampler="one-step").mask
+    nothing = np.full((1, *image.shape[:2]), 0.5, np.float32)  # whatever its own segmentor finds
+    return model.refine(image, nothing, strokes, sampler="one-step").mask
 
 
 def strokes_of(size: tuple[int, int], box: Box, middle: float = MIDDLE) -> np.ndarray:

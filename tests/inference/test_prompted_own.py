@@ -9,9 +9,10 @@ from blobs import disc, picture
 
 from napari_hidiff import load_model
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.box import prior_in_box
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.prompted import TRUST
-from napari_hidiff.masks import dice
+from napari_hidiff.masks import Box, dice
 from napari_hidiff.networks.segmentor_registry import OwnSegmentor
 from napari_hidiff.training.own_segmentor import joined
 
@@ -58,6 +59,14 @@ def test_it_finds_without_a_prompt_and_keeps_what_is_painted(model):
     given = np.zeros(SIZE, np.uint8)
     given[20:60, 20:60] = 1
     assert not np.array_equal(model.refine(image, given).mask, refined)
+
+
+def test_a_box_is_answered_from_the_box_alone(model):
+    image = picture(SIZE, [ONE, (40, 200, 20)])
+    plain = load_model("universal", device="cpu", engine="torch")
+    box = Box(56, 76, 125, 145)
+    wanted = prior_in_box(plain, image, box).prior
+    assert np.array_equal(prior_in_box(model, image, box).prior, wanted)
 
 
 def test_every_slice_of_a_volume_starts_from_it(model):

@@ -255,7 +255,9 @@ def orders(cases: Sequence[Case], options: Options) -> list[list[Case]]:
 
 def _figures(runs: Sequence[Sequence[Record]]) -> Content:
     """``strokes`` in all by seed; ``curve``, the mean over seeds of the sum so far, by image;
-    ``reached``, the share of images; ``cleared``, first masks a seed; ``seconds`` an answer."""
+    ``reached``, the share of images; ``dice``, the mean at their ends; ``cleared``, first masks a
+    seed; ``seconds`` an answer.
+    """
     curves = np.cumsum([[one["strokes"] for one in run] for run in runs], 1)
     flat = [one for run in runs for one in run]
     answers = sum(len(one["dice"]) - 1 for one in flat)
@@ -266,6 +268,7 @@ def _figures(runs: Sequence[Sequence[Record]]) -> Content:
         "high": int(curves[:, -1].max()),
         "curve": curves.mean(0).tolist(),
         "reached": float(np.mean([one["reached"] for one in flat])),
+        "dice": float(np.mean([one["dice"][-1] for one in flat])),
         "cleared": sum(one["cleared"] for one in flat) / len(runs),
         "seconds": sum(one["seconds"] for one in flat) / max(1, answers),
     }
