@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.catalog import load_model, read_card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training import simulated_annotator
 from napari_hidiff.training.datasets import Case, Dataset
@@ -63,6 +64,7 @@ class FirstImages:
         self.model, self.dataset, self.options = model, dataset, options
         self.study, self.folder = study, folder
         self._print = fingerprint(model)
+        self._loaded: tuple[str, HiDiff] | None = None
 
     def alone(self, arm: str, case: Case) -> Record:
         """An arm in which no image depends on another."""
@@ -81,25 +83,24 @@ class FirstImages:
         and what every training was worth."""
         records: list[Record] = []
         rounds: list[Content] = []
-        model: HiDiff | None = None
         start = self.options.model
         chain: list[Any] = [self._print, seed, OWN_RECIPE, AGAIN]
         for first in range(0, len(cases), EVERY):
             if first:
                 chain = [digest({"chain": chain, "masks": [r["mask"] for r in records]})]
-                model, start = self._trained(cases[:first], records, seed, start, chain[0])
-                rounds.append({"images": first} | held_out(model))
-            usable = model is not None and rounds[-1]["better"]
+                start = self._trained(cases[:first], records, seed, start, chain[0])
+                rounds.append({"images": first} | held_out(start))
             for case in cases[first : first + EVERY]:
-                if model is None or not usable:
+                if not (first and rounds[-1]["better"]):
                     records.append(self.alone("refine", case))
                     continue
-                records.append(self._from_draft(model, case, seed, chain[0]))
+                records.append(self._from_draft(start, case, seed, chain[0]))
         return records, rounds
 
     def _trained(
         self, cases: Sequence[Case], records: Sequence[Record], seed: int, start: str, key: str
-    ) -> tuple[HiDiff, str]:
+    ) -> str:
+        """The file of the model with a segmentor trained on these images."""
         finished = []
         for case, record in zip(cases, records, strict=True):
             image = self.dataset.load(case).image
@@ -109,14 +110,20 @@ class FirstImages:
         name = f"{set_of(cases[0].id)}-s{seed}-{len(cases)}-{key[:8]}"
         self.study.on_case(0.0, f"training on {len(cases)} images of {set_of(cases[0].id)}")
         folder = self.folder / "own" / name
-        return own_model(self.model, start, finished, seed, folder), str(
-            folder / "run" / "model.safetensors"
-        )
+        return str(own_model(start, finished, seed, folder, str(self.model.device)))
 
-    def _from_draft(self, own: HiDiff, case: Case, seed: int, key: str) -> Record:
+    def _own(self, file: str) -> HiDiff:
+        """The model of a file; the last one stays loaded."""
+        if self._loaded is None or self._loaded[0] != file:
+            device, engine = str(self.model.device), self.model.backend.wanted
+            self._loaded = file, load_model(file, device, engine)
+        return self._loaded[1]
+
+    def _from_draft(self, file: str, case: Case, seed: int, key: str) -> Record:
         """An image that begins with the mask of an own segmentor, unless that is poor."""
 
         def compute() -> Record:
+            own = self._own(file)
             found = self._annotated(POLICIES["refine"], own, self._subject(own, case))
             if not found["cleared"]:
                 return found
@@ -280,7 +287,7 @@ def _shares(one: Content, other: Content) -> dict[str, float]:
     return {"mean": float(shares.mean()), "low": float(shares.min()), "high": float(shares.max())}
 
 
-def held_out(model: HiDiff) -> Content:
-    """What the training of an own segmentor says about it."""
-    report = model.card.training["held_out"]
+def held_out(file: str) -> Content:
+    """What the training of an own segmentor says about it, in its model's file."""
+    report = read_card(Path(file)).training["held_out"]
     return {"better": report["better"], "mean": report["mean"], "n": len(report["cases"])}

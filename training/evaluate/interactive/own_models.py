@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from napari_hidiff.inference.catalog import find_model, load_model, read_card
-from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.inference.catalog import find_model, read_card
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.fine_tuning import dealt
@@ -26,13 +25,13 @@ class Finished:
 
 
 def own_model(
-    model: HiDiff, start: str, finished: Sequence[Finished], seed: int, folder: Path
-) -> HiDiff:
-    """The model with a segmentor trained on finished images, as the program trains one.
+    start: str, finished: Sequence[Finished], seed: int, folder: Path, device: str
+) -> Path:
+    """The file of a model with a segmentor trained on finished images, as the program trains one.
 
-    model : the prompted model; start : its name or file, or that of the model before.
-    folder : of the run, which is resumed, or loaded where it is finished. The card's
-    ``training["held_out"]`` says whether it is better than none.
+    start : the name or file of the prompted model, or of the model before. folder : of the run,
+    which is resumed, or left where it is finished. The card's ``training["held_out"]`` says whether
+    it is better than none.
     """
     file = folder / "run" / "model.safetensors"
     if not file.is_file():
@@ -46,8 +45,8 @@ def own_model(
         recipe = own_recipe(RECIPES["folder"], card, start, {"seed": seed})
         opened = replace(opened, splits=dealt(cases, seed, card))
         resume = (folder / "run" / "recipe.json").is_file()
-        train(recipe, opened, folder / "run", str(model.device), resume)
-    return load_model(file, str(model.device), model.backend.wanted)
+        train(recipe, opened, folder / "run", device, resume)
+    return file
 
 
 def _write(path: Path, pixels: np.ndarray) -> None:
