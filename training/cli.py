@@ -193,7 +193,7 @@ def train_command(
     if dataset in PROMPTED:
         from napari_hidiff.training.universal.run import train
     elif start is not None and read_card(find_model(start)).prompted:  # whose refiner stays
-        from napari_hidiff.training.own_segmentor import train
+        from napari_hidiff.training.universal.own_segmentor import train
     else:
         from napari_hidiff.training.trainer import train
 
@@ -252,7 +252,7 @@ def fine_tuning(
     """
     from napari_hidiff.inference.catalog import find_model, read_card
     from napari_hidiff.training import fine_tuning as tune
-    from napari_hidiff.training.own_segmentor import of_objects, own_recipe
+    from napari_hidiff.training.universal.own_segmentor import of_objects, own_recipe
 
     card, recipe = read_card(find_model(start)), RECIPES[dataset.name]
     if card.prompted:

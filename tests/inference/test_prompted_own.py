@@ -14,7 +14,7 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.prompted import TRUST
 from napari_hidiff.masks import Box, dice
 from napari_hidiff.networks.segmentor_registry import OwnSegmentor
-from napari_hidiff.training.own_segmentor import joined
+from napari_hidiff.training.universal.own_segmentor import joined
 
 SIZE, ONE = (180, 240), (90, 110, 32)
 

@@ -10,13 +10,27 @@ from napari_hidiff.training.evaluate.interactive.first_images import TARGETS
 from napari_hidiff.training.evaluate.interactive.first_images_report import report
 
 TEXT = (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
-FOUND = json.loads((ROOT / "results" / "first-images.json").read_text(encoding="utf-8"))
+
+
+def read(name):
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+FOUND = read("first-images")
 SETS = FOUND["sets"]
 
 
 def test_the_page_has_the_table_of_the_file():
     assert report(FOUND).table.markdown() in TEXT
     assert f"{len(FOUND['met'])} of {len(SETS)} sets" in TEXT
+
+
+def test_the_page_has_the_table_of_two_orders_and_the_dice_of_vessels():
+    assert report(read("first-images-seeds")).table.markdown() in TEXT
+    arms = read("first-images-vessels")["sets"]["chasedb1_2raters"]["arms"]
+    assert {arm["reached"] for arm in arms.values()} == {0}
+    alone, own = (f"{arms[arm]['dice']:.2f}".lstrip("0") for arm in ("refine", "own"))
+    assert f"is {alone} with *universal* alone and {own} with the segmentor" in TEXT
 
 
 def test_the_command_is_on_the_page():

@@ -11,13 +11,13 @@ from PIL import Image
 from napari_hidiff import load_model
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import dice
-from napari_hidiff.training import own_segmentor
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate.interactive import first_images
 from napari_hidiff.training.evaluate.interactive.first_images import GOAL, to_goal
 from napari_hidiff.training.evaluate.interactive.subjects import LazyCase
 from napari_hidiff.training.evaluate.objects import unseen_pictures
 from napari_hidiff.training.evaluate.study import unpack_array
+from napari_hidiff.training.universal import own_segmentor
 
 SIZE, COUNT = (72, 96), 7
 QUICK = {"pretrain_iterations": 12, "crop": 64, "batch": 2}

@@ -17,7 +17,7 @@ from napari_hidiff.inference.catalog import load_model, read_card
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.training import simulated_annotator
 from napari_hidiff.training.datasets import Case, Dataset
-from napari_hidiff.training.own_segmentor import AGAIN, OWN_RECIPE
+from napari_hidiff.training.universal.own_segmentor import AGAIN, OWN_RECIPE
 
 from ..output import Content, plain
 from ..scoring import set_of

@@ -11,8 +11,8 @@ from napari_hidiff.inference.catalog import find_model, read_card
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.fine_tuning import dealt
-from napari_hidiff.training.own_segmentor import own_recipe, train
 from napari_hidiff.training.recipes import RECIPES
+from napari_hidiff.training.universal.own_segmentor import own_recipe, train
 
 
 @dataclass(frozen=True)
