@@ -65,7 +65,7 @@ class Stopped(Exception):
 
 def finds_by_itself(card: Card) -> bool:
     """Whether a model needs no prompt, and so can make drafts."""
-    return not card.prompted
+    return not card.needs_prompt
 
 
 def draft(

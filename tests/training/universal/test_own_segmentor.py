@@ -8,6 +8,7 @@ from blobs import disc, picture
 from commands import call
 from PIL import Image
 
+from napari_hidiff.annotation.drafts import draft
 from napari_hidiff.cli import refine_main
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.masks import dice
@@ -54,7 +55,11 @@ def test_the_model_finds_such_objects_without_a_prompt(trained, tmp_path):
     assert model.card.training["from"]["root"] == "universal"
     at = (50, 60, 22)
     image, truth = picture(SIZE, [at]).astype(np.uint8), disc(SIZE, at)
-    assert dice(model.refine(image).mask, truth) > 0.8
+    alone = model.refine(image).mask
+    assert dice(alone, truth) > 0.8
+    mask, benefit = draft(model, image[None])
+    np.testing.assert_array_equal(mask[0], alone)
+    assert 0 < benefit <= 1
     Image.fromarray(image).save(tmp_path / "new.png")
     words = tmp_path / "new.png", "--model", trained / "model.safetensors", "--output", tmp_path
     done = call(refine_main, *words)
