@@ -28,7 +28,7 @@ from scipy import stats
 
 import napari_hidiff
 from napari_hidiff._version import __version__
-from napari_hidiff.annotation.drafts import border
+from napari_hidiff.annotation.folder.drafts import border
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import dice, entropy, mean_dice

@@ -17,8 +17,8 @@ from camera import IMAGES, own_sessions, pause, save, wait
 from PIL import Image
 
 from napari_hidiff._qt.commands import dock
-from napari_hidiff.annotation.own_model import EVERY
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder.own_model import EVERY
+from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.io.images import sample
 
 COUNT = 10

@@ -190,7 +190,7 @@ def open_files(
     """
     import napari
 
-    from napari_hidiff.annotation.queue import one_folder
+    from napari_hidiff.annotation.folder.queue import one_folder
     from napari_hidiff.io.dicom import is_series
 
     folders = [path for path in images if path.is_dir() and not is_series(path)]

@@ -9,7 +9,7 @@ from PIL import Image as Picture
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.io.images import sample
 
 SIDE = 72

@@ -10,8 +10,8 @@ import pytest
 from gui.queue_case import COUNT, NEXT, click_on, go_on, names, open_study, states, twelve_images
 
 from napari_hidiff._qt.preferences import path as remembered
-from napari_hidiff.annotation import drafts
-from napari_hidiff.annotation.queue import DRAFTS, Queue
+from napari_hidiff.annotation.folder import drafts
+from napari_hidiff.annotation.folder.queue import DRAFTS, Queue
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.io.images import read_mask
 from napari_hidiff.io.nifti import read_volume

@@ -5,7 +5,7 @@ import pytest
 from blobs import disc, picture
 from PIL import Image
 
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.inference import catalog
 from napari_hidiff.masks import dice
 

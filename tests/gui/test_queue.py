@@ -30,7 +30,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_hidiff._qt import commands
-from napari_hidiff.annotation.queue import NAME, Queue
+from napari_hidiff.annotation.folder.queue import NAME, Queue
 from napari_hidiff.errors import InputError
 from napari_hidiff.io.images import read_mask
 

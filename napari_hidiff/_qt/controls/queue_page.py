@@ -12,7 +12,7 @@ from napari_hidiff._qt import preferences
 from napari_hidiff._qt.controls import elements
 from napari_hidiff._qt.controls.elements import Line
 from napari_hidiff._qt.controls.own_box import OwnBox
-from napari_hidiff.annotation.queue import Item
+from napari_hidiff.annotation.folder.queue import Item
 
 NAMES = "Image", "State"
 TOLD = {

@@ -6,8 +6,8 @@ from napari_hidiff._qt import messages, preferences, threads
 from napari_hidiff._qt.controls.queue_page import QueuePage
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.queue import QueueTask
-from napari_hidiff.annotation.drafts import Drafting, finds_by_itself
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder.drafts import Drafting, finds_by_itself
+from napari_hidiff.annotation.folder.queue import Queue
 
 POLL = 400
 """Milliseconds between two looks at the process."""

@@ -12,8 +12,8 @@ from napari_hidiff._qt.tasks.fine_tuning import POLL
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.queue import QueueTask
 from napari_hidiff.annotation.fine_tuning import TrainingSet, Tuning
-from napari_hidiff.annotation.own_model import EVERY, fill, finished, training_set
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder.own_model import EVERY, fill, finished, training_set
+from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import catalog
 

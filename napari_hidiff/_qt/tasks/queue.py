@@ -19,7 +19,7 @@ from napari_hidiff._qt.layers.annotated_images import AnnotatedImages
 from napari_hidiff._qt.tasks.model_fit import ModelFit
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.refinement import Refinement
-from napari_hidiff.annotation.queue import Item, Queue, State, one_folder
+from napari_hidiff.annotation.folder.queue import Item, Queue, State, one_folder
 from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io.registry import read_labelled
 

@@ -8,7 +8,7 @@ from blobs import disc, picture
 from commands import call
 from PIL import Image
 
-from napari_hidiff.annotation.drafts import draft
+from napari_hidiff.annotation.folder.drafts import draft
 from napari_hidiff.cli import refine_main
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.masks import dice

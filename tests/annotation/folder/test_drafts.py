@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_hidiff.annotation import drafts
-from napari_hidiff.annotation.drafts import Drafting, Made, Wanted, border, draft, make_drafts
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder import drafts
+from napari_hidiff.annotation.folder.drafts import (
+    Drafting,
+    Made,
+    Wanted,
+    border,
+    draft,
+    make_drafts,
+)
+from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.io.images import sample

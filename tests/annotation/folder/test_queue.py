@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from napari_hidiff.annotation import queue
-from napari_hidiff.annotation.drafts import Made
-from napari_hidiff.annotation.queue import DRAFTS, NAME, Item, Queue, one_folder
+from napari_hidiff.annotation.folder import queue
+from napari_hidiff.annotation.folder.drafts import Made
+from napari_hidiff.annotation.folder.queue import DRAFTS, NAME, Item, Queue, one_folder
 from napari_hidiff.errors import InputError
 
 

@@ -6,8 +6,9 @@ chosen. The file is written atomically, before a mask is written (whose mask tha
 (the new state), so that a program that is killed in between loses nothing and takes no mask of its
 own for a foreign one.
 
-Drafts (:mod:`napari_hidiff.annotation.drafts`) are first masks that a model made by itself. They
-lie in a folder of their own, :data:`DRAFTS`, so that nothing takes one for a mask of the user's.
+Drafts (:mod:`napari_hidiff.annotation.folder.drafts`) are first masks that a model made by itself.
+They lie in a folder of their own, :data:`DRAFTS`, so that nothing takes one for a mask of the
+user's.
 """
 
 import json
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from napari_hidiff.annotation.drafts import Made, Wanted
+from napari_hidiff.annotation.folder.drafts import Made, Wanted
 from napari_hidiff.errors import InputError, first_line, refused
 from napari_hidiff.io.listing import free_name, is_mask_name, list_images, mask_name, names_in
 from napari_hidiff.io.nifti import stem

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 
 from napari_hidiff.annotation.fine_tuning import TrainingSet
-from napari_hidiff.annotation.queue import Item, Queue
+from napari_hidiff.annotation.folder.queue import Item, Queue
 from napari_hidiff.annotation.sidecar import image_key
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from napari_hidiff.annotation.fine_tuning import VARIABLE, Progress
-from napari_hidiff.annotation.own_model import fill, finished, training_set
-from napari_hidiff.annotation.queue import Queue
+from napari_hidiff.annotation.folder.own_model import fill, finished, training_set
+from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.catalog import find_model, read_card
 from napari_hidiff.io.images import read_image, read_mask
