@@ -6,7 +6,7 @@
 
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-EXTRAS ?= train,qt,docs,dev
+EXTRAS ?= train,pretrained,qt,docs,dev
 OUTPUT ?= demo
 
 BIN := $(VENV)/bin

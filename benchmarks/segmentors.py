@@ -17,6 +17,7 @@ from napari_hidiff.networks.segmentor_registry import build_segmentor, segmentor
 
 NAMES = (
     "unet",
+    "lite-unet",
     "flexible-unet",
     "flexible-unet/resnet34",
     "swin-unetr",

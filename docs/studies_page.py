@@ -38,7 +38,7 @@ setting of every training, `--first-stage RUN` takes segmentor and first masks f
 of `napari-hidiff-train`. Below, `runs/hippocampus` stands for a run of `napari-hidiff-train
 --dataset msd --size quick --batch 16 --pretrain-iterations 2500 --fold-iterations 2500 --output
 runs/hippocampus`, the settings that the segmentor of the bundled `hippocampus` was trained with,
-and {KVASIR}. Images of Kvasir-SEG may not be distributed: run the command to see its cases.
+and {KVASIR}. Images of Kvasir-SEG are not in the repository: run the command to see its cases.
 Precision was `auto`, which is bf16 on the processor that was used.
 """
 SHORT = """

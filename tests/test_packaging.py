@@ -93,7 +93,7 @@ def test_what_is_imported_is_declared_and_pinned(setup):
             unused -= owners
     assert not unused, "declared in setup.cfg and imported nowhere"
     pinned = {normal(line.partition("==")[0]) for line in lines(read("constraints.txt"))}
-    assert requirements(setup, "qt", "train", "docs", "dev", "mutation") <= pinned
+    assert requirements(setup, "qt", "train", "pretrained", "docs", "dev", "mutation") <= pinned
 
 
 def test_importing_the_package_loads_neither_torch_nor_qt():

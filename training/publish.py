@@ -7,6 +7,7 @@ published file with ``--scores results/chase-vessels-test.json`` and, for the va
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from napari_hidiff.inference.ood import image_statistics
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import open_dataset
 
-LARGEST = 10_000_000
+LARGEST = 12_000_000
 """Largest size of a bundled model in bytes."""
 
 ARM = ("after", "nauc", "as_painting", "lowered", "changed_off_stroke", "fixed_changed", "seconds")
@@ -61,7 +62,7 @@ def prompted_scores_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any]:
     """Statistics of exactly the training cases on a card; InputError if one is missing."""
-    found = open_dataset(dataset, data)
+    found = replace(open_dataset(dataset, data), longest_side=card.longest_side)
     cases = {case.id: case for cases in found.splits.values() for case in cases}
     trained = card.training["cases"]["train"]
     if missing := [case for case in trained if case not in cases]:

@@ -35,8 +35,8 @@ class Recipe:
     segmentor: str = field(
         default="unet",
         metadata={
-            "help": "unet, flexible-unet/BACKBONE, swin-unetr, attention-unet, segresnet, "
-            "smp:ARCHITECTURE/ENCODER, or MODULE:FACTORY of your own."
+            "help": "unet, lite-unet, flexible-unet/BACKBONE, swin-unetr, attention-unet, "
+            "segresnet, smp:ARCHITECTURE/ENCODER, or MODULE:FACTORY of your own."
         },
     )
     segmentor_layers: str = field(

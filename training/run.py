@@ -24,6 +24,7 @@ from napari_hidiff.networks.segmentor_registry import segmentor_options
 from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.losses import RefinerLoss
+from napari_hidiff.training.pretrained import start_from_imagenet
 from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import PROMPTED, Recipe
 
@@ -115,6 +116,8 @@ def check_recipe(recipe: Recipe, card: Card) -> None:
         if not card.prompted:  # whose loss needs no library
             RefinerLoss(model.process, model.classes, recipe.loss, recipe.posterior)
         model.sampling()  # the defaults of the card
+        if not recipe.start:
+            start_from_imagenet(model.segmentor)
     except ValueError as error:
         raise InputError(str(error)) from error
     if recipe.prior_from and not Path(recipe.prior_from).exists():

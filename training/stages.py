@@ -40,6 +40,7 @@ from napari_hidiff.training.losses import (
     to_device,
     walked,
 )
+from napari_hidiff.training.pretrained import start_from_imagenet
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
 from napari_hidiff.training.simulated_annotator import play, rounds_of
@@ -70,7 +71,9 @@ def pretrain(
     segmentor, _ = networks(run.card)
     if begin is None and run.start is not None:
         begin = run.start.segmentor
-    if begin is not None:
+    if begin is None:
+        start_from_imagenet(segmentor)
+    else:
         segmentor.load_state_dict(begin.state_dict())
     device, real = run.accelerator.device, real_type(recipe)
     learner = learner_for(

@@ -20,6 +20,12 @@ FAR = 0.12
 """Tolerance of a feature beyond the range of the training images; features lie in 0..1."""
 SIZES = 2.5
 """Tolerated factor of an image side beyond the range of the training images."""
+MANY = 100
+"""Number of pictures from which their features are also judged together."""
+USUAL = 0.995
+"""Share of the training pictures that lie within the limit of the joint distance."""
+BLUR = 0.02
+"""Deviation that is added to every feature, so that the joint distance is no finer than that."""
 FEW = 0.95
 """Share of the two most frequent values from which an image looks like a mask."""
 
@@ -51,7 +57,8 @@ def image_statistics(images: Iterable[np.ndarray], channels: Sequence[str]) -> d
     """The range of every feature over the training images [..., H, W, C], for a card.
 
     Returns ``n``; ``size``, the lowest and highest height and width; ``values``, the lowest 1st and
-    highest 99th percentile per channel; ``features``, lowest and highest value of each.
+    highest 99th percentile per channel; ``features``, lowest and highest value of each; of many
+    pictures also ``joint`` (:func:`_joint`).
     """
     return merged(_looks_of(image, channels) for image in images)
 
@@ -66,7 +73,7 @@ def merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
         lows, highs = zip(*pairs, strict=True)
         return [np.min(lows, 0).tolist(), np.max(highs, 0).tolist()]
 
-    return {
+    return _joint(filled) | {
         "n": sum(part["n"] for part in filled),
         "size": around(part["size"] for part in filled),
         "values": around(part["values"] for part in filled),
@@ -94,6 +101,28 @@ def _looks_of(image: np.ndarray, channels: Sequence[str]) -> dict[str, Any]:
             for name in rows[0]
         },
     }
+
+
+def _joint(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """``joint``: mean and covariance of the features of single pictures, and the Mahalanobis
+    distance within which nearly all of them lie; nothing for fewer than :data:`MANY`.
+
+    Many pictures have wide ranges, which leave room for pictures of another kind.
+    """
+    if len(parts) < MANY or any(low < high for p in parts for low, high in p["features"].values()):
+        return {}
+    rows = np.array([[low for low, _ in part["features"].values()] for part in parts])
+    mean = rows.mean(0).round(6)
+    covariance = (np.cov(rows.T) + np.eye(rows.shape[1]) * BLUR**2).round(6)
+    limit = np.quantile(_mahalanobis(rows, mean, covariance), USUAL)
+    joint = {"mean": mean.tolist(), "covariance": covariance.tolist(), "limit": float(limit)}
+    return {"joint": joint}
+
+
+def _mahalanobis(rows: np.ndarray, mean: Any, covariance: Any) -> np.ndarray:
+    away = rows - np.asarray(mean)
+    squares = np.sum(away * np.linalg.solve(np.asarray(covariance), away.T).T, -1)
+    return np.sqrt(squares)
 
 
 def planes(image: np.ndarray) -> Iterator[np.ndarray]:
@@ -148,6 +177,10 @@ def ood_reasons(
         turned = features(-image.astype(np.float64), channels)
         inverted = _tones(turned, known, channels) < worst / 2
         reasons.append("bright and dark seem exchanged" if inverted else "its brightness differs")
+    elif "joint" in looks:
+        joint, row = looks["joint"], np.array([[found[name] for name in known]])
+        if _mahalanobis(row, joint["mean"], joint["covariance"])[0] > joint["limit"]:
+            reasons.append("its tones and colours differ")
     return reasons
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from napari_hidiff.errors import InputError
 from napari_hidiff.networks.decoder import EncoderDecoder
 from napari_hidiff.networks.encoder import Encoder
+from napari_hidiff.networks.lite import LiteUNet
 from napari_hidiff.networks.segmentor import Segmentor, check_threshold, measure, one_line
 from napari_hidiff.networks.segmentor_libraries import (
     SMP,
@@ -30,6 +31,7 @@ from napari_hidiff.networks.segmentor_libraries import (
 
 SEGMENTORS: dict[str, Callable[..., Segmentor]] = {
     "unet": UNet,
+    "lite-unet": LiteUNet,
     "flexible-unet": FlexibleUNet,
     "swin-unetr": SwinUNETR,
     "attention-unet": AttentionUNet,
@@ -39,8 +41,8 @@ SEGMENTORS: dict[str, Callable[..., Segmentor]] = {
     "encoder-decoder": EncoderDecoder,
 }
 FORMS = (
-    "unet, flexible-unet, flexible-unet/<backbone>, swin-unetr, attention-unet, segresnet, "
-    "smp:<architecture>/<encoder>, encoder, encoder-decoder, <module>:<factory>"
+    "unet, lite-unet, flexible-unet, flexible-unet/<backbone>, swin-unetr, attention-unet, "
+    "segresnet, smp:<architecture>/<encoder>, encoder, encoder-decoder, <module>:<factory>"
 )
 """The accepted forms of a name, for messages and help."""
 

@@ -19,7 +19,8 @@ from napari_hidiff.masks import Label
 from napari_hidiff.networks.segmentor_registry import build_segmentor, segmentor_options
 
 OWN = ["unet", "flexible-unet", "flexible-unet/resnet10", "swin-unetr", "attention-unet"]
-OWN += ["segresnet"]
+OWN += ["segresnet", "lite-unet"]
+PLAIN = ["unet", "attention-unet", "segresnet", "lite-unet"]
 
 
 def rng(seed=0):
@@ -67,7 +68,7 @@ def flat(segmentor, image):
     return [logits, *features]
 
 
-@pytest.mark.parametrize("name", ["unet", "attention-unet", "segresnet", "swin-unetr"])
+@pytest.mark.parametrize("name", [*PLAIN, "swin-unetr"])
 def test_no_layer_sees_the_whole_image(name):
     """A tile with a margin computes what the whole image computes."""
     segmentor = build(name)

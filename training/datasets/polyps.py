@@ -100,8 +100,10 @@ def open_kvasir(root: Path, seed: int = 0, rule: str = "official") -> Dataset:
         classes=("background", "polyp"),
         channels=RGB,
         colors=("#000000", "#40a0ff"),
-        licence="research and education only",
-        attribution="Kvasir-SEG, Jha et al. 2020, doi 10.1007/978-3-030-37734-2_37",
+        licence="CC BY 4.0 as part of HyperKvasir; the page of Kvasir-SEG says research and "
+        "education only",
+        attribution="Kvasir-SEG, Jha et al. 2020, doi 10.1007/978-3-030-37734-2_37; the same 1,000 "
+        "pairs in HyperKvasir, Borgli et al. 2020, doi 10.1038/s41597-020-00622-y",
         splits=splits,
         notes=notes,
         cut=True,
