@@ -121,8 +121,9 @@ def _joint(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _mahalanobis(rows: np.ndarray, mean: Any, covariance: Any) -> np.ndarray:
     away = rows - np.asarray(mean)
-    squares = np.sum(away * np.linalg.solve(np.asarray(covariance), away.T).T, -1)
-    return np.sqrt(squares)
+    nearer = np.linalg.solve(np.asarray(covariance), away.T).T
+    distances: np.ndarray = np.sqrt(np.sum(away * nearer, -1))
+    return distances
 
 
 def planes(image: np.ndarray) -> Iterator[np.ndarray]:
