@@ -122,7 +122,7 @@ def publish_command(
     about = {"note": note, "command": command}
     training = loaded.card.training | {key: text for key, text in about.items() if text is not None}
     known = loaded.card.scores
-    if "validation" in training:  # of a prompted model, whose training scores it
+    if loaded.card.prompted and "validation" in training:  # its training scores it
         known = known | {"prompted": training.pop("validation")}
     changes["training"] = training
     if scores is not None:

@@ -20,11 +20,11 @@ from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import parse_intensity
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.masks import Label
+from napari_hidiff.networks.pretrained import start_from_imagenet
 from napari_hidiff.networks.segmentor_registry import segmentor_options
 from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.datasets import Dataset
 from napari_hidiff.training.losses import RefinerLoss
-from napari_hidiff.training.pretrained import start_from_imagenet
 from napari_hidiff.training.progress import Watch
 from napari_hidiff.training.recipes import PROMPTED, Recipe
 

