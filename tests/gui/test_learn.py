@@ -169,6 +169,7 @@ def test_the_manager_shows_adds_uses_and_removes(hand, tiny_file, tmp_path):
     assert names == [
         "chase-vessels  (bundled)",
         "hippocampus  (bundled)",
+        "polyps  (bundled)",
         "universal  (bundled)",
         "tiny.safetensors  (file)",
     ]

@@ -18,7 +18,7 @@ from napari_hidiff.inference import catalog
 from napari_hidiff.inference.card import card_rows, card_scores
 from napari_hidiff.inference.catalog import load_model
 
-BUNDLED = ["chase-vessels", "hippocampus", "universal"]
+BUNDLED = ["chase-vessels", "hippocampus", "polyps", "universal"]
 
 
 def models(*arguments):
