@@ -184,7 +184,7 @@ def test_the_text_of_a_command_becomes_the_options_of_a_card():
 @pytest.mark.parametrize(
     ("text", "layers", "message"),
     [
-        ("vnet", "", "must be one of unet, flexible-unet, .*, not 'vnet'"),
+        ("vnet", "", "must be one of unet, lite-unet, flexible-unet, .*, not 'vnet'"),
         ("smp", "", "not 'smp'"),
         ("unet/resnet34", "", "not 'unet/resnet34'"),
         ("flexible-unet/", "", "not 'flexible-unet/'"),
