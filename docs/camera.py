@@ -4,6 +4,7 @@ Nothing here waits for a fixed time where there is something to wait for: the pi
 depend on how fast a machine is. Controls are found by their objectName.
 """
 
+import argparse
 import os
 import tempfile
 import time
@@ -226,6 +227,27 @@ def along(piece: np.ndarray, every: int = 4) -> np.ndarray:
     ends = pixels[[np.argmin(centred @ axis), np.argmax(centred @ axis)]]
     path, _ = route_through_array(np.where(piece, 1.0, 1e3), *ends.tolist())
     return np.array([*path[::every], path[-1]])
+
+
+def parser_of(about: str | None, name: str, size: str = "1280x720") -> argparse.ArgumentParser:
+    """The options of a script: ``size`` of the window, (width, height), and ``output``, the file of
+    the picture ``name``."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--size", type=_sides, default=size, help="width x height of the window")
+    parser.add_argument("--output", type=Path, default=IMAGES / name)
+    return parser
+
+
+def _sides(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    return width, height
+
+
+def photograph(viewer: napari.Viewer) -> Image.Image:
+    """The whole window, once it has its final layout."""
+    pause(SETTLE)
+    return Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)[..., :3])
 
 
 def save(picture: Image.Image, path: Path) -> None:

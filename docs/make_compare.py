@@ -7,12 +7,11 @@ are not part of the repository: without them the picture stays as it is, and one
 needs a display; ``make pictures`` gives it a virtual one.
 """
 
-import argparse
 import os
 from pathlib import Path
 
 import napari
-from camera import IMAGES, own_sessions, pause, save, wait
+from camera import own_sessions, parser_of, pause, photograph, save, wait
 from PIL import Image
 
 from napari_hidiff._qt.commands import add_comparison
@@ -37,27 +36,22 @@ def picture(data: Path, size: tuple[int, int]) -> Image.Image:
     wait(widget.page.next.isEnabled)
     pause(400)
     widget.next()
-    pause(400)
-    shot = viewer.screenshot(canvas_only=False, flash=False)
+    shot = photograph(viewer)
     viewer.close()
-    return Image.fromarray(shot[..., :3])
+    return shot
 
 
 def main() -> None:
     """Write the picture, given the data."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of(__doc__, "compare.png")
     home = Path(os.environ.get("NAPARI_HIDIFF_TEST_DATA", HOME))
     parser.add_argument("--data", type=Path, default=home / "any" / "chasedb1_2raters")
-    parser.add_argument("--size", default="1280x720", help="width x height of the window")
-    parser.add_argument("--output", type=Path, default=IMAGES / "compare.png")
     options = parser.parse_args()
     if not options.data.is_dir():
         print(f"docs/make_compare.py makes no picture: no folder {options.data}")
         return
-    width, height = (int(side) for side in options.size.split("x"))
     with own_sessions():
-        save(picture(options.data, (width, height)), options.output)
+        save(picture(options.data, options.size), options.output)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ Twelve parts of the bundled photograph are a study; four of them are found and l
 needs a display; ``make pictures`` gives it a virtual one.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import napari
-from camera import IMAGES, own_sessions, pause, save, wait
+from camera import own_sessions, parser_of, photograph, save, wait
 from PIL import Image
 
 from napari_hidiff._qt.commands import dock
@@ -55,26 +54,20 @@ def picture(folder: Path, size: tuple[int, int]) -> Image.Image:
         if number < DONE:
             widget.queue.next()
     widget.panel.setCurrentWidget(widget.panel.queue)
-    pause(400)
-    shot = viewer.screenshot(canvas_only=False, flash=False)
+    shot = photograph(viewer)
     widget.shut_down()
     viewer.close()
-    return Image.fromarray(shot[..., :3])
+    return shot
 
 
 def main() -> None:
     """Write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--size", default="1280x720", help="width x height of the window")
-    parser.add_argument("--output", type=Path, default=IMAGES / "folder.png")
-    options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    options = parser_of(__doc__, "folder.png").parse_args()
     with own_sessions(), tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "study"
         folder.mkdir()
         study(folder)
-        save(picture(folder, (width, height)), options.output)
+        save(picture(folder, options.size), options.output)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ observer; a segmentor learns from them, and finds the first mask of the ninth. I
 ``make pictures`` gives it a virtual one.
 """
 
-import argparse
 import os
 import tempfile
 from pathlib import Path
 
 import napari
-from camera import IMAGES, own_sessions, pause, save, wait
+from camera import own_sessions, parser_of, photograph, save, wait
 from PIL import Image
 
 from napari_hidiff._qt.commands import dock
+from napari_hidiff._qt.widget import HiDiffWidget
 from napari_hidiff.annotation.folder.own_model import EVERY
 from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.io.images import sample
@@ -54,33 +54,27 @@ def picture(folder: Path, size: tuple[int, int]) -> Image.Image:
     widget.controller.segment()
     wait(lambda: not widget.work.busy)
     widget.panel.setCurrentWidget(widget.panel.queue)
-    pause(400)
-    shot = viewer.screenshot(canvas_only=False, flash=False)
+    shot = photograph(viewer)
     widget.shut_down()
     viewer.close()
-    return Image.fromarray(shot[..., :3])
+    return shot
 
 
-def _ready(widget: object) -> bool:
-    fit, models = widget.fit, widget.models  # type: ignore[attr-defined]
+def _ready(widget: HiDiffWidget) -> bool:
+    fit, models = widget.fit, widget.models
     return models.model is not None and fit.problem is None and not fit.looking
 
 
 def main() -> None:
     """Write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--size", default="1280x720", help="width x height of the window")
-    parser.add_argument("--output", type=Path, default=IMAGES / "own-model.png")
-    options = parser.parse_args()
-    width, height = (int(side) for side in options.size.split("x"))
+    options = parser_of(__doc__, "own-model.png").parse_args()
     with own_sessions(), tempfile.TemporaryDirectory() as place:
         os.environ["NAPARI_HIDIFF_MODELS"] = f"{place}/models"
         os.environ["NAPARI_HIDIFF_TRAINING_SETS"] = f"{place}/sets"
         folder = Path(place) / "vessels"
         folder.mkdir()
         study(folder)
-        save(picture(folder, (width, height)), options.output)
+        save(picture(folder, options.size), options.output)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,7 @@ The bundled sample is segmented and refined, a missed vessel is painted with the
 mask is refined again. It needs a display; ``make pictures`` gives it a virtual one.
 """
 
-import argparse
-from pathlib import Path
-
-from camera import IMAGES, Desk, along, missed_vessel, own_sessions, save
+from camera import Desk, along, missed_vessel, own_sessions, parser_of, save
 from PIL import Image
 
 import napari_hidiff
@@ -32,18 +29,14 @@ def picture(model: str, size: tuple[int, int]) -> Image.Image:
 
 def main() -> None:
     """Write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of(__doc__, "window.png", "1400x900")
     parser.add_argument("--model", help="a bundled model or a file; default: the first bundled one")
-    parser.add_argument("--size", default="1400x900", help="width x height of the window")
-    parser.add_argument("--output", type=Path, default=IMAGES / "window.png")
     options = parser.parse_args()
     bundled = napari_hidiff.available_models()
     if not (options.model or bundled):
         parser.error("no model is bundled: name one with --model")
-    width, height = (int(side) for side in options.size.split("x"))
     with own_sessions():
-        save(picture(options.model or bundled[0], (width, height)), options.output)
+        save(picture(options.model or bundled[0], options.size), options.output)
 
 
 if __name__ == "__main__":
