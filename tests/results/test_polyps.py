@@ -56,6 +56,19 @@ def test_the_bundled_model_has_its_card_in_order():
     assert "joint" in card.looks
 
 
+def test_one_pass_is_the_default_as_the_validation_images_want_it():
+    found = json.loads((ROOT / "results" / "polyps-val.json").read_text(encoding="utf-8"))
+    assert (found["split"], found["n"]) == ("val", 88)
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    dice = {arm: f"{scores['dice']:.3f}" for arm, scores in found["mean"].items()}
+    assert f"a Dice of {dice['prior']} for the first mask and {dice['refined']} refined" in page
+    assert f"DDIM is lower there ({dice['ddim']};" in page
+    assert found["mean"]["ddim"]["dice"] < found["mean"]["refined"]["dice"]
+    strokes = load_model("polyps", device="cpu").card.training["validation"]
+    painted, corrected = (f"{strokes[arm]:.3f}" for arm in ("painted", "corrected"))
+    assert f"painting alone has {painted}, with updates {corrected} (on the card)" in page
+
+
 def test_the_first_mask_is_as_good_as_we_aimed_for_and_refinement_adds_to_it():
     assert REPORT["mean"]["prior"]["dice"] >= 0.87
     assert REPORT["difference"]["dice"]["low"] > 0
