@@ -1,6 +1,7 @@
 """Which drafts of a queue are worth looking at first? Measures against the true error.
 
-    python -m benchmarks.draft_ranks --data Task04_Hippocampus --output results/draft-ranks.json
+    python -m benchmarks.draft_ranks --hippocampus Task04_Hippocampus --polyps Kvasir-SEG
+        --output results/draft-ranks.json
 
 A draft is made of every image of a set, and its error is 1 - Dice (mean of the classes). Measures
 that a program can take without the truth are compared: ``border``, the mean entropy along the
@@ -10,12 +11,8 @@ Dice of the first and the refined mask. Reported are Spearman's rank correlation
 the share of all errors in the quarter that a measure puts first: a quarter in any order, ``best``
 if the errors were known.
 
-The sets are test volumes of the hippocampus, and every slice of them as an image of its own; with
-``--kvasir`` also the test images of Kvasir-SEG and a model of them (``--kvasir-model``). That of
-results/draft-ranks.json is weak on purpose, as a first model of a new study is:
-
-    napari-hidiff-train --dataset kvasir --size quick --longest-side 128 --crop 128
-    --pretrain-iterations 700 --fold-iterations 250 --iterations 300
+The sets are the test images of two bundled models: volumes of the hippocampus, every slice of them
+as an image of its own, and the polyps of Kvasir-SEG.
 """
 
 from collections.abc import Iterator
@@ -28,7 +25,6 @@ from scipy import stats
 
 import napari_hidiff
 from napari_hidiff._version import __version__
-from napari_hidiff.annotation.folder.drafts import border
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.masks import dice, entropy, mean_dice
@@ -37,6 +33,17 @@ from napari_hidiff.training.evaluate.output import as_text, plain
 
 MEASURES = ("border", "image", "area", "soft", "moved")
 QUARTER = 4
+
+
+def border(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask [..., H, W] beside one of another label above, below, left or right."""
+    edge = np.zeros(mask.shape, bool)
+    rows, columns = mask[..., 1:, :] != mask[..., :-1, :], mask[..., 1:] != mask[..., :-1]
+    edge[..., 1:, :] |= rows
+    edge[..., :-1, :] |= rows
+    edge[..., 1:] |= columns
+    edge[..., :-1] |= columns
+    return edge
 
 
 def measured(
@@ -102,32 +109,31 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="The folder Task04_Hippocampus.")] = None,
-    kvasir: Annotated[Path | None, typer.Option(help="The folder Kvasir-SEG.")] = None,
-    kvasir_model: Annotated[Path | None, typer.Option(help="A model of it.")] = None,
+    hippocampus: Annotated[Path | None, typer.Option(help="The folder Task04_Hippocampus.")] = None,
+    polyps: Annotated[Path | None, typer.Option(help="The folder Kvasir-SEG.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure every set."""
-    sets: dict[str, list[dict[str, float]]] = {"hippocampus volumes": [], "hippocampus slices": []}
     model = napari_hidiff.load_model("hippocampus", device="cpu")
-    for whole, slices in of_set(model, "msd", data):
-        sets["hippocampus volumes"] += whole
-        sets["hippocampus slices"] += slices
-    if kvasir is not None and kvasir_model is not None:
-        model = napari_hidiff.load_model(kvasir_model, device="cpu")
-        sets["polyps"] = [row for whole, _ in of_set(model, "kvasir", kvasir) for row in whole]
-    content = {
-        "command": "python -m benchmarks.draft_ranks --data Task04_Hippocampus --kvasir Kvasir-SEG "
-        "--kvasir-model runs/kvasir/model.safetensors",
-        "version": __version__,
-        "sets": {name: summary(rows) for name, rows in sets.items()},
-    }
-    for name, found in content["sets"].items():  # type: ignore[attr-defined]
+    rows: dict[str, list[dict[str, float]]] = {"hippocampus volumes": [], "hippocampus slices": []}
+    for whole, slices in of_set(model, "msd", hippocampus):
+        rows["hippocampus volumes"] += whole
+        rows["hippocampus slices"] += slices
+    model = napari_hidiff.load_model("polyps", device="cpu")
+    rows["polyps"] = [row for whole, _ in of_set(model, "kvasir", polyps) for row in whole]
+    sets = {name: summary(own) for name, own in rows.items()}
+    for name, found in sets.items():
         print(f"{name}: {found['n']} images, mean error {found['error']:.3f}")
         print(f"  in order {found['in_order']:.2f}, best {found['best']:.2f}")
         for measure, values in found["measures"].items():
             print(f"  {measure}: {values['spearman']:.2f}, {values['share']:.2f}")
     if output:
+        content = {
+            "command": "python -m benchmarks.draft_ranks --hippocampus Task04_Hippocampus "
+            "--polyps Kvasir-SEG",
+            "version": __version__,
+            "sets": sets,
+        }
         output.write_text(as_text(plain(content)) + "\n", encoding="utf-8")
 
 
