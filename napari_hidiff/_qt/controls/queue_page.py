@@ -50,7 +50,7 @@ class QueuePage(QWidget):
         self.useful = elements.check_box(
             "useful",
             "Most useful image first",
-            "Next image opens the draft of which the model is least sure along its border; images "
+            "Next image opens the draft of which the model is least sure for its size; images "
             "without a draft come last. Else the images come in order.",
             preferences.useful_first(),
         )
