@@ -24,60 +24,28 @@ import itertools
 import json
 import os
 import platform
-import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import napari_hidiff
+from benchmarks._gpu_step import measure_step
+from benchmarks._gpu_timing import Found, free, left_out, milliseconds, say
 from napari_hidiff.engine.graphs import GraphRefiner
-from napari_hidiff.engine.precision import TF32, full_precision
+from napari_hidiff.engine.precision import TF32
 from napari_hidiff.inference import denoiser
 from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.io.images import sample
 from napari_hidiff.networks.blocks import Folded, Layer
-from napari_hidiff.networks.refiner import Condition, Refiner
-from napari_hidiff.networks.segmentor import STRIDES
 from napari_hidiff.networks.tables import signs
 
-FEATURES = (48, 64, 96, 128)
 WAYS = {"one-step": ("one-step", 1, 1), "ddim 3 x 5": ("ddim", 3, 5)}
-TIMES = (10, 7, 4)
-"""Times of the steps, in turn."""
 NUMBERS = itertools.cycle(range(255))
-Found = dict[str, Any]
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def milliseconds(run: Callable[[int], object], device: torch.device, seconds: float) -> Found:
-    """Of ``run(number)``: the first call, and the median and minimum of the further ones."""
-    spent: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(spent) < 4 or (time.perf_counter() < end and len(spent) < 40):
-        wait(device)
-        start = time.perf_counter()
-        run(len(spent))
-        wait(device)
-        spent.append(1000 * (time.perf_counter() - start))
-    rest = spent[2:]
-    numbers = {"first_ms": spent[0], "median_ms": statistics.median(rest), "min_ms": min(rest)}
-    return {name: float(f"{value:.4g}") for name, value in numbers.items()} | {"runs": len(rest)}
 
 
 def environment(device: torch.device) -> Found:
@@ -99,122 +67,6 @@ def environment(device: torch.device) -> Found:
             "cudnn": torch.backends.cudnn.version(),
         }
     return found
-
-
-def random_step(
-    width: int, side: int, samples: int, device: torch.device
-) -> tuple[Refiner, Tensor, Condition]:
-    """A refiner, y_t and a condition, all random."""
-    torch.manual_seed(0)
-    refiner = Refiner(3, 1, FEATURES, width=width)
-    torch.nn.init.normal_(refiner.head.weight, std=0.05)
-    refiner = refiner.to(device).eval().requires_grad_(False)
-    features = [
-        torch.randn(1, c, side // s, side // s, device=device)
-        for c, s in zip(FEATURES, STRIDES, strict=True)
-    ]
-    image, prior = (torch.rand(1, c, side, side, device=device) for c in (3, 1))
-    fixed = torch.full((1, side, side), -1, device=device)
-    y_t = (torch.rand(samples, 1, side, side, device=device) < 0.3).float()
-    return refiner, y_t, refiner.condition(image, prior, fixed, features)
-
-
-def graph_of(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Any computation as a CUDA graph, its result in one place."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        run()
-        run()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = run()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return out
-
-    return replay
-
-
-def variants(
-    refiner: Refiner, y_t: Tensor, condition: Condition, cuda: bool
-) -> Iterator[tuple[str, Callable[[], Callable[[int], Tensor]]]]:
-    """Ways to compute a step, each made on demand."""
-
-    def half(t: Tensor | int = TIMES[0]) -> Tensor:
-        with torch.autocast(y_t.device.type, torch.bfloat16, cache_enabled=False):
-            return refiner(y_t, t, condition)
-
-    def ours(most: int) -> Callable[[int], Tensor]:
-        steps = GraphRefiner(refiner, most=most)
-        return lambda n: steps(y_t, TIMES[n % 3], condition)
-
-    def half_graph() -> Callable[[int], Tensor]:
-        at = torch.full((1,), TIMES[0], device=y_t.device)
-        replay = graph_of(lambda: half(at))
-        return lambda n: replay()
-
-    yield "plain", lambda: lambda n: refiner(y_t, TIMES[n % 3], condition)
-    yield "eager", lambda: ours(0)
-    if cuda:
-        yield "graph", lambda: ours(1)
-    yield "bf16", lambda: lambda n: half(TIMES[n % 3])
-    if cuda:
-        yield "bf16 graph", half_graph
-
-
-def measure_step(arguments: argparse.Namespace, device: torch.device) -> list[Found]:
-    rows = []
-    cuda, seconds = device.type == "cuda", 0.1 if arguments.quick else 0.2
-    for width in arguments.widths:
-        for side in arguments.sides:
-            for samples in arguments.samples:
-                with torch.inference_mode(), full_precision(device):
-                    try:
-                        scene = random_step(width, side, samples, device)
-                    except Exception as error:
-                        say(f"step {width} {side} {samples}: {error}")
-                        continue
-                    for name, make in variants(*scene, cuda=cuda):
-                        row = {"width": width, "side": side, "samples": samples, "way": name}
-                        if left_out(arguments, row, "error"):
-                            rows.append(row)
-                            continue
-                        try:
-                            row |= measured_way(make, device, seconds)
-                        except Exception as error:
-                            row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
-                        say(f"step {json.dumps(row)}")
-                        rows.append(row)
-                    del scene
-                    free(device)
-    return rows
-
-
-def measured_way(
-    make: Callable[[], Callable[[int], Tensor]], device: torch.device, seconds: float
-) -> Found:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    found = milliseconds(make(), device, seconds)
-    if device.type == "cuda":
-        found["peak_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
-    return found
-
-
-def left_out(arguments: argparse.Namespace, found: Found, name: str) -> bool:
-    """Whether the time of this part is over, which is then noted under ``name``."""
-    over = time.perf_counter() > arguments.end
-    if over:
-        found[name] = "no time was left for it"
-    return over
-
-
-def free(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def strokes(size: tuple[int, int], number: int) -> np.ndarray:
