@@ -41,8 +41,8 @@ def test_the_readme_quotes_the_same_scores():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     change, dice = REPORT["difference"]["dice"], REPORT["mean"]["refined"]["dice"]
     assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}] on vessels".format(**change) in readme
-    assert f"one model, {REPORT['n']} test images" in readme
-    assert f"vessels {dice:.3f} (16 images for training" in readme
+    split = f"16 images for training, {REPORT['n']} for testing"
+    assert f"vessels {dice:.3f} ({split})" in readme
     assert f"regains {REPORT['damage']['share']:.0%} of the lost Dice on vessels" in readme
 
 
