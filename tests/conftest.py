@@ -188,7 +188,7 @@ def sample_pair(_sample: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.
 
 @pytest.fixture(scope="session")
 def tiny() -> "Callable[..., HiDiff]":
-    """``tiny(labels=2, channels=3)``: a small untrained model that changes its prior."""
+    """``tiny(labels=2, channels=3, slices=1)``: a small untrained model that changes its prior."""
     import torch
 
     from napari_hidiff.inference.card import Card
@@ -199,7 +199,7 @@ def tiny() -> "Callable[..., HiDiff]":
     names = ("background", "vessel", "disc", "lesion")
 
     @functools.cache
-    def make(labels: int = 2, channels: int = 3) -> HiDiff:
+    def make(labels: int = 2, channels: int = 3, slices: int = 1) -> HiDiff:
         card = Card(
             name="tiny",
             summary="untrained, for tests",
@@ -208,6 +208,7 @@ def tiny() -> "Callable[..., HiDiff]":
             segmentor={"name": "unet", "filters": [4, 4, 8, 8, 8, 8]},
             refiner={"width": 32, "stem": 2},
             defaults={"sampler": "ddim", "steps": 2, "samples": 2},
+            slices=slices,
         )
         model = HiDiff.create(card, seed=0)
         generator = torch.Generator().manual_seed(0)

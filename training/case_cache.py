@@ -20,7 +20,7 @@ import numpy as np
 from napari_hidiff.annotation.sidecar import image_key
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.ood import image_statistics
-from napari_hidiff.inference.preprocessing import SMALLEST, Intensity
+from napari_hidiff.inference.preprocessing import SMALLEST, Intensity, neighbours
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.datasets.lacking import paired_only, without_pair
@@ -42,6 +42,7 @@ class Stored:
     looks : statistics of the raw image (:func:`napari_hidiff.inference.ood.image_statistics`).
     spacing : of its pixels in mm, (y, x); None where the files do not say it.
     prior_file : the prior float16 [D, K, H, W] of a segmentor that never saw the case, if any.
+    slices : that a network sees together (:attr:`Card.slices`).
     """
 
     id: str
@@ -54,6 +55,12 @@ class Stored:
     prior_file: Path | None = None
     looks: dict[str, Any] = field(default_factory=dict)
     spacing: tuple[float, ...] | None = None
+    slices: int = 1
+
+    def plane(self, at: int) -> np.ndarray:
+        """Slice ``at`` of the image as the networks see it, float32 [C * slices, H, W]."""
+        image, near = self.image, neighbours(at, self.shape[0], self.slices)
+        return np.concatenate([image[there] for there in near]).astype(np.float32)
 
     @property
     def image(self) -> np.ndarray:
@@ -179,7 +186,16 @@ def put(dataset: Dataset, case: Case, folder: Path) -> Stored:
     looks, spacing = known["looks"], known.get("spacing")
     spacing = None if spacing is None else tuple(spacing)
     return Stored(
-        case.id, case.group, path, shape, holds, labels, digests, looks=looks, spacing=spacing
+        case.id,
+        case.group,
+        path,
+        shape,
+        holds,
+        labels,
+        digests,
+        looks=looks,
+        spacing=spacing,
+        slices=dataset.slices,
     )
 
 

@@ -42,6 +42,9 @@ MARGIN = 1.4
 
 FOREGROUND = 0.75
 """Share of a volume's crops that come from a plane with foreground."""
+ALONE = 0.1
+"""Share of the crops of several slices that hold the same slice throughout, so that a model of
+several slices reads a picture, too."""
 
 
 class Crops(Dataset[dict[str, Tensor]]):
@@ -70,7 +73,11 @@ class Crops(Dataset[dict[str, Tensor]]):
         case = self.cases[int(rng.integers(len(self.cases)))]
         plane = _plane(case, rng)
         self.transform.set_random_state(int(rng.integers(2**31)))
-        whole = {"image": case.image[plane], "truth": case.truth[plane][None]}
+        alone = case.slices > 1 and rng.random() < ALONE
+        seen = replace(case, slices=1).plane(plane) if alone else case.plane(plane)
+        if alone:
+            seen = np.tile(seen, (case.slices, 1, 1))
+        whole = {"image": seen, "truth": case.truth[plane][None]}
         if "prior" in self.keys:
             stored = case.prior
             assert stored is not None, f"{case.id} has no prior"

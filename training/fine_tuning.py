@@ -45,7 +45,7 @@ FIXED = frozenset(
     {
         *("segmentor", "segmentor_layers", "width", "stem", "convolution", "predicts"),
         *("diffusion_steps", "schedule", "schedule_s", "kernel", "centre", "xformer"),
-        *("intensity", "prior_from"),
+        *("intensity", "prior_from", "slices"),
     }
 )
 """Fields that the weights fix."""
@@ -83,6 +83,7 @@ def architecture(card: Card) -> dict[str, Any]:
         "kernel": diffusion.get("kernel", plain["kernel"]),
         "centre": diffusion.get("centre", plain["centre"]),
         "xformer": refiner.get("xformer", plain["xformer"]),
+        "slices": card.slices,
         "flips": recipe.get("flips", plain["flips"]),
         "loss": recipe.get("loss", plain["loss"]),
         "posterior": recipe.get("posterior", plain["posterior"]),
@@ -190,6 +191,7 @@ def with_origin(card: Card, start: HiDiff, name: str, own_name: str | None) -> C
         attribution=both(base.attribution, card.attribution),
         spacing=base.spacing,
         longest_side=card.longest_side or base.trained_side,
+        slices=base.slices,
         looks=base.looks,
         segmentor=base.segmentor,
         refiner=base.refiner,
@@ -230,8 +232,8 @@ def glance(model: HiDiff, cases: Sequence[Stored], most: int) -> dict[str, float
 
 def _dice(model: HiDiff, case: Stored) -> dict[str, float]:
     priors, refined = [], []
-    for plane in case.image:
-        image = plane.astype(np.float32).transpose(1, 2, 0)
+    for at in range(case.shape[0]):
+        image = case.plane(at).transpose(1, 2, 0)
         prior = model.prior(image, True, 1)
         priors.append(model.mask_of(prior))
         refined.append(model.refine(image, prior, normalised=True, scale=1).mask)

@@ -105,6 +105,13 @@ class Recipe:
             "expects images of that size. 0 leaves them as they are."
         },
     )
+    slices: int = field(
+        default=1,
+        metadata={
+            "help": "Neighbouring slices of a volume that the networks see together to find the "
+            "middle one, an odd number."
+        },
+    )
     flips: bool = field(
         default=True,
         metadata={

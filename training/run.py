@@ -102,6 +102,7 @@ def blank_card(recipe: Recipe, dataset: Dataset, command: str) -> Card:
         versions=versions(),
         prompted=recipe.dataset in PROMPTED,
         longest_side=recipe.longest_side,
+        slices=recipe.slices,
     )
 
 
@@ -109,6 +110,10 @@ def check_recipe(recipe: Recipe, card: Card) -> None:
     """InputError if the recipe cannot be built, before any data are read or written."""
     if recipe.kernel == "gaussian" and recipe.centre != "prior":
         raise InputError("normal noise has no centre to choose: --centre is for --kernel bernoulli")
+    if recipe.slices < 1 or recipe.slices % 2 == 0:
+        raise InputError(f"--slices is an odd number from 1 on, not {recipe.slices}")
+    if recipe.slices > 1 and card.prompted:
+        raise InputError(f"--slices is not for {recipe.dataset}, whose model sees one slice")
     try:
         model = HiDiff.create(card)
         if not model.process.binary and model.refiner.output == "eps":
@@ -144,7 +149,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
             raise InputError(f"{folder} already holds a run; go on with --resume or name another")
         # Fields that earlier versions lack.
         added = {"start": "", "xformer": True, "kernel": "bernoulli", "centre": "prior"}
-        added |= {"hypotheses": 0, "hold_out": "", "minutes": 0.0}
+        added |= {"hypotheses": 0, "hold_out": "", "minutes": 0.0, "slices": 1}
         before, now = added | _read_json(noted), asdict(recipe)
         other = [name for name in now | before if before.get(name) != now.get(name)]
         if other:

@@ -167,12 +167,13 @@ def predictor(segmentor: Segmentor) -> Callable[[Stored], np.ndarray]:
     like = next(segmentor.parameters())
 
     def predict(case: Stored) -> np.ndarray:
-        image = np.asarray(case.image, dtype=np.float32)
-        at_once = max(1, PIXELS_AT_ONCE // image[0, 0].size)
+        depth, _, height, width = case.shape
+        at_once = max(1, PIXELS_AT_ONCE // (height * width))
         parts: list[Tensor] = []
         with torch.inference_mode():
-            for planes in torch.from_numpy(image).split(at_once):
-                logits, _ = segmentor(planes.to(like))
+            for first in range(0, depth, at_once):
+                planes = [case.plane(at) for at in range(first, min(first + at_once, depth))]
+                logits, _ = segmentor(torch.from_numpy(np.stack(planes)).to(like))
                 parts.append(probabilities(widened(logits)).float().cpu())
         return torch.cat(parts).numpy()
 

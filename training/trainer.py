@@ -106,7 +106,12 @@ def train(
 
     card = blank()
     check_recipe(recipe, card)
-    dataset = replace(dataset, intensity=card.intensity, longest_side=recipe.longest_side)
+    dataset = replace(
+        dataset,
+        intensity=card.intensity,
+        longest_side=recipe.longest_side,
+        slices=card.slices,
+    )
     if start is not None and not recipe.longest_side:
         dataset = replace(dataset, at_scale_of=start.card)
     accelerator = accelerator_for(recipe, device)

@@ -32,7 +32,8 @@ TRIED = tuple(round(0.05 * step, 2) for step in range(3, 19))
 """Thresholds that the search compares, .15 to .9."""
 
 Predict = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""An image float32 [C, H, W] and its prior [K, H, W], if it has one, -> probability [K, H, W]."""
+"""An image float32 [C, H, W] (:meth:`Stored.plane`) and its prior [K, H, W], if it has one, ->
+probability [K, H, W]."""
 
 
 def validate(
@@ -112,13 +113,14 @@ def spread(cases: Sequence[Stored], most: int) -> list[Stored]:
 
 
 def planes(case: Stored) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Planes to look at: image float32 [C, H, W], truth uint8 [H, W], prior [K, H, W] if any."""
+    """Planes to look at: the image as a network sees it, truth uint8 [H, W], prior [K, H, W] if
+    any."""
     among = case.foreground or tuple(range(case.shape[0]))
     at = np.linspace(0, len(among) - 1, min(PLANES, len(among))).round().astype(int)
-    image, truth, prior = case.image, case.truth, case.prior
+    truth, prior = case.truth, case.prior
     for plane in (among[i] for i in at):
         given = None if prior is None else prior[plane].astype(np.float32)
-        yield image[plane].astype(np.float32), np.asarray(truth[plane]), given
+        yield case.plane(plane), np.asarray(truth[plane]), given
 
 
 def calibration(model: HiDiff, cases: Sequence[Stored], most: int) -> list[dict[str, Any]]:

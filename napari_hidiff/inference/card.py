@@ -94,6 +94,8 @@ class Card:
     longest_side : longer side in pixels that training images were scaled to; 0 = not scaled, see
         :attr:`trained_side`.
     looks : statistics of the training images (:func:`ood.image_statistics`); empty on older cards.
+    slices : neighbouring slices of a volume that the networks see together as channels to find
+        the middle one, an odd number; 1 = every slice alone. See :attr:`inputs`.
     """
 
     name: str
@@ -119,6 +121,12 @@ class Card:
     looks: dict[str, Any] = field(default_factory=dict)
     prompted: bool = False
     longest_side: int = 0
+    slices: int = 1
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the networks read: those of every slice that they see together."""
+        return len(self.channels) * self.slices
 
     @property
     def outputs(self) -> int:
@@ -199,6 +207,9 @@ def card_rows(card: Card) -> Iterator[Fact]:
     lines = {
         "Finds": card.summary,
         "Channels": ", ".join(card.channels),
+        "Slices": f"{card.slices} neighbouring slices of a volume at a time, to find the middle one"
+        if card.slices > 1
+        else "",
         "Image size": _size(card),
         "Scale": _scale(card),
         "Spacing": " x ".join(f"{side:g}" for side in card.spacing) if card.spacing else "",

@@ -89,7 +89,7 @@ class HiDiff:
         """
         if self.card.prompted:
             image = preprocessing.any_channels(image, len(self.card.channels))
-        return preprocessing.check_image(image, self.card.channels)
+        return preprocessing.check_image(image, self.card.channels, self.card.slices)
 
     def check_prior(self, prior: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A prior as the refiner's input, float32 [K, H, W] of ``size`` (H, W).
@@ -263,7 +263,7 @@ class HiDiff:
         sampling = self.sampling(sampler, steps, samples, scale=scale)
         engine = self.engine  # a thread may finish compiling meanwhile
         if engine not in self._seconds:
-            how = self.backend.pick().refiner, len(self.card.channels), self.process.steps
+            how = self.backend.pick().refiner, self.card.inputs, self.process.steps
             self._seconds[engine] = seconds_per_pixel(self.segmentor, *how, self.device)
         seconds, size = self._seconds[engine], (shape[0], shape[1])
         seen = self.view(size, scale)
@@ -392,9 +392,9 @@ class HiDiff:
 
 def networks(card: Card) -> tuple[nn.Module, Refiner]:
     """Untrained segmentor and refiner of the card's architecture, from the global generator."""
-    segmentor = build_segmentor(channels=len(card.channels), classes=card.outputs, **card.segmentor)
+    segmentor = build_segmentor(channels=card.inputs, classes=card.outputs, **card.segmentor)
     steps = process_of(card.diffusion).steps
     refiner = Refiner(
-        len(card.channels), card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
+        card.inputs, card.outputs, segmentor.feature_channels, steps=steps, **card.refiner
     )
     return segmentor, refiner

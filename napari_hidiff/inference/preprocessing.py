@@ -15,11 +15,13 @@ INTENSITIES = ("standardize", "zscore", "window")
 """Rules of :class:`Intensity`."""
 
 
-def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
+def check_image(image: np.ndarray, channels: tuple[str, ...], slices: int = 1) -> np.ndarray:
     """``image`` as float32 [H, W, C] with the channels of the model.
 
     image : [H, W] for one channel, else [H, W, C]; any numeric dtype and range. The alpha of an
     RGBA image is dropped for a model of three channels.
+    slices : that the model sees together (:attr:`Card.inputs`). An image has the channels of all of
+    them; one with those of a single slice stands for its neighbours, too.
 
     Raises
     ------
@@ -29,6 +31,8 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     check_pixels(image)
     if image.ndim == 2:
         image = image[..., None]
+    if slices > 1 and image.shape[2] == slices * len(channels):
+        return image.astype(np.float32)
     if image.shape[2] == 4 and len(channels) == 3:
         image = image[..., :3]
     if image.shape[2] != len(channels):
@@ -36,7 +40,8 @@ def check_image(image: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
             f"the image has {image.shape[2]} channel{'s' * (image.shape[2] != 1)}, the model was "
             f"trained on {len(channels)} ({', '.join(channels)})"
         )
-    return image.astype(np.float32)
+    plain = image.astype(np.float32)
+    return plain if slices == 1 else np.tile(plain, slices)
 
 
 def check_pixels(image: np.ndarray) -> None:
@@ -74,6 +79,30 @@ def any_channels(image: np.ndarray, wanted: int) -> np.ndarray:
         return image[..., :wanted]
     mean = image.mean(2, keepdims=True, dtype=np.float32)
     return np.concatenate([image.astype(np.float32), *[mean] * lacking], 2)
+
+
+def neighbours(at: int, count: int, slices: int) -> list[int]:
+    """The numbers of the ``slices`` slices around number ``at`` of ``count``, in order; beyond the
+    ends of a volume its last slice is repeated."""
+    first = at - slices // 2
+    return [min(max(there, 0), count - 1) for there in range(first, first + slices)]
+
+
+def with_neighbours(volume: np.ndarray, slices: int) -> np.ndarray:
+    """A volume [D, H, W, C] whose slices have their neighbours as channels, [D, H, W, C * slices]
+    (:attr:`Card.inputs`); for one slice the volume itself."""
+    if slices == 1:
+        return volume
+    depth = len(volume)
+    around = np.array([neighbours(at, depth, slices) for at in range(depth)])
+    return np.concatenate([volume[there] for there in around.T], -1)
+
+
+def middle(planes: np.ndarray, slices: int) -> np.ndarray:
+    """The channels [..., C] of the slices themselves, of what :func:`with_neighbours` returns."""
+    own = planes.shape[-1] // slices
+    first = slices // 2 * own
+    return planes[..., first : first + own]
 
 
 @dataclass(frozen=True)

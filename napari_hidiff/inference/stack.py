@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_hidiff.errors import InputError
+from napari_hidiff.inference.preprocessing import check_image, neighbours
 from napari_hidiff.masks import Index, slicer
 
 if TYPE_CHECKING:
@@ -114,11 +115,20 @@ class Stack:
         return (self.normalised(model, index) if self.whole else self.plane(index)), self.whole
 
     def normalised(self, model: "HiDiff", index: Index) -> np.ndarray:
-        """A slice float32 [H, W, C] with normalised grey values; InputError as :meth:`read`."""
-        plane = model.check_image(self.plane(index))
+        """A slice float32 [H, W, C] with normalised grey values, and its neighbours for a model of
+        several slices (:attr:`Card.inputs`); InputError as :meth:`read`."""
         if not self.whole or model.card.prompted:  # a window is normalised on its own
-            return model.intensity(plane)
-        return model.intensity.scale(plane, self._statistics(model.intensity))
+            return model.intensity(model.check_image(self.plane(index)))
+        measured = self._statistics(model.intensity)
+        near = (self.plane(there) for there in self._around(index, model.card.slices))
+        planes = [check_image(plane, model.card.channels) for plane in near]
+        return np.concatenate([model.intensity.scale(plane, measured) for plane in planes], -1)
+
+    def _around(self, index: Index, slices: int) -> list[Index]:
+        """The slices around one, along the last axis that is not shown."""
+        axis = max(axis for axis, at in enumerate(index) if at >= 0)
+        there = neighbours(index[axis], self.shape[axis], slices)
+        return [(*index[:axis], at, *index[axis + 1 :]) for at in there]
 
     def _statistics(self, intensity: "Intensity") -> np.ndarray:
         if intensity not in self._measured:

@@ -20,7 +20,7 @@ from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Sampling
 from napari_hidiff.inference.denoiser import PIXELS_AT_ONCE
 from napari_hidiff.inference.model import HiDiff
-from napari_hidiff.inference.preprocessing import check_labels
+from napari_hidiff.inference.preprocessing import check_labels, with_neighbours
 from napari_hidiff.inference.prompted import says_where
 from napari_hidiff.inference.resampling import View
 from napari_hidiff.masks import FREE
@@ -31,7 +31,8 @@ from napari_hidiff.networks.segmentor import MULTIPLE
 def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """A volume float32 [D, H, W, C], normalised by its own statistics: the input of this module.
 
-    A prompted model normalises the windows that it looks at: for it the volume is unchanged.
+    For a model of several slices C is that of all of them (:attr:`Card.inputs`). A
+    prompted model normalises the windows that it looks at: for it the volume is unchanged.
     InputError if the model cannot read the slices (their size, their channels, NaN).
     """
     for plane in volume:
@@ -42,7 +43,7 @@ def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     normalised = np.empty(volume.shape, np.float32)
     for plane, scaled in zip(volume, normalised, strict=True):  # no second copy
         scaled[...] = model.intensity.scale(plane, measured)
-    return normalised
+    return with_neighbours(normalised, model.card.slices)
 
 
 def prior(model: HiDiff, volume: np.ndarray, scale: float | None = None) -> np.ndarray:

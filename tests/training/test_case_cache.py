@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_hidiff.errors import InputError
-from napari_hidiff.inference.preprocessing import Intensity
+from napari_hidiff.inference.preprocessing import Intensity, with_neighbours
 from napari_hidiff.training import case_cache
 from napari_hidiff.training.datasets import Case, Dataset, Sample, open_dataset
 
@@ -64,6 +64,15 @@ def test_a_volume_is_normalised_as_a_whole_and_cut_to_the_brain(brain, tmp_path)
     assert stored.foreground == (2, 3)
     assert stored.prior is None
     assert len(pickle.dumps(stored)) < 1000  # travels to worker processes without its arrays
+
+
+def test_a_slice_is_seen_with_its_neighbours(brain, tmp_path):
+    dataset = dataclasses.replace(brain[2], slices=3)
+    case = case_cache.build(dataset, ("train",), tmp_path / "cache").splits["train"][0]
+    planes = np.stack([case.plane(at) for at in range(case.shape[0])])
+    image = case.image.astype(np.float32).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(planes.transpose(0, 2, 3, 1), with_neighbours(image, 3))
+    assert pickle.loads(pickle.dumps(case)).slices == 3
 
 
 def test_the_spacing_of_slices_is_kept(brain, tmp_path):

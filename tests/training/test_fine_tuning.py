@@ -190,4 +190,5 @@ def test_a_recipe_takes_the_model_s_networks(tiny):
     recipe = fine_tuning.tuned(RECIPES["folder"], card, "tiny", {"crop": 64})
     assert (recipe.width, recipe.stem, recipe.crop, recipe.folds) == (32, 2, 64, 0)
     assert recipe.start == "tiny"
+    assert fine_tuning.tuned(RECIPES["folder"], tiny(2, 1, 3).card, "tiny", {}).slices == 3
     assert recipe.iterations == fine_tuning.TUNE["iterations"]

@@ -139,6 +139,7 @@ class Dataset:
     root: the folder that was found.
     at_scale_of: the card of a model to whose scale images are resampled as the model does.
     longest_side: largest side in pixels, to which pictures and slices are shrunk; 0 = no limit.
+    slices: neighbouring slices that a network is to see together (:attr:`Card.slices`).
     """
 
     name: str
@@ -157,6 +158,7 @@ class Dataset:
     root: Path | None = None
     longest_side: int = 0
     at_scale_of: Card | None = None
+    slices: int = 1
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of one split; InputError if there is no such split or it is empty."""

@@ -15,6 +15,7 @@ import numpy as np
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import volumes
 from napari_hidiff.inference.model import HiDiff
+from napari_hidiff.inference.preprocessing import middle
 from napari_hidiff.surfaces import TOLERANCE
 from napari_hidiff.training.datasets import Case, Dataset, Sample
 from napari_hidiff.training.priors import PriorSource
@@ -171,7 +172,8 @@ class PreparedSample:
         planes = volumes.normalise(model, image)
         if source is None:
             return cls(sample, planes, volumes.prior(model, planes, scale_of(model, sample)))
-        prior = source.prior(sample.case.id, planes.transpose(0, 3, 1, 2))
+        own = middle(planes, model.card.slices).transpose(0, 3, 1, 2)
+        prior = source.prior(sample.case.id, own)
         return cls(sample, planes, prior.swapaxes(0, 1))
 
     def scale(self, model: HiDiff) -> float:

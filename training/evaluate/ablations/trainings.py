@@ -233,7 +233,7 @@ def seconds(recipe: Recipe, dataset: Dataset) -> float:
     side = fitted_crop(recipe, dataset)
     card = blank_card(recipe, dataset, "")
     segmentor, refiner = networks(card)
-    image = torch.randn(recipe.batch, len(card.channels), side, side)
+    image = torch.randn(recipe.batch, card.inputs, side, side)
     free = torch.full((recipe.batch, side, side), -1)
     prior = torch.full((recipe.batch, card.outputs, side, side), 1 / max(2, card.outputs))
     target = (prior > 2).float()
