@@ -105,6 +105,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         imported_later("analyses.cross_dataset", "report"),
         same_classes=False,
     ),
+    "domain-shift": Experiment(
+        "a model on its own test images, blurred, noisy, of other colours, light and size",
+        imported_later("analyses.domain_shift", "run"),
+        "IV, generalizing to new data sets: here one that is made of the same images",
+        imported_later("analyses.domain_shift", "report"),
+    ),
     "foreign-priors": Experiment(
         "masks from elsewhere, refined once without a stroke: help and harm",
         imported_later("analyses.foreign_priors", "run"),

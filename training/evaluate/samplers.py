@@ -31,15 +31,22 @@ class SamplerSetting:
     """A sampler (``one-step``, ``ddim``, ``ancestral``) with its steps and samples.
 
     unlink : undo the focal loss's link in what the network predicts (:func:`focal_link_undone`).
+    ensemble : the mean of the prior, of one pass and of this sampler.
     """
 
     sampler: str
     steps: int = 1
     samples: int = 1
     unlink: bool = False
+    ensemble: bool = False
 
     def probability(self, model: HiDiff, prepared: PreparedSample, seed: int) -> np.ndarray:
         """The refined probability, float32 [K, D, H, W]."""
+        if self.ensemble:
+            ways = replace(self, ensemble=False), replace(self, sampler=ONE_STEP, ensemble=False)
+            refined = [way.probability(model, prepared, seed) for way in ways]
+            mean: np.ndarray = np.mean([prepared.prior, *refined], 0)
+            return mean
         return volumes.refine(
             focal_link_undone(model) if self.unlink else model,
             prepared.planes,
@@ -52,7 +59,7 @@ class SamplerSetting:
     @property
     def forwards(self) -> int:
         """Forward passes of the refiner."""
-        return self.steps * self.samples
+        return self.steps * self.samples + self.ensemble
 
 
 SETTINGS: Mapping[str, SamplerSetting] = {
@@ -63,8 +70,11 @@ SETTINGS: Mapping[str, SamplerSetting] = {
         for steps in counts
         for samples in (1, 5)
     },
+    "ensemble": SamplerSetting("ddim", 3, 5, ensemble=True),
 }
-"""Every setting by its name, sampler-STEPSxSAMPLES; any of them may end in ``-unlinked``."""
+"""Every setting by its name, sampler-STEPSxSAMPLES; any of them may end in ``-unlinked``.
+``ensemble`` is the mean of the prior, one pass and ddim-3x5.
+"""
 UNLINKED = "-unlinked"
 
 

@@ -26,7 +26,7 @@ from ..scoring import foreground_slices, set_of
 from ..study import OnCase, Options, Record, Study, Task, files_of, fingerprint, silent
 from .scored import mean_interval
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the figures of a record change their meaning: records are then computed anew."""
 BORDER, SHIFT, SCALE = 0.08, 0.2, 1.25
 """Of the object's size (the root of its pixels): how far its border moves, how far the object
@@ -87,7 +87,7 @@ MAKERS: Mapping[str, Maker] = {
 BOX = "box"
 """The whole box around the object, which a prompted model takes as a box."""
 MODEL = "second model"
-"""The mask of the model that ``--control`` names."""
+"""The mask of the model that ``--control`` names; a prompted one is handed the object's box."""
 
 
 class Job(NamedTuple):
@@ -126,7 +126,8 @@ class Priors:
         planes, truths = sample.image, sample.mask > 0
         if not sample.volume:
             planes, truths = planes[None], truths[None]
-        given = {} if self.second is None else {MODEL: self._segmented(planes)}
+        given = {} if self.second is None else {MODEL: self._segmented(planes, truths)}
+        seen = volumes.normalise(self.model, planes)
         rows: dict[str, list[tuple[float, float]]] = {}
         for z in foreground_slices(truths, self.options.slices):
             rng = np.random.default_rng(crc32(f"{case.id}/{z}".encode()))
@@ -140,14 +141,19 @@ class Priors:
                 masks[BOX][box.y0 : box.y1, box.x0 : box.x1] = True
             for name, mask in masks.items():
                 if mask.any():  # an empty mask points at nothing
-                    after = self._refined(planes[z], priors[name])
+                    after = self._refined(seen[z], priors[name])
                     before = dice(mask, truths[z])
                     rows.setdefault(name, []).append((before, dice(after, truths[z])))
         means = {name: np.mean(pairs, 0).tolist() for name, pairs in rows.items()}
         return {name: {"before": pair[0], "after": pair[1]} for name, pair in means.items()}
 
-    def _segmented(self, planes: np.ndarray) -> np.ndarray:
+    def _segmented(self, planes: np.ndarray, truths: Mask) -> Mask:
         assert self.second is not None
+        if self.second.card.prompted:
+            found = np.zeros(truths.shape, bool)
+            for z in np.flatnonzero(truths.any((1, 2))):
+                found[z] = found_in(self.second, planes[z], Box.around(truths[z]))
+            return found
         prior = volumes.prior(self.second, volumes.normalise(self.second, planes))
         return self.second.mask_of(prior, 0) > 0
 
@@ -160,6 +166,7 @@ class Priors:
             steps=how.steps,
             samples=how.samples,
             seed=how.seed,
+            normalised=True,
         )
         return found.mask > 0
 

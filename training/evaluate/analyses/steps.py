@@ -152,6 +152,7 @@ def _lines(axes: Axes, content: Content, value: Callable[[Mapping[str, Any]], Di
     lines: dict[str, list[str]] = {}
     for name, way in content["ways"].items():
         kind = way["sampler"] + ("" if way["samples"] == 1 else f", {way['samples']} samples")
+        kind = "ensemble" if way["ensemble"] else kind
         lines.setdefault(kind + (", unlinked" if way["unlink"] else ""), []).append(name)
     for index, (kind, names) in enumerate(lines.items()):
         shift = APART ** (index - (len(lines) - 1) / 2)
