@@ -21,7 +21,7 @@ from ..output import Content, Report, Table, interval, plain, score_cells, verdi
 from ..samplers import plain_settings, recommended, settings_named
 from ..scoring import PRIOR, REFINED
 from ..study import OnCase, Options, silent
-from .scored import ModelOnCases, difference, mean_interval, means, settings_line, surface, values
+from .scored import ModelOnCases, difference, mean_interval, means, settings_line, surface
 
 BLUR = 2.0
 """Deviation of the blur in pixels."""
@@ -110,28 +110,25 @@ def run(
 
     Arms are the prior, ``refined`` (the options' sampler, or the card's) and the settings of
     ``options.arms``. ``shifts``: by change ``mean`` by arm (dice, hd95, nsd), ``minus_prior`` with
-    paired intervals over cases, ``lost``: Dice of the prior, as it is minus changed; and
-    ``images``, the Dice of every case by arm.
+    paired intervals over cases, and ``lost``: Dice of the prior, as it is minus changed.
+    ``images``: the Dice of every case by change and arm.
 
     InputError: an unknown setting, or a case is bad.
     """
     settings = {REFINED: recommended(model, options)} | settings_named(options.arms or (), model)
     arms = (PRIOR, *settings)
     shifts: dict[str, Content] = {}
-    plain_dice: np.ndarray | None = None
+    images: list[Content] = [{"id": case.id} for case in cases]
     for name in SHIFTS:
         on = ModelOnCases(model, shifted(dataset, name), settings, options.seeds)
         scored = on.scored(cases, state, on_case)
-        dice = values(scored, PRIOR, "dice")
-        plain_dice = dice if plain_dice is None else plain_dice
+        for row, case in zip(images, scored, strict=True):
+            row[name] = {arm: case.arms[arm].mean["dice"] for arm in arms}
+        lost = [row[AS_IT_IS][PRIOR] - row[name][PRIOR] for row in images]
         shifts[name] = {
             "mean": {arm: means(scored, arm) for arm in arms},
             "minus_prior": {arm: difference(scored, arm, PRIOR) for arm in settings},
-            "lost": mean_interval(plain_dice - dice),
-            "images": [
-                {"id": case.case.id, **{arm: case.arms[arm].mean["dice"] for arm in arms}}
-                for case in scored
-            ],
+            "lost": mean_interval(lost),
         }
     return plain(
         {
@@ -139,6 +136,7 @@ def run(
             "surface": surface(scored),
             "ways": plain_settings(settings),
             "shifts": shifts,
+            "images": images,
         }
     )
 
