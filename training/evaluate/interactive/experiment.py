@@ -123,7 +123,7 @@ class Annotators:
         policy, model = job.policy, self._model(job.policy)
         answer = answer_of(policy, subject, model, self.settings(policy), job.seed)
         record = annotate(subject, policy, answer, strokes, job.seed, self.options.wrong)
-        if policy.control:
+        if policy.control and not model.card.prompted:
             own = model.prior(subject.plane, normalised=True)
             record["prior_differs"] = float(np.abs(own - subject.prior.probability).max())
         return record
@@ -136,10 +136,15 @@ def record_name(job: Job) -> str:
 
 
 def _control(model: HiDiff, options: Options) -> HiDiff:
-    """The one-step control; InputError where it cannot stand in for the model."""
+    """The one-step control; InputError where it cannot stand in for the model.
+
+    A prompted one, which knows objects of any kind, stands in for any model of one class.
+    """
     control = load_model(
         str(options.control), device=str(model.device), engine=model.backend.wanted
     )
+    if control.card.prompted and model.labels == 2:
+        return control
     for what in ("classes", "channels"):
         own, wanted = _names(control, what), _names(model, what)
         if own != wanted:
