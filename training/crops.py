@@ -65,7 +65,8 @@ class Crops(Dataset[dict[str, Tensor]]):
         self.cases, self.recipe, self.stage, self.refining = cases, recipe, stage, refining
         self.classes, self.rule = card.outputs, card.soften
         keys = ["image", "truth"] + (["prior"] if refining and needs_priors(recipe) else [])
-        self.keys, self.transform = keys, augmentation(keys, recipe.crop, recipe.flips)
+        apart = recipe.slices == 1
+        self.keys, self.transform = keys, augmentation(keys, recipe.crop, recipe.flips, apart)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         set_track_meta(False)
@@ -123,10 +124,11 @@ class Crops(Dataset[dict[str, Tensor]]):
         }
 
 
-def augmentation(keys: list[str], crop: int, flips: bool) -> Compose:
+def augmentation(keys: list[str], crop: int, flips: bool, apart: bool) -> Compose:
     """From whole arrays to a list with one crop; half of the crops are centred on foreground.
 
-    Without ``flips`` up stays up: only small rotations.
+    Without ``flips`` up stays up: only small rotations, but of almost every crop. apart : each
+    channel gets a brightness and contrast of its own; neighbouring slices share them.
     """
     turned = [RandFlipd(keys, 0.5, 0), RandFlipd(keys, 0.5, 1), RandRotate90d(keys, 0.75)]
     outer = (round(crop * MARGIN),) * 2
@@ -137,7 +139,7 @@ def augmentation(keys: list[str], crop: int, flips: bool) -> Compose:
             RandCropByPosNegLabeld(keys, "truth", outer, pos=1, neg=1, num_samples=1),
             RandAffined(
                 keys,
-                prob=0.5,
+                prob=0.5 if flips else 0.9,
                 rotate_range=np.pi / (4 if flips else 12),
                 scale_range=(0.2, 0.2),
                 shear_range=(0.1, 0.1),
@@ -146,8 +148,8 @@ def augmentation(keys: list[str], crop: int, flips: bool) -> Compose:
             ),
             CenterSpatialCropd(keys, (crop, crop)),
             *(turned if flips else []),
-            RandScaleIntensityd("image", 0.3, prob=0.8, channel_wise=True),
-            RandShiftIntensityd("image", 0.3, prob=0.8, channel_wise=True),
+            RandScaleIntensityd("image", 0.3, prob=0.8, channel_wise=apart),
+            RandShiftIntensityd("image", 0.3, prob=0.8, channel_wise=apart),
             RandGaussianSmoothd("image", (0.3, 1.0), (0.3, 1.0), prob=0.15),
             RandGaussianNoised("image", prob=0.3, std=0.15),
         ]
