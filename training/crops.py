@@ -124,7 +124,7 @@ class Crops(Dataset[dict[str, Tensor]]):
         }
 
 
-def augmentation(keys: list[str], crop: int, flips: bool, apart: bool) -> Compose:
+def augmentation(keys: list[str], crop: int, flips: bool, apart: bool = True) -> Compose:
     """From whole arrays to a list with one crop; half of the crops are centred on foreground.
 
     Without ``flips`` up stays up: only small rotations, but of almost every crop. apart : each
