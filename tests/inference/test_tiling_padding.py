@@ -69,9 +69,9 @@ def test_a_training_crop_of_a_small_image_is_what_a_network_sees_in_use(size):
     truth[0, 30:, 12:30] = 2
     transform = augmentation(["image", "truth"], 64, flips=False)
     seen = []
-    for seed in range(40):  # nine in ten crops are turned or scaled as well
+    for seed in range(80):  # nine in ten crops are turned or scaled as well
         transform.set_random_state(seed)
         seen.append(transform({"image": truth.copy(), "truth": truth.copy()})[0]["truth"])
     wanted = pad_to_multiple(torch.from_numpy(truth)[None])[0].numpy()
     assert wanted.shape == (1, 64, 64)
-    assert sum(np.array_equal(np.asarray(crop), wanted) for crop in seen) >= 3
+    assert sum(np.array_equal(np.asarray(crop), wanted) for crop in seen) >= 5
