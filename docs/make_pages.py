@@ -193,6 +193,7 @@ def card_parts(card: Card) -> list[str]:
         "in": card.summary,
         "reads": ", ".join(card.channels) + f"; intensity: {card.intensity['rule']}",
         "pixel of training": spacing,
+        "slices": dict(card_rows(card)).get("Slices", ""),
         "image size": dict(card_rows(card))["Image size"],
         "scale": dict(card_rows(card)).get("Scale", ""),
         "data set": card.dataset,

@@ -6,7 +6,7 @@ import pytest
 from paths import ROOT
 
 from napari_hidiff import load_model
-from napari_hidiff.training.publish import LARGEST, scores_of
+from napari_hidiff.training.publish import LARGEST, interactive_scores_of, scores_of
 
 REPORT = json.loads((ROOT / "results" / "polyps-test.json").read_text(encoding="utf-8"))
 ROWS = {
@@ -48,7 +48,8 @@ def test_the_bundled_model_has_its_card_in_order():
     card = load_model("polyps", device="cpu").card
     assert card.segmentor["name"] == "lite-unet"
     assert card.longest_side == 256
-    assert card.scores == scores_of(REPORT)
+    strokes = json.loads((ROOT / "results" / "polyps-interactive.json").read_text("utf-8"))
+    assert card.scores == scores_of(REPORT) | {"interactive": interactive_scores_of(strokes)}
     assert "CC BY 4.0" in card.licence
     for source in ("Kvasir-SEG", "10.1038/s41597-020-00622-y", "Apache-2.0", "ImageNet"):
         assert source in card.attribution

@@ -9,6 +9,8 @@ from printed import shown
 from volume_layouts import write_msd
 
 from napari_hidiff.inference import volumes
+from napari_hidiff.inference.catalog import find_model, read_card
+from napari_hidiff.inference.ood import ood_reasons
 from napari_hidiff.masks import dice
 from napari_hidiff.training.datasets import open_dataset
 from napari_hidiff.training.evaluate.analyses.domain_shift import AS_IT_IS, SHIFTS, shifted
@@ -59,6 +61,14 @@ def test_scores_are_those_of_the_changed_images(tiny, polyps, tmp_path):
         assert found["lost"]["mean"] == pytest.approx(np.mean(lost), abs=2e-6)
     text = shown("domain-shift", content)
     assert all(name in text for name in SHIFTS)
+
+
+def test_a_noisy_photograph_is_unlike_those_of_training_and_a_blurred_one_is_not(chase_data):
+    dataset = open_dataset("chase", chase_data)
+    case, card = dataset.split("test")[0], read_card(find_model("chase-vessels"))
+    for name, warned in (("noisy", True), ("blurred", False), (AS_IT_IS, False)):
+        image = shifted(dataset, name).load(case).image
+        assert bool(ood_reasons(image, card.channels, card.looks)) == warned
 
 
 def test_an_ensemble_is_the_mean_of_prior_one_pass_and_ddim(tiny, polyps):
