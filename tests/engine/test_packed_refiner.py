@@ -170,12 +170,16 @@ if sys.argv[1] == "fork":
 """
 
 
+def with_helpers():
+    """The environment, with the modules beside the tests in reach."""
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path}
+
+
 def run(how, **environment):
-    here = str(TESTS)
-    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-c", CHILD, how],
-        env=os.environ | {"PYTHONPATH": path} | environment,
+        env=with_helpers() | environment,
         capture_output=True,
         text=True,
         timeout=1800,
@@ -213,10 +217,11 @@ def test_every_kind_of_processor_gets_exact_sums(name, tmp_path):
         pytest.skip(f"this processor does not do more than {name}")
     features = PROCESSORS[name]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         str(TESTS / "engine" / "test_kernels.py")],
-        env=os.environ
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
+         "--noconftest", "--import-mode=importlib", str(TESTS / "engine" / "test_kernels.py")],
+        env=with_helpers()
         | {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # no window is needed, nor what imports napari
             "NUMBA_CPU_NAME": name,
             "NUMBA_CPU_FEATURES": features,
             "NUMBA_CACHE_DIR": str(tmp_path),
