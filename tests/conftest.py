@@ -4,6 +4,7 @@ import functools
 import gc
 import itertools
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SPENT = pytest.StashKey[list[str]]()
+PEAKS = pytest.StashKey[dict[str, float]]()
 
 # Two test processes on two cores: more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,19 +62,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
-def spent() -> str:
-    """What this process took, and the programs that it started."""
-    mine, theirs = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+def peak() -> float:
+    """The most memory of this process in MB: since the last call on Linux, else since its start."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1e3
+    except (OSError, IndexError):
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return float(most / (1e6 if sys.platform == "darwin" else 1e3))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Remember what memory each file needed."""
+    done = yield
+    if resource is not None:
+        peaks = item.config.stash.setdefault(PEAKS, {})
+        name = item.path.relative_to(ROOT).as_posix()
+        peaks[name] = max(peaks.get(name, 0), peak())
+    return done
+
+
+def spent(config: pytest.Config) -> str:
+    """What this process took, for which files most, and the programs that it started."""
+    own, others = (
+        one.ru_utime + one.ru_stime
+        for one in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     )
-    peak = mine.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    own, others = (one.ru_utime + one.ru_stime for one in (mine, theirs))
-    return f"{peak:.0f} MB at most, {own:.0f} s of a core, {others:.0f} s in programs it started"
+    peaks = sorted(config.stash.get(PEAKS, {}).items(), key=lambda one: -one[1])[:5]
+    most = ", ".join(f"{size:.0f} MB in {name}" for name, size in peaks)
+    return f"{own:.0f} s of a core, {others:.0f} s in programs it started; at most {most}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if resource is not None and hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["spent"] = spent()
+        session.config.workeroutput["spent"] = spent(session.config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -86,7 +111,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Under --durations also what the test processes took."""
     if resource is not None and config.getoption("durations") is not None:
         terminalreporter.section("test processes")
-        for line in config.stash.get(SPENT, [spent()]):
+        for line in config.stash.get(SPENT, [spent(config)]):
             terminalreporter.line(line)
 
 
