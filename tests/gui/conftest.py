@@ -56,10 +56,9 @@ class Gate:
 
 
 def step_by_step(widget: HiDiffWidget) -> None:
-    """Steps and maps are shown, and a stroke is followed by nothing: one thing at a time."""
+    """Steps are shown, and a stroke is followed by nothing: one thing at a time."""
     more, after_stroke = widget.panel.settings, widget.panel.annotate.after_stroke
     more.show_steps.setChecked(True)
-    more.maps.setChecked(True)
     after_stroke.setChecked(False)
     widget.fit.keep_choice(False)
 
@@ -159,6 +158,10 @@ class Hand:
     def settled(self) -> None:
         """Wait until no look at image and model is due or under way."""
         self.wait(lambda: not self.widget.fit.looking, "the check of the image")
+
+    def show_maps(self) -> None:
+        """Have the two layers of the maps, which take napari a third of a second to make."""
+        self.widget.panel.settings.maps.setChecked(True)
 
     def key(self, key: Qt.Key, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
         self.canvas.setFocus()

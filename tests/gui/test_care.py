@@ -240,6 +240,7 @@ def test_a_layer_removed_during_a_run_is_one_line_and_strokes_are_kept(
 
 
 def test_a_helper_layer_that_was_removed_comes_back(hand) -> None:
+    hand.show_maps()
     hand.click("run")
     hand.wait(lambda: hand.widget.session and hand.widget.session.run)
     hand.idle()

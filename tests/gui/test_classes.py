@@ -84,6 +84,7 @@ def test_an_eye_changes_colours_and_no_data(three) -> None:
 
 
 def test_a_frozen_class_never_changes_over_a_whole_session(three) -> None:
+    three.show_maps()
     three.click("segment")
     drag(three, 2, 30)
     drag(three, 1, 50)

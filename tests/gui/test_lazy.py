@@ -28,6 +28,7 @@ def grey_file(tiny, tmp_path):
 
 def work(hand):
     """A segmentation, a stroke, a re-refinement; the mask, and the kept session."""
+    hand.show_maps()
     if hand.viewer.dims.ndim > 2:
         hand.viewer.dims.set_current_step(0, 2)
     hand.known()

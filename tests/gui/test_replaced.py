@@ -74,6 +74,7 @@ def test_a_mask_of_another_shape_is_left_alone_and_segment_begins_a_new_one(hand
 
 
 def test_our_own_layers_are_no_images(hand, picture) -> None:
+    hand.show_maps()
     hand.click("segment")
     hand.click("run")
     hand.click("accept")
@@ -92,6 +93,7 @@ def test_our_own_layers_are_no_images(hand, picture) -> None:
 
 
 def test_a_new_widget_takes_no_map_of_an_old_one_for_an_image(hand) -> None:
+    hand.show_maps()
     hand.click("segment")
     hand.viewer.window.remove_dock_widget(hand.dock)
     _, widget = hand.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")

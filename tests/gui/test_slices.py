@@ -49,6 +49,7 @@ def normalised(hand, volume):
 
 
 def test_all_slices_are_segmented_refined_and_taken_back(hand, volume) -> None:
+    hand.show_maps()
     model = hand.widget.models.loaded()
     planes = normalised(hand, volume)
     hand.click("segment_slices")

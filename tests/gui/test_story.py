@@ -20,6 +20,7 @@ def test_find_shows_the_first_mask_at_once(hand, monkeypatch) -> None:
     cost = hand.control("cost").text()
     assert "A run takes about" in cost
     assert cost.endswith("B.")
+    hand.show_maps()
     hand.click("segment")
     model, image = hand.widget.models.loaded(), hand.widget.image
     prior = model.prior(image.data)
@@ -149,6 +150,7 @@ def test_painting_over_right_pixels_keeps_them_too(hand) -> None:
 def test_a_shown_step_is_used_and_accepted_without_another_change(hand, sessions) -> None:
     from napari_hidiff.annotation import sidecar
 
+    hand.show_maps()
     hand.click("segment")
     hand.click("run")
     hand.stroke((20, 30), (26, 60))
