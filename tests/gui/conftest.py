@@ -1,18 +1,22 @@
 """A real napari window with the widget docked, and a hand that moves the mouse in it."""
 
 import gc
+import inspect
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
 from napari.qt.threading import WorkerBase
+from napari.settings import get_settings
 from napari.utils import theme as themes
+from napari.utils.events import EventEmitter
 from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QEvent, QEventLoop, QPoint, Qt, QTimer
@@ -264,6 +268,33 @@ def known_plugins() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def unsaved_settings() -> None:
+    """napari writes its own settings five times for a window; those of plugins are still saved."""
+    get_settings()._save_on_change = False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_signatures() -> Iterator[None]:
+    """napari looks at a callback's parameters whenever that of another layer or control is
+    connected or disconnected, thousands of times for a window: once for each function is enough."""
+    known: dict[Any, bool] = {}
+    look: Callable[[Callable[..., Any]], bool] = EventEmitter._check_signature
+
+    def check(callback: Callable[..., Any]) -> bool:
+        plain = getattr(callback, "__func__", callback)
+        if not inspect.isfunction(plain) or {"__wrapped__", "__signature__"} & vars(plain).keys():
+            return look(callback)
+        key = plain.__code__, plain is callback
+        if key not in known:
+            known[key] = look(callback)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventEmitter, "_check_signature", staticmethod(check))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Image and model are looked at soon after each choice: no hand has to rest here."""
@@ -322,7 +353,8 @@ def open_hand(
             viewer.add_layer(image)
         elif image is not None:
             viewer.add_image(image, name="image", **settings)
-        dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
+        with patch.object(gc, "get_freeze_count", lambda: 1):  # it walks through all to count
+            dock, widget = viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
         if model is not None:
             widget.use_model(model)
         if stepwise:
