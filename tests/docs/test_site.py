@@ -12,6 +12,8 @@ from conftest import has_display
 from doc_pages import DOCS, ROOT, script
 from PIL import Image
 
+from napari_hidiff._qt.tasks import model_fit
+
 MEGABYTE = 1e6
 PART = (slice(200, 680), slice(200, 680))
 
@@ -133,18 +135,24 @@ def test_pictures_are_small_and_of_the_size_they_should_be():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_scale")
 @pytest.mark.parametrize(
     ("name", "data"), [("tour", None), ("volume", "Task04_Hippocampus")], ids=("tour", "volume")
 )
 def test_the_pictures_can_be_made_again(name, data, tmp_path, monkeypatch, real_data):
     """In a real window; what the pictures show may change, which there are may not.
 
-    The tour is taken on a part of the sample, which is enough to find, paint and mend in."""
+    The tour is taken on a part of the sample, which is enough to find, paint and mend in, and not
+    enlarged for being small; image and model are looked at soon after each choice, and a layout is
+    waited for less long than for the pages.
+    """
     if not has_display():
         pytest.skip("needs a screen: install Xvfb (README, system packages)")
     module = script(f"make_{name}")
     options = ["--output", str(tmp_path), *(("--data", str(real_data(data))) if data else ())]
     monkeypatch.setattr(sys, "argv", [module.__name__, *options])
+    monkeypatch.setattr(sys.modules[module.Desk.__module__], "SETTLE", 100)
+    monkeypatch.setattr(model_fit, "SETTLE", 10)
     if name == "tour":
         part = tuple(array[PART] for array in module.sample())
         monkeypatch.setattr(module, "sample", lambda: part)
