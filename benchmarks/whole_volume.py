@@ -2,6 +2,7 @@
 
     python -m benchmarks.whole_volume --data Task04_Hippocampus --output results/whole-volume.json
 
+The image is the first channel of the data set: of the brats that is FLAIR.
 A simulated annotator paints, stroke by stroke, the largest error of the whole volume
 (``napari_hidiff.training.simulated_annotator``). With a prompted model it begins with nothing, and
 all classes of the truth together are the object; with another model it begins with what that one
@@ -170,15 +171,19 @@ def strokes_to(curve: list[float], goal: float) -> int | None:
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="The folder Task04_Hippocampus.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder of the data set.")] = None,
+    dataset: Annotated[str, typer.Option(help="msd (hippocampus), or brats.")] = "msd",
     model: Annotated[str, typer.Option(help="universal, or hippocampus.")] = "universal",
-    split: Annotated[str, typer.Option(help="Which cases.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Which cases (test; without any, val or train).")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Only so many cases.")] = 6,
     most: Annotated[int, typer.Option(help="Strokes at most in a volume.")] = AFTER[-1],
     output: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Annotate every case in every arm."""
-    opened = open_dataset("msd", data)
+    opened = open_dataset(dataset, data)
+    split = split or next(name for name in ("test", "val", "train") if opened.splits[name])
     loaded = napari_hidiff.load_model(model, device="cpu")
     rows: list[dict[str, Any]] = []
     for case in opened.split(split)[:limit]:
@@ -189,9 +194,9 @@ def main(
         said = ", ".join(f"{arm} {len(one['dice']) - 1}" for arm, one in row.items())
         print(f"{case.id}: strokes {said}", flush=True)
         content = {
-            "command": "python -m benchmarks.whole_volume --data Task04_Hippocampus "
-            f"--model {model} --limit {limit}",
-            "dataset": "msd",
+            "command": f"python -m benchmarks.whole_volume --dataset {dataset} "
+            f"--data {opened.root and opened.root.name} --model {model} --limit {limit}",
+            "dataset": dataset,
             "split": split,
             "model": loaded.card.name,
             "digest": loaded.digest,

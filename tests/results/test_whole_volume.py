@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-MODELS = ("universal", "hippocampus")
+FILES = {"universal": "universal", "hippocampus": "hippocampus", "brats": "universal"}
+"""The model of every file."""
 FOUND = {
-    model: json.loads((ROOT / "results" / f"whole-volume-{model}.json").read_text("utf-8"))
-    for model in MODELS
+    file: json.loads((ROOT / "results" / f"whole-volume-{file}.json").read_text("utf-8"))
+    for file in FILES
 }
 PAGE = (ROOT / "docs" / "volumes.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_page_has_the_means_of_the_cases(model):
-    found = FOUND[model]
-    assert found["model"] == model
+@pytest.mark.parametrize("file", FILES)
+def test_the_page_has_the_means_of_the_cases(file):
+    found = FOUND[file]
+    assert found["model"] == FILES[file]
     assert found["n"] == len(found["cases"])
     for arm, figures in found["arms"].items():
         curves = [case["arms"][arm]["dice"] for case in found["cases"]]
@@ -27,13 +28,25 @@ def test_the_page_has_the_means_of_the_cases(model):
         reached = sum(max(curve) >= 0.9 for curve in curves)
         assert figures["goals"]["0.90"]["reached"] == reached
         dice = " | ".join(f"{mean:.3f}" for mean in figures["dice"].values())
-        assert f"| {arm} | {dice} | {reached} of {found['n']} |" in PAGE
+        end = f"{reached} of {found['n']}"
+        if found["n"] == 1:
+            end = f"{len(curves[0]) - 1}" if reached else "not reached"
+        assert f"| {arm} | {dice} | {end} |" in PAGE
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_volumes_start_and_end_as_the_annotator_works(model):
+def test_the_page_says_which_tumour_it_was():
+    found = FOUND["brats"]
+    (case,) = found["cases"]
+    assert f"(1 volume, {case['id']}; FLAIR" in PAGE
+    assert f"the tumour in {case['slices']} slices" in PAGE
+    assert f"falls into the split *{found['split']}*" in PAGE
+    assert all(ahead["low"] is ahead["high"] is None for ahead in found["difference"].values())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_volumes_start_and_end_as_the_annotator_works(file):
     """Every arm of a case begins alike, and ends at the goal or at the last stroke."""
-    found = FOUND[model]
+    found = FOUND[file]
     for case in found["cases"]:
         curves = [arm["dice"] for arm in case["arms"].values()]
         assert len({curve[0] for curve in curves}) == 1
