@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,17 @@ def check_or_dry_run(line: Line, call: Call) -> None:
     """Training: the data are found and the recipe is resolved; only --check does all it does."""
     done = {"--check", "--dry-run"} & set(line.words)
     assert call(*line.words, *(() if done else ("--dry-run",))) == 0
+
+
+def with_a_split(line: Line, call: Call) -> None:
+    """Training on a split of the cases that are there."""
+    from napari_hidiff.training.datasets import open_dataset
+
+    words = dict(pairwise(line.words))
+    found = open_dataset(words["--dataset"], Path(words["--data"]))
+    split = {name: [case.id for case in cases] for name, cases in found.splits.items()}
+    Path(words["--split-file"]).write_text(json.dumps(split))
+    check_or_dry_run(line, call)
 
 
 def after_adding_it(line: Line, call: Call) -> None:
@@ -343,6 +355,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-refine .*--dicom-seg", as_a_dicom_segmentation),
     (r"napari-hidiff-refine ", run),
     (r"dask (scheduler|worker)", of_dask),
+    (r"napari-hidiff-train .*--split-file ", with_a_split),
     (r"napari-hidiff-train ", check_or_dry_run),
     (rf"napari-hidiff-evaluate --experiment ({'|'.join(ABLATIONS)}) ", tabulated),
     (r"napari-hidiff-evaluate ", on_one_image),

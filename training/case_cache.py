@@ -211,6 +211,8 @@ def _digest(dataset: Dataset, case: Case) -> str:
     rules = [FORMAT, dataset.name, dataset.classes, dict(dataset.intensity), dict(dataset.codes)]
     if dataset.longest_side:
         rules.append(dataset.longest_side)
+    if dataset.slices_apart:
+        rules.append("slices apart")
     if dataset.at_scale_of is not None:
         rules += [dataset.at_scale_of.trained_side, dataset.at_scale_of.spacing]
     text = json.dumps([rules, sources], sort_keys=True, default=str)
@@ -222,7 +224,7 @@ def _planes(sample: Sample, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     image, truth = sample.image, sample.mask
     if not sample.volume:
         image, truth = image[None], truth[None]
-    elif dataset.intensity["rule"] == "zscore":
+    elif dataset.intensity["rule"] == "zscore" and not dataset.slices_apart:
         # The surroundings of a skull-stripped brain are empty, often most of the volume.
         box = _box((image != 0).any(-1) | (truth > 0))
         image, truth = image[box], truth[box]
@@ -232,7 +234,8 @@ def _planes(sample: Sample, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
             f"{sample.case.images[0]}: slices of {height} x {width} pixels; at least {SMALLEST} x "
             f"{SMALLEST} are needed"
         )
-    scaled = Intensity(**dataset.intensity)(image)
+    rule = Intensity(**dataset.intensity)
+    scaled = np.stack([rule(plane) for plane in image]) if dataset.slices_apart else rule(image)
     return scaled.transpose(0, 3, 1, 2).astype(np.float16), truth
 
 

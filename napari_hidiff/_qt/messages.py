@@ -312,7 +312,8 @@ def own_result(report: Mapping[str, Any]) -> str:
         return f"Trained, but not used: {report['note']}."
     before, after = (list(report["mean"][when].values())[-1] for when in ("before", "after"))
     count = len(report["cases"])
-    scores = f"Dice after 3 strokes on {count} held-out image{'s' * (count != 1)}"
+    each = " a slice" if any(row["slices"] > 1 for row in report["cases"]) else ""
+    scores = f"Dice after 3 strokes{each} on {count} held-out image{'s' * (count != 1)}"
     if report["better"]:
         return f"Better than none: {scores} {before:.2f} before, {after:.2f} now. Press Find."
     return f"Not better than none, so it is not used: {scores} {before:.2f} without, {after:.2f}."

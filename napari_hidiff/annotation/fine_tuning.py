@@ -14,7 +14,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,13 @@ class TrainingSet:
     @property
     def images(self) -> int:
         """Number of images; all slices of a volume count as one."""
+        return len(self.slices)
+
+    @property
+    def slices(self) -> Mapping[str, int]:
+        """How many slices of every image there are; 1 of a picture."""
         groups = self._groups()
-        return len({groups.get(stem, stem) for stem in self.stems})
+        return Counter(groups.get(stem, stem) for stem in self.stems)
 
     def add(
         self, image: np.ndarray, mask: np.ndarray, name: str, key: str, index: Index, card: Card
@@ -107,6 +113,23 @@ class TrainingSet:
         except OSError as error:
             raise InputError(f"{self.root} cannot be written to ({error}).") from error
         return stem
+
+    def keep_only(self, key: str, stems: Collection[str]) -> None:
+        """Take away what there is of an image but for these stems; key : as for :meth:`add`.
+
+        Raises
+        ------
+        InputError : a folder that cannot be written to.
+        """
+        groups = self._groups()
+        left = [stem for stem, own in groups.items() if own == key[:KEY] and stem not in stems]
+        try:
+            for stem in left:
+                for part in ("masks", "images"):
+                    for old in (self.root / part).glob(f"{stem}.*"):
+                        old.unlink()
+        except OSError as error:
+            raise InputError(f"{self.root} cannot be written to ({error}).") from error
 
     def _check_classes(self, classes: Sequence[str]) -> None:
         path, text = self.root / "classes.txt", "\n".join(classes) + "\n"

@@ -68,3 +68,18 @@ def test_a_segmentor_is_used_only_where_held_out_images_say_so(name):
             assert row["better"] == (np.mean(after) > np.mean(before))
     if not any(row["better"] for rounds in one["trainings"] for row in rounds):
         assert one["arms"]["own"]["mean"] == one["arms"]["refine"]["mean"]
+
+
+def test_the_page_has_what_three_volumes_give_on_eight():
+    report, split = read("own-volumes")["held_out"], read("own-volumes-split")
+    cases = report["cases"]
+    assert {case["id"] for case in cases} == set(split["val"])
+    assert (len(split["train"]), len(cases)) == (3, 8)
+    for when, name in (("before", "universal"), ("after", "universal + own")):
+        means = {key: np.mean([case[when][key] for case in cases]) for key in report["mean"][when]}
+        assert report["mean"][when] == pytest.approx(means)
+        assert f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means.values())} |" in TEXT
+    first = [case["after"]["first mask"] > case["before"]["3 strokes"] for case in cases]
+    assert f"in {sum(first)} of the {len(cases)} volumes" in TEXT
+    strokes = list(report["mean"]["after"])[1:]
+    assert all(case["after"][key] > case["before"][key] for case in cases for key in strokes)

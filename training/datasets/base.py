@@ -140,6 +140,7 @@ class Dataset:
     at_scale_of: the card of a model to whose scale images are resampled as the model does.
     longest_side: largest side in pixels, to which pictures and slices are shrunk; 0 = no limit.
     slices: neighbouring slices that a network is to see together (:attr:`Card.slices`).
+    slices_apart: every slice of a volume is normalised by itself, as prompted models read it.
     """
 
     name: str
@@ -157,6 +158,7 @@ class Dataset:
     cut: bool = False
     root: Path | None = None
     longest_side: int = 0
+    slices_apart: bool = False
     at_scale_of: Card | None = None
     slices: int = 1
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from napari_hidiff.annotation.folder.own_model import learned_slices
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.catalog import load_model
@@ -28,7 +29,7 @@ from napari_hidiff.networks.segmentor_registry import OWN, OwnSegmentor, segment
 from napari_hidiff.training.case_cache import Stored
 from napari_hidiff.training.crops import fitted
 from napari_hidiff.training.datasets import Case, Dataset
-from napari_hidiff.training.datasets.base import Sample, resampled
+from napari_hidiff.training.datasets.base import Sample, read_nifti, resampled
 from napari_hidiff.training.fine_tuning import with_origin
 from napari_hidiff.training.learner import accelerator_for
 from napari_hidiff.training.progress import Watch
@@ -89,12 +90,8 @@ def own_recipe(recipe: Recipe, card: Card, start: str, changes: Mapping[str, Any
 
 
 def of_objects(dataset: Dataset, card: Card) -> Dataset:
-    """Pictures of any channels as the model reads them, and whether a pixel has any label.
-
-    InputError for volumes.
-    """
-    if any(is_nifti(case.images[0]) for cases in dataset.splits.values() for case in cases):
-        raise InputError(f"{card.name} learns from pictures: save the slices of volumes as such")
+    """Pictures and volumes of any channels as the model reads them, and whether a pixel has any
+    label."""
     return dataclasses.replace(
         dataset,
         name=f"{dataset.name}-objects",
@@ -104,16 +101,26 @@ def of_objects(dataset: Dataset, card: Card) -> Dataset:
         intensity=dict(card.intensity),
         codes={},
         reader=read_object,
+        slices_apart=True,
     )
 
 
 def read_object(dataset: Dataset, case: Case) -> Sample:
-    """A picture [H, W, C] as a prompted model reads it, at its scale, and its mask of any label."""
-    image = any_channels(read_image(case.images[0]), len(dataset.channels))
-    labels = read_mask(case.mask)
-    check_turn(case.images[0], case.mask, image.shape[:2], labels.shape)
-    sample = Sample(case, np.ascontiguousarray(image), (labels > 0).astype(np.uint8))
-    return resampled(sample, dataset.longest_side / max(labels.shape))
+    """A picture [H, W, C], or the slices of a volume to learn from [D, H, W, C] (NIfTI;
+    :func:`learned_slices`), as a prompted model reads it, at its scale, and its mask of any label.
+    """
+    wanted = len(dataset.channels)
+    if is_nifti(case.images[0]):
+        volume = read_nifti(dataset, case)
+        places = learned_slices(volume.mask)
+        image = np.stack([any_channels(volume.image[at], wanted) for at in places])
+        labels = volume.mask[places]
+    else:
+        image = np.ascontiguousarray(any_channels(read_image(case.images[0]), wanted))
+        labels = read_mask(case.mask)
+        check_turn(case.images[0], case.mask, image.shape[:2], labels.shape)
+    sample = Sample(case, image, (labels > 0).astype(np.uint8))
+    return resampled(sample, dataset.longest_side / max(labels.shape[-2:]))
 
 
 def train(
@@ -216,18 +223,26 @@ def joined(start: HiDiff, card: Card, own: nn.Module) -> HiDiff:
 def compared(model: HiDiff, cases: Sequence[Stored]) -> dict[str, Any]:
     """Dice on held-out images of a model without (``before``) and with its own segmentor.
 
-    Returns ``cases``: a row per case, ``mean`` of them, each with ``before`` and ``after`` of
-    ``{"first mask": 0..1, "1 stroke": 0..1, ...}``; ``better``: whether the mean over the strokes
-    is higher with the segmentor; and a ``note`` if nothing was held out.
+    Slices of a volume, and other cases of one group, are one image: its Dice is that of all their
+    pixels, after so many strokes in each.
+
+    Returns ``cases``: a row per image, with its number of ``slices``, and ``mean`` of them, each
+    with ``before`` and ``after`` of ``{"first mask": 0..1, "1 stroke": 0..1, ...}``; ``better``:
+    whether the mean over the strokes is higher with the segmentor; and a ``note`` if nothing was
+    held out.
     """
     if not cases:
         return {"cases": [], "mean": None, "better": False, "note": NONE_HELD_OUT}
     assert isinstance(model.segmentor, OwnSegmentor)
     card = dataclasses.replace(model.card, segmentor=model.card.segmentor["encoder"])
     models = {"before": HiDiff(card, model.segmentor.encoder, model.refiner), "after": model}
+    groups: dict[str, list[Stored]] = {}
+    for case in cases:
+        groups.setdefault(case.group, []).append(case)
     rows: list[dict[str, Any]] = [
-        {"id": case.id} | {when: _after_strokes(one, case) for when, one in models.items()}
-        for case in cases
+        {"id": own[0].id if len(own) == 1 else group, "slices": sum(case.shape[0] for case in own)}
+        | {when: _after_strokes(one, own) for when, one in models.items()}
+        for group, own in groups.items()
     ]
     mean = {
         when: {key: float(np.mean([row[when][key] for row in rows])) for key in rows[0][when]}
@@ -248,17 +263,26 @@ def told(report: Mapping[str, Any]) -> str:
     return f"Dice on {len(report['cases'])} held-out images, before and after: {scores}: {verdict}"
 
 
-def _after_strokes(model: HiDiff, case: Stored) -> dict[str, float]:
-    """Dice of the first mask, and after each stroke of the simulated annotator."""
-    image = np.asarray(case.image[0], np.float32).transpose(1, 2, 0)
-    truth = (np.asarray(case.truth[0]) > 0).astype(np.uint8)
+def _after_strokes(model: HiDiff, cases: Sequence[Stored]) -> dict[str, float]:
+    """Dice of the first masks, and after each stroke of the simulated annotator in every slice."""
+    masks = [_slice_after_strokes(model, case, at) for case in cases for at in range(case.shape[0])]
+    truth = np.concatenate([case.truth[:].ravel() > 0 for case in cases]).astype(np.uint8)
+    return {
+        key: dice(np.concatenate([mask[key].ravel() for mask in masks]), truth) for key in masks[0]
+    }
+
+
+def _slice_after_strokes(model: HiDiff, case: Stored, at: int) -> dict[str, np.ndarray]:
+    """The first mask uint8 [H, W] of a slice, and that after each stroke."""
+    image = np.asarray(case.image[at], np.float32).transpose(1, 2, 0)
+    truth = (np.asarray(case.truth[at]) > 0).astype(np.uint8)
     prior, kind = model.prior(image), kind_for(truth)
     mask, fixed = model.mask_of(prior), np.full(truth.shape, FREE, np.int16)
-    scores = {"first mask": dice(mask, truth)}
+    masks = {"first mask": mask}
     for number in range(1, STROKES + 1):
         stroke = next_stroke(mask, truth, kind)
         if stroke is not None:
             fixed[stroke.where] = truth[stroke.where]
             mask = model.refine(image, prior, fixed).mask
-        scores[f"{number} stroke{'s' * (number > 1)}"] = dice(mask, truth)
-    return scores
+        masks[f"{number} stroke{'s' * (number > 1)}"] = mask
+    return masks

@@ -12,7 +12,14 @@ from napari_hidiff._qt.tasks.fine_tuning import POLL
 from napari_hidiff._qt.tasks.models import Models
 from napari_hidiff._qt.tasks.queue import QueueTask
 from napari_hidiff.annotation.fine_tuning import TrainingSet, Tuning
-from napari_hidiff.annotation.folder.own_model import EVERY, fill, finished, training_set
+from napari_hidiff.annotation.folder.own_model import (
+    EVERY,
+    counted,
+    fill,
+    finished,
+    learned,
+    training_set,
+)
 from napari_hidiff.annotation.folder.queue import Queue
 from napari_hidiff.errors import InputError
 from napari_hidiff.inference import catalog
@@ -34,7 +41,7 @@ class OwnModel(QObject):
         self.run: Tuning | None = None
         self._box, self._queue, self._models, self._device = box, queue, models, device
         self._said = ""
-        self._known: tuple[Queue | None, int] = (None, 0)  # images of the last training
+        self._known: tuple[Queue | None, int] = (None, 0)  # images of the last training, as counted
         self._job: threads.Job | None = None
         self._timer = QTimer(box)
         self._timer.setInterval(POLL)
@@ -49,7 +56,7 @@ class OwnModel(QObject):
         queue, model, chosen = self._queue.queue, self._models.loaded(), self._models.chosen
         if queue is None or chosen is None or self.run is not None or self._job is not None:
             raise InputError("Open a folder first; one training at a time.")
-        count, card = len(finished(queue)), model.card
+        count, card = counted(finished(queue)), model.card
 
         def begin(kept: TrainingSet) -> None:
             self._known = queue, count
@@ -98,10 +105,11 @@ class OwnModel(QObject):
         queue, model = self._queue.queue, self._models.model
         if queue is None or model is None or not model.card.prompted:
             return 0
+        done = finished(queue)
         if self._known[0] is None or self._known[0].folder != queue.folder:
-            self._known, self._said = (queue, len(training_set(queue).stems)), ""
-        count = len(finished(queue))
-        return count if count >= self._known[1] + EVERY else 0
+            known = min(learned(training_set(queue)), counted(done))  # a TIFF may hold a stack
+            self._known, self._said = (queue, known), ""
+        return len(done) if counted(done) >= self._known[1] + EVERY else 0
 
     def _look(self) -> None:
         run = self.run

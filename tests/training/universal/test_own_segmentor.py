@@ -1,18 +1,24 @@
 """A segmentor of one's own for a prompted model, through the command."""
 
+import dataclasses
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from blobs import disc, picture
 from commands import call
 from PIL import Image
+from volume_files import write_nifti
 
 from napari_hidiff.annotation.folder.drafts import draft
+from napari_hidiff.annotation.folder.own_model import learned_slices
 from napari_hidiff.cli import refine_main
-from napari_hidiff.inference.catalog import load_model
+from napari_hidiff.inference.catalog import find_model, load_model, read_card
 from napari_hidiff.masks import dice
-from napari_hidiff.training import cli
+from napari_hidiff.training import case_cache, cli
+from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.universal import own_segmentor
 
 SIZE = (96, 128)
 SHORT = ("--pretrain-iterations", 25, "--crop", 96, "--batch", 2, "--device", "cpu")
@@ -112,3 +118,77 @@ def test_what_does_not_go_with_it_is_refused(data, tmp_path):
         assert done.returncode == 2
         assert f"{option} does not go with --from universal" in done.stderr
         assert not (tmp_path / "no").exists()
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Five volumes [i, j, k] of 40 slices each; slices 10 and 11 hold labels 1 and 2."""
+    folder = tmp_path_factory.mktemp("volumes")
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(5):
+        rng = np.random.default_rng(number)
+        slope = np.linspace(1, 50, 40)  # every slice has grey values of its own
+        image, mask = rng.normal(slope * 10, slope, (32, 24, 40)), np.zeros((32, 24, 40), np.uint8)
+        mask[8:20, 6:18, 10:12] = [1, 2]
+        write_nifti(folder / "images" / f"v{number}.nii.gz", image.astype(np.int16), np.eye(4))
+        write_nifti(folder / "masks" / f"v{number}.nii.gz", mask, np.eye(4))
+    return folder
+
+
+def test_slices_of_a_volume_are_normalised_one_by_one_as_they_are_used(volumes, tmp_path):
+    model = load_model("universal", device="cpu", prepare=False)
+    dataset = own_segmentor.of_objects(open_dataset("folder", volumes), model.card)
+    dataset = dataclasses.replace(dataset, longest_side=64)
+    case = dataset.splits["train"][0]
+    stored = case_cache.put(dataset, case, tmp_path)
+    whole = np.moveaxis(nibabel.load(case.images[0]).get_fdata(), -1, 0)
+    truth = np.moveaxis(nibabel.load(case.mask).get_fdata(), -1, 0)
+    places = learned_slices(truth)
+    assert stored.shape == (len(places), 3, 64, 48) or stored.shape == (len(places), 3, 48, 64)
+    assert stored.spacing is None, "a prompted model has a scale of its own"
+    assert stored.foreground == tuple(places.index(at) for at in (10, 11))
+    assert stored.labels == (1,), "every label is the object"
+    np.testing.assert_allclose(np.mean(stored.image, (2, 3)), 0, atol=2e-3)
+    np.testing.assert_allclose(np.std(stored.image.astype(float), (2, 3)), 1, atol=2e-3)
+    assert whole[places].std((1, 2)).max() > 5 * whole[places].std((1, 2)).min()
+
+
+def test_volumes_are_held_out_as_a_whole(volumes):
+    card = read_card(find_model("universal"))
+    _, dataset = cli.fine_tuning(open_dataset("folder", volumes), "universal", False, {})
+    ids = {split: {case.id for case in cases} for split, cases in dataset.splits.items()}
+    assert (len(ids["train"]), len(ids["val"])) == (4, 1)
+    assert own_segmentor.of_objects(dataset, card).splits == dataset.splits
+
+
+def test_slices_of_one_volume_are_scored_together(tmp_path, monkeypatch):
+    """Cases of a group, and the slices of a case, give one Dice of all their pixels."""
+    model = own_segmentor.joined(
+        start := load_model("universal", device="cpu", prepare=False),
+        card := dataclasses.replace(
+            start.card,
+            segmentor={
+                "name": "own",
+                "encoder": start.card.segmentor,
+                "own": {"name": "encoder-decoder"},
+            },
+        ),
+        own_segmentor.beginning(start, card),
+    )
+    one = np.zeros((2, 16, 16), np.uint8)
+    one[0, :8] = 1  # and the second slice is empty
+    found = {"first mask": np.ones((16, 16), np.uint8), "1 stroke": np.zeros((16, 16), np.uint8)}
+    monkeypatch.setattr(own_segmentor, "_slice_after_strokes", lambda *_: found)
+
+    def stored(name, group, truth):
+        path = tmp_path / name
+        np.save(f"{path}.truth.npy", truth)
+        shape = (len(truth), 3, *truth.shape[1:])
+        return case_cache.Stored(name, group, path, shape, (0,), (1,), ("", ""))
+
+    cases = [stored("a", "x", one[:1]), stored("b", "x", one[1:]), stored("c", "c", one)]
+    rows = own_segmentor.compared(model, cases)["cases"]
+    assert [(row["id"], row["slices"]) for row in rows] == [("x", 2), ("c", 2)]
+    for row in rows:  # 128 of 512 pixels are the object
+        assert row["after"] == {"first mask": 2 * 128 / (512 + 128), "1 stroke": 0}
