@@ -358,6 +358,7 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-train .*--split-file ", with_a_split),
     (r"napari-hidiff-train ", check_or_dry_run),
     (rf"napari-hidiff-evaluate --experiment ({'|'.join(ABLATIONS)}) ", tabulated),
+    (r"napari-hidiff-evaluate --model runs/hippocampus/", read),  # a model that is trained first
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
     (r"python -m benchmarks\.", parsed),

@@ -7,11 +7,13 @@ published file with ``--scores results/chase-vessels-test.json`` and, for the va
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from napari_hidiff.cli.console import new_app, run
@@ -61,13 +63,29 @@ def prompted_scores_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any]:
-    """Statistics of exactly the training cases on a card; InputError if one is missing."""
+    """The ``looks`` of a card: statistics of exactly its training cases; and its ``spacing``, the
+    median of theirs in mm (y, x), None where one does not state it. InputError if one is missing.
+    """
     found = replace(open_dataset(dataset, data), longest_side=card.longest_side)
     cases = {case.id: case for cases in found.splits.values() for case in cases}
     trained = card.training["cases"]["train"]
     if missing := [case for case in trained if case not in cases]:
         raise InputError(f"{missing[0]}, which {card.name} was trained on, is not in {found.root}")
-    return image_statistics((found.load(cases[case]).image for case in trained), card.channels)
+    spacings: list[tuple[float, ...] | None] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for case in trained:
+            sample = found.load(cases[case])
+            spacings.append(None if sample.spacing is None else sample.spacing[-2:])
+            yield sample.image
+
+    looks = image_statistics(images(), card.channels)
+    known = [spacing for spacing in spacings if spacing is not None]
+    whole = len(known) == len(spacings) > 0
+    return {
+        "looks": looks,
+        "spacing": tuple(np.median(known, 0).round(4).tolist()) if whole else None,
+    }
 
 
 @app.command()
@@ -90,7 +108,8 @@ def publish_command(
     looks: Annotated[
         str | None,
         typer.Option(
-            metavar="DATASET", help="Note what the images look like that the model was trained on."
+            metavar="DATASET",
+            help="Note what the images look like that the model was trained on, and their spacing.",
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The folder of that data set.")] = None,
@@ -135,7 +154,7 @@ def publish_command(
         known = known | {"interactive": interactive_scores_of(json.loads(interactive.read_text()))}
     changes["scores"] = known
     if looks is not None:
-        changes["looks"] = training_looks(loaded.card, looks, data)
+        changes |= training_looks(loaded.card, looks, data)
     path = output / f"{changes['name']}.safetensors"
     with TemporaryDirectory() as folder:  # an older one stays until the new one is known to fit
         written = Path(folder) / path.name

@@ -79,3 +79,27 @@ def test_the_recipes_give_what_the_cards_say():
             if field == "crop" and value < recipe.crop:
                 continue  # no larger than the images
             assert getattr(recipe, field) == value, field
+
+
+def test_a_model_of_three_slices_is_said_to_find_better_and_to_refine_worse():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    said = page.split("**Three slices at a time**")[1].split("### Polyps")[0]
+    found, strokes, bundled = (
+        json.loads((ROOT / "results" / f"hippocampus-{name}.json").read_text(encoding="utf-8"))
+        for name in ("three-slices-test", "three-slices-strokes", "interactive")
+    )
+    first, change = found["mean"]["prior"], found["difference"]["dice"]
+    assert f"better first masks, {first['dice']:.3f} (NSD {first['nsd']:.3f})" in said
+    assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**change) in said
+    assert first["dice"] > REPORT["mean"]["prior"]["dice"]
+    areas = [
+        report["arms"][arm]["nauc"]["20"]
+        for report in (strokes, bundled)
+        for arm in ("refine", "paint")
+    ]
+    assert areas[2] > areas[0]
+    texts = [f"{area:.3f}" for area in areas]
+    assert f"nAUC {texts[0]}, painting alone {texts[1]}" in said
+    assert f"the bundled model has {texts[2]} and {texts[3]}" in said
+    assert found["command"] in said
+    assert strokes["command"] in said

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import volume_layouts
 from safetensors.torch import load_file
 
 from napari_hidiff import load_model
@@ -94,3 +95,15 @@ def test_an_export_is_published_where_it_is_asked_for(tiny_file, tmp_path):
     publish.publish_command(tiny_file, tmp_path, "small", export=True)
     assert load_model(tmp_path / "small.safetensors", engine="torch").exported
     assert (tmp_path / "small.safetensors").stat().st_size < tiny_file.stat().st_size
+
+
+def test_looks_bring_the_spacing_of_the_training_volumes(tiny, tmp_path):
+    data = volume_layouts.write_nifti_folder(tmp_path / "data", count=2)
+    cases = {"cases": {"train": ["scan0", "scan1"]}}
+    tiny(2, 1).with_card(training=cases).save(tmp_path / "plain.safetensors")
+    publish.publish_command(
+        tmp_path / "plain.safetensors", tmp_path, "named", looks="folder", data=data
+    )
+    card = load_model(tmp_path / "named.safetensors").card
+    assert card.spacing == pytest.approx(volume_layouts.SPACING[-2:])
+    assert card.looks["n"] == 2
