@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from skimage.filters import gaussian
 
 from napari_hidiff.errors import InputError
 
@@ -229,6 +228,8 @@ def soften(mask: np.ndarray, classes: int, sigma: float, confidence: float) -> n
     mask : int [H, W]; sigma in pixels; confidence in (uniform, 1) is the probability far from any
     border. Returns float32 [K, H, W]; training softens masks by the same function.
     """
+    from skimage.filters import gaussian  # a session, which reads slices, does without it
+
     labels = max(2, classes)
     onehot = (mask == np.arange(labels)[:, None, None]).astype(np.float32)
     blurred = gaussian(onehot, sigma=(0, sigma, sigma), mode="nearest") if sigma > 0 else onehot
