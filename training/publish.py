@@ -23,6 +23,7 @@ from napari_hidiff.inference.catalog import load_model
 from napari_hidiff.inference.ood import image_statistics
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.training.datasets import open_dataset
+from napari_hidiff.training.datasets.base import common_spacing
 
 LARGEST = 12_000_000
 """Largest size of a bundled model in bytes."""
@@ -76,16 +77,11 @@ def training_looks(card: Card, dataset: str, data: Path | None) -> dict[str, Any
     def images() -> Iterator[np.ndarray]:
         for case in trained:
             sample = found.load(cases[case])
-            spacings.append(None if sample.spacing is None else sample.spacing[-2:])
+            spacings.append(sample.spacing)
             yield sample.image
 
     looks = image_statistics(images(), card.channels)
-    known = [spacing for spacing in spacings if spacing is not None]
-    whole = len(known) == len(spacings) > 0
-    return {
-        "looks": looks,
-        "spacing": tuple(np.median(known, 0).round(4).tolist()) if whole else None,
-    }
+    return {"looks": looks, "spacing": common_spacing(spacings)}
 
 
 @app.command()

@@ -21,6 +21,7 @@ from napari_hidiff.training.case_cache import Store, Stored
 from napari_hidiff.training.checkpoint import load_checkpoint, save_checkpoint
 from napari_hidiff.training.crops import Crops, batches, fitted, needs_priors
 from napari_hidiff.training.datasets import Dataset
+from napari_hidiff.training.datasets.base import common_spacing
 from napari_hidiff.training.datasets.lacking import check_foreground, never_trained
 from napari_hidiff.training.device.updates import learner_for, recorded
 from napari_hidiff.training.fine_tuning import (
@@ -182,11 +183,9 @@ def with_data(card: Card, store: Store) -> Card:
     seen = {split: [case.id for case in cases] for split, cases in store.splits.items()}
     skipped = {"skipped": store.skipped} if store.skipped else {}
     looks = merged([card.looks, *(case.looks for case in store.splits["train"])])
-    spacings = [case.spacing for case in store.splits["train"]]
-    known = [spacing for spacing in spacings if spacing is not None]
-    if card.spacing is None and len(known) == len(spacings):
-        middle = np.median(known, 0).round(4).tolist()
-        card = replace(card, spacing=tuple(middle))
+    if card.spacing is None:
+        found = common_spacing(case.spacing for case in store.splits["train"])
+        card = replace(card, spacing=found)
     return replace(card, training=card.training | {"cases": seen} | skipped, looks=looks)
 
 

@@ -31,8 +31,8 @@ from napari_hidiff.networks.segmentor import MULTIPLE
 def normalise(model: HiDiff, volume: np.ndarray) -> np.ndarray:
     """A volume float32 [D, H, W, C], normalised by its own statistics: the input of this module.
 
-    For a model of several slices C is that of all of them (:attr:`Card.inputs`). A
-    prompted model normalises the windows that it looks at: for it the volume is unchanged.
+    For a model of several slices C is that of all of them (:attr:`Card.inputs`). A prompted model
+    normalises the windows that it looks at: for it the volume is unchanged.
     InputError if the model cannot read the slices (their size, their channels, NaN).
     """
     for plane in volume:

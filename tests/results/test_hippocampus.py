@@ -56,6 +56,7 @@ def test_the_bundled_model_has_its_card_in_order():
     assert model.classes == 3
     assert [label.name for label in card.classes] == ["background", "anterior", "posterior"]
     assert card.intensity["rule"] == "zscore"
+    assert card.spacing == [1.0, 1.0]  # volumes of another spacing are resampled
     strokes = json.loads((ROOT / "results" / "hippocampus-interactive.json").read_text())
     assert card.scores == scores_of(REPORT) | {"interactive": interactive_scores_of(strokes)}
     assert "CC" in card.licence
@@ -84,9 +85,14 @@ def test_the_recipes_give_what_the_cards_say():
 def test_a_model_of_three_slices_is_said_to_find_better_and_to_refine_worse():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     said = page.split("**Three slices at a time**")[1].split("### Polyps")[0]
-    found, strokes, bundled = (
+    found, strokes, bundled, validated = (
         json.loads((ROOT / "results" / f"hippocampus-{name}.json").read_text(encoding="utf-8"))
-        for name in ("three-slices-test", "three-slices-strokes", "interactive")
+        for name in (
+            "three-slices-test",
+            "three-slices-strokes",
+            "interactive",
+            "three-slices-val",
+        )
     )
     first, change = found["mean"]["prior"], found["difference"]["dice"]
     assert f"better first masks, {first['dice']:.3f} (NSD {first['nsd']:.3f})" in said
@@ -101,5 +107,9 @@ def test_a_model_of_three_slices_is_said_to_find_better_and_to_refine_worse():
     texts = [f"{area:.3f}" for area in areas]
     assert f"nAUC {texts[0]}, painting alone {texts[1]}" in said
     assert f"the bundled model has {texts[2]} and {texts[3]}" in said
-    assert found["command"] in said
-    assert strokes["command"] in said
+    ahead = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(
+        **validated["difference_to"]["ddim"]["dice"]
+    )
+    assert f"one pass is ahead, by {ahead}" in said
+    for report in (found, strokes, validated):
+        assert report["command"] in said

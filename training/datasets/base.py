@@ -6,7 +6,7 @@ A module of this package describes one data set as its owner distributes it: one
 Cases of one patient or video are one group. :func:`shrunk` gives a smaller picture or slice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -292,6 +292,18 @@ class DatasetFormat:
     def wanted(self) -> str:
         """One line: the expected layout and the owner's address."""
         return f"wanted: {self.layout}; {self.offered}"
+
+
+def common_spacing(spacings: Iterable[Sequence[float] | None]) -> tuple[float, ...] | None:
+    """The median size of a pixel (y, x) of some samples; None where one does not state it.
+
+    spacings : of each, the last two axes are y and x, in mm.
+    """
+    every = list(spacings)
+    known = [spacing[-2:] for spacing in every if spacing is not None]
+    if not every or len(known) < len(every):
+        return None
+    return tuple(np.median(known, 0).round(4).tolist())
 
 
 def shrunk(sample: Sample, longest_side: int) -> Sample:
