@@ -87,7 +87,7 @@ def test_alternatives_are_drawn_where_the_run_has_no_samples(hand) -> None:
     assert (wanted[0].mask[painted] == 1).all()
 
 
-def test_stopping_the_draw_leaves_a_run_that_can_go_on_and_be_written(hand) -> None:
+def test_a_stopped_run_or_draw_keeps_its_steps_and_can_go_on_and_be_written(hand) -> None:
     hand.click("segment")
     mask = hand.mask.data.copy()
     gate = hand.hold()
@@ -102,3 +102,17 @@ def test_stopping_the_draw_leaves_a_run_that_can_go_on_and_be_written(hand) -> N
     hand.click("run")
     assert hand.widget.session.run is run
     assert (run.written, run.steps) == (run.total, run.total)
+
+    hand.click("segment")
+    gate = hand.hold()
+    hand.click("run", wait=False)
+    hand.wait(lambda: hand.widget.session.run is not run and hand.widget.session.run.steps >= 1)
+    hand.click("stop", wait=False)
+    gate.open()
+    hand.idle()
+    run = hand.widget.session.run
+    assert 1 <= run.steps < run.total
+    assert run.written is None
+    hand.click("run")
+    assert hand.widget.session.run is run
+    assert run.written == run.total

@@ -10,9 +10,10 @@ from qtpy.QtCore import Qt
 from napari_hidiff._qt.layers.layer_data import check_layer
 from napari_hidiff._qt.threads import attempt
 from napari_hidiff.errors import InputError
+from napari_hidiff.io.images import read_mask
 
 
-def test_images_that_do_not_fit_are_refused_in_one_line(
+def test_images_that_do_not_fit_are_refused_in_one_line_and_all_that_fit_are_worked_on(
     open_hand, picture, tiny_file: Path
 ) -> None:
     dask = pytest.importorskip("dask.array")
@@ -42,21 +43,13 @@ def test_images_that_do_not_fit_are_refused_in_one_line(
         assert hand.widget.bench is None
     assert len(hand.viewer.layers) == 1 + len(refused), "something was allocated"
 
-
-@pytest.mark.filterwarnings("ignore:invalid value")  # of napari
-def test_an_image_without_pixels_is_refused() -> None:
-    with pytest.raises(InputError, match="has no pixels"):
-        check_layer(Image(np.zeros((0, 5, 5), np.uint8), contrast_limits=(0, 1)))
-
-
-def test_sixteen_bits_floats_and_alpha_fit(open_hand, picture, tiny_file: Path) -> None:
+    # Sixteen bits, floats and alpha fit.
     alpha = np.full((72, 96, 1), 255, np.uint8)
     fitting = [
         picture.astype(np.uint16) * 200,
         picture.astype(np.float32) / 7 - 3,
         np.concatenate([picture, alpha], -1),
     ]
-    hand = open_hand(picture, rgb=True, model=tiny_file)
     for image in fitting:
         hand.widget.choose.image.value = hand.viewer.add_image(image, rgb=True)
         hand.known()
@@ -65,6 +58,12 @@ def test_sixteen_bits_floats_and_alpha_fit(open_hand, picture, tiny_file: Path) 
         hand.idle()
         model = hand.widget.models.loaded()
         np.testing.assert_array_equal(hand.mask.data, model.refine(image).mask)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # of napari
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(InputError, match="has no pixels"):
+        check_layer(Image(np.zeros((0, 5, 5), np.uint8), contrast_limits=(0, 1)))
 
 
 def test_the_mask_lies_over_the_image_whatever_its_scale(
@@ -163,7 +162,7 @@ def test_masks_strokes_and_models_that_cannot_be_used_are_one_line(
     np.testing.assert_array_equal(hand.mask.data, before)
 
 
-def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
+def test_strokes_survive_a_run_and_a_result_waits_for_the_end_of_a_stroke(hand) -> None:
     hand.click("segment")
     gate = hand.hold()
     hand.click("run", wait=False)
@@ -181,8 +180,7 @@ def test_a_stroke_painted_during_a_run_survives_it(hand) -> None:
     assert (hand.mask.data[erased] == 0).all()
     assert (run.fixed == -1).all(), "the run began before the strokes"
 
-
-def test_a_result_waits_for_the_end_of_a_stroke(hand) -> None:
+    # A result comes while the mouse is down.
     hand.click("segment")
     hand.press(20, 30)
     hand.drag(22, 45)
@@ -200,22 +198,6 @@ def test_a_result_waits_for_the_end_of_a_stroke(hand) -> None:
     hand.mask.undo()  # the write alone, not the stroke
     np.testing.assert_array_equal(hand.fixed, fixed)
     assert (hand.mask.data[fixed == 1] == 1).all()
-
-
-def test_stop_keeps_the_steps_and_run_goes_on(hand) -> None:
-    hand.click("segment")
-    gate = hand.hold()
-    hand.click("run", wait=False)
-    hand.wait(lambda: hand.widget.session.run.steps >= 1)
-    hand.click("stop", wait=False)
-    gate.open()
-    hand.idle()
-    run = hand.widget.session.run
-    assert 1 <= run.steps < run.total
-    assert run.written is None
-    hand.click("run")
-    assert hand.widget.session.run is run
-    assert run.written == run.total
 
 
 @pytest.mark.parametrize("what", ["image", "image mask"])
@@ -239,7 +221,7 @@ def test_a_layer_removed_during_a_run_is_one_line_and_strokes_are_kept(
         hand.wait(lambda: hand.control("go_on").isVisible(), "the offer to go on")
 
 
-def test_a_helper_layer_that_was_removed_comes_back(hand) -> None:
+def test_helper_layers_come_back_and_export_writes_what_is_shown(hand, tmp_path: Path) -> None:
     hand.show_maps()
     hand.click("run")
     hand.wait(lambda: hand.widget.session and hand.widget.session.run)
@@ -250,6 +232,13 @@ def test_a_helper_layer_that_was_removed_comes_back(hand) -> None:
     hand.click("rerefine")
     assert "image changes" in hand.viewer.layers
     assert hand.viewer.layers.selection.active == hand.mask
+
+    hand.stroke((40, 30), (46, 60))
+    for name in ("mask.png", "mask.tif"):
+        hand.widget.controller.export(tmp_path / name)
+        np.testing.assert_array_equal(read_mask(tmp_path / name), hand.mask.data)
+    attempt(hand.widget.controller.export, tmp_path / "mask.bmp")
+    assert "mask.bmp" in hand.said()
 
 
 def test_without_a_model_strokes_are_completed(open_hand, picture) -> None:
@@ -267,15 +256,3 @@ def test_without_a_model_strokes_are_completed(open_hand, picture) -> None:
     fixed = strokes >= 0
     np.testing.assert_array_equal(hand.mask.data[fixed], strokes[fixed])
     assert hand.mask.data.sum() > (strokes == 1).sum()
-
-
-def test_export_writes_what_is_shown(hand, tmp_path: Path) -> None:
-    from napari_hidiff.io.images import read_mask
-
-    hand.click("segment")
-    hand.stroke((20, 30), (26, 60))
-    for name in ("mask.png", "mask.tif"):
-        hand.widget.controller.export(tmp_path / name)
-        np.testing.assert_array_equal(read_mask(tmp_path / name), hand.mask.data)
-    attempt(hand.widget.controller.export, tmp_path / "mask.bmp")
-    assert "mask.bmp" in hand.said()
