@@ -96,7 +96,7 @@ def test_two_masks_are_compared_and_their_disagreements_visited(pair, monkeypatc
     assert "D" not in " ".join(map(str, hand.viewer.keymap))
 
 
-def test_what_cannot_be_compared_is_said(pair):
+def test_what_cannot_be_compared_is_said_and_a_correction_counts_at_the_next_comparison(pair):
     hand, widget, layers = pair
     layers[1].translate = (5, 0)
     widget.page.compare.click()
@@ -106,12 +106,8 @@ def test_what_cannot_be_compared_is_said(pair):
     assert "one shape" in hand.said()
     assert widget._found is None
     assert not widget.page.next.isEnabled()
-    hand.viewer.layers.remove(layers[1])
-    assert not widget.page.compare.isEnabled()
 
-
-def test_a_correction_counts_at_the_next_comparison(pair):
-    hand, widget, layers = pair
+    layers[1].data, layers[1].translate = raters()[1], (0, 0)
     compared(hand, widget)
     layers[1].data[50:55, 70:76] = 1
     layers[0].data[60:64, 10:14] = 1
@@ -121,6 +117,9 @@ def test_a_correction_counts_at_the_next_comparison(pair):
     assert rows(widget)[0][1] == f"{2 * 442 / 888:.3f}"
     names = [layer.name for layer in hand.viewer.layers]
     assert names.count("one disagreement") == 1
+
+    hand.viewer.layers.remove(layers[1])
+    assert not widget.page.compare.isEnabled()
 
 
 def test_a_volume_jumps_to_the_slice(open_hand):

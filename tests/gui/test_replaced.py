@@ -4,7 +4,6 @@ import gc
 import weakref
 
 import numpy as np
-import pytest
 
 from napari_hidiff.annotation import sidecar
 from napari_hidiff.inference import denoiser
@@ -41,7 +40,9 @@ def test_an_image_of_another_shape_ends_the_work_on_the_one_before(hand, picture
     assert "Error" not in hand.said()
 
 
-def test_an_image_of_the_same_shape_keeps_its_mask(hand, picture) -> None:
+def test_an_image_of_the_same_shape_keeps_its_mask_one_of_another_is_left_alone(
+    hand, picture
+) -> None:
     hand.click("segment")
     mask = hand.mask
     hand.viewer.layers["image"].data = picture[::-1].copy()
@@ -49,6 +50,14 @@ def test_an_image_of_the_same_shape_keeps_its_mask(hand, picture) -> None:
     assert hand.mask is mask
     hand.click("segment")
     assert hand.mask is mask
+
+    # A mask of another shape stays in the list, and Find begins a new one.
+    mask.data = np.zeros((10, 10), np.uint8)
+    hand.click("segment")
+    assert hand.mask is not mask
+    assert hand.mask.data.shape == (72, 96)
+    assert mask in hand.viewer.layers
+    assert mask.data.shape == (10, 10)
 
 
 def test_a_result_of_an_image_that_changed_meanwhile_is_left_out(hand, picture) -> None:
@@ -62,18 +71,7 @@ def test_a_result_of_an_image_that_changed_meanwhile_is_left_out(hand, picture) 
     assert hand.mask.data.shape == (48, 64)
 
 
-def test_a_mask_of_another_shape_is_left_alone_and_segment_begins_a_new_one(hand) -> None:
-    hand.click("segment")
-    mask = hand.mask
-    mask.data = np.zeros((10, 10), np.uint8)
-    hand.click("segment")
-    assert hand.mask is not mask
-    assert hand.mask.data.shape == (72, 96)
-    assert mask in hand.viewer.layers
-    assert mask.data.shape == (10, 10)
-
-
-def test_our_own_layers_are_no_images(hand, picture) -> None:
+def test_maps_are_no_images_neither_here_nor_for_a_new_widget(hand, picture) -> None:
     hand.show_maps()
     hand.click("segment")
     hand.click("run")
@@ -91,29 +89,25 @@ def test_our_own_layers_are_no_images(hand, picture) -> None:
     assert hand.widget.image.name == "another"
     assert offered(hand) == ["another"]
 
-
-def test_a_new_widget_takes_no_map_of_an_old_one_for_an_image(hand) -> None:
-    hand.show_maps()
     hand.click("segment")
+    assert "another probability" in hand.viewer.layers
     hand.viewer.window.remove_dock_widget(hand.dock)
     _, widget = hand.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-    assert [layer.name for layer in widget.choose.image.choices] == ["image"]
+    assert [layer.name for layer in widget.choose.image.choices] == ["another"]
     widget.shut_down()
 
 
-@pytest.mark.parametrize("name", ["image", "image mask"])
-def test_nothing_is_remembered_of_an_image_that_was_removed(hand, picture, name) -> None:
-    hand.click("segment")
-    hand.stroke((20, 30), (20, 50))
-    hand.click("rerefine")
-    hand.click("accept")
-    accepted = hand.mask.data.copy()
-    assert denoiser.remembered() > 0
-    bench = weakref.ref(hand.widget.bench)
-    hand.viewer.layers.remove(name)
-    hand.wait(lambda: denoiser.remembered() == 0, "the image to be forgotten")
-    if name == "image mask":
-        return
+def test_nothing_is_remembered_of_an_image_that_was_removed(hand, picture) -> None:
+    for name in ("image mask", "image"):
+        hand.click("segment")
+        hand.stroke((20, 30), (20, 50))
+        hand.click("rerefine")
+        hand.click("accept")
+        accepted = hand.mask.data.copy()
+        assert denoiser.remembered() > 0
+        bench = weakref.ref(hand.widget.bench)
+        hand.viewer.layers.remove(name)
+        hand.wait(lambda: denoiser.remembered() == 0, f"the image to be forgotten without {name}")
     gc.collect()
     assert bench() is None
     hand.viewer.layers.clear()

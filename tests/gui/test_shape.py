@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -173,16 +172,16 @@ def test_the_last_line_says_what_is_next(open_hand, picture, tiny_file) -> None:
     hand.says("Save mask", "next")
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_paint_and_erase_show_what_is_in_hand(hand, theme: str) -> None:
-    hand.viewer.theme = theme
+def test_paint_and_erase_show_what_is_in_hand(hand) -> None:
     hand.click("segment")
-    for tool, other in (("paint", "erase"), ("erase", "paint")):
-        hand.click(tool)
-        assert (hand.mask.mode, hand.control(tool).isChecked()) == (tool, True)
-        assert not hand.control(other).isChecked()
-    hand.mask.mode = "paint"  # in napari's own bar
-    assert hand.control("paint").isChecked()
-    hand.click("paint")
-    assert hand.mask.mode == "pan_zoom"
-    assert not hand.control("paint").isChecked()
+    for theme in ("light", "dark"):
+        hand.viewer.theme = theme
+        for tool, other in (("paint", "erase"), ("erase", "paint")):
+            hand.click(tool)
+            assert (hand.mask.mode, hand.control(tool).isChecked()) == (tool, True)
+            assert not hand.control(other).isChecked()
+        hand.mask.mode = "paint"  # in napari's own bar
+        assert hand.control("paint").isChecked()
+        hand.click("paint")
+        assert hand.mask.mode == "pan_zoom"
+        assert not hand.control("paint").isChecked()

@@ -12,7 +12,7 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
-def test_find_shows_the_first_mask_at_once(hand, monkeypatch) -> None:
+def test_find_shows_the_first_mask_and_steps_are_run_and_scrubbed_back(hand, monkeypatch) -> None:
     monkeypatch.setattr(messages, "WORTH_SAYING", 0.0)
     hand.widget.fit.check_soon()
     hand.wait(lambda: hand.widget.models.model.engine == "packed", "the kernels")
@@ -37,10 +37,11 @@ def test_find_shows_the_first_mask_at_once(hand, monkeypatch) -> None:
         return canvas.std() > 10 and len(np.unique(canvas.reshape(-1, 3), axis=0)) > 100
 
     hand.wait(drawn, "a canvas that is not flat")
+    stepped_and_scrubbed(hand)
 
 
-def test_step_run_and_scrub_back(hand) -> None:
-    hand.click("segment")
+def stepped_and_scrubbed(hand) -> None:
+    """A step, the run, and back over what it showed."""
     prior = hand.mask.data.copy()
     hand.click("step")
     run = hand.widget.session.run
@@ -128,25 +129,6 @@ def test_a_stroke_survives_refinement_and_undo_goes_back_over_everything(hand) -
     np.testing.assert_array_equal(hand.fixed, strokes)
 
 
-def test_painting_over_right_pixels_keeps_them_too(hand) -> None:
-    """A stroke that changes nothing says: this is right."""
-    hand.click("run")
-    hand.wait(lambda: hand.widget.session and hand.widget.session.run)
-    hand.idle()
-    inside = np.argwhere(hand.mask.data == 1)
-    row, column = inside[np.abs(inside - (36, 48)).sum(1).argmin()]
-    hand.stroke((row, column), (row, column))
-    assert hand.fixed[row, column] == 1
-    first = hand.stroke((60, 20), (60, 60), mode="erase")
-    assert first[60].sum() > 5
-    assert not hand.stroke((60, 20), (60, 60), mode="erase").any()
-    np.testing.assert_array_equal(hand.fixed[60, 20:60], 0)
-    assert hand.fixed[50].max() == -1
-    hand.click("rerefine")
-    assert hand.mask.data[row, column] == 1
-    assert not hand.mask.data[60, 20:60].any()
-
-
 def test_a_shown_step_is_used_and_accepted_without_another_change(hand, sessions) -> None:
     from napari_hidiff.annotation import sidecar
 
@@ -175,7 +157,7 @@ def test_a_shown_step_is_used_and_accepted_without_another_change(hand, sessions
     assert kept.log[-1]["step"] == 1
 
 
-def test_an_own_mask_is_the_prior_and_stays_as_it_is(hand) -> None:
+def test_an_own_mask_is_the_prior_and_right_pixels_that_are_painted_over_are_kept(hand) -> None:
     mine = np.zeros((72, 96), np.int32)
     mine[30:40, 20:70] = 1
     layer = hand.viewer.add_labels(mine.copy(), name="mine")
@@ -187,3 +169,20 @@ def test_an_own_mask_is_the_prior_and_stays_as_it_is(hand) -> None:
     model, image = hand.widget.models.loaded(), hand.widget.image.data
     np.testing.assert_array_equal(hand.mask.data, model.refine(image, prior=mine).mask)
     np.testing.assert_array_equal(layer.data, mine)
+
+    # A stroke that changes nothing says: this is right.
+    hand.widget.choose.prior.value = None
+    hand.click("segment")
+    hand.click("run")
+    inside = np.argwhere(hand.mask.data == 1)
+    row, column = inside[np.abs(inside - (36, 48)).sum(1).argmin()]
+    hand.stroke((row, column), (row, column))
+    assert hand.fixed[row, column] == 1
+    first = hand.stroke((60, 20), (60, 60), mode="erase")
+    assert first[60].sum() > 5
+    assert not hand.stroke((60, 20), (60, 60), mode="erase").any()
+    np.testing.assert_array_equal(hand.fixed[60, 20:60], 0)
+    assert hand.fixed[50].max() == -1
+    hand.click("rerefine")
+    assert hand.mask.data[row, column] == 1
+    assert not hand.mask.data[60, 20:60].any()
