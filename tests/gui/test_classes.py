@@ -54,7 +54,7 @@ def test_one_class_needs_no_list_and_several_have_a_row_each(hand, tiny, tmp_pat
     hand.wait(lambda: [one.text() for one in counts] == [f"{n:,}" for n in shown], "the counts")
 
 
-def test_a_row_chooses_what_to_paint_with(three) -> None:
+def test_a_row_chooses_the_class_to_paint_with_and_its_eye_changes_colours_alone(three) -> None:
     three.click("segment")
     three.mask.mode = "pan_zoom"
     three.click("class_3")
@@ -65,9 +65,6 @@ def test_a_row_chooses_what_to_paint_with(three) -> None:
     assert three.control("class_2").isChecked()
     assert not three.control("class_3").isChecked()
 
-
-def test_an_eye_changes_colours_and_no_data(three) -> None:
-    three.click("segment")
     drag(three, 2, 30)
     before = three.mask.data.copy()
     strokes = three.fixed
@@ -136,7 +133,7 @@ def test_a_frozen_class_never_changes_over_a_whole_session(three) -> None:
     assert (where(three, 2) != frozen).any(), "it is not frozen any more"
 
 
-def test_the_model_is_told_of_frozen_pixels(three) -> None:
+def test_the_model_a_polygon_and_a_call_leave_frozen_classes_alone(three) -> None:
     three.click("segment")
     three.click("lock_1")
     three.click("lock_3")
@@ -149,6 +146,25 @@ def test_the_model_is_told_of_frozen_pixels(three) -> None:
     assert (run.fixed[~frozen] == FREE).all()
     assert run.written == run.steps
     assert three.widget.session.standing == run.steps
+
+    for label in (1, 3):
+        three.click(f"lock_{label}")
+    three.click("segment")
+    drag(three, 2, 30)
+    three.click("lock_2")
+    before = three.mask.data.copy()
+    for paint in (
+        lambda: three.mask.paint_polygon([(25, 30), (25, 60), (40, 60), (40, 30)], 1),
+        lambda: three.mask.paint((30, 40), 3),
+        lambda: three.mask.fill((30, 40), 0),
+        lambda: three.mask.data_setitem((np.array([30]), np.array([45])), 1),
+        lambda: three.mask.data_setitem((np.array([2]), np.array([2])), 2),
+    ):
+        paint()
+        np.testing.assert_array_equal(three.mask.data == 2, before == 2)
+    while three.mask._undo_history:
+        three.mask.undo()
+        np.testing.assert_array_equal(three.mask.data == 2, before == 2)
 
 
 def test_one_undo_takes_back_a_stroke_over_a_frozen_class_and_only_that(three) -> None:
@@ -170,25 +186,6 @@ def test_one_undo_takes_back_a_stroke_over_a_frozen_class_and_only_that(three) -
     np.testing.assert_array_equal(three.mask.data, before)
     three.key(Qt.Key.Key_Z, CONTROL)  # the one before it goes
     assert not (where(three, 3) & (strokes == 3)).all()
-
-
-def test_a_polygon_and_a_call_leave_a_frozen_class_alone_too(three) -> None:
-    three.click("segment")
-    drag(three, 2, 30)
-    three.click("lock_2")
-    before = three.mask.data.copy()
-    for paint in (
-        lambda: three.mask.paint_polygon([(25, 30), (25, 60), (40, 60), (40, 30)], 1),
-        lambda: three.mask.paint((30, 40), 3),
-        lambda: three.mask.fill((30, 40), 0),
-        lambda: three.mask.data_setitem((np.array([30]), np.array([45])), 1),
-        lambda: three.mask.data_setitem((np.array([2]), np.array([2])), 2),
-    ):
-        paint()
-        np.testing.assert_array_equal(three.mask.data == 2, before == 2)
-    while three.mask._undo_history:
-        three.mask.undo()
-        np.testing.assert_array_equal(three.mask.data == 2, before == 2)
 
 
 def test_many_classes_scroll_within_the_list(qtbot) -> None:

@@ -50,13 +50,23 @@ def reopened(hand) -> HiDiffWidget:
     return hand.widget
 
 
-def test_preferences_decide_how_the_widget_begins(open_hand, picture, tiny_file) -> None:
+def test_preferences_decide_how_the_widget_begins_and_its_keys(
+    open_hand, picture, tiny_file
+) -> None:
     wished(device="cpu", sampler="one-step", near=True, opacity=0.35)
+    wished(segment="Shift+D", run="no key at all")
     hand = open_hand(picture, rgb=True, model=tiny_file, stepwise=False)
     assert hand.widget.settings.device.value == "cpu"
     assert hand.widget.settings.sampler.value == "one-step", "the card says ddim"
     assert hand.control("near").isChecked()
-    hand.click("segment")
+    assert "[Shift+D]" in hand.control("segment").text()
+    assert "leaves keys that are in use alone: no key at all" in hand.said()
+    hand.key(Qt.Key.Key_G)
+    hand.idle()
+    assert hand.widget.session is None
+    hand.key(Qt.Key.Key_D, SHIFT)
+    hand.idle()
+    assert hand.widget.session.prior is not None
     assert hand.mask.opacity == pytest.approx(0.35)
 
 
@@ -174,19 +184,6 @@ def test_the_palette_has_every_action_of_the_loop() -> None:
     for name in loop | rest:
         assert f"napari_hidiff._qt.commands:{name}" in listed
         assert callable(getattr(commands, name))
-
-
-def test_a_key_can_be_changed_in_the_preferences(open_hand, picture, tiny_file) -> None:
-    wished(segment="Shift+D", run="no key at all")
-    hand = open_hand(picture, rgb=True, model=tiny_file)
-    assert "[Shift+D]" in hand.control("segment").text()
-    assert "leaves keys that are in use alone: no key at all" in hand.said()
-    hand.key(Qt.Key.Key_G)
-    hand.idle()
-    assert hand.widget.session is None
-    hand.key(Qt.Key.Key_D, SHIFT)
-    hand.idle()
-    assert hand.widget.session.prior is not None
 
 
 def test_a_command_works_on_the_open_dock_and_opens_a_closed_one(hand, tiny_file) -> None:

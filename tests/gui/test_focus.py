@@ -29,15 +29,13 @@ def value(control) -> object:
     return control.currentIndex() if isinstance(control, QComboBox) else control.value()
 
 
-def volume(open_hand, tiny, tmp_path):
+def test_the_wheel_changes_nothing_it_passes_over_and_keys_go_to_the_canvas(
+    open_hand, tiny, tmp_path
+) -> None:
     path = tmp_path / "grey.safetensors"
     tiny(labels=2, channels=1).save(path)
     stack = np.random.default_rng(0).normal(size=(4, 64, 64)).astype(np.float32)
-    return open_hand(stack, model=path)
-
-
-def test_the_wheel_changes_nothing_it_passes_over(open_hand, tiny, tmp_path) -> None:
-    hand = volume(open_hand, tiny, tmp_path)
+    hand = open_hand(stack, model=path)
     hand.widget.settings.sampler.value = "ddim"
     hand.widget.settings.steps.value = 2
     kinds = (QComboBox, QAbstractSpinBox, QAbstractSlider)
@@ -56,11 +54,6 @@ def test_the_wheel_changes_nothing_it_passes_over(open_hand, tiny, tmp_path) -> 
     hand.wait(steps.hasFocus, "the focus")
     turn(steps, -1)
     assert hand.widget.settings.steps.value == 1, "what has the focus follows the wheel"
-
-
-def test_after_a_click_keys_go_to_the_canvas(open_hand, tiny, tmp_path) -> None:
-    hand = volume(open_hand, tiny, tmp_path)
-    hand.viewer.window.activate()
 
     def press(key: Qt.Key) -> None:
         QTest.keyClick(QApplication.focusWidget(), key)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from PIL import Image as Picture
 
 from napari_hidiff._qt import commands
 from napari_hidiff.errors import InputError
@@ -43,7 +44,11 @@ def test_demo_shows_image_truth_and_result_in_the_colours_of_the_card(make_napar
     np.testing.assert_allclose(result.get_color(1), [1, 0x40 / 255, 0x40 / 255, 1], atol=1e-6)
 
 
-def test_widget_is_docked_and_preset(make_napari_viewer):
+def test_widget_is_docked_and_preset_files_are_opened_and_unreadable_ones_named(
+    make_napari_viewer, tmp_path, sample_pair
+):
+    Picture.fromarray(sample_pair[0][:64, :64]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("not a picture")
     viewer = make_napari_viewer()
     widget = commands.dock(viewer)
     commands.preset(widget, "cpu", 7)
@@ -51,13 +56,6 @@ def test_widget_is_docked_and_preset(make_napari_viewer):
     commands.preset(widget, None, None)
     assert (widget.settings.device.value, widget.settings.seed.value) == ("cpu", 7)
 
-
-def test_files_are_opened_and_unreadable_ones_named(make_napari_viewer, tmp_path, sample_pair):
-    from PIL import Image as Picture
-
-    Picture.fromarray(sample_pair[0][:64, :64]).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("not a picture")
-    viewer = make_napari_viewer()
     commands.add_files(viewer, [tmp_path / "a.png"])
     assert [layer.name for layer in viewer.layers] == ["a"]
     with pytest.raises(InputError, match=r"b\.png: napari cannot open it"):

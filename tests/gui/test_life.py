@@ -137,32 +137,6 @@ def test_closing_the_window_during_a_run_leaves_no_trace(hand, capfd) -> None:
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_going_on_keeps_strokes_and_accepted_masks(open_hand, picture, tiny_file: Path) -> None:
-    hand = open_hand(picture, rgb=True, model=tiny_file)
-    hand.click("segment")
-    hand.stroke((20, 30), (26, 60))
-    hand.click("accept")
-    hand.stroke((50, 30), (50, 60))
-    mask, strokes = hand.mask.data.copy(), hand.fixed
-    hand.viewer.window.remove_dock_widget(hand.dock)
-    hand.viewer.layers.clear()
-
-    hand.viewer.add_image(picture, name="again", rgb=True)
-    _, hand.widget = hand.viewer.window.add_plugin_dock_widget("napari-hidiff", "HiDiff refine")
-    hand.use(tiny_file)
-    hand.wait(lambda: hand.control("go_on").isVisible(), "the offer to go on")
-    hand.says("a mask", "kept")
-    hand.click("go_on")
-    assert not hand.control("go_on").isVisible()
-    np.testing.assert_array_equal(hand.mask.data, mask)
-    np.testing.assert_array_equal(hand.fixed, strokes)
-    hand.click("rerefine" if hand.control("rerefine").isEnabled() else "run")
-    hand.wait(lambda: hand.widget.session.run is not None)
-    hand.idle()
-    np.testing.assert_array_equal(hand.mask.data[strokes >= 0], strokes[strokes >= 0])
-    hand.widget.shut_down()
-
-
 def test_starting_anew_moves_the_old_file_aside(open_hand, picture, sessions: Path) -> None:
     path = sidecar.path_of(sidecar.image_key(picture))
     fixed = np.full(picture.shape[:2], -1)

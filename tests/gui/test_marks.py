@@ -80,7 +80,9 @@ def test_a_doubtful_place_is_marked_until_the_mask_changes(hand) -> None:
     hand.says("press Update", "next")
 
 
-def test_a_first_mask_is_stopped_and_left_out(hand, monkeypatch) -> None:
+def test_a_first_mask_is_stopped_and_a_label_that_the_model_lacks_is_said_once(
+    hand, monkeypatch
+) -> None:
     go, segment = threading.Event(), refinement.segment
 
     def slow(*given):
@@ -99,9 +101,6 @@ def test_a_first_mask_is_stopped_and_left_out(hand, monkeypatch) -> None:
     hand.click("segment")  # and it can be asked for again
     assert hand.widget.session.prior is not None
 
-
-def test_a_label_that_the_model_lacks_is_said_at_the_first_stroke(hand) -> None:
-    hand.click("segment")
     hand.stroke((20, 30), (26, 60), label=5)
     hand.wait(lambda: "Label 5 is none of" in hand.said(), "the warning")
     hand.stroke((40, 30), (46, 60), label=5)

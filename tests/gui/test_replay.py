@@ -159,12 +159,15 @@ def test_three_classes_and_a_mask_of_the_users_are_repeated(
     check(hand, path)
 
 
-def test_going_on_goes_on_with_the_log(open_hand, picture, tiny_file: Path) -> None:
+def test_going_on_keeps_strokes_accepted_masks_and_the_log(
+    open_hand, picture, tiny_file: Path
+) -> None:
     hand = open_hand(picture, rgb=True, model=tiny_file)
     hand.click("segment")
     hand.stroke((20, 30), (26, 60))
     hand.click("accept")
     hand.stroke((50, 30), (50, 60))
+    mask, strokes = hand.mask.data.copy(), hand.fixed
     hand.viewer.window.remove_dock_widget(hand.dock)
     hand.viewer.layers.clear()
     hand.viewer.add_image(picture, name="again", rgb=True)
@@ -172,10 +175,15 @@ def test_going_on_goes_on_with_the_log(open_hand, picture, tiny_file: Path) -> N
     hand.dock, hand.widget = added
     hand.use(tiny_file)
     hand.wait(lambda: hand.control("go_on").isVisible(), "the offer to go on")
+    hand.says("a mask", "kept")
     hand.click("go_on")
-    hand.click("run")
-    hand.wait(lambda: hand.widget.session.prior is not None)
+    assert not hand.control("go_on").isVisible()
+    np.testing.assert_array_equal(hand.mask.data, mask)
+    np.testing.assert_array_equal(hand.fixed, strokes)
+    hand.click("rerefine" if hand.control("rerefine").isEnabled() else "run")
+    hand.wait(lambda: hand.widget.session.run is not None)
     hand.idle()
+    np.testing.assert_array_equal(hand.mask.data[strokes >= 0], strokes[strokes >= 0])
     hand.stroke((60, 30), (64, 60))
     if not hand.control("after_stroke").isChecked():  # it is where updates are quick
         hand.click("rerefine")
