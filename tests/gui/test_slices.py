@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from napari.layers import Image
 from qtpy.QtCore import Qt
 
 from napari_hidiff.annotation import refinement
@@ -278,10 +277,25 @@ def test_slices_between_strokes_are_filled_and_taken_back(hand, volume) -> None:
     np.testing.assert_array_equal(hand.mask.data, painted)
 
 
-def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
+def test_a_layer_with_a_channel_axis_needs_no_choice_and_four_layers_are_four_channels(
+    open_hand, rgbi_file
+) -> None:
     stack = scan(channels=4).astype(np.float32)
+    hand = open_hand(stack, model=rgbi_file)
+    assert not hand.control("channels").isVisibleTo(hand.widget.panel.settings)
+    hand.click("segment_slices")
+    model = hand.widget.models.loaded()
+    planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
+    expected = model.mask_of(volumes.prior(model, planes), 0)
+    np.testing.assert_array_equal(hand.mask.data, expected)
+    hand.viewer.layers.clear()
+    layers_as_channels(hand, stack)
+
+
+def layers_as_channels(hand, stack: np.ndarray) -> None:
+    """Layers found by their names, chosen otherwise, moved and removed."""
     names = ("case red", "case green", "case blue", "case infrared")
-    hand = open_hand(Image(stack[0], name=names[0]), model=rgbi_file)
+    hand.viewer.add_image(stack[0], name=names[0])
     hand.says("1 channel")
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
@@ -317,18 +331,9 @@ def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     assert rows_shown(hand), "something is missing again"
 
 
-def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:
-    stack = scan(channels=4).astype(np.float32)
-    hand = open_hand(stack, model=rgbi_file)
-    assert not hand.control("channels").isVisibleTo(hand.widget.panel.settings)
-    hand.click("segment_slices")
-    model = hand.widget.models.loaded()
-    planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
-    expected = model.mask_of(volumes.prior(model, planes), 0)
-    np.testing.assert_array_equal(hand.mask.data, expected)
-
-
-def test_colour_pictures_in_a_row_are_normalised_one_by_one(open_hand, tiny_file, picture) -> None:
+def test_colour_pictures_in_a_row_are_normalised_one_by_one_and_one_has_no_slices(
+    open_hand, tiny_file, picture
+) -> None:
     series = np.stack([picture, picture // 2])
     hand = open_hand(series, rgb=True, model=tiny_file)
     hand.click("segment_slices")
@@ -336,8 +341,6 @@ def test_colour_pictures_in_a_row_are_normalised_one_by_one(open_hand, tiny_file
     expected = [model.mask_of(model.prior(one)) for one in series]
     np.testing.assert_array_equal(hand.mask.data, expected)
     assert hand.control("volume").isVisibleTo(hand.widget.panel.settings)
-
-
-def test_one_picture_has_no_slices(open_hand, tiny_file, picture) -> None:
-    hand = open_hand(picture, rgb=True, model=tiny_file)
+    hand.widget.choose.image.value = hand.viewer.add_image(picture, rgb=True, name="one")
+    hand.known()
     assert not hand.control("volume").isVisibleTo(hand.widget.panel.settings)
