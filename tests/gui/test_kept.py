@@ -90,29 +90,24 @@ def test_what_is_under_way_elsewhere_is_said(open_hand, grey, stack) -> None:
     hand.idle()
 
 
-def test_a_brain_stands_as_radiologists_see_it(open_hand, tmp_path) -> None:
+@pytest.mark.parametrize("axes", ["RAS", "LPS"])
+def test_a_brain_stands_as_radiologists_see_it(open_hand, tmp_path, axes: str) -> None:
     """Anterior and superior on top, the patient's right on the viewer's left, however stored."""
-    hand, look = open_hand(), get_plugin_settings("napari-hidiff").look
+    signs = np.diag([1.0 if axis in "RAS" else -1.0 for axis in axes] + [1.0])
     data = np.zeros((20, 24, 18), np.float32)
-
-    def turned() -> tuple[str, ...]:
-        hand.known()
-        return tuple(map(str, hand.viewer.scene.camera.orientation2d))
-
-    for axes in ("RAS", "LPS"):
-        look.radiological = True
-        path = tmp_path / axes / "brain.nii.gz"
-        path.parent.mkdir()
-        signs = np.diag([1.0 if axis in "RAS" else -1.0 for axis in axes] + [1.0])
-        nibabel.save(nibabel.Nifti1Image(data, signs), path)
-        read = get_reader(str(path))
-        assert read is not None
-        ((array, facts, _),) = read(str(path))
-        hand.viewer.add_image(array, **facts)
-        assert turned() == ("up", "left"), axes
-        hand.viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="photo")
-        assert turned() == ("down", "right"), "a photograph stays"
-        look.radiological = False
-        hand.viewer.layers.selection.active = hand.viewer.layers["brain"]
-        assert turned() == ("down", "right"), "as preferred"
-        hand.viewer.layers.clear()
+    nibabel.save(nibabel.Nifti1Image(data, signs), tmp_path / "brain.nii.gz")
+    hand = open_hand()
+    read = get_reader(str(tmp_path / "brain.nii.gz"))
+    assert read is not None
+    ((array, facts, _),) = read(str(tmp_path / "brain.nii.gz"))
+    hand.viewer.add_image(array, **facts)
+    hand.known()
+    camera = hand.viewer.scene.camera
+    assert tuple(map(str, camera.orientation2d)) == ("up", "left")
+    hand.viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="photo")
+    hand.known()
+    assert tuple(map(str, camera.orientation2d)) == ("down", "right"), "a photograph stays"
+    get_plugin_settings("napari-hidiff").look.radiological = False
+    hand.viewer.layers.selection.active = hand.viewer.layers["brain"]
+    hand.known()
+    assert tuple(map(str, camera.orientation2d)) == ("down", "right"), "as preferred"

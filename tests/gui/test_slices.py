@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from qtpy.QtCore import Qt
 
 from napari_hidiff.annotation import refinement
@@ -277,25 +278,10 @@ def test_slices_between_strokes_are_filled_and_taken_back(hand, volume) -> None:
     np.testing.assert_array_equal(hand.mask.data, painted)
 
 
-def test_a_layer_with_a_channel_axis_needs_no_choice_and_four_layers_are_four_channels(
-    open_hand, rgbi_file
-) -> None:
+def test_four_layers_are_four_channels(open_hand, rgbi_file) -> None:
     stack = scan(channels=4).astype(np.float32)
-    hand = open_hand(stack, model=rgbi_file)
-    assert not hand.control("channels").isVisibleTo(hand.widget.panel.settings)
-    hand.click("segment_slices")
-    model = hand.widget.models.loaded()
-    planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
-    expected = model.mask_of(volumes.prior(model, planes), 0)
-    np.testing.assert_array_equal(hand.mask.data, expected)
-    hand.viewer.layers.clear()
-    layers_as_channels(hand, stack)
-
-
-def layers_as_channels(hand, stack: np.ndarray) -> None:
-    """Layers found by their names, chosen otherwise, moved and removed."""
     names = ("case red", "case green", "case blue", "case infrared")
-    hand.viewer.add_image(stack[0], name=names[0])
+    hand = open_hand(Image(stack[0], name=names[0]), model=rgbi_file)
     hand.says("1 channel")
     for name, channel in list(zip(names, stack, strict=True))[:1:-1]:
         hand.viewer.add_image(channel, name=name)
@@ -329,6 +315,17 @@ def layers_as_channels(hand, stack: np.ndarray) -> None:
     del hand.viewer.layers["case infrared"]
     hand.says("Choose the layer of blue, infrared")
     assert rows_shown(hand), "something is missing again"
+
+
+def test_a_layer_with_a_channel_axis_needs_no_choice(open_hand, rgbi_file) -> None:
+    stack = scan(channels=4).astype(np.float32)
+    hand = open_hand(stack, model=rgbi_file)
+    assert not hand.control("channels").isVisibleTo(hand.widget.panel.settings)
+    hand.click("segment_slices")
+    model = hand.widget.models.loaded()
+    planes = volumes.normalise(model, np.moveaxis(stack, 0, -1))
+    expected = model.mask_of(volumes.prior(model, planes), 0)
+    np.testing.assert_array_equal(hand.mask.data, expected)
 
 
 def test_colour_pictures_in_a_row_are_normalised_one_by_one_and_one_has_no_slices(
