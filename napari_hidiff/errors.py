@@ -21,7 +21,10 @@ def refused(error: OSError) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The message of an error as one printable line of at most 200 characters."""
+    """The message of an error as one printable line of at most 200 characters; of a file that
+    cannot be read or written, the reason alone."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

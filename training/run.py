@@ -14,7 +14,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.card import Card, versions
 from napari_hidiff.inference.model import HiDiff
 from napari_hidiff.inference.preprocessing import parse_intensity
@@ -240,7 +240,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: is not what a run writes there")
     return value

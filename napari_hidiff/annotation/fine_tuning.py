@@ -24,7 +24,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.card import Card
 from napari_hidiff.inference.preprocessing import check_image
 from napari_hidiff.io.storage import atomic_write, user_folder
@@ -111,7 +111,7 @@ class TrainingSet:
                 json.dumps(self._groups() | {stem: key[:KEY]}, indent=1, sort_keys=True),
             )
         except OSError as error:
-            raise InputError(f"{self.root} cannot be written to ({error}).") from error
+            raise InputError(f"{self.root} cannot be written to ({first_line(error)}).") from error
         return stem
 
     def keep_only(self, key: str, stems: Collection[str]) -> None:
@@ -129,7 +129,7 @@ class TrainingSet:
                     for old in (self.root / part).glob(f"{stem}.*"):
                         old.unlink()
         except OSError as error:
-            raise InputError(f"{self.root} cannot be written to ({error}).") from error
+            raise InputError(f"{self.root} cannot be written to ({first_line(error)}).") from error
 
     def _check_classes(self, classes: Sequence[str]) -> None:
         path, text = self.root / "classes.txt", "\n".join(classes) + "\n"

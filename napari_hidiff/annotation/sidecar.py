@@ -27,7 +27,7 @@ import numpy as np
 
 from napari_hidiff.annotation.entries import Entry, PackedSlice
 from napari_hidiff.annotation.journal import SliceRecord, packed, records
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.stack import planes
 from napari_hidiff.io.storage import SESSIONS, user_folder
 from napari_hidiff.masks import FREE, Index, shown
@@ -183,7 +183,8 @@ def load(path: Path) -> SavedSession | None:
         return None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"The kept strokes in {path} cannot be read ({error}); the file stays as it is."
+            f"The kept strokes in {path} cannot be read ({first_line(error)}); the file stays as "
+            "it is."
         ) from error
 
 

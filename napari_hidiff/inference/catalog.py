@@ -103,7 +103,7 @@ def read_card(path: Path) -> Card:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable model file ({error})") from error
+        raise InputError(f"{path} is not a readable model file ({first_line(error)})") from error
     if "card" not in metadata:
         raise InputError(f"{path} holds weights but no card; it is not a model of napari-hidiff")
     return Card.from_json(metadata["card"])
@@ -115,7 +115,7 @@ def refuse_pickle(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise InputError(f"{path} is not a readable model file ({error})") from error
+        raise InputError(f"{path} is not a readable model file ({first_line(error)})") from error
     if path.suffix.lower() in PICKLES or start.startswith(STARTS):
         raise InputError(
             f"{path} is a pickle, which can run code when it is read; a model is a {SUFFIX} file "

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.inference.card import Card
 from napari_hidiff.io.storage import atomic_write
 from napari_hidiff.networks.binary import BinaryConv2d, weight_scale
@@ -101,7 +101,7 @@ def read(path: Path) -> Stored:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable model file ({error})") from error
+        raise InputError(f"{path} is not a readable model file ({first_line(error)})") from error
     if "card" not in metadata:
         raise InputError(f"{path} holds weights but no card; it is not a model of napari-hidiff")
     form = metadata.get("weights", LATENT)

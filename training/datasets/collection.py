@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io.images import IMAGES, read_image, read_mask
 from napari_hidiff.io.pictures import check_turn
 
@@ -203,7 +203,8 @@ def _groups(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
+        reason = first_line(error)
+        raise InputError(f"{path}: cannot be read as text in UTF-8 ({reason})") from error
     for number, line in enumerate(lines, 1):
         name, tab, stems = line.partition("\t")
         if line.strip() and not (tab and stems.split()):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io.images import IMAGES, JPEG, read_image, read_mask
 from napari_hidiff.io.nifti import SUFFIXES, is_nifti, read_volume
 
@@ -76,7 +76,7 @@ def _groups(root: Path) -> dict[str, str]:
     try:
         groups = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
     if not isinstance(groups, dict) or not all(isinstance(g, str) for g in groups.values()):
         raise InputError(f'{path}: is not {{"stem": "group"}}')
     return groups
@@ -100,7 +100,8 @@ def _named_classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text in UTF-8 ({error})") from error
+        reason = first_line(error)
+        raise InputError(f"{path}: cannot be read as text in UTF-8 ({reason})") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if names and names[0].lower() != "background":
         names = ("background", *names)

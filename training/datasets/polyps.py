@@ -21,7 +21,7 @@ from bisect import bisect_left
 from dataclasses import replace
 from pathlib import Path
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 
 from .base import RGB, Case, Dataset, DatasetFormat
 from .splits import Splits, fixed_split, holds, paired, random_split
@@ -114,7 +114,8 @@ def _ids(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of image names ({error})") from error
+        reason = first_line(error)
+        raise InputError(f"{path}: cannot be read as a list of image names ({reason})") from error
 
 
 def _listed(cases: list[Case], train: list[str], test: list[str]) -> tuple[Splits, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_hidiff.errors import InputError
+from napari_hidiff.errors import InputError, first_line
 from napari_hidiff.io.images import IMAGES
 from napari_hidiff.io.nifti import stem
 
@@ -72,7 +72,7 @@ def read_split(path: Path, cases: Iterable[Case]) -> Splits:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read this split file ({error})") from error
+        raise InputError(f"{path}: cannot read this split file ({first_line(error)})") from error
     _check_form(path, content)
     by_id = {case.id: case for case in cases}
     home: dict[str, str] = {}

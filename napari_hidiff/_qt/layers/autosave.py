@@ -17,6 +17,7 @@ from qtpy.QtCore import QTimer
 from napari_hidiff.annotation.annotation import Annotation
 from napari_hidiff.annotation.journal import SliceRecord
 from napari_hidiff.annotation.sidecar import SidecarWriter
+from napari_hidiff.errors import first_line
 from napari_hidiff.masks import Index
 
 PAUSE = 0.3
@@ -155,5 +156,6 @@ class Autosave:
         self._dirty = True
         if not self._complained:
             self._complained = True
-            show_warning(f"Your strokes cannot be kept on disk ({error}): export the mask often.")
+            reason = first_line(error)
+            show_warning(f"Your strokes cannot be kept on disk ({reason}): export the mask often.")
         return True

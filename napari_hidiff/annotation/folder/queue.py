@@ -299,8 +299,7 @@ class Queue:
         except (FileNotFoundError, NotADirectoryError):
             return {"shown": None, "images": {}, "drafts": {}}
         except (OSError, ValueError) as error:
-            reason = refused(error) if isinstance(error, OSError) else first_line(error)
-            raise self._unreadable(reason) from error
+            raise self._unreadable(first_line(error)) from error
         if not isinstance(about, dict) or about.get("program") != PROGRAM:
             raise self._unreadable("it is of another program")
         if about.get("format") != FORMAT:
