@@ -30,6 +30,17 @@ def test_the_pages_quote_the_result_file():
         assert f"{REPORT['mean']['refined']['dice']:.3f}" in readme
 
 
+def test_the_page_has_the_scores_at_full_size():
+    found = json.loads((ROOT / "results" / "polyps-full-size.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert (found["split"], found["n"]) == ("test", 80)
+    dice, nsd = ([found["mean"][arm][m] for arm in ("prior", "refined")] for m in ("dice", "nsd"))
+    change = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**found["difference"]["dice"])
+    assert f"first mask {dice[0]:.3f}, refined {dice[1]:.3f}, a change of {change}" in page
+    assert f"NSD {nsd[0]:.3f} and {nsd[1]:.3f}" in page
+    assert found["command"] in page
+
+
 def test_the_test_images_are_the_authors_list_and_were_not_trained_on():
     assert (REPORT["dataset"], REPORT["split"], REPORT["n"]) == ("kvasir", "test", 80)
     card = load_model("polyps", device="cpu").card
