@@ -175,9 +175,11 @@ def with_a_split(line: Line, call: Call) -> None:
     from napari_hidiff.training.datasets import open_dataset
 
     words = dict(pairwise(line.words))
-    found = open_dataset(words["--dataset"], Path(words["--data"]))
+    found = open_dataset(words["--dataset"], Path(words["--data"]) if "--data" in words else None)
     split = {name: [case.id for case in cases] for name, cases in found.splits.items()}
-    Path(words["--split-file"]).write_text(json.dumps(split))
+    file = Path(words["--split-file"])
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(split))
     check_or_dry_run(line, call)
 
 
@@ -358,7 +360,8 @@ TREATMENTS: list[tuple[str, Callable[[Line, Call], None]]] = [
     (r"napari-hidiff-train .*--split-file ", with_a_split),
     (r"napari-hidiff-train ", check_or_dry_run),
     (rf"napari-hidiff-evaluate --experiment ({'|'.join(ABLATIONS)}) ", tabulated),
-    (r"napari-hidiff-evaluate --model runs/hippocampus/", read),  # a model that is trained first
+    # models that are trained first
+    (r"napari-hidiff-evaluate --model runs/(hippocampus|chase-8-20)/", read),
     (r"napari-hidiff-evaluate ", on_one_image),
     (r"accelerate launch -m ", of_several_processes),
     (r"python -m benchmarks\.", parsed),

@@ -46,6 +46,27 @@ def test_the_readme_quotes_the_same_scores():
     assert f"regains {REPORT['damage']['share']:.0%} of the lost Dice on vessels" in readme
 
 
+def test_the_public_split_is_quoted_and_is_that_of_the_published_values():
+    """Its second observer has the published Dice, .768: the same images and the same truth."""
+    found, split = (
+        json.loads((ROOT / "results" / f"chase-8-20-{part}.json").read_text(encoding="utf-8"))
+        for part in ("test", "split")
+    )
+    assert [image["id"] for image in found["images"]] == split["test"]
+    assert (len(split["train"]), len(split["val"]), found["n"]) == (8, 0, 20)
+    assert not set(split["train"]) & set(split["test"])
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    dice = {arm: f"{scores['dice']:.3f}" for arm, scores in found["mean"].items()}
+    assert f"longer on the same 8 images ²: first mask | 8 / 20 | {dice['prior']} |" in page
+    assert f"| the same, refined (one pass) | 8 / 20 | {dice['refined']} |" in page
+    assert f"| second observer, scored by us | - / 20 | {dice['second_observer']} |" in page
+    assert dice["second_observer"] == "0.768"
+    assert "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**found["difference"]["dice"]) in page
+    assert found["command"] in page
+    for name in ("README.md", "README.zh.md"):
+        assert dice["refined"] in (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_the_means_are_those_of_the_images():
     for arm, scores in REPORT["mean"].items():
         for metric, value in scores.items():
