@@ -56,7 +56,10 @@ def taught(hand, picture):
 def test_only_accepted_masks_and_the_same_image_replaces_itself(hand):
     hand.widget.panel.settings.learn.expand(animate=False)
     accept(hand, hand.viewer.layers["image"])
-    add(hand)
+    hand.click("add_example", wait=False)
+    hand.widget.learning.refresh()
+    hand.offers("add_example", False)  # until it is stored, whatever is looked at meanwhile
+    hand.wait(lambda: hand.control("add_example").isEnabled(), "the image to be stored")
     kept = TrainingSet("tiny")
     (stem,) = kept.stems
     hand.says("1 image in", "learn_set")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from napari_hidiff.annotation.folder.own_model import learned_slices
@@ -161,9 +162,8 @@ def train(
         accelerator = accelerator_for(recipe, device)
         alone = dataclasses.replace(card, segmentor=card.segmentor["own"])
         run = Run(fitted(recipe, cases), alone, folder, accelerator, watch)
-        own = pretrain(
-            "segmentor", 0, recipe.pretrain_iterations, cases, run, beginning(start, card)
-        )
+        begin = beginning(start, card, recipe.seed)
+        own = pretrain("segmentor", 0, recipe.pretrain_iterations, cases, run, begin)
         model = joined(start, card, own.to("cpu"))
         watch.note(stage="scoring")
         report = compared(model, held_out)
@@ -196,10 +196,12 @@ def own_card(
     )
 
 
-def beginning(start: HiDiff, card: Card) -> nn.Module:
-    """An untrained segmentor of the card, with the weights of the model that fit it: those of its
-    own segmentor, else those of its encoder."""
-    segmentor, _ = networks(card)
+def beginning(start: HiDiff, card: Card, seed: int) -> nn.Module:
+    """A segmentor of the card, with the weights of the model that fit it: those of its own
+    segmentor, else those of its encoder. The others are random, and the same for a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        segmentor, _ = networks(card)
     assert isinstance(segmentor, OwnSegmentor)
     if isinstance(start.segmentor, OwnSegmentor):
         if start.card.segmentor["own"] == card.segmentor["own"]:

@@ -47,6 +47,7 @@ class Learning(QObject):
         self.run: Tuning | None = None
         self._box, self._selection, self._models, self._device = box, selection, models, device
         self._set: TrainingSet | None = None
+        self._storing = False
         self._about: tuple[str | None, bool] | None = None
         self._stopped: Tuning | None = None
         self._tuned: str | None = None
@@ -78,7 +79,8 @@ class Learning(QObject):
             plane = np.asarray(data[lead + slicer(index)])
             plane = np.moveaxis(plane, 0, -1) if annotated.leading else plane
             examples.append((plane, mask.copy(), index))
-        self._box.add.setEnabled(False)
+        self._storing = True
+        self._enable()
         self._job = threads.Job(
             _store,
             kept,
@@ -87,7 +89,7 @@ class Learning(QObject):
             annotated.image.name,
             model.card,
             done=lambda count: show_info(f"{count} of {annotated.image.name} in the training set."),
-            ended=self._count_again,
+            ended=self._stored,
         )
 
     def tune(self) -> None:
@@ -145,6 +147,10 @@ class Learning(QObject):
         if self.run is not None:
             self.run.stop()
 
+    def _stored(self) -> None:
+        self._storing = False
+        self._count_again()
+
     def _accepted(self) -> dict[Index, np.ndarray]:
         annotated = self._selection.annotated
         sessions = {} if annotated is None else annotated.annotation.sessions
@@ -163,7 +169,7 @@ class Learning(QObject):
 
     def _enable(self) -> None:
         box, idle = self._box, self.run is None
-        box.add.setEnabled(self._set is not None and bool(self._accepted()))
+        box.add.setEnabled(not self._storing and self._set is not None and bool(self._accepted()))
         filled = self._set is not None and not self._box.contents.text().startswith("No image")
         box.tune.setEnabled(idle and filled)
         box.go_on.setVisible(idle and self._stopped is not None)

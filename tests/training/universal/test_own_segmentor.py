@@ -6,6 +6,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import torch
 from blobs import disc, picture
 from commands import call
 from PIL import Image
@@ -162,20 +163,33 @@ def test_volumes_are_held_out_as_a_whole(volumes):
     assert own_segmentor.of_objects(dataset, card).splits == dataset.splits
 
 
+def universal_with_own():
+    """`universal`, and a card of it with a segmentor of its own."""
+    start = load_model("universal", device="cpu", prepare=False)
+    segmentor = {
+        "name": "own",
+        "encoder": start.card.segmentor,
+        "own": {"name": "encoder-decoder"},
+    }
+    return start, dataclasses.replace(start.card, segmentor=segmentor)
+
+
+def test_training_begins_with_the_same_weights_for_a_seed():
+    start, card = universal_with_own()
+    torch.manual_seed(1)
+    first = own_segmentor.beginning(start, card, seed=0).state_dict()
+    again, other = (own_segmentor.beginning(start, card, seed).state_dict() for seed in (0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    trained = {f"encoder.{name}" for name in start.segmentor.state_dict()}
+    assert trained < set(first), "the encoder's are those of the model"
+    assert all(torch.equal(first[name], other[name]) for name in trained)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
 def test_slices_of_one_volume_are_scored_together(tmp_path, monkeypatch):
     """Cases of a group, and the slices of a case, give one Dice of all their pixels."""
-    model = own_segmentor.joined(
-        start := load_model("universal", device="cpu", prepare=False),
-        card := dataclasses.replace(
-            start.card,
-            segmentor={
-                "name": "own",
-                "encoder": start.card.segmentor,
-                "own": {"name": "encoder-decoder"},
-            },
-        ),
-        own_segmentor.beginning(start, card),
-    )
+    start, card = universal_with_own()
+    model = own_segmentor.joined(start, card, own_segmentor.beginning(start, card, seed=0))
     one = np.zeros((2, 16, 16), np.uint8)
     one[0, :8] = 1  # and the second slice is empty
     found = {"first mask": np.ones((16, 16), np.uint8), "1 stroke": np.zeros((16, 16), np.uint8)}
